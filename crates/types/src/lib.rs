@@ -1,1 +1,20 @@
-//! Under construction.
+//! The vocabulary that every Tidegate crate speaks: message heads, body buffers, addresses,
+//! response flags, error sources and the facts of a stream.
+//!
+//! Nothing here knows a clock, a socket or a policy. Start with [`RequestHead`], [`BodyBuf`] and
+//! [`StreamInfo`].
+
+pub mod address;
+pub mod body;
+pub mod details;
+pub mod error;
+pub mod flags;
+pub mod head;
+pub mod stream_info;
+
+pub use address::Address;
+pub use body::BodyBuf;
+pub use error::{ErrorSource, ResetReason};
+pub use flags::ResponseFlags;
+pub use head::{EndStream, RequestHead, ResponseHead, Scheme};
+pub use stream_info::{ConnectionInfo, StreamInfo, UpstreamInfo};
