@@ -1,0 +1,98 @@
+//! `HttpProtocolOptions` and `Http1ProtocolOptions`, used by listeners and clusters.
+
+use std::time::Duration;
+
+/// `envoy.config.core.v3.HttpProtocolOptions` (`common_http_protocol_options`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommonHttpOptions {
+    /// `idle_timeout`: `None` is off (0), 1 h when unset.
+    pub idle_timeout: Option<Duration>,
+    /// `max_connection_duration`: `None` is off (0 or unset).
+    pub max_connection_duration: Option<Duration>,
+    /// `max_headers_count`, 100 when unset, at least 1.
+    pub max_headers_count: u32,
+    /// `max_response_headers_kb` in KiB, upstream only, 60 when unset, 1 to 8192.
+    pub max_response_headers_kb: u32,
+    /// `max_stream_duration`: `None` is off (0 or unset).
+    pub max_stream_duration: Option<Duration>,
+    /// `headers_with_underscores_action`.
+    pub headers_with_underscores_action: UnderscoreAction,
+    /// `max_requests_per_connection`: `None` is no limit (0 or unset).
+    pub max_requests_per_connection: Option<u32>,
+}
+
+/// `headers_with_underscores_action`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum UnderscoreAction {
+    /// `ALLOW`.
+    #[default]
+    Allow,
+    /// `REJECT_REQUEST`: 400.
+    RejectRequest,
+    /// `DROP_HEADER`.
+    DropHeader,
+}
+
+/// `envoy.config.core.v3.Http1ProtocolOptions`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http1Options {
+    /// `allow_absolute_url`, true when unset.
+    pub allow_absolute_url: bool,
+    /// `accept_http_10`.
+    pub accept_http_10: bool,
+    /// `default_host_for_http_10`; `None`: a request without a host is a 400.
+    pub default_host_for_http_10: Option<String>,
+    /// `header_key_format`.
+    pub header_key_format: HeaderKeyFormat,
+    /// `enable_trailers`.
+    pub enable_trailers: bool,
+    /// `allow_chunked_length`: a request with both framings is served by its chunks, Content-Length
+    /// removed.
+    pub allow_chunked_length: bool,
+    /// `override_stream_error_on_invalid_http_message`; `None`: the manager's setting.
+    pub override_stream_error_on_invalid_http_message: Option<bool>,
+    /// `send_fully_qualified_url`, upstream only.
+    pub send_fully_qualified_url: bool,
+    /// `allow_custom_methods`: any token is a method.
+    pub allow_custom_methods: bool,
+}
+
+/// `header_key_format`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum HeaderKeyFormat {
+    /// Lower case.
+    #[default]
+    Lowercase,
+    /// `proper_case_words`: `Content-Type`.
+    ProperCase,
+}
+
+impl Default for CommonHttpOptions {
+    fn default() -> Self {
+        Self {
+            idle_timeout: Some(Duration::from_secs(3600)),
+            max_connection_duration: None,
+            max_headers_count: 100,
+            max_response_headers_kb: 60,
+            max_stream_duration: None,
+            headers_with_underscores_action: UnderscoreAction::default(),
+            max_requests_per_connection: None,
+        }
+    }
+}
+
+impl Default for Http1Options {
+    fn default() -> Self {
+        Self {
+            allow_absolute_url: true,
+            accept_http_10: false,
+            default_host_for_http_10: None,
+            header_key_format: HeaderKeyFormat::default(),
+            enable_trailers: false,
+            allow_chunked_length: false,
+            override_stream_error_on_invalid_http_message: None,
+            send_fully_qualified_url: false,
+            allow_custom_methods: false,
+        }
+    }
+}
