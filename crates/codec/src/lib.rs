@@ -1,1 +1,9 @@
-//! Under construction.
+//! HTTP on the wire: framing, parsing and serialising, for both roles, behind one stream abstraction.
+//!
+//! [`ServerStream`] is one exchange as a server sees it, [`ClientStream`] as a client sees it; the
+//! code above never knows the version below. `h1` holds HTTP/1.1; its `rules` are the one place where
+//! framing is judged (RFC 9112). No routes, no pools, no filters, no names of statistics here.
+
+pub mod stream;
+
+pub use stream::{BodyFrame, ClientStream, HeadError, ResponseFrame, ServerStream, StreamError};

@@ -1,1 +1,8 @@
-//! Under construction.
+//! Sockets and what is done to them: options, listening, dialing, and the [`Io`] trait through which
+//! codecs read and write.
+//!
+//! No TLS, no HTTP, no retries. This is the one crate of the data path that may touch descriptors.
+
+pub mod io;
+
+pub use io::{BoxIo, Io, StreamIo};

@@ -1,0 +1,132 @@
+//! One request and its response, the same for every HTTP version.
+//!
+//! Sending never blocks: `send_*` serialise into the stream's output buffer (large body chunks are
+//! kept by reference) and `poll_flush` writes. A well-behaved caller flushes before it sends more than
+//! its buffer limit, so that memory per stream stays bounded: nothing is read that cannot be written on.
+
+use std::borrow::Cow;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use tidegate_types::{EndStream, RequestHead, ResponseHead};
+
+/// A part of a message after its head.
+#[derive(Debug)]
+pub enum BodyFrame {
+    /// Body bytes, never empty unless they end the message.
+    Data(Bytes, EndStream),
+    /// Trailers, which end the message.
+    Trailers(HeaderMap),
+}
+
+/// What a client stream receives before the body.
+#[derive(Debug)]
+pub enum ResponseFrame {
+    /// A 1xx head other than 101; the final head is still to come.
+    Informational(ResponseHead),
+    /// The final head.
+    Head(ResponseHead, EndStream),
+}
+
+/// Why a stream ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// The peer closed its connection (FIN) where more was due.
+    #[error("connection closed by the peer")]
+    Closed,
+    /// The connection broke.
+    #[error("connection failed: {0}")]
+    Io(#[from] std::io::Error),
+    /// The peer broke the protocol; `details` is Envoy's `%RESPONSE_CODE_DETAILS%` value.
+    #[error("protocol error: {details}")]
+    Protocol {
+        /// For instance `http1.codec_error`.
+        details: &'static str,
+    },
+}
+
+/// Why there is no request to serve.
+#[derive(Debug)]
+pub enum HeadError {
+    /// The client went away: there is nobody to answer. `partial` if some bytes of a head had come.
+    Gone {
+        /// Whether a request had begun.
+        partial: bool,
+    },
+    /// The request is refused with this status and closes the connection (RFC 9112 §2.2, §9.6).
+    Refused {
+        /// The status to answer.
+        status: StatusCode,
+        /// The body to answer.
+        body: &'static str,
+        /// `%RESPONSE_CODE_DETAILS%`.
+        details: Cow<'static, str>,
+        /// What of the head could be read, for access logs and counters.
+        head: Option<Box<RequestHead>>,
+    },
+}
+
+/// One exchange, served.
+pub trait ServerStream {
+    /// Reads the request's head.
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(RequestHead, EndStream), HeadError>>;
+
+    /// Reads the next part of the request after its head. Must not be called again after the end.
+    /// Answers `Expect: 100-continue` first, unless a final response was begun or told otherwise.
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<BodyFrame, StreamError>>;
+
+    /// Ready when the client is gone. To be polled while the response is awaited; bytes of a
+    /// pipelined request are kept, up to a bound.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Serialises a 1xx head other than 101.
+    fn send_informational(&mut self, head: &ResponseHead);
+
+    /// Serialises the final head. The codec adds framing fields (`content-length`, `transfer-encoding`) and
+    /// `connection` as its version needs.
+    fn send_head(&mut self, head: &ResponseHead, end: EndStream);
+
+    /// Appends body bytes.
+    fn send_data(&mut self, data: Bytes, end: EndStream);
+
+    /// Appends trailers, which end the response; dropped where the version or the settings have none.
+    fn send_trailers(&mut self, trailers: &HeaderMap);
+
+    /// Writes what was sent; ready when nothing is left in the stream's buffer.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>>;
+
+    /// Bytes sent and not yet written.
+    fn buffered(&self) -> usize;
+
+    /// Ends the exchange where it stands: the rest of the request is not read, the response, if begun, is
+    /// visibly incomplete.
+    fn reset(&mut self);
+}
+
+/// One exchange, asked.
+pub trait ClientStream {
+    /// Serialises the request's head; `host` comes from [`RequestHead::authority`].
+    fn send_head(&mut self, head: &RequestHead, end: EndStream);
+
+    /// Appends body bytes.
+    fn send_data(&mut self, data: Bytes, end: EndStream);
+
+    /// Appends trailers, which end the request; dropped where the version or the settings have none.
+    fn send_trailers(&mut self, trailers: &HeaderMap);
+
+    /// Writes what was sent; ready when nothing is left in the stream's buffer.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>>;
+
+    /// Bytes sent and not yet written.
+    fn buffered(&self) -> usize;
+
+    /// Reads a response head: informational ones first, then the final one. 101 is final.
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseFrame, StreamError>>;
+
+    /// Reads the next part of the response after its head. Must not be called again after the end.
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<BodyFrame, StreamError>>;
+
+    /// Cancels the exchange.
+    fn reset(&mut self);
+}
