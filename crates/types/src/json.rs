@@ -1,11 +1,29 @@
 //! A JSON tree in which every value and key knows where in the user's file it stood.
 //!
 //! Configuration errors must name `file:line:column`, so text is parsed into [`Node`]s with [`Span`]s by
-//! our own small parser, and filters' typed configurations are decoded from nodes by a serde `Deserializer` which keeps those positions. This module does not know Envoy's
+//! our own small parser ([`parse()`]), and filters' typed configurations are decoded from nodes by
+//! [`from_typed`], a serde `Deserializer` which keeps those positions. This module does not know Envoy's
 //! messages: that is the job of the `config` crate. Start from [`Node`] and [`TypedConfig`].
 
 use std::fmt;
 use std::sync::Arc;
+
+mod decode;
+mod parse;
+mod problem;
+mod scalar;
+#[cfg(test)]
+mod tests;
+
+pub use decode::{from_node, from_typed};
+pub use parse::parse;
+pub use problem::{Problem, SyntaxError, nearest};
+pub use scalar::{
+    DURATION_FORM, decode_base64, duration, lower_camel, names_field, optional_duration, parse_duration,
+};
+
+/// How deep a file may nest: far beyond any configuration, and it keeps a hostile file off the stack's end.
+pub const MAX_DEPTH: usize = 100;
 
 /// Where a value or key stands in its source text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
