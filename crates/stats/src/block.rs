@@ -1,0 +1,238 @@
+//! A block: all statistics of one scope, with one lazily allocated shard per worker.
+//!
+//! Blocks know names by position only: [`Kind`] is the static list shared by all blocks of a kind. A block
+//! may also own *children*, blocks of a single statistic whose name came at run time (see `dynamic`).
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use crate::cells::{Shard, Writers};
+use crate::histogram::{Dense, Merged};
+use crate::scope::Scope;
+use crate::store::StoreInner;
+use crate::worker::worker_index;
+
+/// The names of one kind of scope, in the order of their cells.
+#[derive(Debug)]
+pub struct Kind {
+    /// Counter names, relative to the scope.
+    pub counters: &'static [&'static str],
+    /// Gauge names.
+    pub gauges: &'static [&'static str],
+    /// Histogram names.
+    pub histograms: &'static [&'static str],
+    /// Whether statistics that were never written are listed.
+    pub listed: Listed,
+}
+
+/// When a statistic of a kind appears in the output.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Listed {
+    /// From the start, with value 0.
+    Always,
+    /// From its first write on (response codes).
+    OnceUsed,
+}
+
+/// The statistics of one scope. Made by a [`crate::Store`], which finds it again for the same scope and kind.
+#[derive(Debug)]
+pub struct Block {
+    kind: &'static Kind,
+    scope: Scope,
+    /// Name of a child's only statistic; empty otherwise.
+    name: Box<str>,
+    shards: Box<[OnceLock<Shard>]>,
+    /// What a reset subtracts from each counter. The workers' cells are never written by others.
+    base: OnceLock<Box<[AtomicU64]>>,
+    merged: Mutex<Vec<Merged>>,
+    children: OnceLock<Mutex<Vec<Arc<Block>>>>,
+    store: Weak<StoreInner>,
+}
+
+impl Block {
+    /// A block outside any store with shards for up to `shards` threads: it counts, but is never printed.
+    pub fn detached(kind: &'static Kind, shards: usize) -> Arc<Self> {
+        Arc::new(Self::build(kind, Scope::root(), "", shards, Weak::new()))
+    }
+
+    pub(crate) fn build(
+        kind: &'static Kind,
+        scope: Scope,
+        name: &str,
+        shards: usize,
+        store: Weak<StoreInner>,
+    ) -> Self {
+        Self {
+            kind,
+            scope,
+            name: name.into(),
+            shards: (0..shards.max(1)).map(|_| OnceLock::new()).collect(),
+            base: OnceLock::new(),
+            merged: Mutex::new(Vec::new()),
+            children: OnceLock::new(),
+            store,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn add(&self, counter: usize, n: u64) {
+        let (shard, writers) = self.own_shard();
+        shard.add(counter, n, writers);
+    }
+
+    #[inline]
+    pub(crate) fn add_gauge(&self, gauge: usize, n: i64) {
+        let (shard, writers) = self.own_shard();
+        shard.add_gauge(self.kind.counters.len() + gauge, n, writers);
+    }
+
+    #[inline]
+    pub(crate) fn set_gauge(&self, gauge: usize, value: i64) {
+        let (shard, _) = self.own_shard();
+        shard.set_gauge(self.kind.counters.len() + gauge, value);
+    }
+
+    #[inline]
+    pub(crate) fn record(&self, histogram: usize, value: u64) {
+        let (shard, writers) = self.own_shard();
+        shard.record(histogram, value, writers);
+    }
+
+    /// Sum over the shards since the last reset.
+    pub(crate) fn counter(&self, counter: usize) -> u64 {
+        let base = self.base.get().and_then(|b| b.get(counter)).map_or(0, |b| b.load(Relaxed));
+        self.raw_counter(counter).wrapping_sub(base)
+    }
+
+    /// Sum over the shards since the start. Not zero means "used": Envoy's `usedonly` survives a reset.
+    pub(crate) fn raw_counter(&self, counter: usize) -> u64 {
+        self.written_shards().fold(0, |sum, s| sum.wrapping_add(s.counter(counter)))
+    }
+
+    /// Sum over the shards; `None` if no shard was ever written.
+    pub(crate) fn gauge(&self, gauge: usize) -> Option<i64> {
+        let cell = self.kind.counters.len() + gauge;
+        self.written_shards().filter_map(|s| s.gauge(cell)).reduce(i64::wrapping_add)
+    }
+
+    /// Records of a histogram, those after the last flush included.
+    pub(crate) fn histogram_records(&self, histogram: usize) -> u64 {
+        self.written_shards().filter_map(|s| s.histogram(histogram)).map(|h| h.records()).sum()
+    }
+
+    /// The histogram as of the last flush; `None` if it had no value by then.
+    pub(crate) fn merged(&self, histogram: usize) -> Option<Merged> {
+        let merged = lock(&self.merged);
+        merged.get(histogram).filter(|m| m.cumulative.count() > 0).cloned()
+    }
+
+    /// Folds what was recorded since the last flush into the two printed views.
+    pub(crate) fn flush(&self, scratch: &mut Dense) {
+        if self.kind.histograms.is_empty() || self.written_shards().next().is_none() {
+            return;
+        }
+        let mut merged = lock(&self.merged);
+        for index in 0..self.kind.histograms.len() {
+            let records = self.histogram_records(index);
+            if records == 0 {
+                continue;
+            }
+            if merged.is_empty() {
+                merged.resize_with(self.kind.histograms.len(), Merged::default);
+            }
+            let Some(view) = merged.get_mut(index) else { continue };
+            if records == view.cumulative.count() {
+                view.interval = Default::default();
+                continue;
+            }
+            scratch.clear();
+            for cells in self.written_shards().filter_map(|s| s.histogram(index)) {
+                cells.add_to(scratch);
+            }
+            let cumulative = scratch.summary();
+            view.interval = cumulative.since(&view.cumulative);
+            view.cumulative = cumulative;
+        }
+    }
+
+    /// Makes every counter read 0 from now on. Safe while workers write: their cells are left alone.
+    pub(crate) fn reset_counters(&self) {
+        if self.kind.counters.is_empty() || self.written_shards().next().is_none() {
+            return;
+        }
+        let base = self.base.get_or_init(|| self.kind.counters.iter().map(|_| AtomicU64::new(0)).collect());
+        for (index, cell) in base.iter().enumerate() {
+            cell.store(self.raw_counter(index), Relaxed);
+        }
+    }
+
+    pub(crate) fn kind(&self) -> &'static Kind {
+        self.kind
+    }
+
+    /// The scope of these statistics.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// A statistic's name relative to the scope, given its name in the kind.
+    pub(crate) fn stat_name<'a>(&'a self, in_kind: &'static str) -> &'a str {
+        if self.name.is_empty() { in_kind } else { &self.name }
+    }
+
+    /// The child for `name`, made if this is its first use.
+    pub(crate) fn child(&self, kind: &'static Kind, name: &str) -> Arc<Block> {
+        let mut children = lock(self.children.get_or_init(Default::default));
+        if let Some(child) = children.iter().find(|c| std::ptr::eq(c.kind, kind) && &*c.name == name) {
+            return child.clone();
+        }
+        let child = Self::build(kind, self.scope.clone(), name, self.shards.len(), Weak::new());
+        let child = Arc::new(child);
+        children.push(child.clone());
+        child
+    }
+
+    pub(crate) fn children(&self) -> Vec<Arc<Block>> {
+        self.children.get().map(|c| lock(c).clone()).unwrap_or_default()
+    }
+
+    fn written_shards(&self) -> impl Iterator<Item = &Shard> {
+        self.shards.iter().filter_map(OnceLock::get)
+    }
+
+    #[inline]
+    fn own_shard(&self) -> (&Shard, Writers) {
+        let index = worker_index();
+        match self.shards.get(index) {
+            Some(slot) if index != 0 => (self.shard_in(slot), Writers::One),
+            _ => (self.shard_in(&self.shards[0]), Writers::Many),
+        }
+    }
+
+    #[inline]
+    fn shard_in<'a>(&self, slot: &'a OnceLock<Shard>) -> &'a Shard {
+        match slot.get() {
+            Some(shard) => shard,
+            None => self.allocate(slot),
+        }
+    }
+
+    #[cold]
+    fn allocate<'a>(&self, slot: &'a OnceLock<Shard>) -> &'a Shard {
+        let kind = self.kind;
+        slot.get_or_init(|| Shard::new(kind.counters.len() + kind.gauges.len(), kind.histograms.len()))
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        if let Some(store) = self.store.upgrade() {
+            store.forget(self.kind, &self.scope);
+        }
+    }
+}
+
+/// Locks, ignoring poison: the data behind these locks is valid after any panic.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,167 @@
+use super::{Filter, Types, UsedOnly, json, prometheus, text};
+use crate::{CodeCounters, DynScope, Scope, Store, stat_block};
+
+stat_block! {
+    struct ClusterStats {
+        counters { upstream_cx_total, upstream_rq_total }
+        gauges { upstream_cx_active, cx_open = "circuit_breakers.default.cx_open" }
+        histograms { upstream_rq_time, upstream_cx_length_ms }
+    }
+}
+
+stat_block! {
+    struct HttpStats { counters { downstream_rq_2xx, downstream_rq_5xx } }
+}
+
+stat_block! {
+    struct ServerStats { gauges { live } histograms { initialization_time_ms } }
+}
+
+struct Fixture {
+    store: Store,
+    cluster: ClusterStats,
+    _kept: (HttpStats, ServerStats, CodeCounters),
+}
+
+fn fixture() -> Fixture {
+    let store = Store::new(1);
+    let cluster = ClusterStats::new(&store, Scope::cluster("h1"));
+    let http = HttpStats::new(&store, Scope::listener_http("127.0.0.1:80", "P"));
+    let server = ServerStats::new(&store, Scope::new("server", &[]));
+    let codes = CodeCounters::new(&store, Scope::cluster("h1"));
+    cluster.upstream_cx_total().add(3);
+    cluster.upstream_cx_active().inc();
+    cluster.upstream_cx_active().dec();
+    cluster.upstream_rq_time().record(1);
+    store.flush();
+    codes.record(200);
+    http.downstream_rq_2xx().inc();
+    server.live().set(1);
+    Fixture { store, cluster, _kept: (http, server, codes) }
+}
+
+#[test]
+fn text_is_sorted_with_histograms_last() {
+    let f = fixture();
+    let expected = "\
+cluster.h1.circuit_breakers.default.cx_open: 0
+cluster.h1.upstream_cx_active: 0
+cluster.h1.upstream_cx_total: 3
+cluster.h1.upstream_rq_200: 1
+cluster.h1.upstream_rq_2xx: 1
+cluster.h1.upstream_rq_completed: 1
+cluster.h1.upstream_rq_total: 0
+listener.127.0.0.1_80.http.P.downstream_rq_2xx: 1
+listener.127.0.0.1_80.http.P.downstream_rq_5xx: 0
+server.live: 1
+cluster.h1.upstream_cx_length_ms: No recorded values
+cluster.h1.upstream_rq_time: P0(1,1) P25(1,1) P50(1,1) P75(1,1) P90(1,1) P95(1,1) P99(1,1) P99.5(1,1) P99.9(1,1) P100(1,1)
+server.initialization_time_ms: No recorded values
+";
+    assert_eq!(text(&f.store, &Filter::default()), expected);
+}
+
+#[test]
+fn an_idle_interval_is_nan() {
+    let f = fixture();
+    f.store.flush();
+    let only = |name: &str| name == "cluster.h1.upstream_rq_time";
+    let filter = Filter { name: Some(&only), ..Filter::default() };
+    assert!(text(&f.store, &filter).starts_with("cluster.h1.upstream_rq_time: P0(nan,1) P25(nan,1)"));
+    assert!(json(&f.store, &filter).contains("[{\"cumulative\":1,\"interval\":null},"));
+}
+
+#[test]
+fn filters() {
+    let f = fixture();
+    let starts = |name: &str| name.starts_with("cluster.");
+    let filter = Filter { name: Some(&starts), used_only: UsedOnly::Yes, types: Types::Gauges };
+    // A gauge that returned to 0 is used, one that was never written is not.
+    assert_eq!(text(&f.store, &filter), "cluster.h1.upstream_cx_active: 0\n");
+    let filter = Filter { types: Types::Counters, ..filter };
+    let counters = "cluster.h1.upstream_cx_total: 3\ncluster.h1.upstream_rq_200: 1\n\
+        cluster.h1.upstream_rq_2xx: 1\ncluster.h1.upstream_rq_completed: 1\n";
+    assert_eq!(text(&f.store, &filter), counters);
+    let filter = Filter { types: Types::Histograms, ..filter };
+    assert_eq!(text(&f.store, &filter).lines().count(), 1);
+
+    f.store.reset_counters();
+    let total = |name: &str| name.ends_with("cx_total");
+    let filter = Filter { name: Some(&total), used_only: UsedOnly::Yes, types: Types::All };
+    assert_eq!(text(&f.store, &filter), "cluster.h1.upstream_cx_total: 0\n");
+}
+
+#[test]
+fn json_is_envoys() {
+    let f = fixture();
+    let some = |name: &str| name.ends_with("_cx_total") || name.ends_with("rq_time");
+    let filter = Filter { name: Some(&some), ..Filter::default() };
+    let values = ["{\"cumulative\":1,\"interval\":1}"; 10].join(",");
+    let expected = format!(
+        "{{\"stats\":[{{\"name\":\"cluster.h1.upstream_cx_total\",\"value\":3}},\
+         {{\"histograms\":{{\"supported_quantiles\":[0,25,50,75,90,95,99,99.5,99.9,100],\
+         \"computed_quantiles\":[{{\"name\":\"cluster.h1.upstream_rq_time\",\"values\":[{values}]}}]}}}}]}}"
+    );
+    assert_eq!(json(&f.store, &filter), expected);
+    let none = |_: &str| false;
+    let filter = Filter { name: Some(&none), ..Filter::default() };
+    assert_eq!(json(&f.store, &filter), "{\"stats\":[]}");
+}
+
+#[test]
+fn json_escapes_names() {
+    let store = Store::new(1);
+    let scope = DynScope::new(&store, Scope::cluster("a\"\\\n"));
+    let _x = scope.counter("x");
+    let expected = "{\"stats\":[{\"name\":\"cluster.a\\\"\\\\\\u000a.x\",\"value\":0}]}";
+    assert_eq!(json(&store, &Filter::default()), expected);
+}
+
+#[test]
+fn prometheus_numbers() {
+    let f = fixture();
+    let any = |name: &str| !name.ends_with("rq_time");
+    let expected = "\
+# TYPE envoy_cluster_upstream_cx_total counter
+envoy_cluster_upstream_cx_total{envoy_cluster_name=\"h1\"} 3
+# TYPE envoy_cluster_upstream_rq counter
+envoy_cluster_upstream_rq{envoy_response_code=\"200\",envoy_cluster_name=\"h1\"} 1
+# TYPE envoy_cluster_upstream_rq_completed counter
+envoy_cluster_upstream_rq_completed{envoy_cluster_name=\"h1\"} 1
+# TYPE envoy_cluster_upstream_rq_total counter
+envoy_cluster_upstream_rq_total{envoy_cluster_name=\"h1\"} 0
+# TYPE envoy_cluster_upstream_rq_xx counter
+envoy_cluster_upstream_rq_xx{envoy_response_code_class=\"2\",envoy_cluster_name=\"h1\"} 1
+# TYPE envoy_listener_http_downstream_rq_xx counter
+envoy_listener_http_downstream_rq_xx{envoy_response_code_class=\"2\",envoy_http_conn_manager_prefix=\"P\",\
+envoy_listener_address=\"127.0.0.1_80\"} 1
+envoy_listener_http_downstream_rq_xx{envoy_response_code_class=\"5\",envoy_http_conn_manager_prefix=\"P\",\
+envoy_listener_address=\"127.0.0.1_80\"} 0
+# TYPE envoy_cluster_circuit_breakers_default_cx_open gauge
+envoy_cluster_circuit_breakers_default_cx_open{envoy_cluster_name=\"h1\"} 0
+# TYPE envoy_cluster_upstream_cx_active gauge
+envoy_cluster_upstream_cx_active{envoy_cluster_name=\"h1\"} 0
+# TYPE envoy_server_live gauge
+envoy_server_live{} 1
+";
+    assert_eq!(prometheus(&f.store, &Filter { name: Some(&any), ..Filter::default() }), expected);
+}
+
+#[test]
+fn prometheus_histograms() {
+    let f = fixture();
+    f.cluster.upstream_rq_time().record(7_000_000);
+    f.store.flush();
+    let out = prometheus(&f.store, &Filter { types: Types::Histograms, ..Filter::default() });
+    let lines: Vec<_> = out.lines().collect();
+    let bucket =
+        |le: &str| format!("envoy_cluster_upstream_rq_time_bucket{{envoy_cluster_name=\"h1\",le=\"{le}\"}}");
+    assert_eq!(lines.len(), 1 + 19 + 3, "{out}");
+    assert_eq!(lines[0], "# TYPE envoy_cluster_upstream_rq_time histogram");
+    assert_eq!(lines[1], format!("{} 0", bucket("0.5")));
+    assert_eq!(lines[2], format!("{} 1", bucket("1")));
+    assert_eq!(lines[19], format!("{} 1", bucket("3600000")));
+    assert_eq!(lines[20], format!("{} 2", bucket("+Inf")));
+    assert_eq!(lines[21], "envoy_cluster_upstream_rq_time_sum{envoy_cluster_name=\"h1\"} 7000001");
+    assert_eq!(lines[22], "envoy_cluster_upstream_rq_time_count{envoy_cluster_name=\"h1\"} 2");
+}

@@ -1,0 +1,187 @@
+//! Names of scopes and their Prometheus labels.
+//!
+//! A [`Scope`] is the dotted prefix of its statistics plus the places of the parts that Prometheus shows as
+//! labels. The places are known where the scope is made, so that no regular expression runs over names
+//! later (Envoy extracts the same labels with regexes: `source/common/config/well_known_names.cc`).
+
+use std::sync::Arc;
+
+/// A dotted name prefix (`cluster.backend.`), with the label values inside it. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    prefix: Arc<str>,
+    tags: Arc<[Tag]>,
+}
+
+/// A label: its name and where in the prefix its value stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tag {
+    name: &'static str,
+    start: usize,
+    end: usize,
+}
+
+impl Scope {
+    /// The scope with the empty prefix.
+    pub fn root() -> Self {
+        Self { prefix: Arc::from(""), tags: Arc::from([]) }
+    }
+
+    /// `tree.names[0].names[1]...`, with the labels that Envoy gives to the well-known trees: `cluster`,
+    /// `http`, `tcp`, `udp`, `ratelimit`, `vhost`, `listener`.
+    pub fn new(tree: &str, names: &[&str]) -> Self {
+        let tag = match tree {
+            "cluster" => Some(CLUSTER),
+            "http" => Some(HTTP),
+            "tcp" => Some("envoy_tcp_prefix"),
+            "udp" => Some("envoy_udp_prefix"),
+            "ratelimit" => Some("envoy_ratelimit_prefix"),
+            "vhost" => Some("envoy_virtual_host"),
+            "listener" => Some(LISTENER),
+            _ => None,
+        };
+        let mut scope = Self::root().child(tree);
+        for (i, name) in names.iter().enumerate() {
+            scope = match tag {
+                Some(tag) if i == 0 => scope.tagged(tag, name),
+                _ => scope.child(name),
+            };
+        }
+        scope
+    }
+
+    /// `cluster.NAME.`
+    pub fn cluster(name: &str) -> Self {
+        Self::new("cluster", &[name])
+    }
+
+    /// `http.STAT_PREFIX.`: an HTTP connection manager.
+    pub fn http(stat_prefix: &str) -> Self {
+        Self::new("http", &[stat_prefix])
+    }
+
+    /// `tcp.STAT_PREFIX.`: a TCP proxy filter.
+    pub fn tcp(stat_prefix: &str) -> Self {
+        Self::new("tcp", &[stat_prefix])
+    }
+
+    /// `listener.ADDRESS.`, where the address is `ip:port` or the listener's `stat_prefix`. The admin
+    /// listener's name stays in the metric's name, as in Envoy.
+    pub fn listener(address: &str) -> Self {
+        if address == "admin" {
+            return Self::root().child("listener").child("admin");
+        }
+        Self::new("listener", &[address])
+    }
+
+    /// `listener.ADDRESS.http.STAT_PREFIX.`: the listener's copy of an HTTP connection manager's counters.
+    pub fn listener_http(address: &str, stat_prefix: &str) -> Self {
+        Self::listener(address).child("http").tagged(HTTP, stat_prefix)
+    }
+
+    /// `listener.ADDRESS.worker_N.`
+    pub fn listener_worker(address: &str, worker: usize) -> Self {
+        Self::listener(address).append("worker_", Some("envoy_worker_id"), &worker.to_string())
+    }
+
+    /// This scope with one more plain segment; it may contain dots. `:` becomes `_`, as in Envoy.
+    pub fn child(&self, segment: &str) -> Self {
+        self.append("", None, segment)
+    }
+
+    /// This scope with one more segment that Prometheus shows as label `tag` instead of in the metric's name.
+    pub fn tagged(&self, tag: &'static str, value: &str) -> Self {
+        self.append("", Some(tag), value)
+    }
+
+    /// The dotted prefix, with its final dot (empty for the root).
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    fn append(&self, lead: &str, tag: Option<&'static str>, value: &str) -> Self {
+        let start = self.prefix.len() + lead.len();
+        let value = value.replace(':', "_");
+        let prefix = format!("{}{lead}{value}.", self.prefix);
+        let tags = match tag {
+            Some(name) => {
+                let new = Tag { name, start, end: start + value.len() };
+                self.tags.iter().copied().chain([new]).collect()
+            }
+            None => self.tags.clone(),
+        };
+        Self { prefix: prefix.into(), tags }
+    }
+
+    pub(crate) fn shared_prefix(&self) -> &Arc<str> {
+        &self.prefix
+    }
+
+    /// Appends the prefix without its label values: `cluster.` for `cluster.backend.`.
+    pub(crate) fn push_extracted(&self, out: &mut String) {
+        let mut from = 0;
+        for tag in self.tags.iter() {
+            // The separator before a value goes with it; a value at the very start takes the dot after it.
+            let (cut, next) = if tag.start == 0 { (0, tag.end + 1) } else { (tag.start - 1, tag.end) };
+            out.push_str(self.prefix.get(from..cut).unwrap_or_default());
+            from = next;
+        }
+        out.push_str(self.prefix.get(from..).unwrap_or_default());
+    }
+
+    /// Labels in Envoy's order, which is innermost first.
+    pub(crate) fn labels(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.tags.iter().rev().map(|t| (t.name, self.prefix.get(t.start..t.end).unwrap_or_default()))
+    }
+}
+
+const CLUSTER: &str = "envoy_cluster_name";
+const HTTP: &str = "envoy_http_conn_manager_prefix";
+const LISTENER: &str = "envoy_listener_address";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn extracted(scope: &Scope) -> (String, Vec<(&'static str, &str)>) {
+        let mut out = String::new();
+        scope.push_extracted(&mut out);
+        (out, scope.labels().collect())
+    }
+
+    #[test]
+    fn values_of_known_trees_become_labels() {
+        let scope = Scope::cluster("a:b");
+        assert_eq!(scope.prefix(), "cluster.a_b.");
+        assert_eq!(extracted(&scope), ("cluster.".into(), vec![("envoy_cluster_name", "a_b")]));
+
+        let scope = Scope::listener_http("127.0.0.1:80", "P");
+        assert_eq!(scope.prefix(), "listener.127.0.0.1_80.http.P.");
+        assert_eq!(
+            extracted(&scope),
+            (
+                "listener.http.".into(),
+                vec![("envoy_http_conn_manager_prefix", "P"), ("envoy_listener_address", "127.0.0.1_80")]
+            )
+        );
+    }
+
+    #[test]
+    fn the_worker_number_is_cut_out_of_its_segment() {
+        let scope = Scope::listener_worker("[::1]:80", 3);
+        assert_eq!(scope.prefix(), "listener.[__1]_80.worker_3.");
+        let (name, labels) = extracted(&scope);
+        assert_eq!(name, "listener.worker.");
+        assert_eq!(labels, vec![("envoy_worker_id", "3"), ("envoy_listener_address", "[__1]_80")]);
+    }
+
+    #[test]
+    fn plain_trees_and_leading_labels() {
+        assert_eq!(extracted(&Scope::new("server", &[])).0, "server.");
+        let scope =
+            Scope::root().tagged("envoy_local_http_ratelimit_prefix", "rl").child("http_local_rate_limit");
+        assert_eq!(scope.prefix(), "rl.http_local_rate_limit.");
+        assert_eq!(extracted(&scope).0, "http_local_rate_limit.");
+        assert_eq!(extracted(&Scope::listener("admin")).0, "listener.admin.");
+    }
+}
