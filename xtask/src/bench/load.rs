@@ -1,0 +1,320 @@
+//! The load generator: one thread, one epoll, many connections, either as fast as they go or at a fixed rate.
+//!
+//! It must cost much less than the proxies that it drives: per request one receive, one send, no
+//! allocation. It knows no protocol: [`Protocol`] is the seam where HTTP/2 and plain TCP plug in. Start from
+//! [`Load::connect`] and [`Load::run`]; connections stay open between runs, so a warm-up and a measurement
+//! use the same ones.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use crate::failure::{Context, Failure};
+use crate::sys::{Epoll, Interest, Timer};
+
+/// One client connection's protocol, without I/O.
+pub(super) trait Protocol {
+    /// How many requests may be under way at once.
+    fn capacity(&self) -> usize;
+    /// Writes a request to `out`; its [`Exchange`] will carry `token`.
+    fn start(&mut self, token: u64, out: &mut Vec<u8>);
+    /// Takes received bytes and calls `done` for each response that ends in them.
+    fn receive(&mut self, bytes: &[u8], done: &mut dyn FnMut(Exchange)) -> Result<(), ProtocolError>;
+}
+
+/// A request that was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Exchange {
+    pub(super) token: u64,
+    /// The status and the length of the body were as expected.
+    pub(super) is_good: bool,
+    /// The server will close this connection.
+    pub(super) close: bool,
+}
+
+/// The peer sent what the client cannot understand.
+#[derive(Debug)]
+pub(super) struct ProtocolError(pub(super) &'static str);
+
+/// When requests are sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Pace {
+    /// Each connection sends as soon as it was answered, until the time is over.
+    Closed { duration: Duration },
+    /// As `Closed`, but ends after this many requests.
+    Count { requests: u64 },
+    /// Requests are due at fixed times whatever the answers do, and wait their turn when all connections are
+    /// taken. Latency counts from when a request was due, so a stall shows in all requests that it delayed.
+    Open { duration: Duration, per_second: u64 },
+}
+
+/// What one run brought.
+pub(super) struct Outcome {
+    pub(super) good: u64,
+    /// Answers that were not as expected, and requests whose connection broke.
+    pub(super) bad: u64,
+    /// Connections that had to be opened anew.
+    pub(super) reconnects: u64,
+    pub(super) elapsed: Duration,
+    /// Latency in nanoseconds.
+    pub(super) latency: Histogram<u64>,
+}
+
+/// A histogram for latencies from 1 us to 60 s in nanoseconds, three digits.
+pub(super) fn latency_histogram() -> Result<Histogram<u64>, Failure> {
+    Histogram::new_with_bounds(1_000, 60_000_000_000, 3).context("making a histogram")
+}
+
+/// Makes the protocol state of a new connection.
+pub(super) type Factory = Box<dyn Fn() -> Box<dyn Protocol>>;
+
+struct Connection {
+    socket: TcpStream,
+    protocol: Box<dyn Protocol>,
+    in_flight: usize,
+}
+
+/// A set of open connections to one address.
+pub(super) struct Load {
+    epoll: Epoll,
+    timer: Timer,
+    address: SocketAddr,
+    factory: Factory,
+    connections: Vec<Connection>,
+    /// Tokens are nanoseconds since this moment.
+    epoch: Instant,
+    buffer: Vec<u8>,
+    out: Vec<u8>,
+    finished: Vec<Exchange>,
+}
+
+/// The state of one run.
+struct Run {
+    pace: Pace,
+    started: Instant,
+    /// Requests sent, or (open loop) due so far.
+    issued: u64,
+    in_flight: usize,
+    /// Open loop: connections with room, the longest idle first; one entry for each free place.
+    idle: VecDeque<usize>,
+    /// Open loop: requests that are due but found no connection.
+    waiting: VecDeque<u64>,
+    /// What was wrong with the last answer that was not understood.
+    complaint: &'static str,
+    outcome: Outcome,
+}
+
+const TIMER: u64 = u64::MAX;
+
+/// How long answers may take after the last request was sent.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Load {
+    /// Opens `connections` connections.
+    pub(super) fn connect(
+        address: SocketAddr,
+        connections: usize,
+        factory: Factory,
+    ) -> Result<Self, Failure> {
+        let mut load = Self {
+            epoll: Epoll::new().context("epoll")?,
+            timer: Timer::new().context("timer")?,
+            address,
+            factory,
+            connections: Vec::with_capacity(connections),
+            epoch: Instant::now(),
+            buffer: vec![0; 256 * 1024],
+            out: Vec::with_capacity(4096),
+            finished: Vec::new(),
+        };
+        load.epoll.add(load.timer.as_raw_fd(), TIMER, Interest::Read).context("epoll")?;
+        for index in 0..connections {
+            let connection = load.open(index)?;
+            load.connections.push(connection);
+        }
+        Ok(load)
+    }
+
+    /// Sends requests at `pace` and waits until all of them are answered.
+    pub(super) fn run(&mut self, pace: Pace) -> Result<Outcome, Failure> {
+        let latency = latency_histogram()?;
+        let mut run = Run {
+            pace,
+            started: Instant::now(),
+            issued: 0,
+            in_flight: 0,
+            idle: VecDeque::new(),
+            waiting: VecDeque::new(),
+            complaint: "wrong status or length, or the connection broke",
+            outcome: Outcome { good: 0, bad: 0, reconnects: 0, elapsed: Duration::ZERO, latency },
+        };
+        for index in 0..self.connections.len() {
+            self.refill(&mut run, index, self.connections[index].protocol.capacity())?;
+        }
+        let mut tokens = Vec::with_capacity(256);
+        let mut last_progress = Instant::now();
+        loop {
+            let more_due = self.send_due(&mut run)?;
+            if run.in_flight == 0 && run.waiting.is_empty() && !more_due {
+                break;
+            }
+            self.epoll.wait(&mut tokens, Some(Duration::from_millis(200))).context("epoll")?;
+            for token in tokens.drain(..).filter(|token| *token != TIMER) {
+                last_progress = Instant::now();
+                self.on_readable(&mut run, token as usize)?;
+            }
+            if last_progress.elapsed() > PATIENCE {
+                self.give_up(&mut run)?;
+                break;
+            }
+        }
+        run.outcome.elapsed = run.started.elapsed();
+        if run.outcome.good == 0 && run.outcome.bad > 0 {
+            return Err(Failure(format!("all {} requests failed: {}", run.outcome.bad, run.complaint)));
+        }
+        Ok(run.outcome)
+    }
+
+    fn open(&self, index: usize) -> Result<Connection, Failure> {
+        let socket =
+            TcpStream::connect(self.address).context(format_args!("connecting to {}", self.address))?;
+        socket.set_nodelay(true).context("nodelay")?;
+        socket.set_nonblocking(true).context("nonblocking")?;
+        self.epoll.add(socket.as_raw_fd(), index as u64, Interest::Read).context("epoll")?;
+        Ok(Connection { socket, protocol: (self.factory)(), in_flight: 0 })
+    }
+
+    /// Open loop: sends what is due, arms the timer for the next; answers whether more will come.
+    fn send_due(&mut self, run: &mut Run) -> Result<bool, Failure> {
+        let Pace::Open { duration, per_second } = run.pace else { return Ok(false) };
+        let total = (duration.as_secs_f64() * per_second as f64) as u64;
+        while run.issued < total {
+            let after_start = Duration::from_secs_f64(run.issued as f64 / per_second as f64);
+            let due = run.started + after_start;
+            let now = Instant::now();
+            if due > now {
+                self.timer.arm(due - now).context("timer")?;
+                return Ok(true);
+            }
+            run.issued += 1;
+            let token = self.token(due);
+            match run.idle.pop_front() {
+                Some(index) => self.send(run, index, token)?,
+                None => run.waiting.push_back(token),
+            }
+        }
+        // Forgets the last expiry, which would keep epoll awake.
+        self.timer.arm(PATIENCE).context("timer")?;
+        Ok(false)
+    }
+
+    fn on_readable(&mut self, run: &mut Run, index: usize) -> Result<(), Failure> {
+        let connection = &mut self.connections[index];
+        let received = match connection.socket.read(&mut self.buffer) {
+            Ok(0) => return self.reconnect(run, index),
+            Ok(received) => received,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                return Ok(());
+            }
+            Err(_) => return self.reconnect(run, index),
+        };
+        let finished = &mut self.finished;
+        let bytes = &self.buffer[..received];
+        if let Err(error) = connection.protocol.receive(bytes, &mut |exchange| finished.push(exchange)) {
+            // Answers before the nonsense are lost with the connection.
+            finished.clear();
+            run.complaint = error.0;
+            return self.reconnect(run, index);
+        }
+        if finished.is_empty() {
+            return Ok(());
+        }
+        let now = nanoseconds(self.epoch.elapsed());
+        let mut closing = false;
+        let places = finished.len();
+        for exchange in finished.drain(..) {
+            run.in_flight -= 1;
+            connection.in_flight -= 1;
+            closing |= exchange.close;
+            if exchange.is_good {
+                run.outcome.good += 1;
+                run.outcome.latency.saturating_record(now.saturating_sub(exchange.token));
+            } else {
+                run.outcome.bad += 1;
+            }
+        }
+        if closing { self.reconnect(run, index) } else { self.refill(run, index, places) }
+    }
+
+    /// Gives a connection work for the `places` that have become free on it.
+    fn refill(&mut self, run: &mut Run, index: usize, places: usize) -> Result<(), Failure> {
+        for _ in 0..places {
+            match run.pace {
+                Pace::Closed { duration } if run.started.elapsed() >= duration => return Ok(()),
+                Pace::Count { requests } if run.issued >= requests => return Ok(()),
+                Pace::Closed { .. } | Pace::Count { .. } => {
+                    run.issued += 1;
+                    let token = self.token(Instant::now());
+                    self.send(run, index, token)?;
+                }
+                Pace::Open { .. } => match run.waiting.pop_front() {
+                    Some(token) => self.send(run, index, token)?,
+                    None => run.idle.push_back(index),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, run: &mut Run, index: usize, token: u64) -> Result<(), Failure> {
+        let connection = &mut self.connections[index];
+        self.out.clear();
+        connection.protocol.start(token, &mut self.out);
+        connection.in_flight += 1;
+        run.in_flight += 1;
+        match connection.socket.write(&self.out) {
+            Ok(sent) if sent == self.out.len() => Ok(()),
+            Ok(_) => Err(Failure::new("a request did not fit into the socket's buffer")),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                Err(Failure::new("a request did not fit into the socket's buffer"))
+            }
+            // The connection is readable now, with its end; `on_readable` counts the loss.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Replaces a connection; requests under way on the former are lost.
+    fn reconnect(&mut self, run: &mut Run, index: usize) -> Result<(), Failure> {
+        let lost = self.connections[index].in_flight;
+        run.in_flight -= lost;
+        run.outcome.bad += lost as u64;
+        run.outcome.reconnects += 1;
+        run.idle.retain(|idle| *idle != index);
+        // Closing the old descriptor also takes it out of epoll.
+        self.connections[index] = self.open(index)?;
+        self.refill(run, index, self.connections[index].protocol.capacity())
+    }
+
+    /// Counts what is still under way as lost, and opens clean connections for the next run.
+    fn give_up(&mut self, run: &mut Run) -> Result<(), Failure> {
+        run.outcome.bad += (run.in_flight + run.waiting.len()) as u64;
+        for index in 0..self.connections.len() {
+            if self.connections[index].in_flight > 0 {
+                self.connections[index] = self.open(index)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn token(&self, moment: Instant) -> u64 {
+        nanoseconds(moment.saturating_duration_since(self.epoch))
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
