@@ -81,7 +81,12 @@ impl Scope {
 
     /// `listener.ADDRESS.worker_N.`
     pub fn listener_worker(address: &str, worker: usize) -> Self {
-        Self::listener(address).append("worker_", Some("envoy_worker_id"), &worker.to_string())
+        Self::listener(address).worker(worker)
+    }
+
+    /// This scope's part of one worker, `worker_N.`, with label `envoy_worker_id`.
+    pub fn worker(&self, worker: usize) -> Self {
+        self.append("worker_", Some("envoy_worker_id"), &worker.to_string())
     }
 
     /// This scope with one more plain segment; it may contain dots. `:` becomes `_`, as in Envoy.

@@ -2,9 +2,8 @@
 
 use std::fmt::Write;
 
-use super::sample::{Sample, Views, histograms, numbers};
+use super::sample::{Sample, Views, histograms, numbers, push_quantile};
 use super::{Filter, QUANTILES};
-use crate::histogram::Summary;
 use crate::store::Store;
 
 /// `{"stats":[{"name":..,"value":..},..,{"histograms":{..}}]}`; the last element is missing without histograms.
@@ -39,23 +38,14 @@ fn push_histograms(histograms: &[Sample<'_, Views>], out: &mut String) {
         let views = sample.value.as_ref().unwrap_or(&empty);
         for (i, q) in QUANTILES.iter().enumerate() {
             out.push_str(if i == 0 { "{\"cumulative\":" } else { ",{\"cumulative\":" });
-            push_quantile(&views.cumulative, *q, out);
+            push_quantile(&views.cumulative, *q, sample.scale(), "null", out);
             out.push_str(",\"interval\":");
-            push_quantile(&views.interval, *q, out);
+            push_quantile(&views.interval, *q, sample.scale(), "null", out);
             out.push('}');
         }
         out.push_str("]}");
     }
     out.push_str("]}}");
-}
-
-fn push_quantile(summary: &Summary, q: f64, out: &mut String) {
-    match summary.quantile(q / 100.0) {
-        Some(value) => {
-            let _ = write!(out, "{value}");
-        }
-        None => out.push_str("null"),
-    }
 }
 
 fn push_name<V>(sample: &Sample<'_, V>, out: &mut String) {

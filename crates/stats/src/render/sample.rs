@@ -1,11 +1,12 @@
 //! What a renderer prints, collected from the store: borrowed names and summed values, filtered and sorted.
 
 use std::cmp::Ordering;
+use std::fmt::Write;
 use std::sync::Arc;
 
 use super::{Filter, Types, UsedOnly};
 use crate::block::{Block, Listed};
-use crate::histogram::Merged;
+use crate::histogram::{Merged, PERCENT_SCALE, Summary};
 use crate::scope::Scope;
 
 /// A statistic with its value at this moment.
@@ -25,6 +26,12 @@ impl<V> Sample<'_, V> {
         if Arc::ptr_eq(a, b) || a == b {
             return self.name.cmp(other.name);
         }
+        // Different up to the shorter one's end, as nearly always: that decides, at the speed of memcmp.
+        let common = a.len().min(b.len());
+        match a.as_bytes()[..common].cmp(&b.as_bytes()[..common]) {
+            Ordering::Equal => {}
+            decided => return decided,
+        }
         a.bytes().chain(self.name.bytes()).cmp(b.bytes().chain(other.name.bytes()))
     }
 
@@ -32,6 +39,19 @@ impl<V> Sample<'_, V> {
         out.push_str(self.scope.prefix());
         out.push_str(self.name);
     }
+
+    /// What a histogram's recorded values are divided by: shares are recorded as integers.
+    pub(super) fn scale(&self) -> f64 {
+        if self.name.ends_with("_percent_used") { PERCENT_SCALE as f64 } else { 1.0 }
+    }
+}
+
+/// Prints the quantile `percent`, or `none` if nothing was recorded.
+pub(super) fn push_quantile(summary: &Summary, percent: f64, scale: f64, none: &str, out: &mut String) {
+    let _ = match summary.quantile(percent / 100.0) {
+        Some(value) => write!(out, "{}", value / scale),
+        None => out.write_str(none),
+    };
 }
 
 /// All counters that pass the filter, sorted by name.

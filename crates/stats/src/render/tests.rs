@@ -1,5 +1,5 @@
 use super::{Filter, Types, UsedOnly, json, prometheus, text};
-use crate::{CodeCounters, DynScope, Scope, Store, stat_block};
+use crate::{CodeCounters, DynScope, PERCENT_SCALE, Scope, Store, stat_block};
 
 stat_block! {
     struct ClusterStats {
@@ -164,4 +164,38 @@ fn prometheus_histograms() {
     assert_eq!(lines[20], format!("{} 2", bucket("+Inf")));
     assert_eq!(lines[21], "envoy_cluster_upstream_rq_time_sum{envoy_cluster_name=\"h1\"} 7000001");
     assert_eq!(lines[22], "envoy_cluster_upstream_rq_time_count{envoy_cluster_name=\"h1\"} 2");
+}
+
+#[test]
+fn prometheus_tls_labels() {
+    let store = Store::new(1);
+    let listener = DynScope::new(&store, Scope::listener("127.0.0.1:80"));
+    let cluster = DynScope::new(&store, Scope::cluster("h1").child("ssl"));
+    let _kept = [listener.counter("ssl.versions.TLSv1.3"), listener.counter("ssl.ciphers.X")];
+    let _kept = (cluster.counter("ciphers.X"), cluster.counter("handshake"), _kept);
+    let expected = "\
+# TYPE envoy_cluster_ssl_ciphers counter
+envoy_cluster_ssl_ciphers{cipher_suite=\"X\",envoy_cluster_name=\"h1\"} 0
+# TYPE envoy_cluster_ssl_handshake counter
+envoy_cluster_ssl_handshake{envoy_cluster_name=\"h1\"} 0
+# TYPE envoy_listener_ssl_ciphers counter
+envoy_listener_ssl_ciphers{envoy_ssl_cipher=\"X\",envoy_listener_address=\"127.0.0.1_80\"} 0
+# TYPE envoy_listener_ssl_versions counter
+envoy_listener_ssl_versions{envoy_ssl_version=\"TLSv1.3\",envoy_listener_address=\"127.0.0.1_80\"} 0
+";
+    assert_eq!(prometheus(&store, &Filter::default()), expected);
+}
+
+#[test]
+fn shares_print_as_fractions() {
+    let store = Store::new(1);
+    let used = DynScope::new(&store, Scope::cluster("h1")).histogram("x_percent_used");
+    used.record(PERCENT_SCALE);
+    store.flush();
+    let line = text(&store, &Filter::default());
+    let value: f64 = line.split(['(', ',']).nth(1).and_then(|v| v.parse().ok()).unwrap_or_default();
+    assert!((value - 1.0).abs() < 0.016, "{line}");
+    let out = prometheus(&store, &Filter::default());
+    assert!(out.contains("le=\"0.5\"} 0\n") && out.contains("le=\"5\"} 1\n"), "{out}");
+    assert!(out.contains("_sum{envoy_cluster_name=\"h1\"} 1\n"), "{out}");
 }
