@@ -1,0 +1,49 @@
+//! Requests that a filter makes itself, to a cluster of the configuration.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidegate_types::{RequestHead, ResponseHead};
+
+use crate::LocalFuture;
+
+/// The clusters of the configuration that a stream began with.
+pub trait Clusters {
+    /// A handle to send HTTP requests to `cluster`, or `None` if there is no such cluster.
+    fn http(&self, cluster: &str) -> Option<Rc<dyn HttpCallout>>;
+}
+
+/// Sends requests to one cluster.
+pub trait HttpCallout {
+    /// Sends one request and collects the whole response, at most 1 MiB. Dropping the future cancels it.
+    fn send(
+        &self,
+        request: RequestHead,
+        body: Bytes,
+        timeout: Duration,
+    ) -> LocalFuture<'static, Result<CalloutResponse, CalloutError>>;
+}
+
+/// A callout's answer.
+#[derive(Debug)]
+pub struct CalloutResponse {
+    /// Status and fields.
+    pub head: ResponseHead,
+    /// The whole body.
+    pub body: Bytes,
+}
+
+/// Why a callout has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CalloutError {
+    /// No host, no connection, or the connection ended.
+    #[error("callout failed: {0}")]
+    Failed(&'static str),
+    /// No answer in time.
+    #[error("callout timed out")]
+    TimedOut,
+    /// The response body is larger than 1 MiB.
+    #[error("callout response is too large")]
+    TooLarge,
+}
