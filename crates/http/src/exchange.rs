@@ -1,0 +1,271 @@
+//! One request and its response, from the first byte to the access log.
+//!
+//! A pipeline of plain async functions: read the head, sanitise it, walk the request filters, match
+//! the route, then pump the request up while the response comes down. Nothing here depends on the HTTP
+//! version: both ends are codec streams. Waiting happens only in [`Exchange::guard`] and
+//! [`Exchange::both_ways`], which also watch the stream's deadlines and the client.
+
+mod end;
+mod filter_phase;
+mod proxy;
+mod reply;
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::SystemTime;
+
+use http::Version;
+use tidegate_codec::{HeadError, ServerStream};
+use tidegate_filter::{LocalReply, Stream};
+use tidegate_types::{EndStream, RequestHead, ResetReason, ResponseFlags, StreamInfo};
+use tokio::time::Instant;
+
+use crate::chain::{self, RequestChain, ResponseChain, Stop};
+use crate::connection::ConnectionCx;
+use crate::hcm::WorkerHcm;
+use crate::timers::{StreamTimeout, StreamTimers};
+
+pub(crate) use end::ExchangeEnd;
+
+/// Why an exchange stops before its response is complete.
+#[derive(Debug)]
+pub(crate) enum Abort {
+    /// The client is gone: nobody to answer.
+    Gone,
+    /// A deadline of the manager passed.
+    Timeout(StreamTimeout),
+    /// Answer with this, if no response has begun.
+    Reply(Box<LocalReply>),
+    /// End the stream without an answer.
+    Reset(ResetReason),
+    /// The client's message broke the protocol after its head.
+    BadRequest(&'static str),
+    /// The upstream failed after the response began; flags and details are set.
+    UpstreamReset,
+    /// The codec refused the head; the reply closes the connection.
+    Refused(Box<LocalReply>),
+}
+
+impl From<Stop> for Abort {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Reply(reply) => Self::Reply(reply),
+            Stop::Reset(reason) => Self::Reset(reason),
+        }
+    }
+}
+
+/// How far the response is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ResponseState {
+    /// No head was sent.
+    None,
+    /// The head was sent.
+    Started,
+    /// Everything was sent.
+    Complete,
+}
+
+/// One exchange while it runs.
+pub(crate) struct Exchange<'a> {
+    pub(crate) cx: &'a ConnectionCx,
+    pub(crate) hcm: Rc<WorkerHcm>,
+    pub(crate) server: RefCell<&'a mut dyn ServerStream>,
+    pub(crate) stream: Rc<Stream>,
+    pub(crate) timers: StreamTimers,
+    /// The whole request was read.
+    pub(crate) request_ended: Cell<bool>,
+    pub(crate) response: Cell<ResponseState>,
+    /// The request came from inside, by Envoy's rule.
+    pub(crate) internal: Cell<bool>,
+    /// The response must announce the close.
+    pub(crate) close_after: Cell<bool>,
+    /// `x-request-id` to repeat in the response.
+    pub(crate) response_request_id: RefCell<Option<http::HeaderValue>>,
+    /// The head that went downstream, for access logs.
+    pub(crate) response_head: RefCell<Option<tidegate_types::ResponseHead>>,
+    /// Trailers that went downstream, for access logs.
+    pub(crate) response_trailers: RefCell<Option<http::HeaderMap>>,
+    /// An upgrade was granted: bytes flow raw both ways.
+    pub(crate) tunnel: Cell<bool>,
+}
+
+/// Serves one exchange whose first byte has arrived. A stream error on one side never outlives this call:
+/// everything that it holds is dropped with it.
+pub(crate) async fn serve(
+    cx: &ConnectionCx,
+    hcm: Rc<WorkerHcm>,
+    server: &mut dyn ServerStream,
+    now: Instant,
+) -> ExchangeEnd {
+    let info = StreamInfo::new(cx.info.clone(), SystemTime::now());
+    let stream = Rc::new(Stream::new(info, cx.clusters.clone()));
+    let timers = StreamTimers::new(now);
+    let timeouts = &hcm.shared.config.timeouts;
+    timers.set_idle(timeouts.stream_idle);
+    timers.set_headers(timeouts.request_headers);
+    timers.set_request(timeouts.request);
+    timers.set_max_duration(hcm.shared.config.common.max_stream_duration);
+    let exchange = Exchange {
+        cx,
+        server: RefCell::new(server),
+        stream,
+        timers,
+        request_ended: Cell::new(false),
+        response: Cell::new(ResponseState::None),
+        internal: Cell::new(false),
+        close_after: Cell::new(false),
+        response_request_id: RefCell::new(None),
+        response_head: RefCell::new(None),
+        response_trailers: RefCell::new(None),
+        tunnel: Cell::new(false),
+        hcm,
+    };
+    exchange.begin();
+    let mut response_filters = ResponseChain::default();
+    let outcome = exchange.run(&mut response_filters).await;
+    exchange.settle(outcome, &mut response_filters).await
+}
+
+impl Exchange<'_> {
+    fn begin(&self) {
+        let stats = &self.hcm.shared.stats;
+        stats.downstream_rq_total().inc();
+        stats.downstream_rq_http1_total().inc();
+        stats.downstream_rq_active().inc();
+    }
+
+    /// The pipeline.
+    async fn run(&self, response_filters: &mut ResponseChain) -> Result<(), Abort> {
+        // The head, whole, within `request_headers_timeout`.
+        let (head, end) = self.read_head().await?;
+        // Whose request it is, what it may carry, what it is called: before any filter sees it.
+        let (mut head, end) = self.sanitise(head, end)?;
+        // The route decides which filters are on and which timeouts hold.
+        let route = self.match_route(&head);
+        let (mut request_filters, filters) =
+            chain::open(&self.hcm.shared.filters, &self.stream, route.as_ref().map(|route| route.view()).as_deref());
+        *response_filters = filters;
+        // Filters see the head, and those that ask for it the whole body.
+        let filtered = self.filter_head(&mut request_filters, &mut head, end).await;
+        let body = match filtered {
+            Ok(body) => body,
+            Err(abort) => {
+                self.stream.set_request(head);
+                return Err(abort);
+            }
+        };
+        // The router: answer, or send it up.
+        self.route_request(route, head, body, &mut request_filters, response_filters).await
+    }
+
+    async fn read_head(&self) -> Result<(RequestHead, EndStream), Abort> {
+        let head = self
+            .guard(poll_fn(|cx| self.server.borrow_mut().poll_head(cx)), WatchClient::No)
+            .await?;
+        self.timers.set_headers(None);
+        match head {
+            Ok((head, end)) => {
+                let now = self.now();
+                self.stream.info().protocol.set(Some(head.version));
+                if end.is_end() {
+                    self.request_complete(now);
+                }
+                Ok((head, end))
+            }
+            Err(HeadError::Gone { .. }) => Err(Abort::Gone),
+            Err(HeadError::Refused { status, body, details, head }) => {
+                let info = self.stream.info();
+                info.protocol.set(Some(head.as_ref().map_or(Version::HTTP_11, |head| head.version)));
+                if let Some(head) = head {
+                    self.stream.set_request(*head);
+                }
+                let reply = LocalReply::new(status, body, details)
+                    .with_flags(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR);
+                self.hcm.shared.stats.downstream_cx_protocol_error().inc();
+                Err(Abort::Refused(Box::new(reply)))
+            }
+        }
+    }
+
+    /// The request's last byte was read.
+    pub(crate) fn request_complete(&self, now: Instant) {
+        self.request_ended.set(true);
+        self.timers.set_request(None);
+        self.timers.touch(now);
+        self.stream.info().request_complete.set(Some(now - self.timers.started()));
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    /// Waits for `future` while watching the stream's deadlines and, on request, the client.
+    pub(crate) async fn guard<T>(
+        &self,
+        future: impl Future<Output = T>,
+        watch: WatchClient,
+    ) -> Result<T, Abort> {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            if let Poll::Ready(value) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(value));
+            }
+            if let Poll::Ready(timeout) = self.poll_deadline(cx) {
+                return Poll::Ready(Err(Abort::Timeout(timeout)));
+            }
+            if watch == WatchClient::Yes && self.request_ended.get() {
+                return self.server.borrow_mut().poll_gone(cx).map(|()| Err(Abort::Gone));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Ready when a deadline of the manager passed.
+    pub(crate) fn poll_deadline(&self, cx: &mut std::task::Context<'_>) -> Poll<StreamTimeout> {
+        loop {
+            let next = self.timers.next();
+            let connection = self.cx.age_deadline();
+            let at = match (next, connection) {
+                (Some((at, _)), Some(age)) => Some(at.min(age)),
+                (Some((at, _)), None) => Some(at),
+                (None, age) => age,
+            };
+            std::task::ready!(self.cx.timer.borrow_mut().poll(cx, at));
+            let now = self.now();
+            if connection.is_some_and(|age| age <= now) {
+                // The connection is old: this response is its last, the stream itself goes on.
+                self.cx.age_reached(&self.hcm.shared.stats);
+                self.close_after.set(true);
+                continue;
+            }
+            if let Some((at, timeout)) = next
+                && at <= now
+            {
+                return Poll::Ready(timeout);
+            }
+        }
+    }
+}
+
+/// Whether a wait ends when the client goes away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WatchClient {
+    /// Once the request is complete, the client's end of stream ends the wait.
+    Yes,
+    /// Somebody else reads from the client.
+    No,
+}
+
+/// The request's body after the filters saw the head: what was collected, and whether that is all.
+pub(crate) struct HeldBody {
+    pub(crate) body: tidegate_types::BodyBuf,
+    pub(crate) trailers: Option<http::HeaderMap>,
+    pub(crate) end: EndStream,
+}
+
+pub(crate) type Filters<'f> = &'f mut RequestChain;

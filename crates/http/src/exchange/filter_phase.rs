@@ -1,0 +1,112 @@
+//! The request's way through the filters, up to the router.
+
+use std::future::poll_fn;
+
+use http::StatusCode;
+use tidegate_codec::{BodyFrame, StreamError};
+use tidegate_filter::LocalReply;
+use tidegate_types::{BodyBuf, EndStream, RequestHead, details};
+
+use super::{Abort, Exchange, HeldBody, WatchClient};
+use crate::chain::{HeadStep, RequestChain};
+
+impl Exchange<'_> {
+    /// Shows the head to the filters, collecting the body for those that ask for it.
+    pub(super) async fn filter_head(
+        &self,
+        filters: &mut RequestChain,
+        head: &mut RequestHead,
+        mut end: EndStream,
+    ) -> Result<HeldBody, Abort> {
+        let mut held = HeldBody { body: BodyBuf::new(), trailers: None, end };
+        // The filters up to this index have seen what is held.
+        let mut seen = 0;
+        let mut from = 0;
+        while filters.len() > from {
+            let step = self.guard(filters.head(from, head, end), WatchClient::Yes).await??;
+            let HeadStep::Buffer { index, limit } = step else { break };
+            if !held.end.is_end() {
+                self.collect(filters, index, limit, &mut held).await?;
+            } else if seen < index {
+                filters.data(seen..index, &mut held.body, held.end).await?;
+            }
+            let whole = self.guard(filters.buffered(index, head, &mut held.body), WatchClient::Yes).await?;
+            whole?;
+            seen = index + 1;
+            from = index + 1;
+            end = EndStream::from_last(held.body.is_empty() && held.trailers.is_none());
+        }
+        if seen > 0 && seen < filters.len() && !held.body.is_empty() {
+            filters.data(seen..filters.len(), &mut held.body, held.end).await?;
+        }
+        Ok(held)
+    }
+
+    /// Reads the rest of the body into `held`, showing it to the filters before the one that wants it.
+    async fn collect(
+        &self,
+        filters: &mut RequestChain,
+        index: usize,
+        limit: usize,
+        held: &mut HeldBody,
+    ) -> Result<(), Abort> {
+        while !held.end.is_end() {
+            match self.next_frame().await? {
+                BodyFrame::Data(data, end) => {
+                    let mut part = BodyBuf::from(data);
+                    let seen = self.guard(filters.data(0..index, &mut part, end), WatchClient::Yes).await?;
+                    seen?;
+                    held.body.append(&mut part);
+                    held.end = end;
+                    if held.body.len() > limit {
+                        return Err(Abort::Reply(Box::new(self.too_large())));
+                    }
+                }
+                BodyFrame::Trailers(trailers) => {
+                    held.trailers = Some(trailers);
+                    held.end = EndStream::Yes;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn too_large(&self) -> LocalReply {
+        self.hcm.shared.stats.downstream_rq_too_large().inc();
+        LocalReply::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "Payload Too Large",
+            details::REQUEST_PAYLOAD_TOO_LARGE,
+        )
+    }
+
+    /// Reads the next part of the request's body.
+    pub(super) async fn next_frame(&self) -> Result<BodyFrame, Abort> {
+        let frame = self.guard(poll_fn(|cx| self.server.borrow_mut().poll_body(cx)), WatchClient::No).await?;
+        self.account_frame(frame)
+    }
+
+    /// Counts a part of the request's body and notes its end.
+    pub(super) fn account_frame(&self, frame: Result<BodyFrame, StreamError>) -> Result<BodyFrame, Abort> {
+        let now = self.now();
+        self.timers.touch(now);
+        let frame = frame.map_err(|error| match error {
+            StreamError::Closed | StreamError::Io(_) => Abort::Gone,
+            StreamError::Protocol { details } => {
+                self.hcm.shared.stats.downstream_cx_protocol_error().inc();
+                Abort::BadRequest(details)
+            }
+        })?;
+        match &frame {
+            BodyFrame::Data(data, end) => {
+                let info = self.stream.info();
+                info.bytes_received.set(info.bytes_received.get() + data.len() as u64);
+                if end.is_end() {
+                    self.request_complete(now);
+                }
+            }
+            BodyFrame::Trailers(_) => self.request_complete(now),
+        }
+        Ok(frame)
+    }
+}

@@ -1,0 +1,173 @@
+//! Statistics of a connection manager, under Envoy's names.
+
+use tidegate_stats::stat_block;
+
+stat_block! {
+    /// `http.<stat_prefix>.`: the manager's connections and requests.
+    pub struct HcmStats {
+        counters {
+            /// Connections.
+            downstream_cx_total,
+            /// Connections that sent at least one byte of HTTP/1.
+            downstream_cx_http1_total,
+            /// Connections that spoke HTTP/2.
+            downstream_cx_http2_total,
+            /// Connections that spoke HTTP/3.
+            downstream_cx_http3_total,
+            /// TLS connections.
+            downstream_cx_ssl_total,
+            /// The idle timer fired.
+            downstream_cx_idle_timeout,
+            /// `max_connection_duration` passed.
+            downstream_cx_max_duration_reached,
+            /// `max_requests_per_connection` was reached.
+            downstream_cx_max_requests_reached,
+            /// A response announced the close because of a drain.
+            downstream_cx_drain_close,
+            /// The peer did not close within `delayed_close_timeout`.
+            downstream_cx_delayed_close_timeout,
+            /// The overload manager announced the close.
+            downstream_cx_overload_disable_keepalive,
+            /// The client broke HTTP.
+            downstream_cx_protocol_error,
+            /// Connections closed.
+            downstream_cx_destroy,
+            /// Closed by us.
+            downstream_cx_destroy_local,
+            /// Closed by the client.
+            downstream_cx_destroy_remote,
+            /// Closed with a request under way.
+            downstream_cx_destroy_active_rq,
+            /// Closed by us with a request under way.
+            downstream_cx_destroy_local_active_rq,
+            /// Closed by the client with a request under way.
+            downstream_cx_destroy_remote_active_rq,
+            /// Bytes received.
+            downstream_cx_rx_bytes_total,
+            /// Bytes sent.
+            downstream_cx_tx_bytes_total,
+            /// Connections that were upgraded.
+            downstream_cx_upgrades_total,
+            /// Reads from the client were paused.
+            downstream_flow_control_paused_reading_total,
+            /// Reads from the client went on.
+            downstream_flow_control_resumed_reading_total,
+            /// Requests, counted at their first byte.
+            downstream_rq_total,
+            /// Requests over HTTP/1.
+            downstream_rq_http1_total,
+            /// Requests over HTTP/2.
+            downstream_rq_http2_total,
+            /// Requests over HTTP/3.
+            downstream_rq_http3_total,
+            /// Requests that got a response.
+            downstream_rq_completed,
+            /// Informational responses.
+            downstream_rq_1xx,
+            /// Responses with a 2xx status.
+            downstream_rq_2xx,
+            /// Responses with a 3xx status.
+            downstream_rq_3xx,
+            /// Responses with a 4xx status.
+            downstream_rq_4xx,
+            /// Responses with a 5xx status.
+            downstream_rq_5xx,
+            /// `stream_idle_timeout` fired.
+            downstream_rq_idle_timeout,
+            /// `request_timeout` fired.
+            downstream_rq_timeout,
+            /// `request_headers_timeout` fired.
+            downstream_rq_header_timeout,
+            /// `max_stream_duration` fired.
+            downstream_rq_max_duration_reached,
+            /// Streams that ended before the request was complete.
+            downstream_rq_rx_reset,
+            /// Streams that we reset.
+            downstream_rq_tx_reset,
+            /// Responses that ended before their request.
+            downstream_rq_response_before_rq_complete,
+            /// Requests answered with 413.
+            downstream_rq_too_large,
+            /// Responses too large to buffer.
+            rs_too_large,
+            /// Connections closed for resetting too many streams too early.
+            downstream_rq_too_many_premature_resets,
+            /// Requests refused by the overload manager.
+            downstream_rq_overload_close,
+            /// Requests answered by the overload manager.
+            rq_overload_local_reply,
+            /// Upgrades where none is configured.
+            downstream_rq_ws_on_non_ws_route,
+            /// Requests with a path that is not relative.
+            downstream_rq_non_relative_path,
+            /// Requests whose path could not be normalised.
+            downstream_rq_failed_path_normalization,
+            /// Requests redirected to their normalised path.
+            downstream_rq_redirected_with_normalized_path,
+            /// Requests refused because of their client's address.
+            downstream_rq_rejected_via_ip_detection,
+            /// Requests that reached the router.
+            rq_total,
+            /// Requests that no route matched.
+            no_route,
+            /// Requests whose cluster does not exist.
+            no_cluster,
+            /// Requests answered by a direct response.
+            rq_direct_response,
+            /// Requests answered by a redirect.
+            rq_redirect,
+            /// Upstream failures after the response began.
+            rq_reset_after_downstream_response_started,
+        }
+        gauges {
+            /// Connections now.
+            downstream_cx_active,
+            /// HTTP/1 connections now.
+            downstream_cx_http1_active,
+            /// HTTP/2 connections now.
+            downstream_cx_http2_active,
+            /// HTTP/3 connections now.
+            downstream_cx_http3_active,
+            /// TLS connections now.
+            downstream_cx_ssl_active,
+            /// HTTP/1 connections past their age that wait for one more request.
+            downstream_cx_http1_soft_drain,
+            /// Upgraded connections now.
+            downstream_cx_upgrades_active,
+            /// Bytes waiting to be parsed.
+            downstream_cx_rx_bytes_buffered,
+            /// Bytes waiting to be sent.
+            downstream_cx_tx_bytes_buffered,
+            /// Requests now.
+            downstream_rq_active,
+        }
+        histograms {
+            /// Life time of connections in ms.
+            downstream_cx_length_ms,
+            /// First byte of the request to the end of the stream, in ms.
+            downstream_rq_time,
+        }
+    }
+}
+
+stat_block! {
+    /// `listener.<address>.http.<stat_prefix>.`: the manager's responses by listener.
+    pub struct ListenerHttpStats {
+        counters {
+            /// Requests that got a response.
+            downstream_rq_completed,
+            /// Informational responses.
+            downstream_rq_1xx,
+            /// Responses with a 2xx status.
+            downstream_rq_2xx,
+            /// Responses with a 3xx status.
+            downstream_rq_3xx,
+            /// Responses with a 4xx status.
+            downstream_rq_4xx,
+            /// Responses with a 5xx status.
+            downstream_rq_5xx,
+        }
+        gauges {}
+        histograms {}
+    }
+}

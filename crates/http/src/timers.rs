@@ -1,0 +1,174 @@
+//! Deadlines of a stream and the one lazily armed timer that a connection has for all of them.
+//!
+//! Activity only writes a timestamp; the timer looks at it when it fires. Under load a timer is
+//! re-armed about once per timeout instead of twice per request.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep};
+
+/// A timer that is moved forward only when it fires, and back only when a nearer deadline appears.
+#[derive(Debug, Default)]
+pub(crate) struct LazyTimer {
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl LazyTimer {
+    /// Ready when `deadline` has passed. Never early.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<()> {
+        let Some(deadline) = deadline else { return Poll::Pending };
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if deadline < sleep.deadline() {
+            sleep.as_mut().reset(deadline);
+        }
+        loop {
+            std::task::ready!(sleep.as_mut().poll(cx));
+            if deadline <= Instant::now() {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(deadline);
+        }
+    }
+}
+
+/// Which deadline of a stream passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StreamTimeout {
+    /// `request_headers_timeout`.
+    RequestHeaders,
+    /// `request_timeout`.
+    Request,
+    /// `stream_idle_timeout`, or the route's `idle_timeout`.
+    StreamIdle,
+    /// `max_stream_duration`.
+    MaxDuration,
+}
+
+/// The deadlines that the connection manager watches over one stream.
+#[derive(Debug)]
+pub(crate) struct StreamTimers {
+    started: Instant,
+    idle: Cell<Option<Duration>>,
+    active_at: Cell<Instant>,
+    headers: Cell<Option<Instant>>,
+    request: Cell<Option<Instant>>,
+    max_duration: Cell<Option<Instant>>,
+}
+
+impl StreamTimers {
+    /// Timers of a stream whose first byte came at `now`.
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            started: now,
+            idle: Cell::new(None),
+            active_at: Cell::new(now),
+            headers: Cell::new(None),
+            request: Cell::new(None),
+            max_duration: Cell::new(None),
+        }
+    }
+
+    /// When the stream began.
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Sets `stream_idle_timeout`; `None` is off.
+    pub(crate) fn set_idle(&self, timeout: Option<Duration>) {
+        self.idle.set(timeout);
+    }
+
+    /// Sets `request_headers_timeout`, or clears it when the head is complete.
+    pub(crate) fn set_headers(&self, timeout: Option<Duration>) {
+        self.headers.set(timeout.map(|timeout| self.started + timeout));
+    }
+
+    /// Sets `request_timeout`, or clears it when the request is complete or the response began.
+    pub(crate) fn set_request(&self, timeout: Option<Duration>) {
+        self.request.set(timeout.map(|timeout| self.started + timeout));
+    }
+
+    /// Sets `max_stream_duration`, counted from the stream's start.
+    pub(crate) fn set_max_duration(&self, timeout: Option<Duration>) {
+        self.max_duration.set(timeout.map(|timeout| self.started + timeout));
+    }
+
+    /// Something moved in either direction.
+    pub(crate) fn touch(&self, now: Instant) {
+        self.active_at.set(now);
+    }
+
+    /// The nearest deadline.
+    pub(crate) fn next(&self) -> Option<(Instant, StreamTimeout)> {
+        let idle = self.idle.get().map(|timeout| self.active_at.get() + timeout);
+        [
+            (self.headers.get(), StreamTimeout::RequestHeaders),
+            (self.request.get(), StreamTimeout::Request),
+            (idle, StreamTimeout::StreamIdle),
+            (self.max_duration.get(), StreamTimeout::MaxDuration),
+        ]
+        .into_iter()
+        .filter_map(|(at, kind)| at.map(|at| (at, kind)))
+        .min_by_key(|(at, _)| *at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_touched_deadline_moves_without_firing_early() {
+        let mut timer = LazyTimer::default();
+        let start = Instant::now();
+        let timers = StreamTimers::new(start);
+        timers.set_idle(Some(Duration::from_secs(2)));
+        let mut touched = false;
+        poll_fn(|cx| {
+            if !touched && Instant::now() >= start + Duration::from_secs(1) {
+                touched = true;
+                timers.touch(Instant::now());
+            }
+            let next = timers.next().map(|(at, _)| at);
+            let wake = if touched { next } else { Some(start + Duration::from_secs(1)) };
+            match timer.poll(cx, wake) {
+                Poll::Ready(()) if !touched => {
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                other => other,
+            }
+        })
+        .await;
+        assert_eq!(Instant::now() - start, Duration::from_secs(3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_nearer_deadline_fires_first() {
+        let mut timer = LazyTimer::default();
+        let start = Instant::now();
+        let far = poll_fn(|cx| Poll::Ready(timer.poll(cx, Some(start + Duration::from_secs(9))))).await;
+        assert!(far.is_pending());
+        poll_fn(|cx| timer.poll(cx, Some(start + Duration::from_secs(1)))).await;
+        assert_eq!(Instant::now() - start, Duration::from_secs(1));
+    }
+
+    #[test]
+    fn the_nearest_deadline_wins() {
+        let now = Instant::now();
+        let timers = StreamTimers::new(now);
+        assert!(timers.next().is_none());
+        timers.set_idle(Some(Duration::from_secs(300)));
+        timers.set_headers(Some(Duration::from_secs(15)));
+        assert_eq!(timers.next().unwrap().1, StreamTimeout::RequestHeaders);
+        timers.set_headers(None);
+        timers.set_request(Some(Duration::from_secs(20)));
+        assert_eq!(timers.next().unwrap(), (now + Duration::from_secs(20), StreamTimeout::Request));
+    }
+}
