@@ -31,12 +31,7 @@ impl<F: FnMut(&Cx, &mut RequestHead) -> HeadFlow> RequestFilter for HeadFn<F> {
 }
 
 impl<F: FnMut(&Cx, &mut ResponseHead) -> HeadFlow> ResponseFilter for HeadFn<F> {
-    fn on_head<'a>(
-        &'a mut self,
-        cx: &'a Cx,
-        head: &'a mut ResponseHead,
-        _: EndStream,
-    ) -> Step<'a, HeadFlow> {
+    fn on_head<'a>(&'a mut self, cx: &'a Cx, head: &'a mut ResponseHead, _: EndStream) -> Step<'a, HeadFlow> {
         Step::Now(skip_body((self.0)(cx, head)))
     }
 }

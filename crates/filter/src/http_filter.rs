@@ -19,12 +19,8 @@ use crate::{Cx, Flow, HeadFlow, Step, Stream};
 /// The request half of a filter on one stream.
 pub trait RequestFilter {
     /// The head arrived; `end` if nothing follows.
-    fn on_head<'a>(
-        &'a mut self,
-        cx: &'a Cx,
-        head: &'a mut RequestHead,
-        end: EndStream,
-    ) -> Step<'a, HeadFlow>;
+    fn on_head<'a>(&'a mut self, cx: &'a Cx, head: &'a mut RequestHead, end: EndStream)
+    -> Step<'a, HeadFlow>;
 
     /// A part of the body. The filter may change it; what it leaves goes on.
     fn on_data<'a>(&'a mut self, _cx: &'a Cx, _data: &'a mut BodyBuf, _end: EndStream) -> Step<'a, Flow> {

@@ -12,6 +12,7 @@ pub mod callout;
 pub mod flow;
 pub mod from_fn;
 pub mod http_filter;
+pub mod registry;
 pub mod reply;
 pub mod route;
 pub mod stream;
@@ -23,6 +24,7 @@ pub use from_fn::{from_request_fn, from_response_fn};
 pub use http_filter::{
     FactoryContext, HttpFilter, HttpFilterFactory, HttpFilterType, RequestFilter, ResponseFilter,
 };
+pub use registry::{AccessLogType, Registry};
 pub use reply::LocalReply;
 pub use route::{PerFilterConfig, RouteView};
 pub use stream::{Cx, Stream};

@@ -26,11 +26,7 @@ pub struct LocalReply {
 
 impl LocalReply {
     /// A reply with a text body.
-    pub fn new(
-        status: StatusCode,
-        body: impl Into<Bytes>,
-        details: impl Into<Cow<'static, str>>,
-    ) -> Self {
+    pub fn new(status: StatusCode, body: impl Into<Bytes>, details: impl Into<Cow<'static, str>>) -> Self {
         Self {
             status,
             body: body.into(),

@@ -1,0 +1,138 @@
+//! Which `@type` belongs to which filter: filled explicitly by each binary, read when a configuration
+//! is loaded.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use tidegate_types::json::{self, Problem, TypedConfig};
+
+use crate::http_filter::{TypedFactory, erase};
+use crate::route::ErasedConfig;
+use crate::{AccessLog, FactoryContext, HttpFilterFactory, HttpFilterType};
+
+/// What access-logger authors write.
+pub trait AccessLogType: 'static {
+    /// `@type` of the logger's configuration, with `type.googleapis.com/`.
+    const TYPE_URL: &'static str;
+    /// The configuration. Unknown fields are refused without the author's help.
+    type Config: DeserializeOwned;
+
+    /// Validates the configuration and opens the log.
+    fn build(config: Self::Config) -> Result<Arc<dyn AccessLog>, String>;
+}
+
+/// All filters and access loggers that a binary has. Start from `tidegate_filters::registry()` and add yours.
+#[derive(Default)]
+pub struct Registry {
+    http: BTreeMap<&'static str, HttpEntry>,
+    routes: BTreeMap<&'static str, BuildRoute>,
+    access_logs: BTreeMap<&'static str, BuildLog>,
+}
+
+type BuildHttp = fn(&TypedConfig, &FactoryContext<'_>) -> Result<Arc<dyn HttpFilterFactory>, Vec<Problem>>;
+type BuildRoute = fn(&TypedConfig) -> Result<ErasedConfig, Vec<Problem>>;
+type BuildLog = fn(&TypedConfig) -> Result<Arc<dyn AccessLog>, Vec<Problem>>;
+
+struct HttpEntry {
+    build: BuildHttp,
+    route_type: &'static str,
+}
+
+impl Registry {
+    /// Adds an HTTP filter. A later one of the same `@type` takes its place.
+    #[must_use]
+    pub fn http<T: HttpFilterType>(mut self) -> Self {
+        self.http.insert(T::TYPE_URL, HttpEntry { build: build_http::<T>, route_type: T::ROUTE_TYPE_URL });
+        self.routes.insert(T::ROUTE_TYPE_URL, |config| json::from_typed::<T::RouteConfig>(config).map(erase));
+        self
+    }
+
+    /// Adds an access logger. A later one of the same `@type` takes its place.
+    #[must_use]
+    pub fn access_log<T: AccessLogType>(mut self) -> Self {
+        self.access_logs.insert(T::TYPE_URL, |config| {
+            let decoded = json::from_typed::<T::Config>(config)?;
+            T::build(decoded).map_err(|message| vec![problem(config, message)])
+        });
+        self
+    }
+
+    /// Builds the factory of an HTTP filter.
+    ///
+    /// # Errors
+    /// An unknown `@type`, or everything that is wrong with the configuration.
+    pub fn build_http(
+        &self,
+        config: &TypedConfig,
+        cx: &FactoryContext<'_>,
+    ) -> Result<Arc<dyn HttpFilterFactory>, Vec<Problem>> {
+        match self.http.get(&*config.type_url) {
+            Some(entry) => (entry.build)(config, cx),
+            None => Err(vec![unknown(config, "HTTP filter", self.http.keys())]),
+        }
+    }
+
+    /// Whether an HTTP filter with that `@type` exists.
+    pub fn knows_http(&self, type_url: &str) -> bool {
+        self.http.contains_key(type_url)
+    }
+
+    /// Decodes the per-route configuration of the filter whose own `@type` is `filter_type`.
+    ///
+    /// # Errors
+    /// A per-route `@type` that is not that filter's, or everything that is wrong with it.
+    pub fn build_route(&self, filter_type: &str, config: &TypedConfig) -> Result<ErasedConfig, Vec<Problem>> {
+        let expected = self.http.get(filter_type).map(|entry| entry.route_type);
+        match (expected, self.routes.get(&*config.type_url)) {
+            (Some(expected), Some(build)) if expected == config.type_url => build(config),
+            (Some(expected), _) => Err(vec![problem(
+                config,
+                format!(
+                    "`{}` is not the per-route configuration of this filter: expected `{expected}`",
+                    config.type_url
+                ),
+            )]),
+            (None, _) => Err(vec![unknown(config, "HTTP filter", self.routes.keys())]),
+        }
+    }
+
+    /// Builds an access logger.
+    ///
+    /// # Errors
+    /// An unknown `@type`, or everything that is wrong with the configuration.
+    pub fn build_access_log(&self, config: &TypedConfig) -> Result<Arc<dyn AccessLog>, Vec<Problem>> {
+        match self.access_logs.get(&*config.type_url) {
+            Some(build) => build(config),
+            None => Err(vec![unknown(config, "access logger", self.access_logs.keys())]),
+        }
+    }
+}
+
+fn build_http<T: HttpFilterType>(
+    config: &TypedConfig,
+    cx: &FactoryContext<'_>,
+) -> Result<Arc<dyn HttpFilterFactory>, Vec<Problem>> {
+    let decoded = json::from_typed::<T::Config>(config)?;
+    let factory = T::build(decoded, cx).map_err(|message| vec![problem(config, message)])?;
+    Ok(Arc::new(TypedFactory::<T> { factory: Arc::new(factory) }))
+}
+
+fn problem(config: &TypedConfig, message: String) -> Problem {
+    Problem::new(config.path.clone(), config.span, message)
+}
+
+fn unknown<'a>(
+    config: &TypedConfig,
+    what: &str,
+    known: impl Iterator<Item = &'a &'static str> + Clone,
+) -> Problem {
+    let path = config.path.field("@type");
+    let mut problem = Problem::new(
+        path,
+        config.span,
+        format!("no {what} has the type `{}` in this build", config.type_url),
+    );
+    problem.suggestion = json::nearest(&config.type_url, known.copied()).map(str::to_owned);
+    problem
+}
