@@ -29,6 +29,8 @@ pub(super) struct Usage {
     pub(super) cpu_ns: u64,
     pub(super) user_ticks: u64,
     pub(super) system_ticks: u64,
+    /// Time in which a thread was ready to run but another program had its CPU, in nanoseconds.
+    pub(super) waited_ns: u64,
 }
 
 impl Usage {
@@ -38,6 +40,7 @@ impl Usage {
             cpu_ns: self.cpu_ns.saturating_sub(earlier.cpu_ns),
             user_ticks: self.user_ticks.saturating_sub(earlier.user_ticks),
             system_ticks: self.system_ticks.saturating_sub(earlier.system_ticks),
+            waited_ns: self.waited_ns.saturating_sub(earlier.waited_ns),
         }
     }
 
@@ -99,6 +102,9 @@ impl Server {
             usage.cpu_ns += sys::cpu_time(pid).unwrap_or(0);
             usage.user_ticks += stat.user_ticks;
             usage.system_ticks += stat.system_ticks;
+            let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+            let schedstats = tasks.filter_map(|task| fs::read_to_string(task.path().join("schedstat")).ok());
+            usage.waited_ns += schedstats.filter_map(|text| schedstat_wait(&text)).sum::<u64>();
         }
         usage
     }
@@ -175,6 +181,11 @@ fn parse_stat(text: &str) -> Option<Stat> {
     })
 }
 
+/// `/proc/PID/task/TID/schedstat`: nanoseconds run, nanoseconds waited, slices.
+fn schedstat_wait(text: &str) -> Option<u64> {
+    text.split_whitespace().nth(1)?.parse().ok()
+}
+
 /// A `Name:  123 kB` line of `/proc/PID/status`.
 fn status_kib(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
@@ -217,13 +228,19 @@ mod tests {
     }
 
     #[test]
+    fn a_schedstat_line() {
+        assert_eq!(schedstat_wait("492041 17 1\n"), Some(17));
+        assert_eq!(schedstat_wait(""), None);
+    }
+
+    #[test]
     fn a_family_of_processes() {
         assert_eq!(descendants(5, &[(5, 1), (6, 5), (7, 1), (8, 6), (9, 5)]), [5, 6, 9, 8]);
     }
 
     #[test]
     fn ticks_split_the_precise_time() {
-        let usage = Usage { cpu_ns: 1_000, user_ticks: 1, system_ticks: 3 };
+        let usage = Usage { cpu_ns: 1_000, user_ticks: 1, system_ticks: 3, waited_ns: 5 };
         assert!((usage.user_ns() - 250.0).abs() < 1e-9);
         assert_eq!(usage.since(usage), Usage::default());
     }

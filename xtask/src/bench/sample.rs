@@ -29,6 +29,9 @@ pub(super) struct Sample {
     pub(super) p50_us: f64,
     pub(super) p99_us: f64,
     pub(super) p999_us: f64,
+    /// Part of the round in which the proxy was ready but another program had its CPU, in percent. Above a
+    /// few percent the machine was not quiet, and every other number suffers.
+    pub(super) waited_percent: f64,
     /// Resident memory at the end of the round, in KiB.
     pub(super) rss_kib: f64,
     /// Bytes of resident memory for each idle connection; only the idle scenario has it.
@@ -41,18 +44,20 @@ impl Sample {
         let requests = outcome.good.max(1) as f64;
         let cpu_us = usage.cpu_ns as f64 / requests / 1e3;
         let user_us = usage.user_ns() / requests / 1e3;
+        let elapsed = outcome.elapsed.as_secs_f64().max(1e-9);
         let quantile = |quantile| outcome.latency.value_at_quantile(quantile) as f64 / 1e3;
         Self {
             requests: outcome.good as f64,
             errors: outcome.bad as f64,
             reconnects: outcome.reconnects as f64,
-            requests_per_second: outcome.good as f64 / outcome.elapsed.as_secs_f64().max(1e-9),
+            requests_per_second: outcome.good as f64 / elapsed,
             cpu_us,
             user_us,
             system_us: cpu_us - user_us,
             p50_us: quantile(0.5),
             p99_us: quantile(0.99),
             p999_us: quantile(0.999),
+            waited_percent: usage.waited_ns as f64 / 1e7 / elapsed,
             rss_kib: rss_kib as f64,
             idle_bytes: None,
         }
@@ -86,6 +91,7 @@ impl Sample {
             p50_us: of(|s| s.p50_us),
             p99_us: of(|s| s.p99_us),
             p999_us: of(|s| s.p999_us),
+            waited_percent: of(|s| s.waited_percent),
             rss_kib: of(|s| s.rss_kib),
             idle_bytes: (!idle.is_empty()).then(|| median(idle)),
         }
@@ -173,10 +179,11 @@ mod tests {
 
     #[test]
     fn a_sample_is_per_request() {
-        let usage = Usage { cpu_ns: 40_000, user_ticks: 1, system_ticks: 3 };
+        let usage = Usage { cpu_ns: 40_000, user_ticks: 1, system_ticks: 3, waited_ns: 500_000_000 };
         let sample = Sample::of_load(&outcome(&[100, 200, 300, 400]), usage, 7);
         assert!((sample.cpu_us - 10.0).abs() < 1e-9);
         assert!((sample.user_us - 2.5).abs() < 1e-9);
+        assert!((sample.waited_percent - 25.0).abs() < 1e-9);
         assert!((sample.requests_per_second - 2.0).abs() < 1e-9);
         assert!((sample.p50_us - 200.0).abs() < 1.0);
     }

@@ -14,6 +14,12 @@ pub(super) fn render(report: &Report) -> String {
     for scenario in &report.scenarios {
         text.push_str(&render_scenario(scenario));
     }
+    let all = report.scenarios.iter().flat_map(|scenario| &scenario.results);
+    if all.map(|result| result.median.waited_percent).fold(0.0, f64::max) > NOISY_PERCENT {
+        text.push_str(
+            "\nnoisy: another program used the proxies' CPU (column `waited %`); run it again alone\n",
+        );
+    }
     text
 }
 
@@ -84,6 +90,9 @@ pub(super) fn columns(shape: Shape) -> &'static [Column] {
     }
 }
 
+/// Share of a round that a proxy may wait for its CPU before the run counts as noisy.
+const NOISY_PERCENT: f64 = 5.0;
+
 const LOADED: &[Column] = &[
     Column { title: "CPU us/req", decimals: 2, of: |s| s.cpu_us },
     Column { title: "user", decimals: 2, of: |s| s.user_us },
@@ -93,6 +102,7 @@ const LOADED: &[Column] = &[
     Column { title: "p99 us", decimals: 0, of: |s| s.p99_us },
     Column { title: "p99.9 us", decimals: 0, of: |s| s.p999_us },
     Column { title: "RSS MiB", decimals: 1, of: |s| s.rss_kib / 1024.0 },
+    Column { title: "waited %", decimals: 1, of: |s| s.waited_percent },
     Column { title: "errors", decimals: 0, of: |s| s.errors },
     Column { title: "reconnects", decimals: 0, of: |s| s.reconnects },
 ];
