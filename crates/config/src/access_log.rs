@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tidegate_types::json::TypedConfig;
 
+use crate::reader::{Message, Reader};
 use crate::route::HeaderMatcher;
-use crate::values::FractionalPercent;
+use crate::values::{Empty, FractionalPercent};
 
 /// One access log: where to write and what to leave out.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,4 +80,178 @@ pub struct AccessLogOptions {
     pub on_new_request: bool,
     /// `flush_log_on_tunnel_successfully_established`.
     pub on_tunnel_established: bool,
+}
+
+impl Message for Option<AccessLogConfig> {
+    const NAME: &'static str = "envoy.config.accesslog.v3.AccessLog";
+
+    fn read(r: &Reader<'_>) -> Self {
+        let filter = r.message::<Option<AccessLogFilter>>("filter").optional().flatten();
+        Some(AccessLogConfig { logger: r.extension()?, filter })
+    }
+}
+
+/// The field `access_log`.
+pub(crate) fn access_logs(r: &Reader<'_>) -> Vec<AccessLogConfig> {
+    r.repeated::<Option<AccessLogConfig>>("access_log").or_default().into_iter().flatten().collect()
+}
+
+impl Message for Option<AccessLogFilter> {
+    const NAME: &'static str = "envoy.config.accesslog.v3.AccessLogFilter";
+
+    fn read(r: &Reader<'_>) -> Self {
+        let all = [
+            r.message::<StatusCodeFilter>("status_code_filter")
+                .optional()
+                .map(|f| AccessLogFilter::StatusCode(f.0)),
+            r.message::<DurationFilter>("duration_filter").optional().map(|f| AccessLogFilter::Duration(f.0)),
+            r.message::<Empty>("not_health_check_filter").optional().map(|_| AccessLogFilter::NotHealthCheck),
+            r.message::<Empty>("traceable_filter").optional().map(|_| AccessLogFilter::Traceable),
+            r.message::<RuntimeFilter>("runtime_filter").optional().map(|f| f.0),
+            r.message::<AndFilter>("and_filter").optional().map(|f| AccessLogFilter::And(f.0)),
+            r.message::<OrFilter>("or_filter").optional().map(|f| AccessLogFilter::Or(f.0)),
+            r.message::<HeaderFilter>("header_filter").optional().map(|f| AccessLogFilter::Header(f.0)),
+            r.message::<FlagFilter>("response_flag_filter")
+                .optional()
+                .map(|f| AccessLogFilter::ResponseFlag(f.0)),
+        ];
+        r.exactly_one(&[
+            "status_code_filter",
+            "duration_filter",
+            "not_health_check_filter",
+            "traceable_filter",
+            "runtime_filter",
+            "and_filter",
+            "or_filter",
+            "header_filter",
+            "response_flag_filter",
+        ]);
+        all.into_iter().flatten().next()
+    }
+}
+
+struct StatusCodeFilter(Comparison);
+
+impl Message for StatusCodeFilter {
+    const NAME: &'static str = "envoy.config.accesslog.v3.StatusCodeFilter";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self(r.required_message("comparison"))
+    }
+}
+
+struct DurationFilter(Comparison);
+
+impl Message for DurationFilter {
+    const NAME: &'static str = "envoy.config.accesslog.v3.DurationFilter";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self(r.required_message("comparison"))
+    }
+}
+
+impl Message for Comparison {
+    const NAME: &'static str = "envoy.config.accesslog.v3.ComparisonFilter";
+
+    fn read(r: &Reader<'_>) -> Self {
+        const OPS: &[(&str, u32, ComparisonOp)] = &[
+            ("EQ", 0, ComparisonOp::Equal),
+            ("GE", 1, ComparisonOp::GreaterOrEqual),
+            ("LE", 2, ComparisonOp::LessOrEqual),
+            ("NE", 3, ComparisonOp::NotEqual),
+        ];
+        let RuntimeU32 { value, runtime_key } = r.required_message("value");
+        Self { op: r.enumeration("op", OPS, &[]).or(ComparisonOp::Equal), value, runtime_key }
+    }
+}
+
+struct RuntimeU32 {
+    value: u32,
+    runtime_key: String,
+}
+
+impl Message for RuntimeU32 {
+    const NAME: &'static str = "envoy.config.core.v3.RuntimeUInt32";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self { value: r.u32("default_value").or_default(), runtime_key: r.string("runtime_key").or_default() }
+    }
+}
+
+struct RuntimeFilter(AccessLogFilter);
+
+impl Message for RuntimeFilter {
+    const NAME: &'static str = "envoy.config.accesslog.v3.RuntimeFilter";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self(AccessLogFilter::Runtime {
+            key: r.string("runtime_key").required_non_empty(),
+            sampled: r.message_or_defaults("percent_sampled"),
+            independent: r.bool("use_independent_randomness").or_default(),
+        })
+    }
+}
+
+struct AndFilter(Vec<AccessLogFilter>);
+
+impl Message for AndFilter {
+    const NAME: &'static str = "envoy.config.accesslog.v3.AndFilter";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self(filters(r))
+    }
+}
+
+struct OrFilter(Vec<AccessLogFilter>);
+
+impl Message for OrFilter {
+    const NAME: &'static str = "envoy.config.accesslog.v3.OrFilter";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self(filters(r))
+    }
+}
+
+fn filters(r: &Reader<'_>) -> Vec<AccessLogFilter> {
+    let all = r.repeated::<Option<AccessLogFilter>>("filters");
+    let enough = all.peek().is_some_and(|all| all.len() >= 2);
+    if !enough {
+        all.report("needs two filters or more", None);
+    }
+    all.or_default().into_iter().flatten().collect()
+}
+
+struct HeaderFilter(HeaderMatcher);
+
+impl Message for HeaderFilter {
+    const NAME: &'static str = "envoy.config.accesslog.v3.HeaderFilter";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self(r.required_message("header"))
+    }
+}
+
+struct FlagFilter(Vec<String>);
+
+impl Message for FlagFilter {
+    const NAME: &'static str = "envoy.config.accesslog.v3.ResponseFlagFilter";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self(r.strings("flags").or_default())
+    }
+}
+
+impl Message for AccessLogOptions {
+    const NAME: &'static str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.HcmAccessLogOptions";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self {
+            flush_interval: r
+                .duration("access_log_flush_interval")
+                .at_least(Duration::from_millis(1))
+                .optional(),
+            on_new_request: r.bool("flush_access_log_on_new_request").or_default(),
+            on_tunnel_established: r.bool("flush_log_on_tunnel_successfully_established").or_default(),
+        }
+    }
 }

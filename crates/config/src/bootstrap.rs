@@ -1,12 +1,14 @@
 //! `envoy.config.bootstrap.v3.Bootstrap`: the whole file.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_types::Address;
 
-use crate::access_log::AccessLogConfig;
+use crate::access_log::{AccessLogConfig, access_logs};
+use crate::address::Endpoint;
+use crate::reader::{Message, Reader};
+use crate::runtime::Runtime;
 use crate::{ClusterConfig, ListenerConfig};
 
 /// The validated configuration.
@@ -65,46 +67,127 @@ pub struct AdminConfig {
     pub ignore_global_conn_limit: bool,
 }
 
-/// Runtime values from `layered_runtime`'s static layers. Nested structs are joined with dots.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Runtime {
-    /// Key to value, as the number, boolean or string was written.
-    pub values: BTreeMap<String, RuntimeValue>,
-}
+impl Message for Bootstrap {
+    const NAME: &'static str = "envoy.config.bootstrap.v3.Bootstrap";
 
-/// One runtime value.
-#[derive(Debug, Clone, PartialEq)]
-pub enum RuntimeValue {
-    /// A number, or a string that reads as one.
-    Number(f64),
-    /// A boolean, or the strings `true` and `false`.
-    Bool(bool),
-    /// Any other string.
-    Text(String),
-}
-
-impl Runtime {
-    /// The key's value as an unsigned integer; `None` when unset or of another kind.
-    pub fn integer(&self, key: &str) -> Option<u64> {
-        match self.values.get(key)? {
-            RuntimeValue::Number(n) if *n >= 0.0 && n.fract() == 0.0 => Some(*n as u64),
-            _ => None,
+    fn read(r: &Reader<'_>) -> Self {
+        let StaticResources { listeners, clusters } = r.message_or_defaults("static_resources");
+        let runtime = r.message_or_defaults::<Runtime>("layered_runtime");
+        let overload = r.message_or_defaults::<OverloadManager>("overload_manager");
+        let from_runtime = runtime.integer("overload.global_downstream_max_connections");
+        Self {
+            node: r.message_or_defaults("node"),
+            admin: r.message("admin").optional(),
+            listeners,
+            clusters,
+            global_downstream_max_connections: overload.max_downstream_connections.or(from_runtime),
+            runtime,
+            stats_flush_interval: r
+                .duration("stats_flush_interval")
+                .at_least(Duration::from_millis(1))
+                .or(Duration::from_secs(5)),
         }
     }
+}
 
-    /// The key's value as a number; `None` when unset or of another kind.
-    pub fn number(&self, key: &str) -> Option<f64> {
-        match self.values.get(key)? {
-            RuntimeValue::Number(n) => Some(*n),
-            _ => None,
+struct StaticResources {
+    listeners: Vec<Arc<ListenerConfig>>,
+    clusters: Vec<Arc<ClusterConfig>>,
+}
+
+impl Message for StaticResources {
+    const NAME: &'static str = "envoy.config.bootstrap.v3.Bootstrap.StaticResources";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self {
+            listeners: r.repeated("listeners").or_default().into_iter().map(Arc::new).collect(),
+            clusters: r.repeated("clusters").or_default().into_iter().map(Arc::new).collect(),
         }
     }
+}
 
-    /// The key's value as a boolean; `None` when unset or of another kind.
-    pub fn flag(&self, key: &str) -> Option<bool> {
-        match self.values.get(key)? {
-            RuntimeValue::Bool(b) => Some(*b),
-            _ => None,
+impl Message for Node {
+    const NAME: &'static str = "envoy.config.core.v3.Node";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self {
+            id: r.string("id").or_default(),
+            cluster: r.string("cluster").or_default(),
+            locality: r.message_or_defaults("locality"),
         }
+    }
+}
+
+impl Message for Locality {
+    const NAME: &'static str = "envoy.config.core.v3.Locality";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self {
+            region: r.string("region").or_default(),
+            zone: r.string("zone").or_default(),
+            sub_zone: r.string("sub_zone").or_default(),
+        }
+    }
+}
+
+impl Message for AdminConfig {
+    const NAME: &'static str = "envoy.config.bootstrap.v3.Admin";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self {
+            address: r.required_message::<Endpoint>("address").address,
+            access_log: access_logs(r),
+            profile_path: r.string("profile_path").non_empty(),
+            ignore_global_conn_limit: r.bool("ignore_global_conn_limit").or_default(),
+        }
+    }
+}
+
+/// `overload_manager`, of which one monitor is supported.
+struct OverloadManager {
+    max_downstream_connections: Option<u64>,
+}
+
+impl Message for OverloadManager {
+    const NAME: &'static str = "envoy.config.overload.v3.OverloadManager";
+
+    fn read(r: &Reader<'_>) -> Self {
+        let monitors = r.repeated::<ResourceMonitor>("resource_monitors").or_default();
+        Self { max_downstream_connections: monitors.into_iter().find_map(|monitor| monitor.0) }
+    }
+}
+
+struct ResourceMonitor(Option<u64>);
+
+impl Message for ResourceMonitor {
+    const NAME: &'static str = "envoy.config.overload.v3.ResourceMonitor";
+
+    fn read(r: &Reader<'_>) -> Self {
+        r.string("name").required_non_empty();
+        r.may_be::<DownstreamConnections>();
+        let any = r.any("typed_config");
+        if !r.has("typed_config") {
+            any.report("missing field `typed_config`", None);
+        }
+        if any.peek().is_some_and(|any| !any.is::<DownstreamConnections>()) {
+            any.report(
+                "this resource monitor is not supported by this build",
+                Some(format!("type.googleapis.com/{}", DownstreamConnections::NAME)),
+            );
+            return Self(None);
+        }
+        Self(any.optional().map(|any| any.read::<DownstreamConnections>(r).0))
+    }
+}
+
+struct DownstreamConnections(u64);
+
+impl Message for DownstreamConnections {
+    const NAME: &'static str =
+        "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig";
+
+    fn read(r: &Reader<'_>) -> Self {
+        let most = r.i64("max_active_downstream_connections").within(1..=i64::MAX);
+        Self(most.required().unsigned_abs())
     }
 }

@@ -3,12 +3,18 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::address::Socket;
 use crate::listener::TransportSocket;
 use crate::protocol::{CommonHttpOptions, Http1Options};
-use crate::values::TcpKeepalive;
+use crate::reader::{Message, Reader, Space};
+use crate::values::{Percent, TcpKeepalive};
 
 mod circuit_breakers;
 mod endpoint;
+mod http_options;
+
+use endpoint::LoadAssignment;
+use http_options::HttpOptions;
 
 pub use circuit_breakers::{CircuitBreakers, RetryBudget, Thresholds};
 pub use endpoint::{EndpointConfig, HealthStatus, LocalityEndpoints};
@@ -90,4 +96,102 @@ pub struct TrackStats {
     pub request_response_sizes: bool,
     /// `per_endpoint_stats`.
     pub per_endpoint_stats: bool,
+}
+
+impl Message for ClusterConfig {
+    const NAME: &'static str = "envoy.config.cluster.v3.Cluster";
+
+    fn read(r: &Reader<'_>) -> Self {
+        const TYPES: &[(&str, u32)] =
+            &[("STRICT_DNS", 1), ("LOGICAL_DNS", 2), ("EDS", 3), ("ORIGINAL_DST", 4)];
+        const POLICIES: &[(&str, u32, LbPolicy)] =
+            &[("ROUND_ROBIN", 0, LbPolicy::RoundRobin), ("RANDOM", 3, LbPolicy::Random)];
+        const OTHER_POLICIES: &[(&str, u32)] = &[
+            ("LEAST_REQUEST", 1),
+            ("RING_HASH", 2),
+            ("MAGLEV", 5),
+            ("CLUSTER_PROVIDED", 6),
+            ("LOAD_BALANCING_POLICY_CONFIG", 7),
+        ];
+        let http = HttpOptions::read(r);
+        Self {
+            name: r.string("name").unique(Space::Cluster).required_non_empty(),
+            alt_stat_name: r.string("alt_stat_name").non_empty(),
+            discovery: r
+                .enumeration("type", &[("STATIC", 0, Discovery::Static)], TYPES)
+                .or(Discovery::Static),
+            lb_policy: r.enumeration("lb_policy", POLICIES, OTHER_POLICIES).or_default(),
+            healthy_panic_threshold: r
+                .message_or_defaults::<CommonLb>("common_lb_config")
+                .healthy_panic_threshold,
+            endpoints: r
+                .message::<LoadAssignment>("load_assignment")
+                .optional()
+                .map(|all| all.0)
+                .unwrap_or_default(),
+            connect_timeout: r.duration("connect_timeout").greater_than_zero().or(Duration::from_secs(5)),
+            per_connection_buffer_limit_bytes: r.u32("per_connection_buffer_limit_bytes").or(1 << 20),
+            circuit_breakers: r.message_or_defaults("circuit_breakers"),
+            protocol: http.protocol,
+            common_http: http.common,
+            tcp_keepalive: r
+                .message::<ConnectionOptions>("upstream_connection_options")
+                .optional()
+                .and_then(|options| options.0),
+            source_address: r
+                .message::<BindConfig>("upstream_bind_config")
+                .optional()
+                .and_then(|bind| bind.0),
+            track_stats: r.message_or_defaults("track_cluster_stats"),
+            transport_socket: r.message_or_defaults("transport_socket"),
+            wait_for_warm_on_init: r.bool("wait_for_warm_on_init").or(true),
+        }
+    }
+}
+
+struct CommonLb {
+    healthy_panic_threshold: f64,
+}
+
+impl Message for CommonLb {
+    const NAME: &'static str = "envoy.config.cluster.v3.Cluster.CommonLbConfig";
+
+    fn read(r: &Reader<'_>) -> Self {
+        let threshold = r.message::<Percent>("healthy_panic_threshold").optional();
+        Self { healthy_panic_threshold: threshold.map_or(50.0, |percent| percent.0) }
+    }
+}
+
+/// `upstream_connection_options`.
+struct ConnectionOptions(Option<TcpKeepalive>);
+
+impl Message for ConnectionOptions {
+    const NAME: &'static str = "envoy.config.cluster.v3.UpstreamConnectionOptions";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self(r.message("tcp_keepalive").optional())
+    }
+}
+
+/// `upstream_bind_config`.
+struct BindConfig(Option<(IpAddr, u16)>);
+
+impl Message for BindConfig {
+    const NAME: &'static str = "envoy.config.core.v3.BindConfig";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self(r.message::<Socket>("source_address").optional().map(|socket| (socket.0.ip(), socket.0.port())))
+    }
+}
+
+impl Message for TrackStats {
+    const NAME: &'static str = "envoy.config.cluster.v3.TrackClusterStats";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self {
+            timeout_budgets: r.bool("timeout_budgets").or_default(),
+            request_response_sizes: r.bool("request_response_sizes").or_default(),
+            per_endpoint_stats: r.bool("per_endpoint_stats").or_default(),
+        }
+    }
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use tidegate_types::json::TypedConfig;
 
 use crate::RouteConfig;
-use crate::access_log::{AccessLogConfig, AccessLogOptions};
+use crate::access_log::{AccessLogConfig, AccessLogOptions, access_logs};
 use crate::protocol::{CommonHttpOptions, Http1Options};
+use crate::reader::{Message, Reader, Space};
 
 mod local_reply;
 
@@ -210,4 +211,248 @@ pub struct UpgradeConfig {
     pub upgrade_type: String,
     /// `enabled`, true when unset.
     pub enabled: bool,
+}
+
+impl Message for HcmConfig {
+    const NAME: &'static str =
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+
+    fn read(r: &Reader<'_>) -> Self {
+        const CODECS: &[(&str, u32, CodecType)] =
+            &[("AUTO", 0, CodecType::Auto), ("HTTP1", 1, CodecType::Http1)];
+        const SERVER: &[(&str, u32, ServerHeader)] = &[
+            ("OVERWRITE", 0, ServerHeader::Overwrite),
+            ("APPEND_IF_ABSENT", 1, ServerHeader::AppendIfAbsent),
+            ("PASS_THROUGH", 2, ServerHeader::PassThrough),
+        ];
+        const CERTIFICATES: &[(&str, u32)] =
+            &[("FORWARD_ONLY", 1), ("APPEND_FORWARD", 2), ("SANITIZE_SET", 3), ("ALWAYS_FORWARD_ONLY", 4)];
+        r.enumeration("forward_client_cert_details", &[("SANITIZE", 0, ())], CERTIFICATES).or_default();
+        let route_config = r.message::<RouteConfig>("route_config");
+        r.exactly_one(&["route_config"]);
+        Self {
+            stat_prefix: r.string("stat_prefix").required_non_empty(),
+            codec_type: r.enumeration("codec_type", CODECS, &[("HTTP2", 2), ("HTTP3", 3)]).or_default(),
+            route_config: Arc::new(route_config.optional().unwrap_or_else(|| r.cx.empty())),
+            http_filters: http_filters(r),
+            common: r.message_or_defaults("common_http_protocol_options"),
+            http1: r.message_or_defaults("http_protocol_options"),
+            timeouts: HcmTimeouts::read(r),
+            client: ClientAddress::read(r),
+            normalization: Normalization::read(r),
+            request_id: RequestIdConfig::read(r),
+            add_user_agent: r.bool("add_user_agent").or_default(),
+            server_name: r.string("server_name").non_empty().unwrap_or_else(|| "envoy".to_owned()),
+            server_header: r.enumeration("server_header_transformation", SERVER, &[]).or_default(),
+            scheme_override: r
+                .message::<SchemeTransformation>("scheme_header_transformation")
+                .optional()
+                .and_then(|transformation| transformation.0),
+            max_request_headers_kb: r.u32("max_request_headers_kb").within(1..=8192).or(60),
+            access_log: access_logs(r),
+            access_log_options: r.message_or_defaults("access_log_options"),
+            via: r.string("via").or_default(),
+            proxy_100_continue: r.bool("proxy_100_continue").or_default(),
+            upgrades: upgrades::<HcmUpgrade>(r),
+            local_reply: r.message_or_defaults("local_reply_config"),
+            stream_error_on_invalid_http_message: r.bool("stream_error_on_invalid_http_message").or_default(),
+        }
+    }
+}
+
+impl HcmTimeouts {
+    fn read(r: &Reader<'_>) -> Self {
+        let stream_idle = r.duration("stream_idle_timeout").zero_is_off(Some(Duration::from_secs(300)));
+        Self {
+            stream_idle,
+            stream_flush: r.duration("stream_flush_timeout").zero_is_off(stream_idle),
+            request: r.duration("request_timeout").zero_is_off(None),
+            request_headers: r.duration("request_headers_timeout").zero_is_off(Some(Duration::from_secs(15))),
+            drain: r.duration("drain_timeout").or(Duration::from_secs(5)),
+            delayed_close: r.duration("delayed_close_timeout").zero_is_off(Some(Duration::from_secs(1))),
+            http1_safe_max_connection_duration: r.bool("http1_safe_max_connection_duration").or_default(),
+        }
+    }
+}
+
+impl ClientAddress {
+    fn read(r: &Reader<'_>) -> Self {
+        Self {
+            use_remote_address: r.bool("use_remote_address").or_default(),
+            xff_num_trusted_hops: r.u32("xff_num_trusted_hops").or_default(),
+            skip_xff_append: r.bool("skip_xff_append").or_default(),
+            append_x_forwarded_port: r.bool("append_x_forwarded_port").or_default(),
+            represent_ipv4_as_mapped_ipv6: r
+                .bool("represent_ipv4_remote_address_as_ipv4_mapped_ipv6")
+                .or_default(),
+            internal_addresses: r.message("internal_address_config").optional(),
+        }
+    }
+}
+
+impl Message for InternalAddresses {
+    const NAME: &'static str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.InternalAddressConfig";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self {
+            unix_sockets: r.bool("unix_sockets").or_default(),
+            cidr_ranges: r.repeated("cidr_ranges").or_default(),
+        }
+    }
+}
+
+impl Normalization {
+    fn read(r: &Reader<'_>) -> Self {
+        const ESCAPED: &[(&str, u32, EscapedSlashes)] = &[
+            ("IMPLEMENTATION_SPECIFIC_DEFAULT", 0, EscapedSlashes::KeepUnchanged),
+            ("KEEP_UNCHANGED", 1, EscapedSlashes::KeepUnchanged),
+            ("REJECT_REQUEST", 2, EscapedSlashes::RejectRequest),
+            ("UNESCAPE_AND_REDIRECT", 3, EscapedSlashes::UnescapeAndRedirect),
+            ("UNESCAPE_AND_FORWARD", 4, EscapedSlashes::UnescapeAndForward),
+        ];
+        let matching = r.bool("strip_matching_host_port").or_default();
+        let any = r.bool("strip_any_host_port");
+        if matching && any.peek() == Some(&true) {
+            any.report("`strip_any_host_port` cannot be set together with `strip_matching_host_port`", None);
+        }
+        Self {
+            normalize_path: r.bool("normalize_path").or_default(),
+            merge_slashes: r.bool("merge_slashes").or_default(),
+            escaped_slashes: r.enumeration("path_with_escaped_slashes_action", ESCAPED, &[]).or_default(),
+            strip_port: match (matching, any.or_default()) {
+                (_, true) => StripPort::Any,
+                (true, false) => StripPort::Matching,
+                (false, false) => StripPort::Keep,
+            },
+            strip_trailing_host_dot: r.bool("strip_trailing_host_dot").or_default(),
+        }
+    }
+}
+
+impl RequestIdConfig {
+    fn read(r: &Reader<'_>) -> Self {
+        Self {
+            generate: r.bool("generate_request_id").or(true),
+            preserve_external: r.bool("preserve_external_request_id").or_default(),
+            always_set_in_response: r.bool("always_set_request_id_in_response").or_default(),
+            pack_trace_reason: r
+                .message::<RequestIdExtension>("request_id_extension")
+                .optional()
+                .is_none_or(|x| x.0),
+        }
+    }
+}
+
+/// `request_id_extension`: the UUID one, and whether it packs the trace reason.
+struct RequestIdExtension(bool);
+
+impl Message for RequestIdExtension {
+    const NAME: &'static str =
+        "envoy.extensions.filters.network.http_connection_manager.v3.RequestIDExtension";
+
+    fn read(r: &Reader<'_>) -> Self {
+        r.may_be::<Uuid>();
+        let any = r.any("typed_config");
+        if any.peek().is_some_and(|any| !any.is::<Uuid>()) {
+            let expected = format!("type.googleapis.com/{}", Uuid::NAME);
+            any.report("this request id extension is not supported by this build", Some(expected));
+            return Self(true);
+        }
+        Self(any.optional().is_none_or(|any| any.read::<Uuid>(r).0))
+    }
+}
+
+struct Uuid(bool);
+
+impl Message for Uuid {
+    const NAME: &'static str = "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self(r.bool("pack_trace_reason").or(true))
+    }
+}
+
+struct SchemeTransformation(Option<String>);
+
+impl Message for SchemeTransformation {
+    const NAME: &'static str = "envoy.config.core.v3.SchemeHeaderTransformation";
+
+    fn read(r: &Reader<'_>) -> Self {
+        let scheme = r.string("scheme_to_overwrite").check(|scheme| match scheme.as_str() {
+            "http" | "https" => Ok(()),
+            other => Err(format!("`{other}` is neither `http` nor `https`")),
+        });
+        Self(scheme.optional())
+    }
+}
+
+fn http_filters(r: &Reader<'_>) -> Vec<HttpFilterConfig> {
+    r.repeated::<Option<HttpFilterConfig>>("http_filters").or_default().into_iter().flatten().collect()
+}
+
+impl Message for Option<HttpFilterConfig> {
+    const NAME: &'static str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter";
+
+    fn read(r: &Reader<'_>) -> Self {
+        let disabled = r.bool("disabled").or_default();
+        let is_optional = r.bool("is_optional").or_default();
+        Some(HttpFilterConfig { config: r.extension()?, disabled, is_optional })
+    }
+}
+
+/// The two messages that [`UpgradeConfig`] is read from; they differ in what this build does not support.
+pub(crate) struct HcmUpgrade(UpgradeConfig);
+
+impl Message for HcmUpgrade {
+    const NAME: &'static str =
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self(UpgradeConfig::read(r))
+    }
+}
+
+pub(crate) struct RouteUpgrade(UpgradeConfig);
+
+impl Message for RouteUpgrade {
+    const NAME: &'static str = "envoy.config.route.v3.RouteAction.UpgradeConfig";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self(UpgradeConfig::read(r))
+    }
+}
+
+impl From<HcmUpgrade> for UpgradeConfig {
+    fn from(upgrade: HcmUpgrade) -> Self {
+        upgrade.0
+    }
+}
+
+impl From<RouteUpgrade> for UpgradeConfig {
+    fn from(upgrade: RouteUpgrade) -> Self {
+        upgrade.0
+    }
+}
+
+impl UpgradeConfig {
+    fn read(r: &Reader<'_>) -> Self {
+        let kind = r.string("upgrade_type").convert(|kind| {
+            let connect = kind.eq_ignore_ascii_case("connect") || kind.eq_ignore_ascii_case("connect-udp");
+            if connect {
+                Err(format!("the upgrade `{kind}` is known to Envoy, but not supported by this build"))
+            } else {
+                Ok(kind.to_ascii_lowercase())
+            }
+        });
+        Self {
+            upgrade_type: kind.unique(Space::Upgrade).required_non_empty(),
+            enabled: r.bool("enabled").or(true),
+        }
+    }
+}
+
+/// The field `upgrade_configs`; types are unique in it.
+pub(crate) fn upgrades<T: Message + Into<UpgradeConfig>>(r: &Reader<'_>) -> Vec<UpgradeConfig> {
+    r.cx.forget(Space::Upgrade);
+    r.repeated::<T>("upgrade_configs").or_default().into_iter().map(Into::into).collect()
 }

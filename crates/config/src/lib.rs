@@ -8,17 +8,28 @@
 //! filter registry decodes them. Start from [`Bootstrap`].
 
 pub mod access_log;
+mod address;
 pub mod bootstrap;
 pub mod cluster;
+pub mod error;
 pub mod hcm;
 pub mod listener;
+pub mod loader;
 pub mod protocol;
+mod reader;
 pub mod route;
+pub mod runtime;
+pub mod schema;
 pub mod values;
+mod yaml;
 
 pub use bootstrap::Bootstrap;
 pub use cluster::ClusterConfig;
+pub use error::ConfigError;
 pub use hcm::HcmConfig;
 pub use listener::ListenerConfig;
+pub use loader::{Format, from_str, load};
 pub use route::RouteConfig;
+pub use runtime::{Runtime, RuntimeValue};
+pub use schema::schema;
 pub use tidegate_types::json::TypedConfig;

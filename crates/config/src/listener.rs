@@ -7,7 +7,9 @@ use tidegate_types::Address;
 use tidegate_types::json::TypedConfig;
 
 use crate::HcmConfig;
-use crate::access_log::AccessLogConfig;
+use crate::access_log::{AccessLogConfig, access_logs};
+use crate::address::Endpoint;
+use crate::reader::{Message, Reader, Space};
 use crate::values::TcpKeepalive;
 
 /// A validated listener.
@@ -89,4 +91,139 @@ pub enum TrafficDirection {
     Inbound,
     /// `OUTBOUND`.
     Outbound,
+}
+
+impl Message for ListenerConfig {
+    const NAME: &'static str = "envoy.config.listener.v3.Listener";
+
+    fn read(r: &Reader<'_>) -> Self {
+        const DIRECTIONS: &[(&str, u32, TrafficDirection)] = &[
+            ("UNSPECIFIED", 0, TrafficDirection::Unspecified),
+            ("INBOUND", 1, TrafficDirection::Inbound),
+            ("OUTBOUND", 2, TrafficDirection::Outbound),
+        ];
+        let Endpoint { address, unix_mode } = r.required_message("address");
+        let name = r.string("name").unique(Space::Listener).non_empty();
+        let bind_to_port = r.bool("bind_to_port").or(true);
+        if bind_to_port && address.port() != Some(0) {
+            r.cx.define(Space::ListenerAddress, &address.to_string(), &r.path.field("address"), r.span);
+        }
+        Self {
+            name: name.unwrap_or_else(|| address.to_string()),
+            unix_mode,
+            stat_prefix: r.string("stat_prefix").or_default(),
+            filter_chains: filter_chains(r),
+            listener_filters: listener_filters(r),
+            listener_filters_timeout: r
+                .duration("listener_filters_timeout")
+                .zero_is_off(Some(Duration::from_secs(15))),
+            continue_on_listener_filters_timeout: r.bool("continue_on_listener_filters_timeout").or_default(),
+            per_connection_buffer_limit_bytes: r.u32("per_connection_buffer_limit_bytes").or(1 << 20),
+            tcp_backlog_size: r.u32("tcp_backlog_size").optional(),
+            enable_reuse_port: r.bool("enable_reuse_port").or(true),
+            tcp_keepalive: r.message("tcp_keepalive").optional(),
+            access_log: access_logs(r),
+            traffic_direction: r.enumeration("traffic_direction", DIRECTIONS, &[]).or_default(),
+            bind_to_port,
+            ignore_global_conn_limit: r.bool("ignore_global_conn_limit").or_default(),
+            max_connections_to_accept_per_socket_event: r
+                .u32("max_connections_to_accept_per_socket_event")
+                .positive()
+                .optional(),
+            address,
+        }
+    }
+}
+
+fn filter_chains(r: &Reader<'_>) -> Vec<FilterChainConfig> {
+    let chains = r.repeated::<FilterChainConfig>("filter_chains");
+    match chains.peek().map(Vec::len) {
+        Some(1) => {}
+        None | Some(0) => chains.report("no filter chain: the listener could not serve a connection", None),
+        Some(_) => chains.report("more than one filter chain is not supported by this build", None),
+    }
+    chains.or_default()
+}
+
+fn listener_filters(r: &Reader<'_>) -> Vec<TypedConfig> {
+    r.repeated::<ListenerFilter>("listener_filters").or_default().into_iter().filter_map(|f| f.0).collect()
+}
+
+struct ListenerFilter(Option<TypedConfig>);
+
+impl Message for ListenerFilter {
+    const NAME: &'static str = "envoy.config.listener.v3.ListenerFilter";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self(r.extension())
+    }
+}
+
+impl Message for FilterChainConfig {
+    const NAME: &'static str = "envoy.config.listener.v3.FilterChain";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self {
+            name: r.string("name").or_default(),
+            filters: r
+                .repeated::<Option<NetworkFilterConfig>>("filters")
+                .required_non_empty()
+                .into_iter()
+                .flatten()
+                .collect(),
+            transport_socket: r.message_or_defaults("transport_socket"),
+            transport_socket_connect_timeout: r
+                .duration("transport_socket_connect_timeout")
+                .zero_is_off(None),
+        }
+    }
+}
+
+impl Message for Option<NetworkFilterConfig> {
+    const NAME: &'static str = "envoy.config.listener.v3.Filter";
+
+    fn read(r: &Reader<'_>) -> Self {
+        r.may_be::<HcmConfig>();
+        let any = r.extension_any()?;
+        Some(if any.config.is::<HcmConfig>() {
+            NetworkFilterConfig::Http(Arc::new(any.config.read(r)))
+        } else {
+            NetworkFilterConfig::Other(any.config.keep(any.name))
+        })
+    }
+}
+
+impl Message for TransportSocket {
+    const NAME: &'static str = "envoy.config.core.v3.TransportSocket";
+
+    fn read(r: &Reader<'_>) -> Self {
+        const RAW: &str = "envoy.transport_sockets.raw_buffer";
+        let name = r.string("name");
+        let any = r.any("typed_config");
+        r.may_be::<RawBuffer>();
+        match any.peek() {
+            Some(raw) if raw.is::<RawBuffer>() => {
+                raw.read::<RawBuffer>(r);
+            }
+            Some(_) => {
+                let message =
+                    "this transport socket is not supported by this build: connections are plain text only";
+                any.report(message, Some(format!("type.googleapis.com/{}", RawBuffer::NAME)));
+            }
+            None if r.has("typed_config") => {}
+            None if name.peek().is_some_and(|name| name == RAW) => {}
+            None => name.report("this transport socket is not supported by this build", Some(RAW.to_owned())),
+        }
+        Self::Raw
+    }
+}
+
+struct RawBuffer;
+
+impl Message for RawBuffer {
+    const NAME: &'static str = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer";
+
+    fn read(_: &Reader<'_>) -> Self {
+        Self
+    }
 }

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use crate::reader::{Message, Reader};
+use crate::values::Empty;
+
 /// `envoy.config.core.v3.HttpProtocolOptions` (`common_http_protocol_options`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommonHttpOptions {
@@ -94,5 +97,62 @@ impl Default for Http1Options {
             send_fully_qualified_url: false,
             allow_custom_methods: false,
         }
+    }
+}
+
+impl Message for CommonHttpOptions {
+    const NAME: &'static str = "envoy.config.core.v3.HttpProtocolOptions";
+
+    fn read(r: &Reader<'_>) -> Self {
+        const UNDERSCORES: &[(&str, u32, UnderscoreAction)] = &[
+            ("ALLOW", 0, UnderscoreAction::Allow),
+            ("REJECT_REQUEST", 1, UnderscoreAction::RejectRequest),
+            ("DROP_HEADER", 2, UnderscoreAction::DropHeader),
+        ];
+        let default = Self::default();
+        Self {
+            idle_timeout: r.duration("idle_timeout").zero_is_off(default.idle_timeout),
+            max_connection_duration: r.duration("max_connection_duration").zero_is_off(None),
+            max_headers_count: r.u32("max_headers_count").positive().or(default.max_headers_count),
+            max_response_headers_kb: r
+                .u32("max_response_headers_kb")
+                .within(1..=8192)
+                .or(default.max_response_headers_kb),
+            max_stream_duration: r.duration("max_stream_duration").zero_is_off(None),
+            headers_with_underscores_action: r
+                .enumeration("headers_with_underscores_action", UNDERSCORES, &[])
+                .or_default(),
+            max_requests_per_connection: r.u32("max_requests_per_connection").optional().filter(|n| *n > 0),
+        }
+    }
+}
+
+impl Message for Http1Options {
+    const NAME: &'static str = "envoy.config.core.v3.Http1ProtocolOptions";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self {
+            allow_absolute_url: r.bool("allow_absolute_url").or(true),
+            accept_http_10: r.bool("accept_http_10").or_default(),
+            default_host_for_http_10: r.string("default_host_for_http_10").non_empty(),
+            header_key_format: r.message_or_defaults("header_key_format"),
+            enable_trailers: r.bool("enable_trailers").or_default(),
+            allow_chunked_length: r.bool("allow_chunked_length").or_default(),
+            override_stream_error_on_invalid_http_message: r
+                .bool("override_stream_error_on_invalid_http_message")
+                .optional(),
+            send_fully_qualified_url: r.bool("send_fully_qualified_url").or_default(),
+            allow_custom_methods: r.bool("allow_custom_methods").or_default(),
+        }
+    }
+}
+
+impl Message for HeaderKeyFormat {
+    const NAME: &'static str = "envoy.config.core.v3.Http1ProtocolOptions.HeaderKeyFormat";
+
+    fn read(r: &Reader<'_>) -> Self {
+        let proper = r.message::<Empty>("proper_case_words").optional();
+        r.exactly_one(&["proper_case_words"]);
+        if proper.is_some() { Self::ProperCase } else { Self::Lowercase }
     }
 }

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidegate_types::json::{Node, TypedConfig};
+use tidegate_types::json::{Kind, Node, TypedConfig};
+
+use crate::reader::{Any, Message, Reader, Space};
+use crate::values::metadata;
 
 mod action;
 mod cluster_specifier;
@@ -11,6 +14,8 @@ mod headers;
 mod matcher;
 mod redirect;
 mod retry;
+
+use headers::header_names;
 
 pub use action::{HostRewrite, PathRewrite, Priority, RouteAction};
 pub use cluster_specifier::{ClusterSpecifier, ClusterWeight, WeightedClusters, WeightedTarget};
@@ -130,4 +135,153 @@ pub struct PerFilterConfig {
     pub disabled: bool,
     /// `is_optional`: an unknown filter or type is skipped.
     pub is_optional: bool,
+}
+
+impl Message for RouteConfig {
+    const NAME: &'static str = "envoy.config.route.v3.RouteConfiguration";
+
+    fn read(r: &Reader<'_>) -> Self {
+        r.cx.forget(Space::VirtualHost);
+        r.cx.forget(Space::Domain);
+        let body_limit = r.u32("max_direct_response_body_size_bytes").or(4096);
+        r.cx.direct_response_limit.set(body_limit);
+        let first_reference = r.cx.reference_count();
+        let virtual_hosts = r.repeated("virtual_hosts").or_default();
+        let validate_clusters = r.bool("validate_clusters").or(true);
+        if !validate_clusters {
+            r.cx.drop_references(first_reference);
+        }
+        Self {
+            name: r.string("name").or_default(),
+            virtual_hosts,
+            headers: HeaderMutations::read(r),
+            internal_only_headers: header_names(r, "internal_only_headers"),
+            most_specific_header_mutations_wins: r.bool("most_specific_header_mutations_wins").or_default(),
+            ignore_port_in_host_matching: r.bool("ignore_port_in_host_matching").or_default(),
+            max_direct_response_body_size_bytes: body_limit,
+            validate_clusters,
+            per_filter: per_filter(r),
+        }
+    }
+}
+
+impl Message for VirtualHost {
+    const NAME: &'static str = "envoy.config.route.v3.VirtualHost";
+
+    fn read(r: &Reader<'_>) -> Self {
+        const TLS: &[(&str, u32, RequireTls)] = &[
+            ("NONE", 0, RequireTls::None),
+            ("EXTERNAL_ONLY", 1, RequireTls::ExternalOnly),
+            ("ALL", 2, RequireTls::All),
+        ];
+        Self {
+            name: r.string("name").unique(Space::VirtualHost).required_non_empty(),
+            domains: domains(r),
+            routes: r.repeated::<Route>("routes").or_default().into_iter().map(Arc::new).collect(),
+            require_tls: r.enumeration("require_tls", TLS, &[]).or_default(),
+            headers: HeaderMutations::read(r),
+            retry_policy: r.message("retry_policy").optional(),
+            include_request_attempt_count: r.bool("include_request_attempt_count").or_default(),
+            include_attempt_count_in_response: r.bool("include_attempt_count_in_response").or_default(),
+            include_is_timeout_retry_header: r.bool("include_is_timeout_retry_header").or_default(),
+            request_body_buffer_limit: body_buffer_limit(r),
+            per_filter: per_filter(r),
+            metadata: metadata(r),
+        }
+    }
+}
+
+/// `domains`: one wildcard at most, at one end, and no domain twice in the table (names have no case).
+fn domains(r: &Reader<'_>) -> Vec<String> {
+    let domains = r.strings("domains");
+    for domain in domains.peek().into_iter().flatten() {
+        let stars = domain.matches('*').count();
+        if domain.is_empty() {
+            domains.report("a domain must not be empty", None);
+        } else if stars > 1 || (stars == 1 && !domain.starts_with('*') && !domain.ends_with('*')) {
+            let expected = "a name, `*.name`, `name.*` or `*`".to_owned();
+            domains.report(format!("`{domain}` has a wildcard in the middle"), Some(expected));
+        }
+        r.cx.define(Space::Domain, &domain.to_ascii_lowercase(), &domains.path(), domains.span);
+    }
+    domains.required_non_empty()
+}
+
+/// `request_body_buffer_limit` or the 32-bit field that it replaced.
+fn body_buffer_limit(r: &Reader<'_>) -> Option<u64> {
+    r.at_most_one(&["request_body_buffer_limit", "per_request_buffer_limit_bytes"]);
+    let old = r.u32("per_request_buffer_limit_bytes").optional().map(u64::from);
+    r.u64("request_body_buffer_limit").optional().or(old)
+}
+
+impl Message for Route {
+    const NAME: &'static str = "envoy.config.route.v3.Route";
+
+    fn read(r: &Reader<'_>) -> Self {
+        let route = r.message::<RouteAction>("route").optional();
+        let redirect = r.message("redirect").optional();
+        let direct = r.message("direct_response").optional();
+        let none = r.message::<NonForwarding>("non_forwarding_action").optional();
+        r.exactly_one(&["route", "redirect", "direct_response", "non_forwarding_action"]);
+        let action = route
+            .map(|route| Action::Route(Box::new(route)))
+            .or(redirect.map(Action::Redirect))
+            .or(direct.map(Action::DirectResponse))
+            .or(none.map(|_| Action::NonForwarding));
+        Self {
+            name: r.string("name").or_default(),
+            matcher: r.required_message("match"),
+            action: action.unwrap_or(Action::NonForwarding),
+            headers: HeaderMutations::read(r),
+            request_body_buffer_limit: body_buffer_limit(r),
+            stat_prefix: r.string("stat_prefix").or_default(),
+            per_filter: per_filter(r),
+            metadata: metadata(r),
+        }
+    }
+}
+
+struct NonForwarding;
+
+impl Message for NonForwarding {
+    const NAME: &'static str = "envoy.config.route.v3.NonForwardingAction";
+
+    fn read(_: &Reader<'_>) -> Self {
+        Self
+    }
+}
+
+/// The field `typed_per_filter_config`.
+fn per_filter(r: &Reader<'_>) -> PerFilterConfigs {
+    r.may_be::<FilterConfig>();
+    let all = r.map("typed_per_filter_config", |name, node, path| {
+        let any = Any::open(r, node, path)?;
+        if any.is::<FilterConfig>() {
+            let FilterConfig { disabled, is_optional } = any.read(r);
+            let inner = node.member("config").filter(|inner| inner.kind != Kind::Null);
+            let inner = inner.and_then(|inner| Any::open(r, inner, any.path.field("config")));
+            return Some(PerFilterConfig {
+                config: inner.map(|any| any.keep(name.to_owned())),
+                disabled,
+                is_optional,
+            });
+        }
+        Some(PerFilterConfig { config: Some(any.keep(name.to_owned())), disabled: false, is_optional: false })
+    });
+    all.into_iter().filter_map(|(name, config)| Some((name, config?))).collect()
+}
+
+/// `envoy.config.route.v3.FilterConfig`, around a filter's own message in `config`.
+struct FilterConfig {
+    disabled: bool,
+    is_optional: bool,
+}
+
+impl Message for FilterConfig {
+    const NAME: &'static str = "envoy.config.route.v3.FilterConfig";
+
+    fn read(r: &Reader<'_>) -> Self {
+        r.any("config");
+        Self { disabled: r.bool("disabled").or_default(), is_optional: r.bool("is_optional").or_default() }
+    }
 }

@@ -1,5 +1,9 @@
 //! Small value types that many messages share: percentages, data sources, string matchers, regexes.
 
+use tidegate_types::json::{Node, decode_base64};
+
+use crate::reader::{Message, Reader};
+
 /// `envoy.type.v3.FractionalPercent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FractionalPercent {
@@ -90,4 +94,179 @@ pub enum TimeoutOverride {
     Off,
     /// Set.
     After(std::time::Duration),
+}
+
+impl Message for FractionalPercent {
+    const NAME: &'static str = "envoy.type.v3.FractionalPercent";
+
+    fn read(r: &Reader<'_>) -> Self {
+        const DENOMINATORS: &[(&str, u32, u32)] =
+            &[("HUNDRED", 0, 100), ("TEN_THOUSAND", 1, 10_000), ("MILLION", 2, 1_000_000)];
+        Self {
+            numerator: r.u32("numerator").or_default(),
+            denominator: r.enumeration("denominator", DENOMINATORS, &[]).or(100),
+        }
+    }
+}
+
+impl Message for RuntimeFraction {
+    const NAME: &'static str = "envoy.config.core.v3.RuntimeFractionalPercent";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self {
+            default: r.required_message("default_value"),
+            runtime_key: r.string("runtime_key").or_default(),
+        }
+    }
+}
+
+/// `envoy.type.v3.Percent`: 0 to 100.
+pub(crate) struct Percent(pub(crate) f64);
+
+impl Message for Percent {
+    const NAME: &'static str = "envoy.type.v3.Percent";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self(r.f64("value").within(0.0..=100.0).or_default())
+    }
+}
+
+impl Message for DataSource {
+    const NAME: &'static str = "envoy.config.core.v3.DataSource";
+
+    fn read(r: &Reader<'_>) -> Self {
+        let inline = r.string("inline_string");
+        let base64 = r
+            .string("inline_bytes")
+            .convert(|text| decode_base64(&text).ok_or_else(|| "not base64".to_owned()));
+        let filename = r.string("filename");
+        let path = filename.peek().cloned();
+        let file = filename.convert(|path| (r.cx.read_file)(&path));
+        r.exactly_one(&["inline_string", "inline_bytes", "filename"]);
+        let inline = inline.optional().map(String::into_bytes);
+        let bytes = inline.or(base64.optional()).or(file.optional()).unwrap_or_default();
+        Self { bytes: bytes.into(), filename: path }
+    }
+}
+
+impl Message for Pattern {
+    const NAME: &'static str = "envoy.type.matcher.v3.RegexMatcher";
+
+    fn read(r: &Reader<'_>) -> Self {
+        let _engine = r.message::<Empty>("google_re2");
+        let regex = r.string("regex").check(|regex| {
+            // As it is matched later: the whole value.
+            let compiled = regex::Regex::new(&format!("^(?:{regex})$"));
+            compiled.map(drop).map_err(|error| format!("invalid regex: {}", last_line(&error.to_string())))
+        });
+        Self(regex.required_non_empty())
+    }
+}
+
+fn last_line(text: &str) -> &str {
+    text.lines().last().unwrap_or_default().trim_start_matches("error: ")
+}
+
+/// A message without fields.
+pub(crate) struct Empty;
+
+impl Message for Empty {
+    const NAME: &'static str = "google.protobuf.Empty";
+
+    fn read(_: &Reader<'_>) -> Self {
+        Self
+    }
+}
+
+impl Message for RegexRewrite {
+    const NAME: &'static str = "envoy.type.matcher.v3.RegexMatchAndSubstitute";
+
+    fn read(r: &Reader<'_>) -> Self {
+        let pattern: Pattern = r.required_message("pattern");
+        let groups = regex::Regex::new(&pattern.0).map_or(0, |regex| regex.captures_len());
+        let substitution = r.string("substitution").check(|text| check_substitution(text, groups));
+        Self { substitution: substitution.or_default(), pattern }
+    }
+}
+
+/// RE2's rule: a backslash is followed by a backslash or the number of a group.
+fn check_substitution(text: &str, groups: usize) -> Result<(), String> {
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        if c != '\\' {
+            continue;
+        }
+        match chars.next() {
+            Some('\\') => {}
+            Some(digit) if digit.is_ascii_digit() => {
+                if digit as usize - '0' as usize >= groups {
+                    return Err(format!(
+                        "the substitution uses group \\{digit}, which the pattern does not have"
+                    ));
+                }
+            }
+            _ => return Err("a backslash in a substitution is followed by a digit or a backslash".to_owned()),
+        }
+    }
+    Ok(())
+}
+
+impl Message for StringMatcher {
+    const NAME: &'static str = "envoy.type.matcher.v3.StringMatcher";
+
+    fn read(r: &Reader<'_>) -> Self {
+        let exact = r.string("exact").optional().map(StringPattern::Exact);
+        let prefix = affix(r, "prefix").map(StringPattern::Prefix);
+        let suffix = affix(r, "suffix").map(StringPattern::Suffix);
+        let contains = affix(r, "contains").map(StringPattern::Contains);
+        let regex = r.message("safe_regex").optional().map(StringPattern::Regex);
+        r.exactly_one(&["exact", "prefix", "suffix", "contains", "safe_regex"]);
+        let pattern = exact.or(prefix).or(suffix).or(contains).or(regex);
+        let ignore_case = r.bool("ignore_case");
+        if matches!(pattern, Some(StringPattern::Regex(_))) && ignore_case.peek() == Some(&true) {
+            ignore_case.report("`ignore_case` has no effect on `safe_regex`: write (?i) in the regex", None);
+        }
+        Self {
+            pattern: pattern.unwrap_or(StringPattern::Exact(String::new())),
+            ignore_case: ignore_case.or_default(),
+        }
+    }
+}
+
+/// A part to look for: an empty one is found everywhere, which nobody means.
+fn affix(r: &Reader<'_>, name: &'static str) -> Option<String> {
+    r.string(name)
+        .check(|s| if s.is_empty() { Err("must not be empty".to_owned()) } else { Ok(()) })
+        .optional()
+}
+
+impl Message for TcpKeepalive {
+    const NAME: &'static str = "envoy.config.core.v3.TcpKeepalive";
+
+    fn read(r: &Reader<'_>) -> Self {
+        let probes = r.u32("keepalive_probes").optional();
+        let time_s = r.u32("keepalive_time").optional();
+        let interval_s = r.u32("keepalive_interval").optional();
+        if [probes, time_s, interval_s].contains(&Some(0)) {
+            Self::Off
+        } else {
+            Self::On { probes, time_s, interval_s }
+        }
+    }
+}
+
+/// `envoy.config.core.v3.Metadata`, of which the untyped part is kept.
+pub(crate) struct Metadata(pub(crate) Option<Node>);
+
+impl Message for Metadata {
+    const NAME: &'static str = "envoy.config.core.v3.Metadata";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self(r.structure("filter_metadata").optional())
+    }
+}
+
+/// The untyped metadata of a message.
+pub(crate) fn metadata(r: &Reader<'_>) -> Option<Node> {
+    r.message::<Metadata>("metadata").optional().and_then(|metadata| metadata.0)
 }

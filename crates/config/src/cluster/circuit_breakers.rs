@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use crate::reader::{Message, Reader};
+use crate::route::Priority;
+use crate::values::Percent;
+
 /// Limits of a cluster, all workers together.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CircuitBreakers {
@@ -55,4 +59,64 @@ pub struct RetryBudget {
     pub min_retry_concurrency: u32,
     /// `budget_interval`: 0 counts active and pending requests now, else requests started in the window.
     pub budget_interval: Duration,
+}
+
+impl Message for CircuitBreakers {
+    const NAME: &'static str = "envoy.config.cluster.v3.CircuitBreakers";
+
+    fn read(r: &Reader<'_>) -> Self {
+        let all = r.repeated::<(Priority, Thresholds)>("thresholds").or_default();
+        // The first entry of a priority wins, as in Envoy (pools §7.1).
+        let of =
+            |priority| all.iter().find(|(p, _)| *p == priority).map(|(_, t)| t.clone()).unwrap_or_default();
+        let per_host = r.repeated::<PerHost>("per_host_thresholds").or_default();
+        Self {
+            default: of(Priority::Default),
+            high: of(Priority::High),
+            per_host_max_connections: per_host.into_iter().find_map(|limit| limit.0),
+        }
+    }
+}
+
+impl Message for (Priority, Thresholds) {
+    const NAME: &'static str = "envoy.config.cluster.v3.CircuitBreakers.Thresholds";
+
+    fn read(r: &Reader<'_>) -> Self {
+        let default = Thresholds::default();
+        let thresholds = Thresholds {
+            max_connections: r.u32("max_connections").or(default.max_connections),
+            max_pending_requests: r.u32("max_pending_requests").or(default.max_pending_requests),
+            max_requests: r.u32("max_requests").or(default.max_requests),
+            max_retries: r.u32("max_retries").or(default.max_retries),
+            retry_budget: r.message("retry_budget").optional(),
+            track_remaining: r.bool("track_remaining").or_default(),
+            max_connection_pools: r.u32("max_connection_pools").optional(),
+        };
+        (r.enumeration("priority", Priority::NAMES, &[]).or_default(), thresholds)
+    }
+}
+
+/// `per_host_thresholds`: the same message, of which Envoy takes one field.
+struct PerHost(Option<u32>);
+
+impl Message for PerHost {
+    const NAME: &'static str = "tidegate.PerHostThresholds";
+
+    fn read(r: &Reader<'_>) -> Self {
+        r.enumeration("priority", &[("DEFAULT", 0, ())], &[("HIGH", 1)]).or_default();
+        Self(r.u32("max_connections").optional())
+    }
+}
+
+impl Message for RetryBudget {
+    const NAME: &'static str = "envoy.config.cluster.v3.CircuitBreakers.Thresholds.RetryBudget";
+
+    fn read(r: &Reader<'_>) -> Self {
+        let percent = r.message::<Percent>("budget_percent").optional();
+        Self {
+            budget_percent: percent.map_or(20.0, |percent| percent.0),
+            min_retry_concurrency: r.u32("min_retry_concurrency").or(3),
+            budget_interval: r.duration("budget_interval").or_default(),
+        }
+    }
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::hcm::UpgradeConfig;
+use crate::hcm::{RouteUpgrade, UpgradeConfig, upgrades};
+use crate::reader::{Message, Reader};
+use crate::route::headers::header_name;
 use crate::route::{ClusterSpecifier, RetryPolicy};
 use crate::values::{RegexRewrite, TimeoutOverride};
 
@@ -73,4 +75,83 @@ pub enum HostRewrite {
     PathRegex(RegexRewrite),
     /// `host_rewrite`: a format string.
     Format(String),
+}
+
+impl Message for RouteAction {
+    const NAME: &'static str = "envoy.config.route.v3.RouteAction";
+
+    fn read(r: &Reader<'_>) -> Self {
+        const NOT_FOUND: &[(&str, u32, u16)] =
+            &[("SERVICE_UNAVAILABLE", 0, 503), ("NOT_FOUND", 1, 404), ("INTERNAL_SERVER_ERROR", 2, 500)];
+        let durations = r.message_or_defaults::<MaxStreamDuration>("max_stream_duration");
+        Self {
+            cluster: ClusterSpecifier::read(r),
+            cluster_not_found_status: r
+                .enumeration("cluster_not_found_response_code", NOT_FOUND, &[])
+                .or(503),
+            path_rewrite: PathRewrite::read(r),
+            host_rewrite: HostRewrite::read(r),
+            append_x_forwarded_host: r.bool("append_x_forwarded_host").or_default(),
+            timeout: r.duration("timeout").zero_is_off(Some(Duration::from_secs(15))),
+            idle_timeout: r.duration("idle_timeout").overriding(),
+            flush_timeout: r.duration("flush_timeout").overriding(),
+            max_stream_duration: durations.whole,
+            grpc_timeout_header_max: durations.grpc_max,
+            grpc_timeout_header_offset: durations.grpc_offset,
+            retry_policy: r.message("retry_policy").optional(),
+            priority: r.enumeration("priority", Priority::NAMES, &[]).or_default(),
+            upgrades: upgrades::<RouteUpgrade>(r),
+        }
+    }
+}
+
+impl Priority {
+    pub(crate) const NAMES: &'static [(&'static str, u32, Self)] =
+        &[("DEFAULT", 0, Self::Default), ("HIGH", 1, Self::High)];
+}
+
+struct MaxStreamDuration {
+    whole: TimeoutOverride,
+    grpc_max: TimeoutOverride,
+    grpc_offset: Option<Duration>,
+}
+
+impl Message for MaxStreamDuration {
+    const NAME: &'static str = "envoy.config.route.v3.RouteAction.MaxStreamDuration";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self {
+            whole: r.duration("max_stream_duration").overriding(),
+            grpc_max: r.duration("grpc_timeout_header_max").overriding(),
+            grpc_offset: r.duration("grpc_timeout_header_offset").optional(),
+        }
+    }
+}
+
+impl PathRewrite {
+    fn read(r: &Reader<'_>) -> Option<Self> {
+        r.at_most_one(&["prefix_rewrite", "regex_rewrite", "path_rewrite"]);
+        let prefix = r.string("prefix_rewrite").non_empty().map(Self::Prefix);
+        let regex = r.message("regex_rewrite").optional().map(Self::Regex);
+        let format = r.string("path_rewrite").non_empty().map(Self::Format);
+        prefix.or(regex).or(format)
+    }
+}
+
+impl HostRewrite {
+    fn read(r: &Reader<'_>) -> Option<Self> {
+        r.at_most_one(&[
+            "host_rewrite_literal",
+            "auto_host_rewrite",
+            "host_rewrite_header",
+            "host_rewrite_path_regex",
+            "host_rewrite",
+        ]);
+        let literal = r.string("host_rewrite_literal").non_empty().map(Self::Literal);
+        let auto = r.bool("auto_host_rewrite").or_default().then_some(Self::Auto);
+        let header = header_name(r, "host_rewrite_header").non_empty().map(Self::Header);
+        let regex = r.message("host_rewrite_path_regex").optional().map(Self::PathRegex);
+        let format = r.string("host_rewrite").non_empty().map(Self::Format);
+        literal.or(auto).or(header).or(regex).or(format)
+    }
 }

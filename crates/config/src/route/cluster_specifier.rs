@@ -1,6 +1,8 @@
 //! The cluster oneof of a route: a name, a header or weights.
 
-use crate::route::{HeaderMutations, PerFilterConfigs};
+use crate::reader::{Message, Reader};
+use crate::route::headers::header_name;
+use crate::route::{HeaderMutations, PerFilterConfigs, per_filter};
 
 /// Which cluster a route uses.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,4 +48,60 @@ pub enum WeightedTarget {
     Name(String),
     /// `cluster_header`, lower case.
     Header(String),
+}
+
+impl ClusterSpecifier {
+    /// The cluster oneof of the route action that `r` reads.
+    pub(super) fn read(r: &Reader<'_>) -> Self {
+        let cluster = cluster_name(r, "cluster").map(Self::Cluster);
+        let header = header_name(r, "cluster_header").non_empty().map(Self::Header);
+        let weighted = r.message("weighted_clusters").optional().map(Self::Weighted);
+        r.exactly_one(&["cluster", "cluster_header", "weighted_clusters"]);
+        cluster.or(header).or(weighted).unwrap_or(Self::Cluster(String::new()))
+    }
+}
+
+/// A cluster's name, noted to be checked when all clusters are known.
+fn cluster_name(r: &Reader<'_>, field: &'static str) -> Option<String> {
+    let name = r
+        .string(field)
+        .check(|name| if name.is_empty() { Err("must not be empty".to_owned()) } else { Ok(()) });
+    if let Some(cluster) = name.peek().filter(|name| !name.is_empty()) {
+        r.cx.refer(cluster, name.path(), name.span);
+    }
+    name.optional()
+}
+
+impl Message for WeightedClusters {
+    const NAME: &'static str = "envoy.config.route.v3.WeightedCluster";
+
+    fn read(r: &Reader<'_>) -> Self {
+        let clusters = r.repeated::<ClusterWeight>("clusters").required_non_empty();
+        let sum: u64 = clusters.iter().map(|cluster| u64::from(cluster.weight)).sum();
+        if !clusters.is_empty() && (sum == 0 || sum > u64::from(u32::MAX)) {
+            r.problem(format!("the sum of the weights is {sum}; it must be from 1 to {}", u32::MAX));
+        }
+        Self {
+            clusters,
+            runtime_key_prefix: r.string("runtime_key_prefix").or_default(),
+            header_name: header_name(r, "header_name").non_empty(),
+        }
+    }
+}
+
+impl Message for ClusterWeight {
+    const NAME: &'static str = "envoy.config.route.v3.WeightedCluster.ClusterWeight";
+
+    fn read(r: &Reader<'_>) -> Self {
+        let name = cluster_name(r, "name").map(WeightedTarget::Name);
+        let header = header_name(r, "cluster_header").non_empty().map(WeightedTarget::Header);
+        r.exactly_one(&["name", "cluster_header"]);
+        Self {
+            cluster: name.or(header).unwrap_or(WeightedTarget::Name(String::new())),
+            weight: r.u32("weight").or_default(),
+            headers: HeaderMutations::read(r),
+            host_rewrite_literal: r.string("host_rewrite_literal").non_empty(),
+            per_filter: per_filter(r),
+        }
+    }
 }

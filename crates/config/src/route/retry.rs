@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use tidegate_types::json::TypedConfig;
+use tidegate_types::json::{TypedConfig, nearest};
 
+use crate::reader::{Message, Reader};
 use crate::route::HeaderMatcher;
+use crate::route::headers::header_name;
 
 /// `RetryPolicy`.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,4 +70,134 @@ pub enum ResetHeaderFormat {
     Seconds,
     /// `UNIX_TIMESTAMP` to wait for, in seconds.
     UnixTimestamp,
+}
+
+impl Message for RetryPolicy {
+    const NAME: &'static str = "envoy.config.route.v3.RetryPolicy";
+
+    fn read(r: &Reader<'_>) -> Self {
+        let retry_on = r.string("retry_on").convert(split_conditions);
+        let codes = r.u32s("retriable_status_codes").convert(|codes| {
+            codes
+                .into_iter()
+                .map(|code| u16::try_from(code).map_err(|_| format!("{code} is no status")))
+                .collect()
+        });
+        Self {
+            retry_on: retry_on.or_default(),
+            num_retries: r.u32("num_retries").or(1),
+            per_try_timeout: r.duration("per_try_timeout").zero_is_off(None),
+            per_try_idle_timeout: r.duration("per_try_idle_timeout").zero_is_off(None),
+            back_off: r.message("retry_back_off").optional().unwrap_or_default(),
+            rate_limited_back_off: r.message("rate_limited_retry_back_off").optional(),
+            retriable_status_codes: codes.or_default(),
+            retriable_headers: r.repeated("retriable_headers").or_default(),
+            retriable_request_headers: r.repeated("retriable_request_headers").or_default(),
+            host_predicates: host_predicates(r),
+            host_selection_max_attempts: attempts(r),
+        }
+    }
+}
+
+/// An `int64` in the API; more than a few make no sense.
+fn attempts(r: &Reader<'_>) -> u32 {
+    let attempts = r.i64("host_selection_retry_max_attempts").within(0..=i64::from(u32::MAX));
+    attempts.optional().and_then(|n| n.try_into().ok()).unwrap_or(1)
+}
+
+/// Envoy ignores a condition that it does not know; a misspelt one would never retry.
+fn split_conditions(text: String) -> Result<Vec<String>, String> {
+    let conditions = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let conditions: Vec<_> = conditions.map(str::to_owned).collect();
+    match conditions.iter().find(|name| !CONDITIONS.contains(&name.as_str())) {
+        None => Ok(conditions),
+        Some(name) => Err(match nearest(name, CONDITIONS.iter().copied()) {
+            Some(known) => format!("unknown retry condition `{name}`, did you mean `{known}`?"),
+            None => format!("unknown retry condition `{name}`, known are {}", CONDITIONS.join(", ")),
+        }),
+    }
+}
+
+/// Envoy docs, "Router": `x-envoy-retry-on` and `x-envoy-retry-grpc-on`.
+const CONDITIONS: &[&str] = &[
+    "5xx",
+    "gateway-error",
+    "reset",
+    "reset-before-request",
+    "connect-failure",
+    "envoy-ratelimited",
+    "retriable-4xx",
+    "refused-stream",
+    "retriable-status-codes",
+    "retriable-headers",
+    "http3-post-connect-failure",
+    "cancelled",
+    "deadline-exceeded",
+    "internal",
+    "resource-exhausted",
+    "unavailable",
+];
+
+impl Default for BackOff {
+    fn default() -> Self {
+        Self { base_interval: Duration::from_millis(25), max_interval: Duration::from_millis(250) }
+    }
+}
+
+impl Message for BackOff {
+    const NAME: &'static str = "envoy.config.route.v3.RetryPolicy.RetryBackOff";
+
+    fn read(r: &Reader<'_>) -> Self {
+        let base = r.duration("base_interval").greater_than_zero();
+        if !r.has("base_interval") {
+            base.report("missing field `base_interval`", None);
+        }
+        // Envoy rounds up to its timers' resolution.
+        let base_interval = base.or_default().max(Duration::from_millis(1));
+        let most = r.duration("max_interval").greater_than_zero();
+        if most.peek().is_some_and(|most| *most < base_interval) {
+            most.report("`max_interval` is shorter than `base_interval`", None);
+        }
+        Self { base_interval, max_interval: most.or(base_interval.saturating_mul(10)) }
+    }
+}
+
+impl Message for RateLimitedBackOff {
+    const NAME: &'static str = "envoy.config.route.v3.RetryPolicy.RateLimitedRetryBackOff";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self {
+            reset_headers: r.repeated("reset_headers").required_non_empty(),
+            max_interval: r.duration("max_interval").greater_than_zero().or(Duration::from_secs(300)),
+        }
+    }
+}
+
+impl Message for ResetHeader {
+    const NAME: &'static str = "envoy.config.route.v3.RetryPolicy.ResetHeader";
+
+    fn read(r: &Reader<'_>) -> Self {
+        const FORMATS: &[(&str, u32, ResetHeaderFormat)] = &[
+            ("SECONDS", 0, ResetHeaderFormat::Seconds),
+            ("UNIX_TIMESTAMP", 1, ResetHeaderFormat::UnixTimestamp),
+        ];
+        Self {
+            name: header_name(r, "name").required_non_empty(),
+            format: r.enumeration("format", FORMATS, &[]).or_default(),
+        }
+    }
+}
+
+fn host_predicates(r: &Reader<'_>) -> Vec<TypedConfig> {
+    r.repeated::<HostPredicate>("retry_host_predicate").or_default().into_iter().filter_map(|p| p.0).collect()
+}
+
+struct HostPredicate(Option<TypedConfig>);
+
+impl Message for HostPredicate {
+    const NAME: &'static str = "envoy.config.route.v3.RetryPolicy.RetryHostPredicate";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self(r.extension())
+    }
 }

@@ -1,0 +1,86 @@
+//! `envoy.config.core.v3.Address` and `CidrRange`.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use tidegate_types::Address;
+
+use crate::hcm::CidrRange;
+use crate::reader::{Message, Reader};
+
+/// An address and, for a pipe, its file mode.
+pub(crate) struct Endpoint {
+    pub(crate) address: Address,
+    pub(crate) unix_mode: Option<u32>,
+}
+
+impl Message for Endpoint {
+    const NAME: &'static str = "envoy.config.core.v3.Address";
+
+    fn read(r: &Reader<'_>) -> Self {
+        let socket = r.message::<Socket>("socket_address").optional();
+        let pipe = r.message::<Pipe>("pipe").optional();
+        r.exactly_one(&["socket_address", "pipe"]);
+        match (socket, pipe) {
+            (_, Some(pipe)) => Self { address: Address::Unix(pipe.path.into()), unix_mode: pipe.mode },
+            (Some(socket), None) => Self { address: Address::Ip(socket.0), unix_mode: None },
+            (None, None) => Self { address: Address::Ip(NOWHERE), unix_mode: None },
+        }
+    }
+}
+
+/// Stands for an address that was reported as missing.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+/// `SocketAddress`.
+pub(crate) struct Socket(pub(crate) SocketAddr);
+
+impl Message for Socket {
+    const NAME: &'static str = "envoy.config.core.v3.SocketAddress";
+
+    fn read(r: &Reader<'_>) -> Self {
+        r.enumeration("protocol", &[("TCP", 0, ())], &[("UDP", 1)]).or_default();
+        let ip = r.string("address").convert(|text| {
+            text.parse::<IpAddr>()
+                .map_err(|_| format!("`{text}` is no IP address; names need a DNS cluster type"))
+        });
+        if !r.has("address") {
+            ip.report("missing field `address`", None);
+        }
+        let port = r.u32("port_value").within(0..=65535);
+        r.exactly_one(&["port_value"]);
+        Self(SocketAddr::new(ip.or(NOWHERE.ip()), port.or_default().try_into().unwrap_or_default()))
+    }
+}
+
+struct Pipe {
+    path: String,
+    mode: Option<u32>,
+}
+
+impl Message for Pipe {
+    const NAME: &'static str = "envoy.config.core.v3.Pipe";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self {
+            path: r.string("path").required_non_empty(),
+            mode: r.u32("mode").within(0..=0o777).optional().filter(|mode| *mode != 0),
+        }
+    }
+}
+
+impl Message for CidrRange {
+    const NAME: &'static str = "envoy.config.core.v3.CidrRange";
+
+    fn read(r: &Reader<'_>) -> Self {
+        let address = r
+            .string("address_prefix")
+            .convert(|text| text.parse::<IpAddr>().map_err(|_| format!("`{text}` is no IP address")));
+        if !r.has("address_prefix") {
+            address.report("missing field `address_prefix`", None);
+        }
+        let address = address.or(NOWHERE.ip());
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let prefix_len = r.u32("prefix_len").within(0..=most).or_default();
+        Self { address, prefix_len: prefix_len.try_into().unwrap_or_default() }
+    }
+}

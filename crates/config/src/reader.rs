@@ -1,0 +1,296 @@
+//! Reading one message: typed accessors that note which fields were taken, and report the rest.
+//!
+//! A message implements [`Message`]: its Envoy name and a function that takes each field it supports from
+//! a [`Reader`]. Supporting a further field is one accessor call. What was not taken is looked up in
+//! Envoy's own field list ([`known`]), so that "unknown" and "not supported by this build" are told apart
+//! without a list in every file. Values are always returned, bad ones as defaults, so that one run finds
+//! all problems; [`Context`] collects them and the tree is thrown away if there are any.
+//! In describe mode (see [`crate::schema`]) the same functions run on empty messages and leave behind the
+//! shape of every field.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+
+use tidegate_types::json::{JsonPath, Kind, Member, Node, Problem, Span, names_field, nearest};
+
+use crate::schema::{Recorder, Shape};
+
+mod any;
+mod field;
+mod known;
+mod scalar;
+
+pub(crate) use any::Any;
+pub(crate) use field::Field;
+
+/// A message of the Envoy API.
+pub(crate) trait Message: Sized {
+    /// Its full protobuf name.
+    const NAME: &'static str;
+
+    /// Takes all fields, whatever is wrong with some of them.
+    fn read(r: &Reader<'_>) -> Self;
+}
+
+/// What all readers of a run share.
+pub(crate) struct Context<'a> {
+    problems: RefCell<Vec<Problem>>,
+    /// While above 0, problems are dropped: placeholders and descriptions are read from nothing.
+    muted: Cell<u32>,
+    pub(crate) recorder: Option<RefCell<Recorder>>,
+    /// Where each name was first used, for duplicates.
+    names: RefCell<HashMap<(Space, String), Span>>,
+    references: RefCell<Vec<Reference>>,
+    /// `max_direct_response_body_size_bytes` of the route table that is being read.
+    pub(crate) direct_response_limit: Cell<u32>,
+    pub(crate) read_file: &'a dyn Fn(&str) -> Result<Vec<u8>, String>,
+}
+
+/// Namespaces in which names must be unique.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Space {
+    Listener,
+    ListenerAddress,
+    Cluster,
+    VirtualHost,
+    Domain,
+    Upgrade,
+    RuntimeLayer,
+}
+
+impl Space {
+    fn noun(self) -> &'static str {
+        match self {
+            Self::Listener => "listener name",
+            Self::ListenerAddress => "address",
+            Self::Cluster => "cluster name",
+            Self::VirtualHost => "virtual host name",
+            Self::Domain => "domain",
+            Self::Upgrade => "upgrade type",
+            Self::RuntimeLayer => "runtime layer name",
+        }
+    }
+}
+
+/// A route's cluster, checked when all clusters are known.
+struct Reference {
+    cluster: String,
+    path: JsonPath,
+    span: Span,
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn new(read_file: &'a dyn Fn(&str) -> Result<Vec<u8>, String>) -> Self {
+        Self {
+            problems: RefCell::default(),
+            muted: Cell::new(0),
+            recorder: None,
+            names: RefCell::default(),
+            references: RefCell::default(),
+            direct_response_limit: Cell::new(u32::MAX),
+            read_file,
+        }
+    }
+
+    /// Reads the document. The problems, in file order, if there are any.
+    pub(crate) fn read_root<T: Message>(&'a self, node: &'a Node) -> Result<T, Vec<Problem>> {
+        let value = Reader::open::<T>(self, node, JsonPath::root());
+        self.check_references();
+        let mut problems = self.problems.take();
+        problems.sort_by_key(|problem| problem.span.start);
+        if problems.is_empty() { Ok(value) } else { Err(problems) }
+    }
+
+    pub(crate) fn report(&self, problem: Problem) {
+        if self.muted.get() == 0 {
+            self.problems.borrow_mut().push(problem);
+        }
+    }
+
+    /// What `T` reads from nothing: defaults and, in describe mode, its shape.
+    pub(crate) fn empty<T: Message>(&self) -> T {
+        self.muted.set(self.muted.get() + 1);
+        let value = T::read(&Reader::new(self, T::NAME, &[], Span::default(), JsonPath::root()));
+        self.muted.set(self.muted.get() - 1);
+        value
+    }
+
+    /// In describe mode, describes `T` unless it was, or is being, described.
+    fn describe<T: Message>(&self) {
+        let first = self.recorder.as_ref().is_some_and(|recorder| recorder.borrow_mut().enter(T::NAME));
+        if first {
+            self.empty::<T>();
+        }
+    }
+
+    /// Forgets the names of `space`: another message opens a new namespace.
+    pub(crate) fn forget(&self, space: Space) {
+        self.names.borrow_mut().retain(|(of, _), _| *of != space);
+    }
+
+    /// Notes that `name` is used in `space`; a problem if it was before.
+    pub(crate) fn define(&self, space: Space, name: &str, path: &JsonPath, span: Span) {
+        if self.muted.get() > 0 {
+            return;
+        }
+        match self.names.borrow_mut().entry((space, name.to_owned())) {
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                entry.insert(span);
+            }
+            std::collections::hash_map::Entry::Occupied(first) => {
+                let line = first.get().line;
+                let message = format!("duplicate {} `{name}`, first used in line {line}", space.noun());
+                self.report(Problem::new(path.clone(), span, message));
+            }
+        }
+    }
+
+    pub(crate) fn refer(&self, cluster: &str, path: JsonPath, span: Span) {
+        if self.muted.get() == 0 {
+            self.references.borrow_mut().push(Reference { cluster: cluster.to_owned(), path, span });
+        }
+    }
+
+    /// How many references were noted; with [`Context::drop_references`] for tables that are not checked.
+    pub(crate) fn reference_count(&self) -> usize {
+        self.references.borrow().len()
+    }
+
+    pub(crate) fn drop_references(&self, from: usize) {
+        self.references.borrow_mut().truncate(from);
+    }
+
+    fn check_references(&self) {
+        let names = self.names.borrow();
+        let clusters =
+            || names.keys().filter(|(space, _)| *space == Space::Cluster).map(|(_, name)| name.as_str());
+        for Reference { cluster, path, span } in self.references.take() {
+            if !names.contains_key(&(Space::Cluster, cluster.clone())) {
+                self.report(Problem {
+                    suggestion: nearest(&cluster, clusters()).map(str::to_owned),
+                    ..Problem::new(path, span, format!("unknown cluster `{cluster}`"))
+                });
+            }
+        }
+    }
+}
+
+/// A message while it is read.
+pub(crate) struct Reader<'a> {
+    pub(crate) cx: &'a Context<'a>,
+    message: &'static str,
+    members: &'a [Member],
+    pub(crate) span: Span,
+    pub(crate) path: JsonPath,
+    taken: RefCell<Vec<&'static str>>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(
+        cx: &'a Context<'a>,
+        message: &'static str,
+        members: &'a [Member],
+        span: Span,
+        path: JsonPath,
+    ) -> Self {
+        Self { cx, message, members, span, path, taken: RefCell::default() }
+    }
+
+    /// Reads `node` as a `T`, and reports the fields that `T` did not take.
+    pub(crate) fn open<T: Message>(cx: &'a Context<'a>, node: &'a Node, path: JsonPath) -> T {
+        if !matches!(node.kind, Kind::Object(_)) {
+            cx.report(Problem {
+                expected: Some("an object".to_owned()),
+                ..Problem::new(path, node.span, format!("wrong type: {}", node.describe()))
+            });
+            return cx.empty();
+        }
+        let reader = Self::new(cx, T::NAME, node.members(), node.span, path);
+        let value = T::read(&reader);
+        reader.finish();
+        value
+    }
+
+    /// The member that holds the field `name`, unless it is unset (absent or null).
+    fn take(&self, name: &'static str, shape: Shape) -> Option<&'a Node> {
+        if let Some(recorder) = &self.cx.recorder {
+            recorder.borrow_mut().field(self.message, name, shape);
+        }
+        self.taken.borrow_mut().push(name);
+        let mut given = self.members.iter().filter(|member| names_field(&member.key, name));
+        let first = given.next()?;
+        if let Some(second) = given.next() {
+            self.cx.report(Problem::new(
+                self.path.field(&second.key),
+                second.key_span,
+                format!("`{}` and `{}` are the same field", first.key, second.key),
+            ));
+        }
+        (first.value.kind != Kind::Null).then_some(&first.value)
+    }
+
+    /// Whether the field is set, without taking it.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.members.iter().any(|member| names_field(&member.key, name) && member.value.kind != Kind::Null)
+    }
+
+    /// Reports all but the first of the `names` that are set; they exclude each other.
+    pub(crate) fn at_most_one(&self, names: &[&'static str]) {
+        let mut set = names.iter().filter(|name| self.has(name));
+        if let (Some(first), Some(second)) = (set.next(), set.next()) {
+            let place = self.members.iter().find(|member| names_field(&member.key, second));
+            self.cx.report(Problem {
+                expected: Some(format!("at most one of {}", names.join(", "))),
+                ..Problem::new(
+                    self.path.field(second),
+                    place.map_or(self.span, |member| member.key_span),
+                    format!("`{second}` cannot be set together with `{first}`"),
+                )
+            });
+        }
+    }
+
+    /// As [`Reader::at_most_one`], and reports when none is set.
+    pub(crate) fn exactly_one(&self, names: &[&'static str]) {
+        self.at_most_one(names);
+        // Another member of the same oneof that this build does not support gets its own report.
+        let other = self
+            .members
+            .iter()
+            .any(|member| !self.supports(&member.key) && known::has(self.message, &member.key));
+        if !other && !names.iter().any(|name| self.has(name)) {
+            self.cx.report(Problem {
+                expected: Some(format!("one of {}", names.join(", "))),
+                ..Problem::new(self.path.clone(), self.span, "nothing is set that says what to do".to_owned())
+            });
+        }
+    }
+
+    /// Reports a problem of the message as a whole.
+    pub(crate) fn problem(&self, message: impl Into<String>) {
+        self.cx.report(Problem::new(self.path.clone(), self.span, message));
+    }
+
+    fn supports(&self, key: &str) -> bool {
+        self.taken.borrow().iter().any(|name| names_field(key, name))
+    }
+
+    fn finish(self) {
+        for member in self.members.iter().filter(|member| !self.supports(&member.key)) {
+            let key = &*member.key;
+            let mut problem = Problem::new(self.path.field(key), member.key_span, String::new());
+            if known::has(self.message, key) {
+                if member.value.kind == Kind::Null {
+                    continue;
+                }
+                problem.message = format!("`{key}` is known to Envoy, but not supported by this build");
+            } else {
+                let taken = self.taken.borrow();
+                let names = taken.iter().copied().chain(known::fields(self.message));
+                problem.message = format!("unknown field `{key}`");
+                problem.suggestion = nearest(key, names).map(str::to_owned);
+            }
+            self.cx.report(problem);
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! `google.protobuf.Any`: an object whose `@type` says which message it is.
+
+use std::sync::Arc;
+
+use tidegate_types::json::{JsonPath, Kind, Node, Problem, TypedConfig};
+
+use super::{Field, Message, Reader};
+use crate::schema::Shape;
+
+/// An `Any` whose `@type` is a string.
+#[derive(Clone)]
+pub(crate) struct Any<'a> {
+    pub(crate) type_url: &'a str,
+    node: &'a Node,
+    pub(crate) path: JsonPath,
+}
+
+impl<'a> Any<'a> {
+    /// Takes an object with `@type`; reports what it lacks.
+    pub(crate) fn open(reader: &Reader<'a>, node: &'a Node, path: JsonPath) -> Option<Self> {
+        let (message, span) = match (&node.kind, node.member("@type")) {
+            (Kind::Object(_), Some(name)) => match name.as_str().filter(|name| !name.is_empty()) {
+                Some(type_url) => return Some(Self { type_url, node, path }),
+                None => ("`@type` must be a string".to_owned(), name.span),
+            },
+            (Kind::Object(_), None) => ("missing `@type`".to_owned(), node.span),
+            _ => (format!("wrong type: {}", node.describe()), node.span),
+        };
+        let expected = "an object whose \"@type\" is \"type.googleapis.com/\" and a message name";
+        reader
+            .cx
+            .report(Problem { expected: Some(expected.to_owned()), ..Problem::new(path, span, message) });
+        None
+    }
+
+    /// Whether it is a `T`.
+    pub(crate) fn is<T: Message>(&self) -> bool {
+        self.type_url.rsplit('/').next() == Some(T::NAME)
+    }
+
+    /// Reads it as a `T`.
+    pub(crate) fn read<T: Message>(&self, reader: &Reader<'a>) -> T {
+        let inner = Reader::new(reader.cx, T::NAME, self.node.members(), self.node.span, self.path.clone());
+        inner.taken.borrow_mut().push("@type");
+        let value = T::read(&inner);
+        inner.finish();
+        value
+    }
+
+    /// Keeps it for the extension registry, under `name`.
+    pub(crate) fn keep(&self, name: String) -> TypedConfig {
+        let members = self.node.members().iter().filter(|m| &*m.key != "@type").cloned().collect();
+        TypedConfig {
+            name,
+            type_url: self.type_url.to_owned(),
+            value: Arc::new(Node { kind: Kind::Object(members), span: self.node.span }),
+            path: self.path.clone(),
+            span: self.node.span,
+        }
+    }
+}
+
+impl<'a> Reader<'a> {
+    /// An `Any`.
+    pub(crate) fn any(&'a self, name: &'static str) -> Field<'a, Any<'a>> {
+        let Some(node) = self.take(name, Shape::Any) else { return self.unset(name) };
+        match Any::open(self, node, self.path.field(name)) {
+            Some(any) => self.set(name, node, any),
+            None => self.broken(name, node),
+        }
+    }
+
+    /// In describe mode: an `Any` of this message may be a `T`.
+    pub(crate) fn may_be<T: Message>(&self) {
+        self.cx.describe::<T>();
+        if let Some(recorder) = &self.cx.recorder {
+            recorder.borrow_mut().variant(T::NAME);
+        }
+    }
+
+    /// The extension pattern, `{name, typed_config}`; a problem when `typed_config` is missing.
+    pub(crate) fn extension_any(&'a self) -> Option<Extension<'a>> {
+        let name = self.string("name").required_non_empty();
+        let any = self.any("typed_config");
+        if !self.has("typed_config") && !self.has("config_discovery") {
+            any.report("missing field `typed_config`", None);
+        }
+        any.optional().map(|config| Extension { name, config })
+    }
+
+    /// An extension that is left to its registry.
+    pub(crate) fn extension(&'a self) -> Option<TypedConfig> {
+        self.extension_any().map(|extension| extension.config.keep(extension.name))
+    }
+}
+
+/// An extension's name and configuration.
+pub(crate) struct Extension<'a> {
+    pub(crate) name: String,
+    pub(crate) config: Any<'a>,
+}
