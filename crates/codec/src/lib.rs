@@ -4,6 +4,7 @@
 //! code above never knows the version below. `h1` holds HTTP/1.1; its `rules` are the one place where
 //! framing is judged (RFC 9112). No routes, no pools, no filters, no names of statistics here.
 
+pub mod h1;
 pub mod stream;
 
 pub use stream::{BodyFrame, ClientStream, HeadError, ResponseFrame, ServerStream, StreamError};

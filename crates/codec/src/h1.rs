@@ -1,0 +1,18 @@
+//! HTTP/1.1 (RFC 9112), both roles.
+//!
+//! [`rules`] judges, [`parse`] cuts heads apart, [`body`] finds the end of bodies, `encode` writes; all
+//! of that is sans-IO. [`ServerConn`] and [`ClientConn`] put it on an [`Io`](tidegate_net::Io).
+
+pub mod body;
+pub mod client;
+mod encode;
+pub mod options;
+mod output;
+pub mod parse;
+pub mod rules;
+pub mod server;
+mod wire;
+
+pub use client::{ClientConn, IdleEvent};
+pub use options::{ClientOptions, NameCase, ServerOptions};
+pub use server::{Next, Readable, ServerConn};

@@ -1,0 +1,355 @@
+//! Messages to bytes: heads, bodies and trailers, always serialised anew and never copied through.
+//!
+//! Sans-IO. Names go out in lower case, as Envoy writes them, or in proper case. A value cannot hold CR,
+//! LF or NUL (`HeaderValue` guarantees it), so no message can be split. Start from [`response_head`] and
+//! [`request_head`]; they give the [`Encoder`] of the body.
+
+use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderMap, HeaderName};
+use http::{Method, StatusCode, Version};
+use tidegate_types::{EndStream, RequestHead, ResponseHead};
+
+use super::body::Trailers;
+use super::options::NameCase;
+use super::output::Output;
+use super::rules::{self, Asked};
+
+/// Writes one message's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Encoder {
+    /// The message has no body: bytes are dropped.
+    None,
+    /// This many bytes are still due.
+    Length(u64),
+    /// The chunked coding.
+    Chunked,
+    /// The body ends with the connection.
+    UntilClose,
+    /// Not HTTP any more.
+    Tunnel,
+    /// The end was written.
+    Done,
+    /// The caller gave another length than it announced: the message must stay visibly incomplete.
+    Broken,
+}
+
+impl Encoder {
+    /// Whether the message is complete.
+    pub(crate) fn is_done(self) -> bool {
+        self == Self::Done
+    }
+
+    /// Appends body bytes.
+    pub(crate) fn data(&mut self, output: &mut Output, data: Bytes, end: EndStream) {
+        match self {
+            Self::None | Self::Done | Self::Broken => {}
+            Self::Length(left) => {
+                let len = data.len() as u64;
+                if len > *left {
+                    // Bytes beyond the announced length would be read as the next message.
+                    *self = Self::Broken;
+                    return;
+                }
+                *left -= len;
+                output.push(data);
+            }
+            Self::Chunked => {
+                if !data.is_empty() {
+                    chunk_size(output.text(data.len().min(1024) + 32), data.len());
+                    output.push(data);
+                    let ending: &[u8] = if end.is_end() { b"\r\n0\r\n\r\n" } else { b"\r\n" };
+                    output.text(ending.len()).extend_from_slice(ending);
+                    if end.is_end() {
+                        *self = Self::Done;
+                    }
+                } else if end.is_end() {
+                    output.text(5).extend_from_slice(b"0\r\n\r\n");
+                }
+            }
+            Self::UntilClose | Self::Tunnel => output.push(data),
+        }
+        if end.is_end() {
+            *self = match *self {
+                Self::Length(left) if left > 0 => Self::Broken,
+                Self::Broken => Self::Broken,
+                _ => Self::Done,
+            };
+        }
+    }
+
+    /// Appends trailers, which end the message; only the chunked coding has them.
+    pub(crate) fn trailers(
+        &mut self,
+        output: &mut Output,
+        trailers: &HeaderMap,
+        keep: Trailers,
+        case: NameCase,
+    ) {
+        if *self != Self::Chunked || keep == Trailers::Drop {
+            return self.data(output, Bytes::new(), EndStream::Yes);
+        }
+        let text = output.text(64 * trailers.len() + 8);
+        text.extend_from_slice(b"0\r\n");
+        fields(text, trailers, case, |name| {
+            !rules::is_connection_field(name)
+                && !matches!(*name, header::CONTENT_LENGTH | header::HOST | header::TE)
+        });
+        text.extend_from_slice(b"\r\n");
+        *self = Self::Done;
+    }
+}
+
+/// What the connection knows about the exchange when the response's head is written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ResponseContext {
+    pub(crate) asked: Asked,
+    /// The client's version.
+    pub(crate) version: Version,
+    /// Whether the connection ends after this response.
+    pub(crate) close: bool,
+    pub(crate) case: NameCase,
+}
+
+/// Writes a final response head; the status line says HTTP/1.1 whatever the client spoke (RFC 9110 §6.2).
+pub(crate) fn response_head(
+    output: &mut Output,
+    head: &ResponseHead,
+    end: EndStream,
+    cx: ResponseContext,
+) -> Encoder {
+    let text = output.text(128 + 48 * head.headers.len());
+    status_line(text, head.status);
+    let tunnel = cx.asked.makes_tunnel(head.status);
+    let bodiless = head.status == StatusCode::NO_CONTENT || head.status.is_informational();
+    let mut has_length = None;
+    fields_inspected(text, &head.headers, cx.case, |name, value| {
+        if *name != header::CONTENT_LENGTH {
+            return !rules::is_connection_field(name);
+        }
+        // Neither a tunnel nor a 1xx or 204 has a length (RFC 9110 §8.6).
+        let valid = !tunnel && !bodiless && has_length.is_none();
+        let length = rules::parse_length(value).filter(|_| valid);
+        has_length = has_length.or(length);
+        length.is_some()
+    });
+    if tunnel {
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            field(text, &header::CONNECTION, b"upgrade", cx.case);
+            if let Some(protocol) = head.headers.get(header::UPGRADE) {
+                field(text, &header::UPGRADE, protocol.as_bytes(), cx.case);
+            }
+        }
+        text.extend_from_slice(b"\r\n");
+        return if end.is_end() { Encoder::Done } else { Encoder::Tunnel };
+    }
+    if cx.close {
+        field(text, &header::CONNECTION, b"close", cx.case);
+    } else if cx.version == Version::HTTP_10 {
+        // Asked for, and to be confirmed (RFC 9112 §C.2.2).
+        field(text, &header::CONNECTION, b"keep-alive", cx.case);
+    }
+    let mut encoder = match has_length {
+        _ if bodiless || head.status == StatusCode::NOT_MODIFIED => Encoder::None,
+        Some(_) if cx.asked == Asked::Head => Encoder::None,
+        Some(length) => Encoder::Length(length),
+        // What the answer to GET would have had, as Envoy says it.
+        None if cx.asked == Asked::Head => {
+            if cx.version == Version::HTTP_11 {
+                field(text, &header::TRANSFER_ENCODING, b"chunked", cx.case);
+            }
+            Encoder::None
+        }
+        None if end.is_end() => {
+            field(text, &header::CONTENT_LENGTH, b"0", cx.case);
+            Encoder::Length(0)
+        }
+        None if cx.version == Version::HTTP_11 => {
+            field(text, &header::TRANSFER_ENCODING, b"chunked", cx.case);
+            Encoder::Chunked
+        }
+        None => Encoder::UntilClose,
+    };
+    text.extend_from_slice(b"\r\n");
+    if end.is_end() {
+        encoder.data(output, Bytes::new(), EndStream::Yes);
+    }
+    encoder
+}
+
+/// Whether this response can only end with its connection.
+pub(crate) fn ends_with_connection(
+    head: &ResponseHead,
+    end: EndStream,
+    asked: Asked,
+    version: Version,
+) -> bool {
+    version == Version::HTTP_10
+        && !end.is_end()
+        && asked != Asked::Head
+        && !matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        && !head.headers.contains_key(header::CONTENT_LENGTH)
+}
+
+/// Writes a 1xx head other than 101.
+pub(crate) fn informational_head(output: &mut Output, head: &ResponseHead, case: NameCase) {
+    let text = output.text(64 + 48 * head.headers.len());
+    status_line(text, head.status);
+    fields(text, &head.headers, case, |name| {
+        !rules::is_connection_field(name) && *name != header::CONTENT_LENGTH
+    });
+    text.extend_from_slice(b"\r\n");
+}
+
+/// Writes a request head.
+pub(crate) fn request_head(
+    output: &mut Output,
+    head: &RequestHead,
+    end: EndStream,
+    case: NameCase,
+) -> Encoder {
+    let connect = head.method == Method::CONNECT;
+    let text = output.text(128 + head.path.len() + 48 * head.headers.len());
+    text.extend_from_slice(head.method.as_str().as_bytes());
+    text.extend_from_slice(b" ");
+    let target = if connect { &head.authority } else { &head.path };
+    target_bytes(text, if target.is_empty() { b"/" } else { target });
+    text.extend_from_slice(b" HTTP/1.1\r\n");
+    field_text(text, &header::HOST, &head.authority, case);
+    let tunnel = connect || head.upgrade.is_some();
+    let mut length = None;
+    fields_inspected(text, &head.headers, case, |name, value| {
+        if *name != header::CONTENT_LENGTH {
+            return *name != header::HOST && !rules::is_connection_field(name);
+        }
+        let parsed = rules::parse_length(value).filter(|_| !tunnel && length.is_none());
+        length = length.or(parsed);
+        parsed.is_some()
+    });
+    if let Some(protocol) = head.upgrade.as_ref().filter(|_| !connect) {
+        field(text, &header::CONNECTION, b"upgrade", case);
+        field_text(text, &header::UPGRADE, protocol, case);
+    }
+    let mut encoder = match length {
+        _ if tunnel => Encoder::Tunnel,
+        Some(length) => Encoder::Length(length),
+        None if end.is_end() => {
+            // A body is what the other methods are for (RFC 9110 §8.6).
+            let expects_none = matches!(
+                head.method,
+                Method::GET | Method::HEAD | Method::DELETE | Method::CONNECT | Method::TRACE
+            );
+            if !expects_none {
+                field(text, &header::CONTENT_LENGTH, b"0", case);
+            }
+            Encoder::Length(0)
+        }
+        None => {
+            field(text, &header::TRANSFER_ENCODING, b"chunked", case);
+            Encoder::Chunked
+        }
+    };
+    text.extend_from_slice(b"\r\n");
+    if end.is_end() && !tunnel {
+        encoder.data(output, Bytes::new(), EndStream::Yes);
+    }
+    encoder
+}
+
+fn status_line(text: &mut BytesMut, status: StatusCode) {
+    if status == StatusCode::OK {
+        text.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+        return;
+    }
+    text.extend_from_slice(b"HTTP/1.1 ");
+    text.extend_from_slice(status.as_str().as_bytes());
+    text.extend_from_slice(b" ");
+    text.extend_from_slice(status.canonical_reason().unwrap_or("Unknown").as_bytes());
+    text.extend_from_slice(b"\r\n");
+}
+
+fn fields(
+    text: &mut BytesMut,
+    headers: &HeaderMap,
+    case: NameCase,
+    mut keep: impl FnMut(&HeaderName) -> bool,
+) {
+    fields_inspected(text, headers, case, |name, _| keep(name));
+}
+
+fn fields_inspected(
+    text: &mut BytesMut,
+    headers: &HeaderMap,
+    case: NameCase,
+    mut keep: impl FnMut(&HeaderName, &[u8]) -> bool,
+) {
+    for (name, value) in headers {
+        if keep(name, value.as_bytes()) {
+            field(text, name, value.as_bytes(), case);
+        }
+    }
+}
+
+fn field(text: &mut BytesMut, name: &HeaderName, value: &[u8], case: NameCase) {
+    let name = name.as_str().as_bytes();
+    text.reserve(name.len() + value.len() + 4);
+    match case {
+        NameCase::Lower => text.extend_from_slice(name),
+        NameCase::Proper => {
+            let start = text.len();
+            text.extend_from_slice(name);
+            let mut word_start = true;
+            for byte in text.iter_mut().skip(start) {
+                if word_start {
+                    byte.make_ascii_uppercase();
+                }
+                word_start = !byte.is_ascii_alphanumeric();
+            }
+        }
+    }
+    text.extend_from_slice(b": ");
+    text.extend_from_slice(value);
+    text.extend_from_slice(b"\r\n");
+}
+
+/// A field whose value is not a `HeaderValue`: what could end the line early is left out.
+fn field_text(text: &mut BytesMut, name: &HeaderName, value: &Bytes, case: NameCase) {
+    if value.iter().all(|&byte| byte >= b' ' && byte != 0x7f) {
+        field(text, name, value, case);
+    } else {
+        let clean: Vec<u8> = value.iter().copied().filter(|&byte| byte >= b' ' && byte != 0x7f).collect();
+        field(text, name, &clean, case);
+    }
+}
+
+/// A request target; a rewrite that put a space or a control character in must not end it early.
+fn target_bytes(text: &mut BytesMut, target: &[u8]) {
+    if target.iter().all(u8::is_ascii_graphic) {
+        text.extend_from_slice(target);
+        return;
+    }
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for &byte in target {
+        if byte.is_ascii_graphic() {
+            text.extend_from_slice(&[byte]);
+        } else {
+            let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
+            text.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]);
+        }
+    }
+}
+
+fn chunk_size(text: &mut BytesMut, size: usize) {
+    let mut digits = [0_u8; 16];
+    let mut rest = size;
+    let mut start = digits.len();
+    for digit in digits.iter_mut().rev() {
+        *digit = b"0123456789abcdef".get(rest & 15).copied().unwrap_or(b'0');
+        start -= 1;
+        rest >>= 4;
+        if rest == 0 {
+            break;
+        }
+    }
+    text.extend_from_slice(digits.get(start..).unwrap_or_default());
+    text.extend_from_slice(b"\r\n");
+}

@@ -1,0 +1,385 @@
+//! Heads from bytes: the incremental search for a head's end, and the request and response parsers.
+//!
+//! Sans-IO. Cuts bytes apart; what they may say is judged by [`rules`](super::rules). Values are slices
+//! of the head's own block, so that parsing copies nothing. Start from [`HeadScan`], then
+//! [`parse_request`] and [`parse_response`].
+
+mod target;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use memchr::memchr;
+use tidegate_types::{RequestHead, ResponseHead};
+
+use super::options::ServerOptions;
+use super::rules::{self, Asked, Fields, Framing, Keep, Violation};
+
+/// Bounds on a head, or on trailers.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes, from the first of the start line to the last CRLF.
+    pub bytes: usize,
+    /// Fields.
+    pub fields: usize,
+}
+
+/// The search for the empty line that ends a head; never looks at a byte twice, however the head is
+/// cut into reads.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HeadScan {
+    scanned: usize,
+    line_start: usize,
+    lines: usize,
+}
+
+/// A complete head's extent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Bytes, with the empty line.
+    pub len: usize,
+    /// Lines, without the empty line.
+    pub lines: usize,
+}
+
+impl HeadScan {
+    /// Goes on in `buf`, which begins where the head begins. `start_lines` is 1 for a head and 0 for
+    /// trailers.
+    pub fn find_end(
+        &mut self,
+        buf: &[u8],
+        limits: Limits,
+        start_lines: usize,
+    ) -> Result<Option<Extent>, Violation> {
+        while let Some(found) = buf.get(self.scanned..).and_then(|rest| memchr(b'\n', rest)) {
+            let end = self.scanned + found;
+            // A recipient MAY take a bare LF for a line's end (RFC 9112 §2.2); readers that differ in it
+            // can be played off against each other.
+            if end == self.line_start || buf.get(end - 1) != Some(&b'\r') {
+                return Err(Violation::LineEnd);
+            }
+            self.scanned = end + 1;
+            if self.scanned > limits.bytes {
+                return Err(Violation::HeadTooLarge);
+            }
+            if end - 1 == self.line_start {
+                return Ok(Some(Extent { len: self.scanned, lines: self.lines }));
+            }
+            self.line_start = self.scanned;
+            self.lines += 1;
+            if self.lines > limits.fields.saturating_add(start_lines) {
+                return Err(Violation::TooManyFields);
+            }
+        }
+        self.scanned = buf.len();
+        if buf.len() >= limits.bytes { Err(Violation::HeadTooLarge) } else { Ok(None) }
+    }
+
+    /// Whether the search has seen any byte.
+    pub fn has_begun(&self) -> bool {
+        self.scanned > 0
+    }
+}
+
+/// A request head and what its fields say about the connection.
+#[derive(Debug)]
+pub struct ParsedRequest {
+    /// The head.
+    pub head: RequestHead,
+    /// Where the body ends.
+    pub framing: Framing,
+    /// Whether the connection may serve another request afterwards.
+    pub persists: bool,
+    /// Whether the client waits for 100 (Continue).
+    pub expects_continue: bool,
+}
+
+/// Why a request is refused, and what could be read of it.
+#[derive(Debug)]
+pub struct RefusedRequest {
+    /// The rule.
+    pub violation: Violation,
+    /// The head, when it could be cut apart.
+    pub head: Option<Box<RequestHead>>,
+}
+
+impl From<Violation> for RefusedRequest {
+    fn from(violation: Violation) -> Self {
+        Self { violation, head: None }
+    }
+}
+
+/// Takes a complete request head off `buf`, or says that more bytes are needed.
+pub fn parse_request(
+    buf: &mut BytesMut,
+    scan: &mut HeadScan,
+    options: &ServerOptions,
+) -> Result<Option<ParsedRequest>, RefusedRequest> {
+    let limits = Limits { bytes: options.max_head_bytes, fields: options.max_headers };
+    let Some(extent) = scan.find_end(buf, limits, 1)? else {
+        // No need to wait for a line's end that may never come: TLS on a plaintext port, for instance.
+        return match buf.first() {
+            Some(first) if scan.lines == 0 && !first.is_ascii_alphabetic() => Err(Violation::Method.into()),
+            _ => Ok(None),
+        };
+    };
+    let block = buf.split_to(extent.len).freeze();
+    let (line, at) = first_line(&block)?;
+    let line = RequestLine::parse(line)?;
+    let target = target::parse(&block, line.target, &line.method, options)?;
+
+    let mut headers = HeaderMap::with_capacity(extent.lines);
+    let fields = parse_fields(&block, at, &mut headers)?;
+    let authority = match target.authority {
+        Some(authority) => authority,
+        None => fields.host.as_ref().map(|host| block.slice_ref(host.as_bytes())).unwrap_or_default(),
+    };
+    let mut head = RequestHead {
+        method: line.method,
+        scheme: target.scheme.unwrap_or(options.scheme),
+        authority,
+        path: target.path,
+        version: line.version,
+        headers,
+        upgrade: None,
+    };
+    match judge_request(&mut head, &fields, options) {
+        Ok(framing) => Ok(Some(ParsedRequest {
+            framing,
+            // After a message with both framings the connection MUST be closed (RFC 9112 §6.1).
+            persists: fields.persists(head.version)
+                && !(framing == Framing::Chunked && fields.content_length().is_some()),
+            expects_continue: fields.expects_continue
+                && !options.proxy_100_continue
+                && matches!(framing, Framing::Length(_) | Framing::Chunked)
+                && head.version == Version::HTTP_11,
+            head,
+        })),
+        Err(violation) => Err(RefusedRequest { violation, head: Some(Box::new(head)) }),
+    }
+}
+
+/// The rules that need the whole head; completes it with what they find.
+fn judge_request(
+    head: &mut RequestHead,
+    fields: &Fields,
+    options: &ServerOptions,
+) -> Result<Framing, Violation> {
+    let http_10 = head.version == Version::HTTP_10;
+    if head.version == Version::HTTP_09 || http_10 && !options.accept_http_10 {
+        return Err(Violation::LowVersion);
+    }
+    match &fields.host {
+        Some(host) if !rules::is_authority(host.as_bytes()) => return Err(Violation::BadHost),
+        Some(_) => {}
+        // A target that names the host is enough for Envoy.
+        None if !head.authority.is_empty() => {}
+        None => match &options.default_host_for_http_10 {
+            Some(host) if http_10 => head.authority = host.clone(),
+            _ => return Err(Violation::MissingHost),
+        },
+    }
+    let framing = fields.request_framing(&head.method, head.version, options.allow_chunked_length)?;
+    for name in fields.nominated()? {
+        head.headers.remove(name);
+    }
+    if framing == Framing::Chunked {
+        head.headers.remove(http::header::CONTENT_LENGTH);
+    }
+    if fields.expects_continue && !options.proxy_100_continue {
+        head.headers.remove(http::header::EXPECT);
+    }
+    head.upgrade =
+        fields.upgrade(head.version, framing).map(|protocol| Bytes::copy_from_slice(protocol.as_bytes()));
+    if head.upgrade.is_some() || head.method == Method::CONNECT { Ok(Framing::Tunnel) } else { Ok(framing) }
+}
+
+/// A response head and what its fields say about the connection.
+#[derive(Debug)]
+pub struct ParsedResponse {
+    /// The head.
+    pub head: ResponseHead,
+    /// Where the body ends.
+    pub framing: Framing,
+    /// Whether the connection may serve another request afterwards.
+    pub persists: bool,
+}
+
+/// Takes a complete response head off `buf`, or says that more bytes are needed.
+pub fn parse_response(
+    buf: &mut BytesMut,
+    scan: &mut HeadScan,
+    limits: Limits,
+    asked: Asked,
+) -> Result<Option<ParsedResponse>, Violation> {
+    let Some(extent) = scan.find_end(buf, limits, 1)? else {
+        // Not HTTP at all: say so without waiting for a line's end.
+        let start = buf.len().min(STATUS_LINE_START.len());
+        return if buf.get(..start) == STATUS_LINE_START.get(..start) {
+            Ok(None)
+        } else {
+            Err(Violation::StartLine)
+        };
+    };
+    let block = buf.split_to(extent.len).freeze();
+    let (line, at) = first_line(&block)?;
+    let (version, status) = parse_status_line(line)?;
+    let mut headers = HeaderMap::with_capacity(extent.lines);
+    let mut fields = parse_fields(&block, at, &mut headers)?;
+    // Meaningless here, and gone from the map: an upstream's mistake that must not vanish silently.
+    if let Some(host) = fields.host.take() {
+        headers.append(http::header::HOST, host);
+    }
+    let framing = fields.response_framing(asked, status)?;
+    for name in fields.nominated()? {
+        headers.remove(name);
+    }
+    match framing {
+        Framing::Tunnel => {
+            // A tunnel has no length (RFC 9110 §9.3.6).
+            headers.remove(http::header::CONTENT_LENGTH);
+            if let (StatusCode::SWITCHING_PROTOCOLS, Some(upgrade)) = (status, fields.upgrade.take()) {
+                headers.insert(http::header::UPGRADE, upgrade);
+            }
+        }
+        Framing::None if status == StatusCode::NO_CONTENT || status.is_informational() => {
+            headers.remove(http::header::CONTENT_LENGTH);
+        }
+        _ => {}
+    }
+    let persists = fields.persists(version) && !matches!(framing, Framing::UntilClose | Framing::Tunnel);
+    Ok(Some(ParsedResponse { head: ResponseHead { status, version, headers }, framing, persists }))
+}
+
+/// Parses a complete trailer section. Fields that frame or route are
+/// dropped (RFC 9110 §6.5.1).
+pub fn parse_trailers(block: &Bytes) -> Result<HeaderMap, Violation> {
+    let mut trailers = HeaderMap::new();
+    for_each_field(block, 0, |name, value| {
+        let forbidden = rules::is_connection_field(&name)
+            || matches!(name, http::header::CONTENT_LENGTH | http::header::HOST | http::header::TE);
+        if !forbidden {
+            trailers.append(name, value);
+        }
+        Ok(())
+    })?;
+    Ok(trailers)
+}
+
+struct RequestLine<'a> {
+    method: Method,
+    target: &'a [u8],
+    version: Version,
+}
+
+impl<'a> RequestLine<'a> {
+    /// `method SP request-target SP HTTP-version` (RFC 9112 §3), with exactly these spaces.
+    fn parse(line: &'a [u8]) -> Result<Self, Violation> {
+        let (method, rest) = split_once(line, b' ').ok_or(Violation::StartLine)?;
+        let method = Method::from_bytes(method).map_err(|_| Violation::Method)?;
+        match split_once(rest, b' ') {
+            Some((target, version)) => Ok(Self { method, target, version: parse_version(version)? }),
+            // HTTP/0.9, to which Envoy gives the same answer as to 1.0.
+            None if rest.first() == Some(&b'/') => {
+                Ok(Self { method, target: rest, version: Version::HTTP_09 })
+            }
+            None => Err(Violation::StartLine),
+        }
+    }
+}
+
+fn parse_version(text: &[u8]) -> Result<Version, Violation> {
+    match text {
+        b"HTTP/1.1" => Ok(Version::HTTP_11),
+        b"HTTP/1.0" => Ok(Version::HTTP_10),
+        // Refused as too low whatever it is, as Envoy does.
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            Ok(Version::HTTP_09)
+        }
+        _ => Err(Violation::Version),
+    }
+}
+
+/// `HTTP-version SP status-code SP [ reason-phrase ]` (RFC 9112 §4); the last space may be missing, as
+/// servers without reason phrases leave it out.
+fn parse_status_line(line: &[u8]) -> Result<(Version, StatusCode), Violation> {
+    let (version, rest) = split_once(line, b' ').ok_or(Violation::StartLine)?;
+    let version = parse_version(version)?;
+    let (code, reason) = rest.split_at_checked(3).ok_or(Violation::StartLine)?;
+    let reason_is_text = match reason.split_first() {
+        None => true,
+        Some((b' ', reason)) => reason.iter().all(|&byte| byte >= b' ' && byte != 0x7f || byte == b'\t'),
+        Some(_) => false,
+    };
+    if !reason_is_text || !code.iter().all(u8::is_ascii_digit) {
+        return Err(Violation::StartLine);
+    }
+    if version == Version::HTTP_09 {
+        return Err(Violation::Version);
+    }
+    StatusCode::from_bytes(code).map(|status| (version, status)).map_err(|_| Violation::StartLine)
+}
+
+fn first_line(block: &Bytes) -> Result<(&[u8], usize), Violation> {
+    let end = memchr(b'\n', block).ok_or(Violation::StartLine)?;
+    let line = block.get(..end).and_then(|line| line.strip_suffix(b"\r")).ok_or(Violation::LineEnd)?;
+    Ok((line, end + 1))
+}
+
+/// Parses the field lines from `at` into `headers`, without those that [`Fields`] keeps back.
+fn parse_fields(block: &Bytes, at: usize, headers: &mut HeaderMap) -> Result<Fields, Violation> {
+    let mut fields = Fields::default();
+    for_each_field(block, at, |name, value| {
+        match fields.take(&name, &value)? {
+            Keep::Yes => headers.append(name, value),
+            Keep::As(value) => headers.append(name, HeaderValue::from_static(value)),
+            Keep::No => false,
+        };
+        Ok(())
+    })?;
+    Ok(fields)
+}
+
+fn for_each_field(
+    block: &Bytes,
+    mut at: usize,
+    mut each: impl FnMut(HeaderName, HeaderValue) -> Result<(), Violation>,
+) -> Result<(), Violation> {
+    loop {
+        let rest = block.get(at..).ok_or(Violation::LineEnd)?;
+        let end = memchr(b'\n', rest).ok_or(Violation::LineEnd)?;
+        let line = rest.get(..end).and_then(|line| line.strip_suffix(b"\r")).ok_or(Violation::LineEnd)?;
+        if line.is_empty() {
+            return Ok(());
+        }
+        // A folded line begins with a space, which no name holds: it fails as a name (RFC 9112 §5.2). So
+        // does space before the colon (§5.1).
+        let (name, value) = split_once(line, b':').ok_or(Violation::FieldLine)?;
+        let name = HeaderName::from_bytes(name)
+            .map_err(|_| if name.contains(&0) { Violation::Character } else { Violation::FieldLine })?;
+        let value = trim_ows(value);
+        let value =
+            HeaderValue::from_maybe_shared(block.slice_ref(value)).map_err(|_| Violation::Character)?;
+        each(name, value)?;
+        at += end + 1;
+    }
+}
+
+/// Cuts optional white space (RFC 9110 §5.6.3) from both ends: space and tab, nothing else.
+fn trim_ows(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = text {
+        text = rest;
+    }
+    while let [rest @ .., b' ' | b'\t'] = text {
+        text = rest;
+    }
+    text
+}
+
+fn split_once(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
+    let found = memchr(at, text)?;
+    Some((text.get(..found)?, text.get(found + 1..)?))
+}
+
+const STATUS_LINE_START: &[u8] = b"HTTP/1.";
