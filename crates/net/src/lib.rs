@@ -4,5 +4,6 @@
 //! No TLS, no HTTP, no retries. This is the one crate of the data path that may touch descriptors.
 
 pub mod io;
+pub mod listen;
 
 pub use io::{BoxIo, Io, StreamIo};

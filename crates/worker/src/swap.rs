@@ -1,0 +1,84 @@
+//! A value that is replaced as a whole while others read it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::{ArcSwap, Cache};
+
+/// A published value: readers load it without a lock, one publisher replaces it.
+#[derive(Debug)]
+pub struct Swap<T> {
+    value: ArcSwap<T>,
+    generation: AtomicU64,
+}
+
+impl<T> Swap<T> {
+    /// The first value, generation 1.
+    pub fn new(value: T) -> Self {
+        Self { value: ArcSwap::from_pointee(value), generation: AtomicU64::new(1) }
+    }
+
+    /// The value now. Costs a reference count: on a hot path use a [`Reader`].
+    pub fn load(&self) -> Arc<T> {
+        self.value.load_full()
+    }
+
+    /// Replaces the value and returns its generation.
+    pub fn publish(&self, value: Arc<T>) -> u64 {
+        self.value.store(value);
+        self.generation.fetch_add(1, Ordering::Release) + 1
+    }
+
+    /// How many values were published. A reader that sees generation `n` loads value `n` or a later one.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+}
+
+/// One thread's view of a [`Swap`]: looking costs one atomic load while nothing changes.
+pub struct Reader<T> {
+    cache: Cache<Arc<SwapRef<T>>, Arc<T>>,
+}
+
+/// `Cache` wants something that derefs to the `ArcSwap`.
+struct SwapRef<T>(Arc<Swap<T>>);
+
+impl<T> std::ops::Deref for SwapRef<T> {
+    type Target = ArcSwap<T>;
+
+    fn deref(&self) -> &ArcSwap<T> {
+        &self.0.value
+    }
+}
+
+impl<T> Reader<T> {
+    /// A view of `swap`.
+    pub fn new(swap: Arc<Swap<T>>) -> Self {
+        Self { cache: Cache::new(Arc::new(SwapRef(swap))) }
+    }
+
+    /// The value now.
+    pub fn load(&mut self) -> &Arc<T> {
+        self.cache.load()
+    }
+}
+
+impl<T> std::fmt::Debug for Reader<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_follows_what_is_published() {
+        let swap = Arc::new(Swap::new(1));
+        let mut reader = Reader::new(swap.clone());
+        assert_eq!((**reader.load(), swap.generation()), (1, 1));
+        assert_eq!(swap.publish(Arc::new(2)), 2);
+        assert_eq!((**reader.load(), *swap.load()), (2, 2));
+    }
+}
