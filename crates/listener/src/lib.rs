@@ -1,1 +1,17 @@
-//! Under construction.
+//! Accepting downstream connections: one accept loop per listener and worker, and the pipeline that a
+//! connection passes before its terminal filter owns it.
+//!
+//! Everything in a [`Listener`] belongs to one worker. Sockets are bound by `net::listen` on the main
+//! thread; what serves a connection is a [`Terminal`] (the HTTP connection manager, later the TCP proxy).
+//! No HTTP and no clusters here. Start from [`Listener::start`]; the pipeline is `pipeline::run`.
+
+mod accept;
+mod limit;
+mod listener;
+mod pipeline;
+mod stats;
+
+pub use limit::{ConnectionLimit, Reservation};
+pub use listener::{Listener, ListenerOptions};
+pub use pipeline::{Connection, Serving, Terminal};
+pub use stats::ListenerStats;

@@ -138,7 +138,11 @@ fn bind_ip(address: SocketAddr, options: &ListenOptions) -> io::Result<Bound> {
     let bound = first.local_addr()?.as_socket().unwrap_or(address);
     let mut sockets = vec![first];
     while sockets.len() < options.sockets {
-        sockets.push(if options.reuse_port { new_ip_socket(bound, sharing)? } else { sockets[0].try_clone()? });
+        sockets.push(if options.reuse_port {
+            new_ip_socket(bound, sharing)?
+        } else {
+            sockets[0].try_clone()?
+        });
     }
     // Listening is last: connections are answered only once all sockets exist, so that none of them is
     // spread by the kernel to a group that is still growing.
@@ -279,7 +283,9 @@ impl Acceptor {
         let wildcard = address.ip().is_some_and(|ip| ip.is_unspecified());
         let socket = match &address {
             Address::Ip(_) => AcceptSocket::Tcp(TcpListener::from_std(StdTcpListener::from(descriptor))?),
-            Address::Unix(_) => AcceptSocket::Unix(UnixListener::from_std(StdUnixListener::from(descriptor))?),
+            Address::Unix(_) => {
+                AcceptSocket::Unix(UnixListener::from_std(StdUnixListener::from(descriptor))?)
+            }
         };
         Ok(Self { local_address: (!wildcard).then_some(address), socket })
     }

@@ -14,8 +14,10 @@ pub struct WorkerLost(
     pub usize,
 );
 
+type Job<S> = Box<dyn FnOnce(&Rc<S>) + Send>;
+
 pub(crate) enum Message<S> {
-    Run(Box<dyn FnOnce(&Rc<S>) + Send>),
+    Run(Job<S>),
     Stop,
 }
 

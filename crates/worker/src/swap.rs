@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::{ArcSwap, Cache};
+use arc_swap::ArcSwap;
 
 /// A published value: readers load it without a lock, one publisher replaces it.
 #[derive(Debug)]
@@ -36,36 +36,30 @@ impl<T> Swap<T> {
 }
 
 /// One thread's view of a [`Swap`]: looking costs one atomic load while nothing changes.
+#[derive(Debug)]
 pub struct Reader<T> {
-    cache: Cache<Arc<SwapRef<T>>, Arc<T>>,
-}
-
-/// `Cache` wants something that derefs to the `ArcSwap`.
-struct SwapRef<T>(Arc<Swap<T>>);
-
-impl<T> std::ops::Deref for SwapRef<T> {
-    type Target = ArcSwap<T>;
-
-    fn deref(&self) -> &ArcSwap<T> {
-        &self.0.value
-    }
+    swap: Arc<Swap<T>>,
+    generation: u64,
+    value: Arc<T>,
 }
 
 impl<T> Reader<T> {
     /// A view of `swap`.
     pub fn new(swap: Arc<Swap<T>>) -> Self {
-        Self { cache: Cache::new(Arc::new(SwapRef(swap))) }
+        // The generation first: read after the value it could hide a newer one.
+        let generation = swap.generation();
+        let value = swap.load();
+        Self { swap, generation, value }
     }
 
     /// The value now.
     pub fn load(&mut self) -> &Arc<T> {
-        self.cache.load()
-    }
-}
-
-impl<T> std::fmt::Debug for Reader<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reader").finish_non_exhaustive()
+        let generation = self.swap.generation();
+        if generation != self.generation {
+            self.generation = generation;
+            self.value = self.swap.load();
+        }
+        &self.value
     }
 }
 

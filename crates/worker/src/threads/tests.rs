@@ -34,7 +34,13 @@ fn a_panicking_task_or_job_leaves_the_worker_alive() {
     let workers = workers(1);
     let mailbox = workers.mailboxes().iter().next().unwrap().clone();
     block_on(async {
-        let lost = mailbox.ask(|_| if true { panic!("a job's panic, expected") }).await;
+        let lost = mailbox
+            .ask(|_| {
+                if true {
+                    panic!("a job's panic, expected")
+                }
+            })
+            .await;
         assert_eq!(lost, Err(WorkerLost(0)));
         let (ended, end) = tokio::sync::oneshot::channel::<()>();
         mailbox.send(move |_| {

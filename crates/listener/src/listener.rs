@@ -1,0 +1,133 @@
+//! One listener on one worker.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tidegate_config::ListenerConfig;
+use tidegate_net::listen::{Acceptor, ListenSocket};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use crate::{ConnectionLimit, ListenerStats, Terminal, accept};
+
+/// What may change while the socket stays.
+#[derive(Debug, Clone)]
+pub struct ListenerOptions {
+    /// `per_connection_buffer_limit_bytes`.
+    pub buffer_limit: u32,
+    /// Most connections accepted before the worker's other tasks get a turn.
+    pub accept_burst: u32,
+    /// The process-wide limit; `None`: this listener ignores it.
+    pub limit: Option<Arc<ConnectionLimit>>,
+}
+
+impl ListenerOptions {
+    /// The options that `config` asks for.
+    pub fn new(config: &ListenerConfig, limit: &Arc<ConnectionLimit>) -> Self {
+        Self {
+            buffer_limit: config.per_connection_buffer_limit_bytes,
+            accept_burst: config.max_connections_to_accept_per_socket_event.unwrap_or(DEFAULT_BURST),
+            limit: (!config.ignore_global_conn_limit).then(|| limit.clone()),
+        }
+    }
+}
+
+/// Stops a flood of connections from starving the requests of those that are open. Envoy has no bound.
+const DEFAULT_BURST: u32 = 64;
+
+/// A listener on its worker: accepts until stopped; its connections live on after that.
+pub struct Listener {
+    name: Arc<str>,
+    terminal: Rc<dyn Terminal>,
+    stats: ListenerStats,
+    options: RefCell<Rc<ListenerOptions>>,
+    connections: Cell<usize>,
+    stopping: Notify,
+    accepting: RefCell<Option<JoinHandle<()>>>,
+}
+
+impl Listener {
+    /// Starts accepting on `socket` with a local task of the calling worker.
+    ///
+    /// # Errors
+    /// When the socket cannot be registered with the worker's runtime.
+    pub fn start(
+        name: Arc<str>,
+        socket: ListenSocket,
+        options: ListenerOptions,
+        stats: ListenerStats,
+        terminal: Rc<dyn Terminal>,
+    ) -> io::Result<Rc<Self>> {
+        let acceptor = Acceptor::new(socket)?;
+        let listener = Rc::new(Self {
+            name,
+            terminal,
+            stats,
+            options: RefCell::new(Rc::new(options)),
+            connections: Cell::new(0),
+            stopping: Notify::new(),
+            accepting: RefCell::default(),
+        });
+        let task = tokio::task::spawn_local(accept::run(listener.clone(), acceptor));
+        *listener.accepting.borrow_mut() = Some(task);
+        Ok(listener)
+    }
+
+    /// The listener's name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Open connections on this worker.
+    pub fn connections(&self) -> usize {
+        self.connections.get()
+    }
+
+    /// Applies to the connections accepted from now on.
+    pub fn set_options(&self, options: ListenerOptions) {
+        *self.options.borrow_mut() = Rc::new(options);
+    }
+
+    /// Stops accepting: connections that the kernel has already completed are still taken, since closing
+    /// their socket would reset them; then the socket is closed. Open connections go on. Returns once the
+    /// socket is closed.
+    pub async fn stop(&self) {
+        self.stopping.notify_one();
+        let task = self.accepting.borrow_mut().take();
+        if let Some(task) = task {
+            // An accept loop that panicked has dropped its socket too.
+            let _ = task.await;
+        }
+    }
+
+    pub(crate) fn stats(&self) -> &ListenerStats {
+        &self.stats
+    }
+
+    pub(crate) fn terminal(&self) -> &Rc<dyn Terminal> {
+        &self.terminal
+    }
+
+    pub(crate) fn options(&self) -> Rc<ListenerOptions> {
+        self.options.borrow().clone()
+    }
+
+    pub(crate) fn stopping(&self) -> &Notify {
+        &self.stopping
+    }
+
+    pub(crate) fn count_connection(&self, change: isize) {
+        self.connections.set(self.connections.get().saturating_add_signed(change));
+    }
+}
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listener").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,79 @@
+//! What a connection passes from `accept` to its end.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use tidegate_net::BoxIo;
+use tidegate_net::listen::Accepted;
+use tidegate_types::ConnectionInfo;
+
+use crate::Reservation;
+use crate::listener::Listener;
+
+/// An established connection.
+pub struct Connection {
+    /// Its bytes.
+    pub io: BoxIo,
+    /// Its facts.
+    pub info: Rc<ConnectionInfo>,
+    /// `per_connection_buffer_limit_bytes`.
+    pub buffer_limit: u32,
+}
+
+/// A connection being served.
+pub type Serving = Pin<Box<dyn Future<Output = ()>>>;
+
+/// What owns connections behind the last network filter: the HTTP connection manager, a TCP proxy, an echo.
+pub trait Terminal {
+    /// Serves the connection to its end. Dropping the future closes the connection.
+    fn serve(&self, connection: Connection) -> Serving;
+}
+
+/// The pipeline of one connection. Each further kind of step is a line here.
+pub(crate) async fn run(listener: Rc<Listener>, accepted: Accepted, reservation: Option<Reservation>) {
+    // Listener filters would peek here, before there is a connection: they may set addresses and SNI.
+    let connection = establish(&listener, accepted);
+    // The filter chain is the listener's only one; a match by address, SNI and ALPN would choose it here.
+    let open = Open::begin(listener, reservation);
+    // Network filters would wrap the terminal filter here.
+    let serving = open.listener.terminal().serve(connection);
+    serving.await;
+}
+
+fn establish(listener: &Listener, accepted: Accepted) -> Connection {
+    let info = Rc::new(ConnectionInfo {
+        id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+        local_address: accepted.local_address,
+        direct_remote_address: accepted.peer_address,
+        listener: listener.name().clone(),
+    });
+    Connection { io: accepted.io, info, buffer_limit: listener.options().buffer_limit }
+}
+
+/// Counts the connection while it lives, also when its task panics or is dropped.
+struct Open {
+    listener: Rc<Listener>,
+    since: Instant,
+    _reservation: Option<Reservation>,
+}
+
+impl Open {
+    fn begin(listener: Rc<Listener>, reservation: Option<Reservation>) -> Self {
+        listener.stats().opened();
+        listener.count_connection(1);
+        Self { listener, since: Instant::now(), _reservation: reservation }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let length = self.since.elapsed().as_millis();
+        self.listener.stats().closed(u64::try_from(length).unwrap_or(u64::MAX));
+        self.listener.count_connection(-1);
+    }
+}
+
+/// Connection numbers, unique in the process (`%CONNECTION_ID%`).
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);

@@ -1,0 +1,82 @@
+//! `listener.<address>.`, under Envoy's names.
+
+use tidegate_stats::{Scope, Store, stat_block};
+
+stat_block! {
+    struct Totals {
+        counters {
+            downstream_cx_total, downstream_cx_destroy, downstream_pre_cx_timeout,
+            downstream_cx_transport_socket_connect_timeout, downstream_cx_overflow,
+            downstream_global_cx_overflow, downstream_cx_overload_reject,
+            downstream_listener_filter_error, downstream_listener_filter_remote_close,
+            no_filter_chain_match,
+            /// Not in Envoy: `accept` failed, mostly for want of descriptors.
+            downstream_accept_error
+        }
+        gauges { downstream_cx_active, downstream_pre_cx_active }
+        histograms { downstream_cx_length_ms, connections_accepted_per_socket_event }
+    }
+}
+
+stat_block! {
+    struct PerWorker {
+        counters { downstream_cx_total }
+        gauges { downstream_cx_active }
+    }
+}
+
+/// What one listener counts on one worker.
+#[derive(Debug, Clone)]
+pub struct ListenerStats {
+    totals: Totals,
+    worker: PerWorker,
+}
+
+impl ListenerStats {
+    /// The statistics `listener.<address>.` and `listener.<address>.worker_<worker>.`.
+    pub fn new(store: &Store, address: &str, worker: usize) -> Self {
+        Self {
+            totals: Totals::new(store, Scope::listener(address)),
+            worker: PerWorker::new(store, Scope::listener_worker(address, worker)),
+        }
+    }
+
+    /// The main thread's listener (the admin's), which has no worker.
+    pub fn main_thread(store: &Store, address: &str) -> Self {
+        Self {
+            totals: Totals::new(store, Scope::listener(address)),
+            worker: PerWorker::new(store, Scope::listener(address).child("main_thread")),
+        }
+    }
+
+    pub(crate) fn opened(&self) {
+        self.totals.downstream_cx_total().inc();
+        self.totals.downstream_cx_active().inc();
+        self.worker.downstream_cx_total().inc();
+        self.worker.downstream_cx_active().inc();
+    }
+
+    pub(crate) fn closed(&self, length_ms: u64) {
+        self.totals.downstream_cx_destroy().inc();
+        self.totals.downstream_cx_active().dec();
+        self.totals.downstream_cx_length_ms().record(length_ms);
+        self.worker.downstream_cx_active().dec();
+    }
+
+    pub(crate) fn global_overflow(&self) {
+        self.totals.downstream_global_cx_overflow().inc();
+    }
+
+    pub(crate) fn accept_error(&self) {
+        self.totals.downstream_accept_error().inc();
+    }
+
+    pub(crate) fn accepted_together(&self, connections: u64) {
+        self.totals.connections_accepted_per_socket_event().record(connections);
+    }
+
+    /// Connections of all workers.
+    pub fn active(&self) -> i64 {
+        self.totals.downstream_cx_active().value()
+    }
+}
