@@ -3,7 +3,9 @@
 //!
 //! No TLS, no HTTP, no retries. This is the one crate of the data path that may touch descriptors.
 
+pub mod dial;
 pub mod io;
 pub mod listen;
 
+pub use dial::{DialError, DialKeepalive, DialOptions, Dialed, dial};
 pub use io::{BoxIo, Io, StreamIo};

@@ -1,0 +1,55 @@
+//! Why a pool gave no connection.
+
+use std::borrow::Cow;
+
+use tidegate_types::{ErrorSource, ResetReason};
+
+/// Why a pool gave no connection.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PoolError {
+    /// `max_pending_requests` or `max_requests` refused the stream.
+    #[error("overflow")]
+    Overflow,
+    /// `max_connection_pools` refused the pool. Envoy answers as if there were no host.
+    #[error("no pool left for the host")]
+    PoolOverflow,
+    /// The connection attempt that the stream waited for failed.
+    #[error("{}", reason.as_str())]
+    Connect {
+        /// What kind of failure.
+        reason: ResetReason,
+        /// `%UPSTREAM_TRANSPORT_FAILURE_REASON%`, if the transport said more.
+        transport: Option<Cow<'static, str>>,
+    },
+}
+
+impl PoolError {
+    /// A connection that vanished between its assignment and its use: not expected to happen.
+    pub(crate) fn lost() -> Self {
+        Self::Connect { reason: ResetReason::ConnectionTermination, transport: None }
+    }
+
+    /// The reset reason, as in response-code details and retry policies.
+    pub fn reason(&self) -> ResetReason {
+        match self {
+            Self::Overflow | Self::PoolOverflow => ResetReason::Overflow,
+            Self::Connect { reason, .. } => *reason,
+        }
+    }
+
+    /// `%UPSTREAM_TRANSPORT_FAILURE_REASON%`, for instance `delayed_connect_error:_Connection_refused`.
+    pub fn transport_failure(&self) -> Option<&str> {
+        match self {
+            Self::Connect { transport, .. } => transport.as_deref(),
+            Self::Overflow | Self::PoolOverflow => None,
+        }
+    }
+
+    /// Who is to blame.
+    pub fn source(&self) -> ErrorSource {
+        match self {
+            Self::Overflow | Self::PoolOverflow => ErrorSource::Internal,
+            Self::Connect { .. } => ErrorSource::Upstream,
+        }
+    }
+}

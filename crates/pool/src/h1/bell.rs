@@ -1,0 +1,86 @@
+//! How anything, on any thread, makes a pool's task look around: readable idle connections, grants of
+//! limits, a nearer deadline, the pool's end.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Wake, Waker};
+
+use crate::machine::ConnKey;
+
+/// Wakes the pool's task.
+#[derive(Debug, Default)]
+pub(super) struct Bell {
+    /// Idle connections whose sockets stirred.
+    stirred: Mutex<Vec<ConnKey>>,
+    task: Mutex<Option<Waker>>,
+}
+
+impl Bell {
+    pub(super) fn ring(&self) {
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+
+    /// Registers the task.
+    pub(super) fn answer_with(&self, waker: &Waker) {
+        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        if !task.as_ref().is_some_and(|task| task.will_wake(waker)) {
+            *task = Some(waker.clone());
+        }
+    }
+
+    pub(super) fn take_stirred(&self) -> Vec<ConnKey> {
+        std::mem::take(&mut self.stirred.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.ring();
+    }
+}
+
+/// The waker of one connection while it is idle.
+#[derive(Debug)]
+pub(super) struct IdleWatch {
+    key: ConnKey,
+    /// Not while the connection is lent out: its user has a waker of its own then, and ours may still
+    /// be registered until that one takes its place.
+    armed: AtomicBool,
+    fired: AtomicBool,
+    bell: Arc<Bell>,
+}
+
+impl IdleWatch {
+    pub(super) fn new(key: ConnKey, bell: Arc<Bell>) -> Arc<Self> {
+        Arc::new(Self { key, armed: AtomicBool::new(false), fired: AtomicBool::new(false), bell })
+    }
+
+    pub(super) fn arm(&self) {
+        self.fired.store(false, Relaxed);
+        self.armed.store(true, Relaxed);
+    }
+
+    pub(super) fn disarm(&self) {
+        self.armed.store(false, Relaxed);
+    }
+
+    pub(super) fn has_fired(&self) -> bool {
+        self.fired.load(Relaxed)
+    }
+}
+
+impl Wake for IdleWatch {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.armed.load(Relaxed) && !self.fired.swap(true, Relaxed) {
+            self.bell.stirred.lock().unwrap_or_else(PoisonError::into_inner).push(self.key);
+            self.bell.ring();
+        }
+    }
+}

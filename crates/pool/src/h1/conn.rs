@@ -1,0 +1,77 @@
+//! What the pool needs to know of an HTTP/1.1 connection, and how it gets one.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use http::Version;
+use tidegate_codec::ClientStream;
+use tidegate_types::Address;
+
+use crate::error::PoolError;
+
+/// A connection that carries one exchange after the other.
+pub trait Conn: ClientStream {
+    /// What the last exchange, complete for its user, left of the connection.
+    fn after_exchange(&self) -> AfterExchange;
+
+    /// Watches an idle connection: ready when it is of no more use. No system call unless something
+    /// happened.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<IdleEnd>;
+
+    /// Bytes on the connection since it was made.
+    fn traffic(&self) -> Traffic;
+}
+
+/// What an exchange left of its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterExchange {
+    /// Another one may follow.
+    Reusable,
+    /// The peer announced that it will close (`connection: close`, HTTP/1.0).
+    Announced,
+    /// The response ended with the connection.
+    Closed,
+    /// The response is complete and the request is not: the rest of it would be taken for a request.
+    RequestIncomplete,
+}
+
+/// How an idle connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdleEnd {
+    /// The peer closed it, or it broke.
+    Closed,
+    /// The peer sent bytes that nobody asked for.
+    UnexpectedData,
+}
+
+/// Bytes on a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Received.
+    pub rx: u64,
+    /// Sent.
+    pub tx: u64,
+}
+
+/// What is known of a connection as long as it lives.
+#[derive(Debug)]
+pub struct ConnFacts {
+    /// Unique in the process (`%UPSTREAM_CONNECTION_ID%`).
+    pub id: u64,
+    /// Our end, if it has a name.
+    pub local_address: Option<Rc<Address>>,
+    /// The end that answered.
+    pub remote_address: Option<Rc<Address>>,
+    /// The protocol spoken.
+    pub protocol: Version,
+}
+
+/// An attempt's result.
+pub type Connected = Result<(Box<dyn Conn>, ConnFacts), PoolError>;
+
+/// Makes connections to the pool's host.
+pub trait Connect {
+    /// Connects, handshakes included. Dropping the future gives the attempt up.
+    fn connect(&self) -> Pin<Box<dyn Future<Output = Connected>>>;
+}

@@ -1,0 +1,107 @@
+//! A connection lent to one stream.
+
+use std::rc::Rc;
+
+use tidegate_codec::{ClientStream, StreamError};
+
+use super::Pool;
+use super::conn::{AfterExchange, Conn, ConnFacts};
+use crate::machine::{ConnKey, StreamEnd};
+
+/// A connection for one exchange. Ends with [`Lease::finish`] or [`Lease::failed`]; dropped before, the
+/// exchange counts as given up and the connection is closed under it.
+#[must_use = "dropping a lease closes the connection"]
+pub struct Lease {
+    pool: Rc<Pool>,
+    key: ConnKey,
+    conn: Option<Box<dyn Conn>>,
+    facts: Rc<ConnFacts>,
+    reused: bool,
+}
+
+/// How an exchange failed, for the connection's counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failed {
+    /// The peer closed or broke the connection before the response's head.
+    PeerClosed,
+    /// The peer closed or broke the connection inside the response.
+    PeerClosedInMessage,
+    /// The peer broke the protocol.
+    Protocol,
+}
+
+impl Failed {
+    /// The failure that `error` is, before or after the response's final head.
+    pub fn of(error: &StreamError, after_head: bool) -> Self {
+        match error {
+            StreamError::Protocol { .. } => Self::Protocol,
+            StreamError::Closed | StreamError::Io(_) if after_head => Self::PeerClosedInMessage,
+            StreamError::Closed | StreamError::Io(_) => Self::PeerClosed,
+        }
+    }
+}
+
+impl Lease {
+    #[inline]
+    pub(super) fn new(
+        pool: Rc<Pool>,
+        key: ConnKey,
+        conn: Box<dyn Conn>,
+        facts: Rc<ConnFacts>,
+        reused: bool,
+    ) -> Self {
+        Self { pool, key, conn: Some(conn), facts, reused }
+    }
+
+    /// The exchange.
+    #[inline]
+    #[allow(clippy::expect_used)]
+    pub fn stream(&mut self) -> &mut dyn ClientStream {
+        // Only `finish`, `failed` and `drop` take it, and they end the lease.
+        self.conn.as_deref_mut().expect("a lease has a connection")
+    }
+
+    /// What is known of the connection.
+    pub fn facts(&self) -> &Rc<ConnFacts> {
+        &self.facts
+    }
+
+    /// Whether the connection carried an exchange before: a close by the peer may then be its idle
+    /// timeout, and says nothing about this request (deviation 7).
+    pub fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    /// The exchange is over, as far as it went: the connection goes back to the pool if it can carry
+    /// another one, else it is closed.
+    #[inline]
+    pub fn finish(mut self) {
+        let Some(conn) = self.conn.take() else { return };
+        let end = match conn.after_exchange() {
+            AfterExchange::Reusable => StreamEnd::Complete,
+            AfterExchange::Announced => StreamEnd::CompleteAndAnnounced,
+            AfterExchange::Closed => StreamEnd::CompleteAtClose,
+            AfterExchange::RequestIncomplete => StreamEnd::RequestIncomplete,
+        };
+        self.pool.end_stream(self.key, Some(conn), end);
+    }
+
+    /// The connection failed under the exchange.
+    pub fn failed(mut self, how: Failed) {
+        let end = match how {
+            Failed::PeerClosed => StreamEnd::PeerClosed,
+            Failed::PeerClosedInMessage => StreamEnd::PeerClosedInMessage,
+            Failed::Protocol => StreamEnd::ProtocolError,
+        };
+        let conn = self.conn.take();
+        self.pool.end_stream(self.key, conn, end);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(conn) = self.conn.take() {
+            self.pool.end_stream(self.key, Some(conn), StreamEnd::Aborted);
+        }
+    }
+}

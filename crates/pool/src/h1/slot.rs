@@ -1,0 +1,90 @@
+//! The driver's side of one connection.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use tokio::task::JoinHandle;
+
+use super::bell::{Bell, IdleWatch};
+use super::conn::{Conn, ConnFacts, IdleEnd, Traffic};
+use crate::machine::ConnKey;
+use crate::stats::UpstreamStats;
+
+/// Empty, an attempt, a connection in the pool, or what stays here of one that is lent out.
+#[derive(Default)]
+pub(super) struct Slot {
+    pub(super) conn: Option<Box<dyn Conn>>,
+    facts: Option<Rc<ConnFacts>>,
+    attempt: Option<JoinHandle<()>>,
+    watch: Option<(Arc<IdleWatch>, Waker)>,
+    counted: Traffic,
+}
+
+impl Slot {
+    /// An attempt is under way.
+    pub(super) fn begin(&mut self, attempt: JoinHandle<()>) {
+        *self = Self { attempt: Some(attempt), ..Self::default() };
+    }
+
+    /// The attempt succeeded.
+    pub(super) fn connected(&mut self, conn: Box<dyn Conn>, facts: ConnFacts) {
+        self.attempt = None;
+        self.conn = Some(conn);
+        self.facts = Some(Rc::new(facts));
+    }
+
+    /// Whether the idle connection's socket has stirred.
+    #[inline]
+    pub(super) fn has_fired(&self) -> bool {
+        self.watch.as_ref().is_some_and(|(watch, _)| watch.has_fired())
+    }
+
+    #[inline]
+    pub(super) fn lend(&mut self) -> Option<(Box<dyn Conn>, Rc<ConnFacts>)> {
+        if let Some((watch, _)) = &self.watch {
+            watch.disarm();
+        }
+        Some((self.conn.take()?, self.facts.clone()?))
+    }
+
+    /// Registers for the idle connection's end; answers if it has come.
+    #[inline]
+    pub(super) fn watch(&mut self, bell: &Arc<Bell>, key: ConnKey) -> Option<IdleEnd> {
+        let conn = self.conn.as_mut()?;
+        let (watch, waker) = self.watch.get_or_insert_with(|| {
+            // One per connection, not per idle period: waking tokio's registration compares wakers.
+            let watch = IdleWatch::new(key, bell.clone());
+            let waker = Waker::from(watch.clone());
+            (watch, waker)
+        });
+        watch.arm();
+        match conn.poll_idle(&mut Context::from_waker(waker)) {
+            Poll::Ready(end) => Some(end),
+            Poll::Pending => None,
+        }
+    }
+
+    /// Adds what the connection carried since the last look to the statistics.
+    #[inline]
+    pub(super) fn count_traffic(&mut self, conn: &dyn Conn, stats: &UpstreamStats) {
+        let now = conn.traffic();
+        stats.upstream_cx_rx_bytes_total().add(now.rx.saturating_sub(self.counted.rx));
+        stats.upstream_cx_tx_bytes_total().add(now.tx.saturating_sub(self.counted.tx));
+        self.counted = now;
+    }
+
+    /// The connection is no more: closes it if it is here, gives the attempt up.
+    pub(super) fn end(&mut self, stats: &UpstreamStats) {
+        if let Some(attempt) = self.attempt.take() {
+            attempt.abort();
+        }
+        if let Some((watch, _)) = &self.watch {
+            watch.disarm();
+        }
+        if let Some(conn) = self.conn.take() {
+            self.count_traffic(conn.as_ref(), stats);
+        }
+        *self = Self::default();
+    }
+}

@@ -1,0 +1,300 @@
+//! Circuit breakers: limits of one cluster and priority, shared by all workers and never exceeded.
+//!
+//! A unit is reserved before it is used (compare-and-swap on a counter), so no race between workers can
+//! exceed a limit by one. Envoy checks and counts in two steps, and lets every pool without a connection
+//! open one (`"tidegate.compat.connection_per_host"` restores that exception). `max_connections: 0` is
+//! exact as well: nothing ever connects, requests wait until they time out.
+//!
+//! [`Limits`] is the set for one priority, [`Limit`] one of them, [`Waiter`] a pool's place in the queue
+//! for a unit that another pool, perhaps on another worker, gives back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+
+use tidegate_stats::{OwnedGauge, Scope, Store};
+
+use crate::stats::{BreakerStats, RemainingStats};
+
+mod waiting;
+
+use waiting::Waiting;
+pub use waiting::{Claim, Waiter};
+
+/// The maxima of one priority (`circuit_breakers.thresholds`), after runtime overrides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Maxima {
+    /// Connections in any state. Protects the upstream.
+    pub connections: u64,
+    /// Streams that wait for a connection. Protects this process's memory, and latency.
+    pub pending: u64,
+    /// Streams attached to a connection. Protects the upstream.
+    pub requests: u64,
+    /// Retries in flight. Stops a retry storm.
+    pub retries: u64,
+    /// Pools with a connection or a waiting stream.
+    pub pools: u64,
+    /// `tidegate.compat.connection_per_host`: a pool without connections may open one beyond the limit.
+    pub connection_per_host: bool,
+    /// `track_remaining`.
+    pub track_remaining: bool,
+}
+
+impl Default for Maxima {
+    /// Envoy's defaults (`CircuitBreakers.Thresholds`).
+    fn default() -> Self {
+        Self {
+            connections: 1024,
+            pending: 1024,
+            requests: 1024,
+            retries: 3,
+            pools: u64::MAX,
+            connection_per_host: false,
+            track_remaining: false,
+        }
+    }
+}
+
+/// The limits of one cluster and priority.
+#[derive(Debug)]
+pub struct Limits {
+    /// `max_connections`.
+    pub connections: Limit,
+    /// `max_pending_requests`.
+    pub pending: Limit,
+    /// `max_requests`.
+    pub requests: Limit,
+    /// `max_retries`.
+    pub retries: Limit,
+    /// `max_connection_pools`.
+    pub pools: Limit,
+    connection_per_host: AtomicBool,
+}
+
+impl Limits {
+    /// Limits whose gauges live under `scope` (`cluster.<name>.circuit_breakers.<priority>.`).
+    pub fn new(store: &Store, scope: Scope, maxima: &Maxima) -> Self {
+        let open = BreakerStats::new(store, scope.clone());
+        let left = maxima.track_remaining.then(|| RemainingStats::new(store, scope));
+        Self::with_stats(maxima, &open, left.as_ref())
+    }
+
+    /// Limits that no store prints, for tests.
+    pub fn detached(maxima: &Maxima) -> Self {
+        let left = maxima.track_remaining.then(RemainingStats::detached);
+        Self::with_stats(maxima, &BreakerStats::detached(), left.as_ref())
+    }
+
+    fn with_stats(maxima: &Maxima, open: &BreakerStats, left: Option<&RemainingStats>) -> Self {
+        let limit = |max, open, left| Limit::new(max, Some(open), left);
+        Self {
+            connections: limit(
+                maxima.connections,
+                open.cx_open().owned(),
+                left.map(|l| l.remaining_cx().owned()),
+            ),
+            pending: limit(
+                maxima.pending,
+                open.rq_pending_open().owned(),
+                left.map(|l| l.remaining_pending().owned()),
+            ),
+            requests: limit(maxima.requests, open.rq_open().owned(), left.map(|l| l.remaining_rq().owned())),
+            retries: limit(
+                maxima.retries,
+                open.rq_retry_open().owned(),
+                left.map(|l| l.remaining_retries().owned()),
+            ),
+            pools: limit(
+                maxima.pools,
+                open.cx_pool_open().owned(),
+                left.map(|l| l.remaining_cx_pools().owned()),
+            ),
+            connection_per_host: AtomicBool::new(maxima.connection_per_host),
+        }
+    }
+
+    /// Changes the maxima (reload, runtime). What is in use stays in use; a raised limit serves its queue.
+    pub fn set_maxima(&self, maxima: &Maxima) {
+        self.connections.set_max(maxima.connections);
+        self.pending.set_max(maxima.pending);
+        self.requests.set_max(maxima.requests);
+        self.retries.set_max(maxima.retries);
+        self.pools.set_max(maxima.pools);
+        self.connection_per_host.store(maxima.connection_per_host, SeqCst);
+    }
+
+    /// Whether a pool without connections may exceed `connections` by one, as in Envoy.
+    pub fn connection_per_host(&self) -> bool {
+        self.connection_per_host.load(SeqCst)
+    }
+}
+
+/// One limit: a counter that never passes its maximum.
+#[derive(Debug)]
+pub struct Limit {
+    used: AtomicU64,
+    max: AtomicU64,
+    is_open: AtomicBool,
+    open: Option<OwnedGauge>,
+    remaining: Option<OwnedGauge>,
+    waiting: Waiting,
+}
+
+impl Limit {
+    /// A limit of `max` units with its gauges.
+    pub fn new(max: u64, open: Option<OwnedGauge>, remaining: Option<OwnedGauge>) -> Self {
+        if let Some(remaining) = &remaining {
+            remaining.add(max as i64);
+        }
+        Self {
+            used: AtomicU64::new(0),
+            max: AtomicU64::new(max),
+            is_open: AtomicBool::new(false),
+            open,
+            remaining,
+            waiting: Waiting::default(),
+        }
+    }
+
+    /// Takes a unit if one is left and nobody waits for it. Undone by [`Limit::release`].
+    #[inline]
+    pub fn try_reserve(&self) -> bool {
+        // Barging would let a steady newcomer starve a pool that waits.
+        !self.waiting.any() && self.take()
+    }
+
+    /// Takes a unit, guarded: released when the permit is dropped.
+    pub fn reserve(self: &Arc<Self>) -> Option<Permit> {
+        self.try_reserve().then(|| Permit { limit: self.clone() })
+    }
+
+    /// Takes a unit beyond the maximum.
+    pub fn force(&self) {
+        self.used.fetch_add(1, SeqCst);
+        self.took();
+    }
+
+    /// Gives a unit back: to the pool that has waited longest, if any.
+    #[inline]
+    pub fn release(&self) {
+        let before = self.used.fetch_sub(1, SeqCst);
+        debug_assert!(before > 0, "released a unit that nobody had");
+        if let Some(remaining) = &self.remaining {
+            remaining.inc();
+        }
+        if self.is_open.load(SeqCst) {
+            self.refresh();
+        }
+        if self.waiting.any() {
+            self.hand_out();
+        }
+    }
+
+    /// Units in use.
+    pub fn used(&self) -> u64 {
+        self.used.load(SeqCst)
+    }
+
+    /// The maximum.
+    pub fn max(&self) -> u64 {
+        self.max.load(SeqCst)
+    }
+
+    /// Changes the maximum.
+    pub fn set_max(&self, max: u64) {
+        let before = self.max.swap(max, SeqCst);
+        if let Some(remaining) = &self.remaining {
+            remaining.add((max as i64).wrapping_sub(before as i64));
+        }
+        self.refresh();
+        self.hand_out();
+    }
+
+    /// Queues `waiter` for a unit, or updates its claim if it is queued; its waker is called once
+    /// [`Waiter::take`] has something. May be served at once.
+    pub fn wait(&self, waiter: &Arc<Waiter>, claim: Claim) {
+        self.waiting.enter(waiter, claim);
+        // A unit may have come back between the caller's failed try and the queue's growth: whoever
+        // released it did not see us, so we look again.
+        self.hand_out();
+    }
+
+    /// Leaves the queue, and passes on a unit that was handed out and not taken.
+    pub fn leave(&self, waiter: &Arc<Waiter>) {
+        self.waiting.leave(waiter);
+        if waiter.take() {
+            self.release();
+        }
+        self.hand_out();
+    }
+
+    /// Whether a pool that has no connection at all has waited since before `since`.
+    #[inline]
+    pub fn starving_since_before(&self, since: Option<tokio::time::Instant>) -> bool {
+        self.waiting.any_starving() && self.waiting.starving_since_before(since)
+    }
+
+    fn take(&self) -> bool {
+        let mut used = self.used.load(SeqCst);
+        loop {
+            if used >= self.max.load(SeqCst) {
+                return false;
+            }
+            match self.used.compare_exchange_weak(used, used + 1, SeqCst, SeqCst) {
+                Ok(_) => break,
+                Err(now) => used = now,
+            }
+        }
+        self.took();
+        true
+    }
+
+    fn took(&self) {
+        if let Some(remaining) = &self.remaining {
+            remaining.dec();
+        }
+        if self.used() >= self.max() {
+            self.refresh();
+        }
+    }
+
+    /// Serves the queue while units are left.
+    #[cold]
+    fn hand_out(&self) {
+        while let Some(waiter) = self.waiting.serve(|| self.take()) {
+            waiter.wake();
+        }
+    }
+
+    /// Makes the gauge tell whether the limit is reached, whoever else is changing it.
+    #[cold]
+    fn refresh(&self) {
+        loop {
+            let open = self.used() >= self.max() && self.used() > 0;
+            if self.is_open.swap(open, SeqCst) != open
+                && let Some(gauge) = &self.open
+            {
+                gauge.add(if open { 1 } else { -1 });
+            }
+            // The counter may have moved between the look and the swap.
+            if (self.used() >= self.max() && self.used() > 0) == open {
+                break;
+            }
+        }
+    }
+}
+
+/// A reserved unit of a [`Limit`].
+#[derive(Debug)]
+#[must_use = "the unit is given back when this is dropped"]
+pub struct Permit {
+    limit: Arc<Limit>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.limit.release();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,398 @@
+//! The pool's decisions, without I/O: which connection carries a stream, when one is opened, who waits,
+//! who fails, what is closed and when. One machine for every protocol: HTTP/1.1 is a concurrency of 1.
+//!
+//! Call order: inputs are [`Machine::try_attach`] (the fast path), [`Machine::enqueue`] and `handle_*`, each
+//! with the time; afterwards [`Machine::poll_event`] until it is empty, and a timer for
+//! [`Machine::poll_timeout`]. A grant of a limit ([`Machine::waiters`]) is announced by its waker; the driver
+//! then calls [`Machine::handle_grant`].
+//!
+//! The rules are Envoy's (`ConnPoolImplBase`): a stream takes the ready connection used last, else it
+//! waits (FIFO) and up to 3 connections are opened for those that wait. Two are ours: limits are exact
+//! (see [`crate::limits`]), and a failed attempt fails only streams that have no connection left to wait for.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use slab::Slab;
+use tokio::time::Instant;
+
+use crate::error::PoolError;
+use crate::host::{HostCounters, HostStat};
+use crate::limits::{Limit, Limits};
+use crate::stats::UpstreamStats;
+
+mod closing;
+mod conn;
+mod invariants;
+mod opening;
+mod queue;
+mod timers;
+
+pub use closing::{CloseCause, StreamEnd};
+pub use conn::ConnKey;
+pub use opening::Waiters;
+pub use queue::StreamKey;
+
+use conn::{Conn, ReadyList, State};
+use queue::Pending;
+
+/// What one pool is told by its cluster's configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// From the attempt to the end of the last handshake.
+    pub connect_timeout: Duration,
+    /// How long a connection without a stream is kept; `None`: for ever.
+    pub idle_timeout: Option<Duration>,
+    /// How long a connection may take new streams; `None`: for ever.
+    pub max_connection_duration: Option<Duration>,
+    /// Streams in a connection's life; `None`: no limit.
+    pub max_streams: Option<u32>,
+    /// Streams at the same time on a new connection, at least 1.
+    pub concurrency: u32,
+}
+
+/// What the machine shares with others: limits and statistics.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// The cluster's circuit breakers.
+    pub limits: Arc<Limits>,
+    /// `per_host_thresholds.max_connections` of this host.
+    pub host_connections: Option<Arc<Limit>>,
+    /// The cluster's statistics.
+    pub stats: UpstreamStats,
+    /// The host's.
+    pub host: HostCounters,
+}
+
+/// What a driver has to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Open a connection and report [`Machine::handle_connected`] or [`Machine::handle_connect_failed`].
+    Open(ConnKey),
+    /// The waiting stream `token` has `conn` now.
+    Attach {
+        /// The driver's name for the stream.
+        token: usize,
+        /// The connection that carries it.
+        conn: ConnKey,
+    },
+    /// The waiting stream `token` gets no connection.
+    Fail {
+        /// The driver's name for the stream.
+        token: usize,
+        /// Why.
+        error: PoolError,
+    },
+    /// The connection is gone for the machine: drop it, or abandon the attempt.
+    Close(ConnKey, CloseCause),
+    /// This pool has streams waiting and no connection, and idle connections of others may hold the limit.
+    Reclaim,
+}
+
+/// The answer of [`Machine::try_attach`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attached {
+    /// The stream has this connection.
+    To(ConnKey),
+    /// `max_requests` refused it.
+    Overflow,
+}
+
+/// The answer of [`Machine::enqueue`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queued {
+    /// The stream waits; an event will name its token.
+    Waiting(StreamKey),
+    /// `max_pending_requests` refused it.
+    Overflow,
+    /// `max_connection_pools` refused the pool.
+    PoolOverflow,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Machine {
+    settings: Rc<Settings>,
+    shared: Shared,
+    conns: Slab<Conn>,
+    ready: ReadyList,
+    pending: Pending,
+    /// Streams that connections under way will be able to carry.
+    connecting_capacity: u64,
+    connecting: usize,
+    active: usize,
+    waiters: Waiters,
+    holds_pool_permit: bool,
+    draining: bool,
+    deadline: Option<Instant>,
+    events: VecDeque<Event>,
+}
+
+impl Machine {
+    /// A pool without connections.
+    pub fn new(settings: Rc<Settings>, shared: Shared) -> Self {
+        Self {
+            settings,
+            shared,
+            conns: Slab::new(),
+            ready: ReadyList::default(),
+            pending: Pending::default(),
+            connecting_capacity: 0,
+            connecting: 0,
+            active: 0,
+            waiters: Waiters::default(),
+            holds_pool_permit: false,
+            draining: false,
+            deadline: None,
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Puts a stream on the ready connection that was used last; `None` if there is none.
+    #[inline]
+    pub fn try_attach(&mut self) -> Option<Attached> {
+        let key = self.ready.first()?;
+        let attached = if self.attach(key) { Attached::To(key) } else { Attached::Overflow };
+        self.check_invariants();
+        Some(attached)
+    }
+
+    /// The ready connection that [`Machine::try_attach`] would use.
+    #[inline]
+    pub fn first_ready(&self) -> Option<ConnKey> {
+        self.ready.first()
+    }
+
+    /// Lets a stream wait for a connection. To be called when `try_attach` found none.
+    pub fn enqueue(&mut self, now: Instant, token: usize) -> Queued {
+        if !self.shared.limits.pending.try_reserve() {
+            self.shared.stats.upstream_rq_pending_overflow().inc();
+            return Queued::Overflow;
+        }
+        if !self.hold_pool_permit() {
+            self.shared.limits.pending.release();
+            self.shared.stats.upstream_cx_pool_overflow().inc();
+            return Queued::PoolOverflow;
+        }
+        let key = self.pending.push(now, token);
+        self.shared.stats.upstream_rq_pending_total().inc();
+        self.shared.stats.upstream_rq_pending_active().inc();
+        self.shared.host.inc(HostStat::RqPendingActive);
+        self.open_connections(now);
+        self.settle(now);
+        Queued::Waiting(key)
+    }
+
+    /// The owner of a waiting stream gave it up. Attempts under way go on (Envoy's cancel policy `Default`).
+    pub fn handle_cancel(&mut self, now: Instant, key: StreamKey) {
+        if self.pending.remove(key).is_some() {
+            self.shared.stats.upstream_rq_cancelled().inc();
+            self.left_queue();
+        }
+        self.settle(now);
+    }
+
+    /// A connection is ready for its first streams: `concurrency` at a time.
+    pub fn handle_connected(&mut self, now: Instant, key: ConnKey, concurrency: u32) {
+        let Some(conn) = self.conns.get_mut(key.0) else { return };
+        if !matches!(conn.state, State::Connecting { .. }) {
+            return;
+        }
+        self.connecting_capacity -= conn.expected_capacity();
+        self.connecting -= 1;
+        let took = now.saturating_duration_since(conn.created);
+        self.shared.stats.upstream_cx_connect_ms().record(took.as_millis() as u64);
+        conn.concurrency = concurrency.max(1);
+        conn.idle_since = now;
+        conn.state = State::Busy;
+        if let Some(limit) = self.settings.max_connection_duration {
+            conn.expires = Some(now + limit);
+            self.arm(now + limit);
+        }
+        self.serve(now, key);
+        self.settle(now);
+    }
+
+    /// The peer changed how many streams a connection takes at a time (SETTINGS_MAX_CONCURRENT_STREAMS).
+    pub fn handle_concurrency(&mut self, now: Instant, key: ConnKey, concurrency: u32) {
+        let Some(conn) = self.conns.get_mut(key.0) else { return };
+        conn.concurrency = concurrency;
+        match conn.state {
+            State::Ready if conn.capacity() == 0 => {
+                conn.state = State::Busy;
+                self.ready.remove(&mut self.conns, key);
+            }
+            State::Busy => self.serve(now, key),
+            _ => {}
+        }
+        self.settle(now);
+    }
+
+    /// What to do next.
+    #[inline]
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When to call [`Machine::handle_timeout`] at the latest; an earlier call does no harm.
+    #[inline]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Whether the connection has no stream and may take one.
+    #[inline]
+    pub fn is_idle(&self, key: ConnKey) -> bool {
+        self.conns.get(key.0).is_some_and(|conn| conn.state == State::Ready && conn.active == 0)
+    }
+
+    /// Streams that the connection has carried, the present ones included.
+    #[inline]
+    pub fn carried(&self, key: ConnKey) -> u32 {
+        self.conns.get(key.0).map_or(0, |conn| conn.carried)
+    }
+
+    /// The cluster's statistics.
+    pub fn stats(&self) -> &UpstreamStats {
+        &self.shared.stats
+    }
+
+    /// No connection in any state, no waiting stream.
+    pub fn is_empty(&self) -> bool {
+        self.conns.is_empty() && self.pending.is_empty()
+    }
+
+    /// Connections in any state.
+    pub fn connections(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// Attached and waiting streams.
+    pub fn streams(&self) -> usize {
+        self.active + self.pending.len()
+    }
+
+    /// Since when the connection that has idled longest has had no stream.
+    pub fn oldest_idle(&self) -> Option<(ConnKey, Instant)> {
+        let mut keys = self.ready.oldest_first(&self.conns);
+        keys.find(|key| self.is_idle(*key)).map(|key| (key, self.conns[key.0].idle_since))
+    }
+
+    /// Carries as many waiting streams as the connection takes, then files it where it belongs.
+    /// Busy => (Ready | Busy | Draining | closed)
+    fn serve(&mut self, now: Instant, key: ConnKey) {
+        let Some(conn) = self.conns.get_mut(key.0) else { return };
+        let draining = self.draining && self.pending.is_empty();
+        if conn.capacity() > 0 && !draining {
+            conn.state = State::Ready;
+            self.ready.push_front(&mut self.conns, key);
+        } else if draining || conn.remaining == 0 {
+            conn.state = State::Draining;
+        }
+        while self.conns.get(key.0).is_some_and(|conn| conn.state == State::Ready)
+            && let Some(token) = self.pending.pop()
+        {
+            self.left_queue();
+            let event = if self.attach(key) {
+                Event::Attach { token, conn: key }
+            } else {
+                Event::Fail { token, error: PoolError::Overflow }
+            };
+            self.events.push_back(event);
+        }
+        self.rest(now, key);
+    }
+
+    /// A connection that may have lost its last stream: idle, or closed if it has no future.
+    fn rest(&mut self, now: Instant, key: ConnKey) {
+        let Some(conn) = self.conns.get_mut(key.0) else { return };
+        if conn.active > 0 {
+            return;
+        }
+        match conn.state {
+            State::Draining => self.close(now, key, CloseCause::Drained),
+            State::Ready if self.draining => self.close(now, key, CloseCause::Drained),
+            State::Ready => {
+                conn.idle_since = now;
+                // A pool without any connection waits for this one's place: being idle must not win over it.
+                if self.must_yield(None) {
+                    self.close(now, key, CloseCause::Reclaimed);
+                } else if let Some(timeout) = self.settings.idle_timeout {
+                    self.arm(now + timeout);
+                }
+            }
+            State::Connecting { .. } | State::Busy => {}
+        }
+    }
+
+    /// Ready => (Ready | Busy | Draining). False if `max_requests` refuses the stream.
+    #[inline]
+    fn attach(&mut self, key: ConnKey) -> bool {
+        let stats = &self.shared.stats;
+        if !self.shared.limits.requests.try_reserve() {
+            stats.upstream_rq_active_overflow().inc();
+            return false;
+        }
+        let Some(conn) = self.conns.get_mut(key.0) else { return false };
+        conn.active += 1;
+        conn.carried += 1;
+        self.active += 1;
+        stats.upstream_rq_total().inc();
+        stats.upstream_rq_active().inc();
+        self.shared.host.inc(HostStat::RqTotal);
+        self.shared.host.inc(HostStat::RqActive);
+        if conn.remaining != u32::MAX {
+            conn.remaining -= 1;
+        }
+        if conn.remaining == 0 {
+            stats.upstream_cx_max_requests().inc();
+            conn.state = State::Draining;
+            self.ready.remove(&mut self.conns, key);
+        } else if conn.capacity() == 0 {
+            conn.state = State::Busy;
+            self.ready.remove(&mut self.conns, key);
+        }
+        true
+    }
+
+    /// Bookkeeping of a stream that left the queue.
+    fn left_queue(&mut self) {
+        self.shared.limits.pending.release();
+        self.shared.stats.upstream_rq_pending_active().dec();
+        self.shared.host.dec(HostStat::RqPendingActive);
+    }
+
+    /// Ends every input but the fast path: the queue's claims match what waits, and an empty pool gives
+    /// its permit back.
+    #[inline]
+    fn settle(&mut self, now: Instant) {
+        if !self.pending.is_empty() || self.waiters.any_queued() {
+            self.update_claims(now);
+        }
+        if self.holds_pool_permit && self.is_empty() {
+            self.holds_pool_permit = false;
+            self.shared.limits.pools.release();
+        }
+        self.check_invariants();
+    }
+
+    fn hold_pool_permit(&mut self) -> bool {
+        if !self.holds_pool_permit {
+            self.holds_pool_permit = self.shared.limits.pools.try_reserve();
+        }
+        self.holds_pool_permit
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.abandon();
+    }
+}
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,52 @@
+//! What must hold after every public entry, checked in debug builds.
+
+use super::{Machine, State};
+
+impl Machine {
+    /// Panics, in debug builds, if the machine contradicts itself.
+    #[inline]
+    pub fn check_invariants(&self) {
+        #[cfg(debug_assertions)]
+        self.check();
+    }
+
+    #[cfg(debug_assertions)]
+    fn check(&self) {
+        let mut listed = 0;
+        for key in self.ready.oldest_first(&self.conns) {
+            assert_eq!(self.conns[key.0].state, State::Ready, "listed as ready");
+            listed += 1;
+            assert!(listed <= self.conns.len(), "the ready list has a loop");
+        }
+        let (mut ready, mut connecting, mut capacity, mut active) = (0, 0, 0, 0);
+        for (_, conn) in &self.conns {
+            active += conn.active as usize;
+            match conn.state {
+                State::Connecting { .. } => {
+                    connecting += 1;
+                    capacity += conn.expected_capacity();
+                    assert_eq!(conn.active, 0, "a connection under way has streams");
+                }
+                State::Ready => {
+                    ready += 1;
+                    assert!(conn.capacity() > 0, "a ready connection takes no stream");
+                }
+                State::Busy => assert!(
+                    conn.active > 0 || conn.concurrency == 0 || self.draining,
+                    "a busy connection has no stream"
+                ),
+                State::Draining => assert!(conn.active > 0, "a drained connection was not closed"),
+            }
+        }
+        assert_eq!(ready, listed, "ready connections and their list");
+        assert_eq!(connecting, self.connecting, "connections under way");
+        assert_eq!(capacity, self.connecting_capacity, "capacity under way");
+        assert_eq!(active, self.active, "attached streams");
+        assert!(listed == 0 || self.pending.is_empty(), "streams wait beside a ready connection");
+        assert!(
+            self.pending.is_empty() || !self.conns.is_empty() || self.waiters.any_queued(),
+            "streams wait for nothing"
+        );
+        assert!(self.holds_pool_permit || self.is_empty(), "a pool without a permit");
+    }
+}

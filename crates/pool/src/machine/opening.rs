@@ -1,0 +1,254 @@
+//! When a connection is opened, what a failed attempt means, and waiting for a limit's unit.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use tidegate_types::ResetReason;
+use tokio::time::Instant;
+
+use super::conn::Conn;
+use super::{CloseCause, ConnKey, Event, Machine, Shared, State};
+use crate::error::PoolError;
+use crate::host::HostStat;
+use crate::limits::{Claim, Waiter};
+
+/// Opens per input at most (Envoy: `tryCreateNewConnections`).
+const MAX_OPENS: usize = 3;
+
+/// The pool's places in the queues of its two connection limits.
+#[derive(Debug, Default)]
+pub struct Waiters {
+    /// For a unit of the cluster's `max_connections`.
+    pub cluster: Arc<Waiter>,
+    /// For a unit of the host's `max_connections`.
+    pub host: Arc<Waiter>,
+    cluster_queued: bool,
+    host_queued: bool,
+    /// A host unit in hand while the cluster's is awaited.
+    host_held: bool,
+    asked_to_reclaim: bool,
+}
+
+impl Waiters {
+    /// Whom to wake when a limit hands over a unit: see [`Machine::handle_grant`].
+    pub fn set_waker(&self, waker: &Waker) {
+        self.cluster.set_waker(Some(waker.clone()));
+        self.host.set_waker(Some(waker.clone()));
+    }
+
+    /// Whether a unit was handed over and not used yet.
+    #[inline]
+    pub fn is_granted(&self) -> bool {
+        self.cluster.is_granted() || self.host.is_granted()
+    }
+
+    #[inline]
+    pub(super) fn any_queued(&self) -> bool {
+        self.cluster_queued || self.host_queued || self.host_held
+    }
+}
+
+impl Machine {
+    /// Where grants of limits arrive; the driver sets their wakers.
+    pub fn waiters(&self) -> &Waiters {
+        &self.waiters
+    }
+
+    /// A limit handed over a unit.
+    pub fn handle_grant(&mut self, now: Instant) {
+        self.open_connections(now);
+        self.settle(now);
+    }
+
+    /// An attempt failed before it was connected.
+    pub fn handle_connect_failed(&mut self, now: Instant, key: ConnKey, error: PoolError) {
+        self.attempt_failed(now, key, error);
+        self.settle(now);
+    }
+
+    /// Connecting => closed
+    pub(super) fn attempt_failed(&mut self, now: Instant, key: ConnKey, error: PoolError) {
+        if !self.conns.get(key.0).is_some_and(|conn| matches!(conn.state, State::Connecting { .. })) {
+            return;
+        }
+        self.shared.stats.upstream_cx_connect_fail().inc();
+        self.shared.host.inc(HostStat::CxConnectFail);
+        let cause = match error.reason() {
+            ResetReason::ConnectionTimeout => {
+                self.shared.stats.upstream_cx_connect_timeout().inc();
+                CloseCause::ConnectTimeout
+            }
+            _ => CloseCause::ConnectFailed,
+        };
+        self.close(now, key, cause);
+        // Each attempt left carries so many of those that rely on one; the oldest have waited enough.
+        while self.pending.attempted() as u64 > self.connecting_capacity
+            && let Some(token) = self.pending.pop_attempted()
+        {
+            self.left_queue();
+            self.shared.stats.upstream_rq_pending_failure_eject().inc();
+            self.events.push_back(Event::Fail { token, error: error.clone() });
+        }
+        // Streams that waited for a limit's unit had no attempt yet: this one's unit is theirs.
+        self.open_connections(now);
+    }
+
+    /// Opens connections while streams wait that nothing under way will carry.
+    pub(super) fn open_connections(&mut self, now: Instant) {
+        for _ in 0..MAX_OPENS {
+            if self.pending.len() as u64 <= self.connecting_capacity || !self.reserve(now) {
+                break;
+            }
+            self.open(now);
+        }
+        // Whoever is carried by an attempt shares its fate.
+        while (self.pending.attempted() as u64) < self.connecting_capacity.min(self.pending.len() as u64) {
+            self.pending.mark_attempted();
+        }
+    }
+
+    fn open(&mut self, now: Instant) {
+        let settings = &self.settings;
+        let deadline = now + settings.connect_timeout;
+        let conn = Conn::connecting(now, deadline, settings.max_streams, settings.concurrency);
+        self.connecting_capacity += conn.expected_capacity();
+        self.connecting += 1;
+        self.waiters.asked_to_reclaim = false;
+        let key = ConnKey(self.conns.insert(conn));
+        let stats = &self.shared.stats;
+        stats.upstream_cx_total().inc();
+        stats.upstream_cx_active().inc();
+        self.shared.host.inc(HostStat::CxTotal);
+        self.shared.host.inc(HostStat::CxActive);
+        self.arm(deadline);
+        self.events.push_back(Event::Open(key));
+    }
+
+    /// Takes a unit of both connection limits: the host's first, then the cluster's.
+    fn reserve(&mut self, now: Instant) -> bool {
+        let limits = self.shared.limits.clone();
+        if let Some(host) = self.shared.host_connections.clone()
+            && !self.waiters.host_held
+        {
+            if !self.waiters.host.take() && !host.try_reserve() {
+                self.refused(now, Refuser::Host);
+                return false;
+            }
+            self.waiters.host_held = true;
+            self.waiters.host_queued = false;
+        }
+        let exception = self.conns.is_empty() && limits.connection_per_host();
+        if self.waiters.cluster.take() || limits.connections.try_reserve() {
+            self.waiters.cluster_queued = false;
+        } else if exception {
+            self.shared.stats.upstream_cx_overflow().inc();
+            limits.connections.force();
+        } else {
+            self.refused(now, Refuser::Cluster);
+            return false;
+        }
+        self.waiters.host_held = false;
+        true
+    }
+
+    fn refused(&mut self, now: Instant, by: Refuser) {
+        self.shared.stats.upstream_cx_overflow().inc();
+        match by {
+            Refuser::Host => self.waiters.host_queued = true,
+            Refuser::Cluster => self.waiters.cluster_queued = true,
+        }
+        self.update_claims(now);
+    }
+
+    /// Keeps the places in the limits' queues true to what waits here.
+    pub(super) fn update_claims(&mut self, now: Instant) {
+        let uncovered = self.pending.len() as u64 > self.connecting_capacity;
+        let claim = uncovered
+            .then(|| self.pending.oldest())
+            .flatten()
+            .map(|since| Claim { since, starving: self.conns.is_empty() });
+        let limits = self.shared.limits.clone();
+        let host = self.shared.host_connections.clone();
+        match claim {
+            Some(claim) => {
+                if self.waiters.cluster_queued && !self.waiters.cluster.is_granted() {
+                    limits.connections.wait(&self.waiters.cluster, claim);
+                }
+                if let Some(host) = host
+                    && self.waiters.host_queued
+                    && !self.waiters.host.is_granted()
+                {
+                    host.wait(&self.waiters.host, claim);
+                }
+                let starving = claim.starving && self.waiters.cluster_queued;
+                if starving && !self.waiters.asked_to_reclaim && !self.waiters.cluster.is_granted() {
+                    self.waiters.asked_to_reclaim = true;
+                    self.events.push_back(Event::Reclaim);
+                }
+            }
+            None => self.leave_queues(),
+        }
+        if self.waiters.cluster.is_granted() || self.waiters.host.is_granted() {
+            self.use_grant(now);
+        }
+    }
+
+    /// A grant that came while we looked: used at once, so that none is held by a pool that sleeps.
+    fn use_grant(&mut self, now: Instant) {
+        if self.pending.len() as u64 > self.connecting_capacity {
+            self.open_connections(now);
+        }
+    }
+
+    fn leave_queues(&mut self) {
+        self.waiters.asked_to_reclaim = false;
+        if self.waiters.cluster_queued {
+            self.waiters.cluster_queued = false;
+            self.shared.limits.connections.leave(&self.waiters.cluster);
+        }
+        if let Some(host) = &self.shared.host_connections {
+            if self.waiters.host_queued {
+                self.waiters.host_queued = false;
+                host.leave(&self.waiters.host);
+            }
+            if std::mem::take(&mut self.waiters.host_held) {
+                host.release();
+            }
+        }
+    }
+
+    /// Whether a pool without any connection waits for a place that one of ours holds, and has waited
+    /// since before `since`.
+    #[inline]
+    pub(super) fn must_yield(&self, since: Option<Instant>) -> bool {
+        self.shared.limits.connections.starving_since_before(since)
+    }
+
+    /// Gives places back; for the pool's end.
+    pub(super) fn abandon(&mut self) {
+        self.leave_queues();
+        let Shared { limits, host_connections, stats, host } = &self.shared;
+        for _ in 0..self.conns.len() {
+            stats.upstream_cx_active().dec();
+            host.dec(HostStat::CxActive);
+            limits.connections.release();
+            if let Some(limit) = host_connections {
+                limit.release();
+            }
+        }
+        stats.upstream_rq_active().sub(self.active as i64);
+        stats.upstream_rq_pending_active().sub(self.pending.len() as i64);
+        (0..self.active).for_each(|_| host.dec(HostStat::RqActive));
+        (0..self.pending.len()).for_each(|_| host.dec(HostStat::RqPendingActive));
+        (0..self.active).for_each(|_| limits.requests.release());
+        (0..self.pending.len()).for_each(|_| limits.pending.release());
+        if self.holds_pool_permit {
+            limits.pools.release();
+        }
+    }
+}
+
+enum Refuser {
+    Host,
+    Cluster,
+}

@@ -1,0 +1,77 @@
+//! Deadlines: one per machine, never late, sometimes early. Activity does not touch it; when it fires it
+//! looks for what has really expired and finds the next.
+
+use tidegate_types::ResetReason;
+use tokio::time::Instant;
+
+use super::{CloseCause, ConnKey, Machine, State};
+use crate::error::PoolError;
+
+impl Machine {
+    /// Fails attempts, closes idle connections and retires old ones whose time is over.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.deadline.is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        self.deadline = None;
+        for key in self.keys() {
+            self.expire(now, key);
+        }
+        for key in self.keys() {
+            if let Some(deadline) = self.deadline_of(key) {
+                self.arm(deadline);
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Makes sure that the driver comes back by `deadline`.
+    #[inline]
+    pub(super) fn arm(&mut self, deadline: Instant) {
+        if self.deadline.is_none_or(|armed| deadline < armed) {
+            self.deadline = Some(deadline);
+        }
+    }
+
+    fn expire(&mut self, now: Instant, key: ConnKey) {
+        let Some(conn) = self.conns.get_mut(key.0) else { return };
+        if let State::Connecting { deadline } = conn.state {
+            if deadline <= now {
+                let reason = ResetReason::ConnectionTimeout;
+                self.attempt_failed(now, key, PoolError::Connect { reason, transport: None });
+            }
+            return;
+        }
+        if conn.expires.is_some_and(|expires| expires <= now) {
+            conn.expires = None;
+            let idle = conn.active == 0;
+            self.shared.stats.upstream_cx_max_duration_reached().inc();
+            if idle {
+                self.close(now, key, CloseCause::MaxDuration);
+            } else {
+                self.start_drain(key);
+                self.open_connections(now);
+            }
+            return;
+        }
+        let Some(timeout) = self.settings.idle_timeout else { return };
+        if self.is_idle(key) && self.conns[key.0].idle_since + timeout <= now {
+            let idle = now.saturating_duration_since(self.conns[key.0].idle_since);
+            self.shared.stats.upstream_cx_idle_timeout().inc();
+            tracing::debug!(
+                idle_ms = idle.as_millis() as u64,
+                "closing an upstream connection: idle timeout"
+            );
+            self.close(now, key, CloseCause::IdleTimeout);
+        }
+    }
+
+    fn deadline_of(&self, key: ConnKey) -> Option<Instant> {
+        let conn = self.conns.get(key.0)?;
+        if let State::Connecting { deadline } = conn.state {
+            return Some(deadline);
+        }
+        let idle = self.settings.idle_timeout.filter(|_| self.is_idle(key)).map(|t| conn.idle_since + t);
+        [idle, conn.expires].into_iter().flatten().min()
+    }
+}
