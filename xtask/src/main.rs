@@ -8,6 +8,7 @@
 mod bench;
 mod check;
 mod failure;
+mod new_filter;
 mod suite;
 mod sys;
 mod workspace;
@@ -31,6 +32,8 @@ enum Task {
     Check,
     /// Build the binaries and run every test of the workspace
     Test(suite::Arguments),
+    /// Begin an HTTP filter in a crate of its own
+    NewFilter(new_filter::Arguments),
     /// Measure Tidegate beside nginx, HAProxy and Envoy: CPU a request, latency, memory
     Bench(bench::Arguments),
     /// The benchmark's own origin server, started by `bench`
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Check => check::run(),
         Task::Test(arguments) => suite::run(&arguments),
+        Task::NewFilter(arguments) => new_filter::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
         Task::BenchBackend => bench::backend::run(),
     };
