@@ -1,0 +1,132 @@
+//! How long the upstream may take: the route's times, the caller's `x-envoy-*` headers, and what the
+//! upstream is told.
+//!
+//! Envoy docs, "Router": `x-envoy-upstream-rq-timeout-ms`, `x-envoy-upstream-rq-per-try-timeout-ms`,
+//! `x-envoy-expected-rq-timeout-ms`. The connection manager has already removed these headers from
+//! requests that are not internal. No timers here. Start with [`Timeouts::of_request`].
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// `x-envoy-upstream-rq-timeout-ms`
+const RQ_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-upstream-rq-timeout-ms");
+/// `x-envoy-upstream-rq-per-try-timeout-ms`
+const PER_TRY_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-upstream-rq-per-try-timeout-ms");
+/// `x-envoy-expected-rq-timeout-ms`
+const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
+
+/// The times of one request. `None` is off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the end of the request to the end of the response, over all tries.
+    pub global: Option<Duration>,
+    /// One try. Never as long as `global`.
+    pub per_try: Option<Duration>,
+    /// One try without progress.
+    pub per_try_idle: Option<Duration>,
+}
+
+impl Timeouts {
+    /// The times that a request gets: `route`'s, unless the caller's headers say otherwise. Takes those
+    /// headers out of `headers`.
+    pub fn of_request(route: Timeouts, headers: &mut HeaderMap) -> Self {
+        let mut timeouts = route;
+        // Two look-ups in a map without such names cost less than a removal.
+        if let Some(value) = headers.get(&RQ_TIMEOUT) {
+            if let Some(ms) = milliseconds(value) {
+                timeouts.global = ms;
+            }
+            headers.remove(&RQ_TIMEOUT);
+        }
+        if let Some(value) = headers.get(&PER_TRY_TIMEOUT) {
+            if let Some(ms) = milliseconds(value) {
+                timeouts.per_try = ms;
+            }
+            headers.remove(&PER_TRY_TIMEOUT);
+        }
+        if let (Some(per_try), Some(global)) = (timeouts.per_try, timeouts.global)
+            && per_try >= global
+        {
+            timeouts.per_try = None;
+        }
+        timeouts
+    }
+
+    /// What the upstream has for the next try, `elapsed` after the request was complete. Never zero,
+    /// which would mean "no limit".
+    pub fn expected(&self, elapsed: Duration) -> Option<Duration> {
+        let mut expected = self.per_try.or(self.global)?;
+        if let Some(global) = self.global {
+            expected = expected.min(global.saturating_sub(elapsed)).max(Duration::from_millis(1));
+        }
+        Some(expected)
+    }
+
+    /// Writes `x-envoy-expected-rq-timeout-ms`; a caller's value stays when there is no limit.
+    pub fn write_expected(&self, elapsed: Duration, headers: &mut HeaderMap) {
+        if let Some(expected) = self.expected(elapsed) {
+            let ms = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX);
+            headers.insert(EXPECTED_TIMEOUT, HeaderValue::from(ms));
+        }
+    }
+}
+
+/// A whole number of milliseconds, 0 for off; `None` when it is no number.
+fn milliseconds(value: &HeaderValue) -> Option<Option<Duration>> {
+    let ms: u64 = value.to_str().ok()?.trim().parse().ok()?;
+    Some((ms > 0).then(|| Duration::from_millis(ms)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Option<Duration> {
+        Some(Duration::from_millis(ms))
+    }
+
+    fn request(pairs: &[(HeaderName, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect()
+    }
+
+    const ROUTE: Timeouts =
+        Timeouts { global: Some(Duration::from_secs(15)), per_try: None, per_try_idle: None };
+
+    #[test]
+    fn headers_override_the_route_and_are_taken_out() {
+        let mut headers = request(&[(RQ_TIMEOUT, "1000"), (PER_TRY_TIMEOUT, "300")]);
+        let timeouts = Timeouts::of_request(ROUTE, &mut headers);
+        assert_eq!((timeouts.global, timeouts.per_try), (ms(1000), ms(300)));
+        assert!(headers.is_empty());
+        timeouts.write_expected(Duration::ZERO, &mut headers);
+        assert_eq!(headers[EXPECTED_TIMEOUT], "300");
+    }
+
+    #[test]
+    fn zero_is_off_and_garbage_is_ignored() {
+        let mut headers = request(&[(RQ_TIMEOUT, "0")]);
+        let timeouts = Timeouts::of_request(ROUTE, &mut headers);
+        assert_eq!((timeouts.global, timeouts.expected(Duration::ZERO)), (None, None));
+        let mut headers = request(&[(RQ_TIMEOUT, "soon")]);
+        assert_eq!(Timeouts::of_request(ROUTE, &mut headers), ROUTE);
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn a_try_as_long_as_the_whole_has_no_limit_of_its_own() {
+        let route = Timeouts { global: ms(100), per_try: ms(100), per_try_idle: ms(5) };
+        let timeouts = Timeouts::of_request(route, &mut HeaderMap::new());
+        assert_eq!((timeouts.per_try, timeouts.per_try_idle), (None, ms(5)));
+        let unbounded = Timeouts { global: None, per_try: ms(100), per_try_idle: None };
+        assert_eq!(Timeouts::of_request(unbounded, &mut HeaderMap::new()).per_try, ms(100));
+    }
+
+    #[test]
+    fn later_tries_have_what_is_left_and_at_least_a_millisecond() {
+        let timeouts = Timeouts { global: ms(100), per_try: ms(40), per_try_idle: None };
+        assert_eq!(timeouts.expected(Duration::from_millis(30)), ms(40));
+        assert_eq!(timeouts.expected(Duration::from_millis(80)), ms(20));
+        assert_eq!(timeouts.expected(Duration::from_millis(500)), ms(1));
+    }
+}
