@@ -166,18 +166,21 @@ impl<'p> RetryState<'p> {
         for name in [on, grpc_on] {
             let value = headers.remove(name);
             let list = value.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
-            self.on = list.split(',').fold(self.on, |on, condition| on.with(RetryOn::parse(condition.trim())));
+            self.on =
+                list.split(',').fold(self.on, |on, condition| on.with(RetryOn::parse(condition.trim())));
         }
         if let Some(number) = headers.remove(max).and_then(|value| value.to_str().ok()?.trim().parse().ok()) {
             self.remaining = number;
         }
         if let Some(value) = headers.remove(codes) {
             let list = value.to_str().unwrap_or_default();
-            self.asked_status_codes.extend(list.split(',').filter_map(|code| code.trim().parse::<u16>().ok()));
+            self.asked_status_codes
+                .extend(list.split(',').filter_map(|code| code.trim().parse::<u16>().ok()));
         }
         if let Some(value) = headers.remove(names) {
             let list = value.to_str().unwrap_or_default();
-            self.asked_headers.extend(list.split(',').filter_map(|name| name.trim().parse::<HeaderName>().ok()));
+            self.asked_headers
+                .extend(list.split(',').filter_map(|name| name.trim().parse::<HeaderName>().ok()));
         }
         headers.remove(hedge);
     }

@@ -53,6 +53,7 @@ pub(super) fn canonicalize(path: &[u8]) -> Option<Vec<u8>> {
                     out.push(decoded);
                     at += 2;
                 }
+                Some(0) => return None,
                 // Kept as it was written, whether it means something or not.
                 _ => out.push(b'%'),
             },

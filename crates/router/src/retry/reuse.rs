@@ -52,7 +52,9 @@ pub fn decide(
     }
     let again = match (reason, attempt) {
         // The peer's own word that it did not process it (RFC 9113 §8.7), on any connection.
-        (ResetReason::RemoteRefused, Attempt::New | Attempt::ReusedUnwritten | Attempt::ReusedWritten) => true,
+        (ResetReason::RemoteRefused, Attempt::New | Attempt::ReusedUnwritten | Attempt::ReusedWritten) => {
+            true
+        }
         (ResetReason::ConnectionTermination, Attempt::ReusedUnwritten) => true,
         (ResetReason::ConnectionTermination, Attempt::ReusedWritten) => method.is_idempotent(),
         _ => false,
@@ -89,8 +91,7 @@ mod tests {
     fn nothing_is_sent_twice_that_is_gone_and_nothing_forever() {
         let end = ResetReason::ConnectionTermination;
         let gone = decide(&Method::GET, end, Attempt::ReusedWritten, Replay::Impossible, 0);
-        let often =
-            decide(&Method::GET, end, Attempt::ReusedWritten, Replay::Possible, MAX_REUSE_RETRIES);
+        let often = decide(&Method::GET, end, Attempt::ReusedWritten, Replay::Possible, MAX_REUSE_RETRIES);
         assert_eq!((gone, often), (ReuseRetry::No, ReuseRetry::No));
     }
 }

@@ -81,7 +81,9 @@ impl StringMatcher {
             CompiledPattern::Contains(part) => {
                 part.is_empty() || value.windows(part.len()).any(|window| same(window, part.as_bytes()))
             }
-            CompiledPattern::Regex(regex) => std::str::from_utf8(value).is_ok_and(|text| regex.is_match(text)),
+            CompiledPattern::Regex(regex) => {
+                std::str::from_utf8(value).is_ok_and(|text| regex.is_match(text))
+            }
         }
     }
 }

@@ -1,0 +1,3 @@
+//! The route table.
+
+pub mod matcher;
