@@ -108,7 +108,10 @@ impl Report {
 impl ScenarioResult {
     /// A proxy's medians, if it was measured.
     pub(super) fn of(&self, proxy: &str) -> Option<&Sample> {
-        self.results.iter().find(|r| r.proxy == proxy && !r.samples.is_empty()).map(|r| &r.median)
+        self.results
+            .iter()
+            .find(|r| r.proxy == proxy && r.failed.is_none() && !r.samples.is_empty())
+            .map(|r| &r.median)
     }
 
     /// The number by which this scenario is judged: CPU microseconds a request, or bytes an idle connection.
@@ -121,7 +124,7 @@ impl ScenarioResult {
 
     /// The proxy that ratios are about: Tidegate, or the first that was measured.
     pub(super) fn subject(&self) -> Option<&str> {
-        let measured = || self.results.iter().filter(|result| !result.samples.is_empty());
+        let measured = || self.results.iter().filter(|result| self.of(&result.proxy).is_some());
         let subject = measured().find(|result| result.proxy == SUBJECT).or_else(|| measured().next())?;
         Some(&subject.proxy)
     }
