@@ -1,1 +1,18 @@
-//! Under construction.
+//! The filters and access loggers that the standard binary has, a file or folder each.
+//!
+//! Nothing here uses what a third party could not import: each filter is a template to copy.
+//! [`http::header_mutation`] touches heads only, [`http::buffer`] wants bodies, [`http::local_ratelimit`]
+//! keeps state, replies and adds response headers. Start from [`registry`].
+
+pub mod config;
+pub mod http;
+
+use tidegate_filter::Registry;
+
+/// All built-ins. A custom binary adds its own: `tidegate_filters::registry().http::<MyFilter>()`.
+pub fn registry() -> Registry {
+    Registry::default()
+        .http::<http::header_mutation::HeaderMutation>()
+        .http::<http::buffer::Buffer>()
+        .http::<http::local_ratelimit::LocalRateLimit>()
+}

@@ -48,7 +48,7 @@ const TABLE: &[Row] = &[
         ],
         NOTHING,
     ),
-    row("tidegate-testkit", &["types", "filter", "codec", "net", "tls"], NOTHING),
+    row("tidegate-testkit", &["types", "stats", "filter", "codec", "net", "tls"], NOTHING),
     row("tidegate", &["server", "filters"], NOTHING),
     row("xtask", &[], &["tokio"]),
 ];

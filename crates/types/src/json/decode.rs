@@ -29,7 +29,10 @@ pub fn from_typed<T: DeserializeOwned>(config: &TypedConfig) -> Result<T, Vec<Pr
 /// As [`from_typed`].
 pub fn from_node<T: DeserializeOwned>(node: &Node, path: &JsonPath) -> Result<T, Vec<Problem>> {
     let problems = RefCell::new(Vec::new());
-    let decoded = T::deserialize(Decoder { node, path: path.clone(), problems: &problems });
+    let decoder = Decoder { node, path: path.clone(), problems: &problems };
+    // What `T` itself says (`try_from`) stands at the whole value.
+    let place = decoder.place();
+    let decoded = T::deserialize(decoder).map_err(place);
     let mut problems = problems.into_inner();
     match decoded {
         Ok(value) if problems.is_empty() => return Ok(value),
