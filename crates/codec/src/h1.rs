@@ -5,7 +5,11 @@
 
 pub mod body;
 pub mod client;
+#[cfg(test)]
+mod corpus;
 mod encode;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod options;
 mod output;
 pub mod parse;

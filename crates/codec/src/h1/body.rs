@@ -68,6 +68,11 @@ impl Decoder {
         matches!(self.state, State::Tunnel)
     }
 
+    /// Whether the end of the connection ends the message.
+    pub fn is_until_close(&self) -> bool {
+        matches!(self.state, State::UntilClose)
+    }
+
     /// Whether all that is still due lies in the next `available` bytes.
     pub fn needs_at_most(&self, available: usize) -> bool {
         match self.state {
@@ -213,3 +218,6 @@ const MAX_CHUNK_LINE: usize = 16 * 1024;
 
 /// Bytes of chunk extensions in a message, all together.
 const MAX_EXTENSIONS: usize = 32 * 1024;
+
+#[cfg(test)]
+mod tests;

@@ -305,6 +305,11 @@ impl ClientStream for ClientConn {
                 }
                 Poll::Ready(Ok(frame))
             }
+            // Envoy takes an RST, too, for the end of a message that ends with its connection.
+            Err(StreamError::Io(_)) if decoder.is_until_close() => {
+                self.complete();
+                Poll::Ready(Ok(BodyFrame::Data(Bytes::new(), EndStream::Yes)))
+            }
             // An incomplete message (RFC 9112 §8): for Envoy the upstream broke the protocol.
             Err(StreamError::Closed) => {
                 let error = StreamError::Protocol { details: details::HTTP1_CODEC_ERROR };

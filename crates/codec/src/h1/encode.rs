@@ -110,7 +110,7 @@ pub(crate) struct ResponseContext {
     pub(crate) case: NameCase,
 }
 
-/// Writes a final response head; the status line says HTTP/1.1 whatever the client spoke (RFC 9110 §6.2).
+/// Writes a final response head; the status line says the version that the client spoke, as Envoy does.
 pub(crate) fn response_head(
     output: &mut Output,
     head: &ResponseHead,
@@ -118,7 +118,7 @@ pub(crate) fn response_head(
     cx: ResponseContext,
 ) -> Encoder {
     let text = output.text(128 + 48 * head.headers.len());
-    status_line(text, head.status);
+    status_line(text, cx.version, head.status);
     let tunnel = cx.asked.makes_tunnel(head.status);
     let bodiless = head.status == StatusCode::NO_CONTENT || head.status.is_informational();
     let mut has_length = None;
@@ -134,7 +134,7 @@ pub(crate) fn response_head(
     });
     if tunnel {
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            field(text, &header::CONNECTION, b"upgrade", cx.case);
+            field(text, &header::CONNECTION, b"Upgrade", cx.case);
             if let Some(protocol) = head.headers.get(header::UPGRADE) {
                 field(text, &header::UPGRADE, protocol.as_bytes(), cx.case);
             }
@@ -193,7 +193,7 @@ pub(crate) fn ends_with_connection(
 /// Writes a 1xx head other than 101.
 pub(crate) fn informational_head(output: &mut Output, head: &ResponseHead, case: NameCase) {
     let text = output.text(64 + 48 * head.headers.len());
-    status_line(text, head.status);
+    status_line(text, Version::HTTP_11, head.status);
     fields(text, &head.headers, case, |name| {
         !rules::is_connection_field(name) && *name != header::CONTENT_LENGTH
     });
@@ -226,7 +226,7 @@ pub(crate) fn request_head(
         parsed.is_some()
     });
     if let Some(protocol) = head.upgrade.as_ref().filter(|_| !connect) {
-        field(text, &header::CONNECTION, b"upgrade", case);
+        field(text, &header::CONNECTION, b"Upgrade", case);
         field_text(text, &header::UPGRADE, protocol, case);
     }
     let mut encoder = match length {
@@ -255,12 +255,8 @@ pub(crate) fn request_head(
     encoder
 }
 
-fn status_line(text: &mut BytesMut, status: StatusCode) {
-    if status == StatusCode::OK {
-        text.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
-        return;
-    }
-    text.extend_from_slice(b"HTTP/1.1 ");
+fn status_line(text: &mut BytesMut, version: Version, status: StatusCode) {
+    text.extend_from_slice(if version == Version::HTTP_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
     text.extend_from_slice(status.as_str().as_bytes());
     text.extend_from_slice(b" ");
     text.extend_from_slice(status.canonical_reason().unwrap_or("Unknown").as_bytes());
@@ -353,3 +349,6 @@ fn chunk_size(text: &mut BytesMut, size: usize) {
     text.extend_from_slice(digits.get(start..).unwrap_or_default());
     text.extend_from_slice(b"\r\n");
 }
+
+#[cfg(test)]
+mod tests;

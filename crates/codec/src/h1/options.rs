@@ -7,6 +7,10 @@ use tidegate_types::Scheme;
 /// buffer an endless head.
 pub const DEFAULT_MAX_HEAD_BYTES: usize = 60 * 1024;
 
+/// Default of a response's `max_head_bytes`: Envoy's limit on responses is looser than on requests, and
+/// upstreams are trusted more. Stops an upstream that never ends its head.
+pub const DEFAULT_MAX_RESPONSE_HEAD_BYTES: usize = 96 * 1024;
+
 /// Default of `max_headers`: Envoy's `max_headers_count`. Stops a peer that spends our time on
 /// thousands of tiny fields.
 pub const DEFAULT_MAX_HEADERS: usize = 100;
@@ -77,8 +81,8 @@ impl Default for ServerOptions {
 /// Settings of a [`ClientConn`](super::ClientConn).
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
-    /// Bytes of a response head, or of its trailers, before the response is a protocol error. Stops an
-    /// upstream that never ends its head.
+    /// Bytes of a response head, or of its trailers, before the response is a protocol error. See
+    /// [`DEFAULT_MAX_RESPONSE_HEAD_BYTES`].
     pub max_head_bytes: usize,
     /// Fields of a response before it is a protocol error.
     pub max_headers: usize,
@@ -93,7 +97,7 @@ pub struct ClientOptions {
 impl Default for ClientOptions {
     fn default() -> Self {
         Self {
-            max_head_bytes: DEFAULT_MAX_HEAD_BYTES,
+            max_head_bytes: DEFAULT_MAX_RESPONSE_HEAD_BYTES,
             max_headers: DEFAULT_MAX_HEADERS,
             buffer_limit: DEFAULT_BUFFER_LIMIT,
             enable_trailers: false,

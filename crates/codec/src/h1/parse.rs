@@ -115,13 +115,11 @@ pub fn parse_request(
     options: &ServerOptions,
 ) -> Result<Option<ParsedRequest>, RefusedRequest> {
     let limits = Limits { bytes: options.max_head_bytes, fields: options.max_headers };
-    let Some(extent) = scan.find_end(buf, limits, 1)? else {
-        // No need to wait for a line's end that may never come: TLS on a plaintext port, for instance.
-        return match buf.first() {
-            Some(first) if scan.lines == 0 && !first.is_ascii_alphabetic() => Err(Violation::Method.into()),
-            _ => Ok(None),
-        };
-    };
+    // No need to wait for a line's end that may never come: TLS on a plaintext port, for instance.
+    if buf.first().is_some_and(|first| !first.is_ascii_alphabetic() && !options.allow_custom_methods) {
+        return Err(Violation::Method.into());
+    }
+    let Some(extent) = scan.find_end(buf, limits, 1)? else { return Ok(None) };
     let block = buf.split_to(extent.len).freeze();
     let (line, at) = first_line(&block)?;
     let line = RequestLine::parse(line)?;
@@ -179,14 +177,15 @@ fn judge_request(
         },
     }
     let framing = fields.request_framing(&head.method, head.version, options.allow_chunked_length)?;
-    for name in fields.nominated()? {
-        head.headers.remove(name);
+    let nominated = fields.nominated()?;
+    if !nominated.is_empty() {
+        remove_in_order(&mut head.headers, |name| nominated.contains(name));
     }
-    if framing == Framing::Chunked {
-        head.headers.remove(http::header::CONTENT_LENGTH);
+    if framing == Framing::Chunked && fields.content_length().is_some() {
+        remove_in_order(&mut head.headers, |name| *name == http::header::CONTENT_LENGTH);
     }
     if fields.expects_continue && !options.proxy_100_continue {
-        head.headers.remove(http::header::EXPECT);
+        remove_in_order(&mut head.headers, |name| *name == http::header::EXPECT);
     }
     head.upgrade =
         fields.upgrade(head.version, framing).map(|protocol| Bytes::copy_from_slice(protocol.as_bytes()));
@@ -236,13 +235,13 @@ pub fn parse_response(
     match framing {
         Framing::Tunnel => {
             // A tunnel has no length (RFC 9110 §9.3.6).
-            headers.remove(http::header::CONTENT_LENGTH);
+            remove_in_order(&mut headers, |name| *name == http::header::CONTENT_LENGTH);
             if let (StatusCode::SWITCHING_PROTOCOLS, Some(upgrade)) = (status, fields.upgrade.take()) {
                 headers.insert(http::header::UPGRADE, upgrade);
             }
         }
         Framing::None if status == StatusCode::NO_CONTENT || status.is_informational() => {
-            headers.remove(http::header::CONTENT_LENGTH);
+            remove_in_order(&mut headers, |name| *name == http::header::CONTENT_LENGTH);
         }
         _ => {}
     }
@@ -341,6 +340,18 @@ fn parse_fields(block: &Bytes, at: usize, headers: &mut HeaderMap) -> Result<Fie
     Ok(fields)
 }
 
+/// Removes fields and keeps the others in order of arrival, which `HeaderMap::remove` does not.
+fn remove_in_order(headers: &mut HeaderMap, remove: impl Fn(&HeaderName) -> bool) {
+    if !headers.keys().any(&remove) {
+        return;
+    }
+    let mut kept = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers.iter().filter(|(name, _)| !remove(name)) {
+        kept.append(name, value.clone());
+    }
+    *headers = kept;
+}
+
 fn for_each_field(
     block: &Bytes,
     mut at: usize,
@@ -383,3 +394,6 @@ fn split_once(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
 }
 
 const STATUS_LINE_START: &[u8] = b"HTTP/1.";
+
+#[cfg(test)]
+mod tests;

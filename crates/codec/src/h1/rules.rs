@@ -166,7 +166,6 @@ enum Length {
     #[default]
     None,
     Valid(u64),
-    Repeated(u64),
     Invalid,
 }
 
@@ -240,7 +239,12 @@ impl Fields {
                 let mut options = value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
                 Ok(if options.any(|option| option == b"trailers") { Keep::As("trailers") } else { Keep::No })
             }
-            _ if is_connection_field(name) => Ok(Keep::No),
+            _ if is_connection_field(name) => {
+                // An old field for an old proxy; Envoy obeys it.
+                self.close |=
+                    name.as_str() == "proxy-connection" && value.as_bytes().eq_ignore_ascii_case(b"close");
+                Ok(Keep::No)
+            }
             _ => Ok(Keep::Yes),
         }
     }
@@ -255,10 +259,7 @@ impl Fields {
                 self.length = Length::Valid(length);
                 Keep::Yes
             }
-            Length::Valid(first) | Length::Repeated(first) if first == length => {
-                self.length = Length::Repeated(first);
-                Keep::No
-            }
+            // Repeated, even if equal: a recipient may refuse it (RFC 9112 §6.3), and Envoy does, both ways.
             _ => {
                 self.length = Length::Invalid;
                 Keep::No
@@ -302,7 +303,7 @@ impl Fields {
     /// The length that the message announced.
     pub fn content_length(&self) -> Option<u64> {
         match self.length {
-            Length::Valid(length) | Length::Repeated(length) => Some(length),
+            Length::Valid(length) => Some(length),
             Length::None | Length::Invalid => None,
         }
     }
@@ -326,7 +327,7 @@ impl Fields {
             (Coding::None, Length::Valid(length)) if connect && length > 0 => Err(Violation::BodyNotAllowed),
             (Coding::None, Length::Valid(length)) => Ok(Framing::length(length)),
             (Coding::None, Length::None) => Ok(Framing::None),
-            (Coding::None, Length::Repeated(_) | Length::Invalid) => Err(Violation::Length),
+            (Coding::None, Length::Invalid) => Err(Violation::Length),
         }
     }
 
@@ -527,3 +528,6 @@ pub fn is_known_method(method: &Method) -> bool {
 
 /// Fields that one `Connection` may name. Stops a peer that makes us remove fields one by one.
 const MAX_NOMINATED: usize = 10;
+
+#[cfg(test)]
+mod tests;

@@ -310,12 +310,11 @@ impl ServerConn {
         self.request = if tunnel {
             Request::Body(Decoder::new(Framing::Tunnel, self.limits(), Trailers::Drop))
         } else {
-            if !self.wire.input.is_empty() {
-                // The client began to speak the other protocol: those bytes are no request.
-                self.after = After::Close;
-            }
             Request::Done
         };
+        // Refused: the client may have begun to speak the other protocol, and those bytes are no request.
+        // Accepted: HTTP ends here anyway.
+        self.after = After::Close;
         // `poll_body` waits for this decision and for nothing on the wire.
         if let Some(waker) = waker {
             waker.wake();
@@ -413,9 +412,7 @@ impl ServerStream for ServerConn {
         }
         let tunnel = self.asked.makes_tunnel(head.status) && matches!(self.request, Request::Upgrade(_));
         self.settle_upgrade(tunnel);
-        if tunnel {
-            self.after = After::Close;
-        } else {
+        if !tunnel {
             // The client may or may not send the rest of a body that nobody asked for: what would follow
             // it could not be told from it (RFC 9112 §9.3, RFC 9110 §10.1.1).
             let closes = !self.rest_of_request_is_here()

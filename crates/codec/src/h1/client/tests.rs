@@ -89,7 +89,8 @@ async fn the_ends_of_responses_are_found_and_judged() {
     let table: &[(&str, bool, Result<&str, &str>, bool)] = &[
         ("HTTP/1.1 204 No Content\r\n\r\n", false, Ok(""), true),
         ("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", false, Ok(""), true),
-        ("HTTP/1.1 200\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nab", false, Ok("ab"), true),
+        ("HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nab", false, Ok("ab"), true),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nab", false, Err(cut), false),
         ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nabc", false, Ok("ab"), false),
         ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nab", false, Ok("ab"), false),
         ("HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nab", false, Ok("ab"), false),
@@ -162,7 +163,7 @@ async fn requests_are_framed_as_their_method_needs() {
         (
             &upgrade,
             None,
-            "GET /x HTTP/1.1\r\nhost: up.test\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+            "GET /x HTTP/1.1\r\nhost: up.test\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n",
         ),
         (&RequestHead::new(Method::CONNECT, "a:1", ""), None, "CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n\r\n"),
         (

@@ -255,10 +255,10 @@ async fn http_10_closes_unless_asked_and_has_no_chunks() {
     let options = ServerOptions { accept_http_10: true, ..Default::default() };
     let plain = "GET / HTTP/1.0\r\nHost: a\r\n\r\n";
     let (answer, next) = exchange(plain, options.clone(), 200, &["ab", "c"]).await;
-    assert_eq!((answer.as_str(), next), ("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nabc", Next::Close));
+    assert_eq!((answer.as_str(), next), ("HTTP/1.0 200 OK\r\nconnection: close\r\n\r\nabc", Next::Close));
     let kept = "GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n";
     let (answer, next) = exchange(kept, options.clone(), 200, &[]).await;
-    assert_eq!(answer, "HTTP/1.1 200 OK\r\nconnection: keep-alive\r\ncontent-length: 0\r\n\r\n");
+    assert_eq!(answer, "HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 0\r\n\r\n");
     assert_eq!(next, Next::KeepAlive);
     let (_, next) = exchange(kept, options, 200, &["unknown length"]).await;
     assert_eq!(next, Next::Close);
@@ -300,7 +300,7 @@ async fn an_upgrade_becomes_a_tunnel_with_half_close() {
     flush(&mut conn).await;
     assert_eq!(
         client.read_available(),
-        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nraw"
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\nraw"
     );
     client.write_all(b"GET / HTTP/1.1\r\n").await;
     client.shutdown().await;
@@ -312,7 +312,7 @@ async fn an_upgrade_becomes_a_tunnel_with_half_close() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_upgrade_leaves_an_ordinary_connection() {
+async fn a_refused_upgrade_is_answered_and_closes() {
     let (mut conn, mut client) = serve(ServerOptions::default());
     client
         .write_all(b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
@@ -323,8 +323,7 @@ async fn a_refused_upgrade_leaves_an_ordinary_connection() {
     assert_eq!(body(&mut conn).await.unwrap().0, "");
     flush(&mut conn).await;
     assert!(client.read_available().starts_with(b"HTTP/1.1 403"));
-    // An unread Upgrade is not an unread body: the client waited for the answer.
-    assert_eq!(conn.finish_exchange(), Next::KeepAlive);
+    assert_eq!(conn.finish_exchange(), Next::Close);
 }
 
 #[tokio::test(start_paused = true)]
