@@ -237,9 +237,21 @@ impl Message for FlagFilter {
     const NAME: &'static str = "envoy.config.accesslog.v3.ResponseFlagFilter";
 
     fn read(r: &Reader<'_>) -> Self {
-        Self(r.strings("flags").or_default())
+        let flags = r.strings("flags").check(|flags| {
+            match flags.iter().find(|flag| !FLAGS.contains(&flag.as_str())) {
+                Some(flag) => Err(format!("unknown response flag `{flag}`, known are {}", FLAGS.join(" "))),
+                None => Ok(()),
+            }
+        });
+        Self(flags.or_default())
     }
 }
+
+/// Envoy docs, "Access logging", `%RESPONSE_FLAGS%`.
+const FLAGS: &[&str] = &[
+    "LH", "UH", "UT", "LR", "UR", "UF", "UC", "UO", "NR", "DI", "FI", "RL", "UAEX", "RLSE", "DC", "URX",
+    "SI", "IH", "DPE", "UMSDR", "RFCF", "NFCF", "DT", "UPE", "NC", "OM", "DF", "DO", "DR", "UDO",
+];
 
 impl Message for AccessLogOptions {
     const NAME: &'static str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.HcmAccessLogOptions";

@@ -85,6 +85,7 @@ impl Message for Bootstrap {
             stats_flush_interval: r
                 .duration("stats_flush_interval")
                 .at_least(Duration::from_millis(1))
+                .at_most(Duration::from_secs(300))
                 .or(Duration::from_secs(5)),
         }
     }

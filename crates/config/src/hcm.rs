@@ -8,11 +8,22 @@ use tidegate_types::json::TypedConfig;
 use crate::RouteConfig;
 use crate::access_log::{AccessLogConfig, AccessLogOptions, access_logs};
 use crate::protocol::{CommonHttpOptions, Http1Options};
-use crate::reader::{Message, Reader, Space};
+use crate::reader::{Message, Reader};
 
+mod client;
 mod local_reply;
+mod normalization;
+mod request_id;
+mod upgrade;
 
+pub use client::{CidrRange, ClientAddress, InternalAddresses};
 pub use local_reply::{BodyFormat, LocalReplyConfig, ReplyFormat, ResponseMapper};
+pub use normalization::{EscapedSlashes, Normalization, StripPort};
+pub use request_id::RequestIdConfig;
+pub use upgrade::UpgradeConfig;
+pub(crate) use upgrade::{RouteUpgrade, upgrades};
+
+use upgrade::HcmUpgrade;
 
 /// A validated HTTP connection manager.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,95 +114,6 @@ pub struct HcmTimeouts {
     pub http1_safe_max_connection_duration: bool,
 }
 
-/// Where the client's address comes from and what is said about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientAddress {
-    /// `use_remote_address`: the peer is the client; false when unset.
-    pub use_remote_address: bool,
-    /// `xff_num_trusted_hops`.
-    pub xff_num_trusted_hops: u32,
-    /// `skip_xff_append`.
-    pub skip_xff_append: bool,
-    /// `append_x_forwarded_port`.
-    pub append_x_forwarded_port: bool,
-    /// `represent_ipv4_remote_address_as_ipv4_mapped_ipv6`.
-    pub represent_ipv4_as_mapped_ipv6: bool,
-    /// `internal_address_config`; `None`: Envoy 1.40 trusts no address, only Unix-domain sockets.
-    pub internal_addresses: Option<InternalAddresses>,
-}
-
-/// `internal_address_config`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct InternalAddresses {
-    /// `unix_sockets`.
-    pub unix_sockets: bool,
-    /// `cidr_ranges`.
-    pub cidr_ranges: Vec<CidrRange>,
-}
-
-/// `envoy.config.core.v3.CidrRange`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CidrRange {
-    /// `address_prefix`.
-    pub address: std::net::IpAddr,
-    /// `prefix_len`, at most 32 or 128.
-    pub prefix_len: u8,
-}
-
-/// What happens to path and host before routing.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Normalization {
-    /// `normalize_path` (RFC 3986 §6.2.2), off when unset.
-    pub normalize_path: bool,
-    /// `merge_slashes`.
-    pub merge_slashes: bool,
-    /// `path_with_escaped_slashes_action`.
-    pub escaped_slashes: EscapedSlashes,
-    /// `strip_matching_host_port`, `strip_any_host_port`.
-    pub strip_port: StripPort,
-    /// `strip_trailing_host_dot`.
-    pub strip_trailing_host_dot: bool,
-}
-
-/// Which port of the Host header is removed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum StripPort {
-    /// None.
-    #[default]
-    Keep,
-    /// `strip_matching_host_port`: the listener's own port.
-    Matching,
-    /// `strip_any_host_port`.
-    Any,
-}
-
-/// `path_with_escaped_slashes_action`: what `%2F` and `%5C` in a path do.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum EscapedSlashes {
-    /// `KEEP_UNCHANGED`, and the default.
-    #[default]
-    KeepUnchanged,
-    /// `REJECT_REQUEST`: 400.
-    RejectRequest,
-    /// `UNESCAPE_AND_REDIRECT`: 307.
-    UnescapeAndRedirect,
-    /// `UNESCAPE_AND_FORWARD`.
-    UnescapeAndForward,
-}
-
-/// `x-request-id` handling.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestIdConfig {
-    /// `generate_request_id`, true when unset.
-    pub generate: bool,
-    /// `preserve_external_request_id`.
-    pub preserve_external: bool,
-    /// `always_set_request_id_in_response`.
-    pub always_set_in_response: bool,
-    /// `request_id_extension` (UUID) `pack_trace_reason`, true when unset.
-    pub pack_trace_reason: bool,
-}
-
 /// `server_header_transformation`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ServerHeader {
@@ -202,15 +124,6 @@ pub enum ServerHeader {
     AppendIfAbsent,
     /// `PASS_THROUGH`.
     PassThrough,
-}
-
-/// An entry of `upgrade_configs`, on the manager or a route.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UpgradeConfig {
-    /// `upgrade_type`, compared without case: `websocket`.
-    pub upgrade_type: String,
-    /// `enabled`, true when unset.
-    pub enabled: bool,
 }
 
 impl Message for HcmConfig {
@@ -275,103 +188,6 @@ impl HcmTimeouts {
     }
 }
 
-impl ClientAddress {
-    fn read(r: &Reader<'_>) -> Self {
-        Self {
-            use_remote_address: r.bool("use_remote_address").or_default(),
-            xff_num_trusted_hops: r.u32("xff_num_trusted_hops").or_default(),
-            skip_xff_append: r.bool("skip_xff_append").or_default(),
-            append_x_forwarded_port: r.bool("append_x_forwarded_port").or_default(),
-            represent_ipv4_as_mapped_ipv6: r
-                .bool("represent_ipv4_remote_address_as_ipv4_mapped_ipv6")
-                .or_default(),
-            internal_addresses: r.message("internal_address_config").optional(),
-        }
-    }
-}
-
-impl Message for InternalAddresses {
-    const NAME: &'static str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.InternalAddressConfig";
-
-    fn read(r: &Reader<'_>) -> Self {
-        Self {
-            unix_sockets: r.bool("unix_sockets").or_default(),
-            cidr_ranges: r.repeated("cidr_ranges").or_default(),
-        }
-    }
-}
-
-impl Normalization {
-    fn read(r: &Reader<'_>) -> Self {
-        const ESCAPED: &[(&str, u32, EscapedSlashes)] = &[
-            ("IMPLEMENTATION_SPECIFIC_DEFAULT", 0, EscapedSlashes::KeepUnchanged),
-            ("KEEP_UNCHANGED", 1, EscapedSlashes::KeepUnchanged),
-            ("REJECT_REQUEST", 2, EscapedSlashes::RejectRequest),
-            ("UNESCAPE_AND_REDIRECT", 3, EscapedSlashes::UnescapeAndRedirect),
-            ("UNESCAPE_AND_FORWARD", 4, EscapedSlashes::UnescapeAndForward),
-        ];
-        let matching = r.bool("strip_matching_host_port").or_default();
-        let any = r.bool("strip_any_host_port");
-        if matching && any.peek() == Some(&true) {
-            any.report("`strip_any_host_port` cannot be set together with `strip_matching_host_port`", None);
-        }
-        Self {
-            normalize_path: r.bool("normalize_path").or_default(),
-            merge_slashes: r.bool("merge_slashes").or_default(),
-            escaped_slashes: r.enumeration("path_with_escaped_slashes_action", ESCAPED, &[]).or_default(),
-            strip_port: match (matching, any.or_default()) {
-                (_, true) => StripPort::Any,
-                (true, false) => StripPort::Matching,
-                (false, false) => StripPort::Keep,
-            },
-            strip_trailing_host_dot: r.bool("strip_trailing_host_dot").or_default(),
-        }
-    }
-}
-
-impl RequestIdConfig {
-    fn read(r: &Reader<'_>) -> Self {
-        Self {
-            generate: r.bool("generate_request_id").or(true),
-            preserve_external: r.bool("preserve_external_request_id").or_default(),
-            always_set_in_response: r.bool("always_set_request_id_in_response").or_default(),
-            pack_trace_reason: r
-                .message::<RequestIdExtension>("request_id_extension")
-                .optional()
-                .is_none_or(|x| x.0),
-        }
-    }
-}
-
-/// `request_id_extension`: the UUID one, and whether it packs the trace reason.
-struct RequestIdExtension(bool);
-
-impl Message for RequestIdExtension {
-    const NAME: &'static str =
-        "envoy.extensions.filters.network.http_connection_manager.v3.RequestIDExtension";
-
-    fn read(r: &Reader<'_>) -> Self {
-        r.may_be::<Uuid>();
-        let any = r.any("typed_config");
-        if any.peek().is_some_and(|any| !any.is::<Uuid>()) {
-            let expected = format!("type.googleapis.com/{}", Uuid::NAME);
-            any.report("this request id extension is not supported by this build", Some(expected));
-            return Self(true);
-        }
-        Self(any.optional().is_none_or(|any| any.read::<Uuid>(r).0))
-    }
-}
-
-struct Uuid(bool);
-
-impl Message for Uuid {
-    const NAME: &'static str = "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig";
-
-    fn read(r: &Reader<'_>) -> Self {
-        Self(r.bool("pack_trace_reason").or(true))
-    }
-}
-
 struct SchemeTransformation(Option<String>);
 
 impl Message for SchemeTransformation {
@@ -386,8 +202,17 @@ impl Message for SchemeTransformation {
     }
 }
 
+/// The terminal HTTP filter; the registry knows others.
+const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
+
 fn http_filters(r: &Reader<'_>) -> Vec<HttpFilterConfig> {
-    r.repeated::<Option<HttpFilterConfig>>("http_filters").or_default().into_iter().flatten().collect()
+    let filters = r.repeated::<Option<HttpFilterConfig>>("http_filters");
+    let before_last =
+        filters.peek().and_then(|all| all.split_last()).map(|(_, rest)| rest).unwrap_or_default();
+    if before_last.iter().flatten().any(|filter| filter.config.message_name() == ROUTER) {
+        filters.report("the router must be the last HTTP filter", None);
+    }
+    filters.or_default().into_iter().flatten().collect()
 }
 
 impl Message for Option<HttpFilterConfig> {
@@ -398,61 +223,4 @@ impl Message for Option<HttpFilterConfig> {
         let is_optional = r.bool("is_optional").or_default();
         Some(HttpFilterConfig { config: r.extension()?, disabled, is_optional })
     }
-}
-
-/// The two messages that [`UpgradeConfig`] is read from; they differ in what this build does not support.
-pub(crate) struct HcmUpgrade(UpgradeConfig);
-
-impl Message for HcmUpgrade {
-    const NAME: &'static str =
-        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig";
-
-    fn read(r: &Reader<'_>) -> Self {
-        Self(UpgradeConfig::read(r))
-    }
-}
-
-pub(crate) struct RouteUpgrade(UpgradeConfig);
-
-impl Message for RouteUpgrade {
-    const NAME: &'static str = "envoy.config.route.v3.RouteAction.UpgradeConfig";
-
-    fn read(r: &Reader<'_>) -> Self {
-        Self(UpgradeConfig::read(r))
-    }
-}
-
-impl From<HcmUpgrade> for UpgradeConfig {
-    fn from(upgrade: HcmUpgrade) -> Self {
-        upgrade.0
-    }
-}
-
-impl From<RouteUpgrade> for UpgradeConfig {
-    fn from(upgrade: RouteUpgrade) -> Self {
-        upgrade.0
-    }
-}
-
-impl UpgradeConfig {
-    fn read(r: &Reader<'_>) -> Self {
-        let kind = r.string("upgrade_type").convert(|kind| {
-            let connect = kind.eq_ignore_ascii_case("connect") || kind.eq_ignore_ascii_case("connect-udp");
-            if connect {
-                Err(format!("the upgrade `{kind}` is known to Envoy, but not supported by this build"))
-            } else {
-                Ok(kind.to_ascii_lowercase())
-            }
-        });
-        Self {
-            upgrade_type: kind.unique(Space::Upgrade).required_non_empty(),
-            enabled: r.bool("enabled").or(true),
-        }
-    }
-}
-
-/// The field `upgrade_configs`; types are unique in it.
-pub(crate) fn upgrades<T: Message + Into<UpgradeConfig>>(r: &Reader<'_>) -> Vec<UpgradeConfig> {
-    r.cx.forget(Space::Upgrade);
-    r.repeated::<T>("upgrade_configs").or_default().into_iter().map(Into::into).collect()
 }

@@ -106,7 +106,12 @@ impl Message for ListenerConfig {
         let name = r.string("name").unique(Space::Listener).non_empty();
         let bind_to_port = r.bool("bind_to_port").or(true);
         if bind_to_port && address.port() != Some(0) {
-            r.cx.define(Space::ListenerAddress, &address.to_string(), &r.path.field("address"), r.span);
+            r.cx.define(
+                Space::ListenerAddress,
+                &address.to_string(),
+                &r.path.field("address"),
+                r.place("address"),
+            );
         }
         Self {
             name: name.unwrap_or_else(|| address.to_string()),
@@ -211,7 +216,9 @@ impl Message for TransportSocket {
                 any.report(message, Some(format!("type.googleapis.com/{}", RawBuffer::NAME)));
             }
             None if r.has("typed_config") => {}
-            None if name.peek().is_some_and(|name| name == RAW) => {}
+            None if name.peek().is_some_and(|name| name == RAW) => {
+                any.report("missing field `typed_config`", None)
+            }
             None => name.report("this transport socket is not supported by this build", Some(RAW.to_owned())),
         }
         Self::Raw

@@ -52,7 +52,6 @@ pub(crate) enum Space {
     Listener,
     ListenerAddress,
     Cluster,
-    VirtualHost,
     Domain,
     Upgrade,
     RuntimeLayer,
@@ -64,7 +63,6 @@ impl Space {
             Self::Listener => "listener name",
             Self::ListenerAddress => "address",
             Self::Cluster => "cluster name",
-            Self::VirtualHost => "virtual host name",
             Self::Domain => "domain",
             Self::Upgrade => "upgrade type",
             Self::RuntimeLayer => "runtime layer name",
@@ -183,6 +181,8 @@ pub(crate) struct Reader<'a> {
     pub(crate) span: Span,
     pub(crate) path: JsonPath,
     taken: RefCell<Vec<&'static str>>,
+    /// Oneofs that must be set; checked at the end, when it is known what was taken.
+    required: RefCell<Vec<&'static [&'static str]>>,
 }
 
 impl<'a> Reader<'a> {
@@ -193,7 +193,7 @@ impl<'a> Reader<'a> {
         span: Span,
         path: JsonPath,
     ) -> Self {
-        Self { cx, message, members, span, path, taken: RefCell::default() }
+        Self { cx, message, members, span, path, taken: RefCell::default(), required: RefCell::default() }
     }
 
     /// Reads `node` as a `T`, and reports the fields that `T` did not take.
@@ -238,12 +238,11 @@ impl<'a> Reader<'a> {
     pub(crate) fn at_most_one(&self, names: &[&'static str]) {
         let mut set = names.iter().filter(|name| self.has(name));
         if let (Some(first), Some(second)) = (set.next(), set.next()) {
-            let place = self.members.iter().find(|member| names_field(&member.key, second));
             self.cx.report(Problem {
                 expected: Some(format!("at most one of {}", names.join(", "))),
                 ..Problem::new(
                     self.path.field(second),
-                    place.map_or(self.span, |member| member.key_span),
+                    self.place(second),
                     format!("`{second}` cannot be set together with `{first}`"),
                 )
             });
@@ -251,19 +250,33 @@ impl<'a> Reader<'a> {
     }
 
     /// As [`Reader::at_most_one`], and reports when none is set.
-    pub(crate) fn exactly_one(&self, names: &[&'static str]) {
+    pub(crate) fn exactly_one(&self, names: &'static [&'static str]) {
         self.at_most_one(names);
-        // Another member of the same oneof that this build does not support gets its own report.
-        let other = self
+        self.required.borrow_mut().push(names);
+    }
+
+    fn check_required(&self) {
+        // A field of Envoy's that this build does not support may be what was chosen: it gets its own report.
+        if self
             .members
             .iter()
-            .any(|member| !self.supports(&member.key) && known::has(self.message, &member.key));
-        if !other && !names.iter().any(|name| self.has(name)) {
-            self.cx.report(Problem {
-                expected: Some(format!("one of {}", names.join(", "))),
-                ..Problem::new(self.path.clone(), self.span, "nothing is set that says what to do".to_owned())
-            });
+            .any(|member| !self.supports(&member.key) && known::has(self.message, &member.key))
+        {
+            return;
         }
+        for names in self.required.borrow().iter().filter(|names| !names.iter().any(|name| self.has(name))) {
+            let (message, expected) = match names {
+                [name] => (format!("missing field `{name}`"), None),
+                _ => ("nothing is chosen".to_owned(), Some(format!("one of {}", names.join(", ")))),
+            };
+            self.cx.report(Problem { expected, ..Problem::new(self.path.clone(), self.span, message) });
+        }
+    }
+
+    /// Where a field's key stands; the message's place when it is unset.
+    pub(crate) fn place(&self, name: &str) -> Span {
+        let member = self.members.iter().find(|member| names_field(&member.key, name));
+        member.map_or(self.span, |member| member.key_span)
     }
 
     /// Reports a problem of the message as a whole.
@@ -276,6 +289,7 @@ impl<'a> Reader<'a> {
     }
 
     fn finish(self) {
+        self.check_required();
         for member in self.members.iter().filter(|member| !self.supports(&member.key)) {
             let key = &*member.key;
             let mut problem = Problem::new(self.path.field(key), member.key_span, String::new());

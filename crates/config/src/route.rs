@@ -29,7 +29,7 @@ pub use retry::{BackOff, RateLimitedBackOff, ResetHeader, ResetHeaderFormat, Ret
 pub struct RouteConfig {
     /// `name`.
     pub name: String,
-    /// `virtual_hosts`; names and domains are unique.
+    /// `virtual_hosts`; no domain is in two of them.
     pub virtual_hosts: Vec<VirtualHost>,
     /// Header mutations of every route.
     pub headers: HeaderMutations,
@@ -141,7 +141,6 @@ impl Message for RouteConfig {
     const NAME: &'static str = "envoy.config.route.v3.RouteConfiguration";
 
     fn read(r: &Reader<'_>) -> Self {
-        r.cx.forget(Space::VirtualHost);
         r.cx.forget(Space::Domain);
         let body_limit = r.u32("max_direct_response_body_size_bytes").or(4096);
         r.cx.direct_response_limit.set(body_limit);
@@ -175,7 +174,7 @@ impl Message for VirtualHost {
             ("ALL", 2, RequireTls::All),
         ];
         Self {
-            name: r.string("name").unique(Space::VirtualHost).required_non_empty(),
+            name: r.string("name").required_non_empty(),
             domains: domains(r),
             routes: r.repeated::<Route>("routes").or_default().into_iter().map(Arc::new).collect(),
             require_tls: r.enumeration("require_tls", TLS, &[]).or_default(),
@@ -258,7 +257,8 @@ fn per_filter(r: &Reader<'_>) -> PerFilterConfigs {
         let any = Any::open(r, node, path)?;
         if any.is::<FilterConfig>() {
             let FilterConfig { disabled, is_optional } = any.read(r);
-            let inner = node.member("config").filter(|inner| inner.kind != Kind::Null);
+            let inner =
+                node.member("config").filter(|inner| inner.kind != Kind::Null && !inner.is_empty_object());
             let inner = inner.and_then(|inner| Any::open(r, inner, any.path.field("config")));
             return Some(PerFilterConfig {
                 config: inner.map(|any| any.keep(name.to_owned())),

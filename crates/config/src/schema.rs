@@ -1,7 +1,7 @@
 //! A JSON Schema of the configuration, for editors.
 //!
 //! It is not written by hand: the functions that read messages run once on empty ones, and every accessor
-//! leaves the name and [`Shape`] of its field in the [`Recorder`]. So the schema has what this build reads,
+//! leaves the name and shape of its field in a recorder. So the schema has what this build reads,
 //! no more and no less. Extensions (`typed_config`) are open objects with an `@type`.
 
 use std::cell::RefCell;

@@ -16,7 +16,7 @@ mod scalar;
 mod tests;
 
 pub use decode::{from_node, from_typed};
-pub use parse::parse;
+pub use parse::{parse, refuse_duplicates};
 pub use problem::{Problem, SyntaxError, nearest};
 pub use scalar::{
     DURATION_FORM, decode_base64, duration, lower_camel, names_field, optional_duration, parse_duration,
@@ -28,9 +28,9 @@ pub const MAX_DEPTH: usize = 100;
 /// Where a value or key stands in its source text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Span {
-    /// Byte offset of the first byte.
+    /// Offset of the first byte; in YAML files of the first character.
     pub start: u32,
-    /// Byte offset behind the last byte.
+    /// Offset behind the last byte or character.
     pub end: u32,
     /// Line of the first byte, from 1; 0 when the value has no place in a file.
     pub line: u32,
@@ -87,6 +87,11 @@ impl Node {
     /// Members of an object; empty for other kinds.
     pub fn members(&self) -> &[Member] {
         if let Kind::Object(members) = &self.kind { members } else { &[] }
+    }
+
+    /// Whether it is `{}`.
+    pub fn is_empty_object(&self) -> bool {
+        matches!(&self.kind, Kind::Object(members) if members.is_empty())
     }
 
     /// The string, if it is one.

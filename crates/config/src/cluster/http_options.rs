@@ -36,13 +36,15 @@ impl HttpOptions {
                 "`typed_extension_protocol_options` and the cluster's own HTTP options exclude each other",
             );
         }
-        if let Some(Extension(options)) = extensions.into_iter().find_map(|(_, options)| options) {
-            return options;
-        }
-        let mut common = old_common.optional().unwrap_or_default();
+        let extension = extensions.into_iter().find_map(|(_, options)| options);
+        let mut options = extension.map(|extension| extension.0).unwrap_or_else(|| Self {
+            protocol: UpstreamProtocol::Http1(old_http1.optional().unwrap_or_default()),
+            common: old_common.optional().unwrap_or_default(),
+        });
         let requests = old_requests.optional().filter(|requests| *requests > 0);
-        common.max_requests_per_connection = common.max_requests_per_connection.or(requests);
-        Self { protocol: UpstreamProtocol::Http1(old_http1.optional().unwrap_or_default()), common }
+        let most = &mut options.common.max_requests_per_connection;
+        *most = most.or(requests);
+        options
     }
 }
 

@@ -162,6 +162,14 @@ impl Field<'_, Duration> {
         self
     }
 
+    /// Reports a duration longer than `most`.
+    pub(crate) fn at_most(self, most: Duration) -> Self {
+        if self.peek().is_some_and(|duration| *duration > most) {
+            self.report("the duration is too long", Some(format!("at most {}s", most.as_secs_f64())));
+        }
+        self
+    }
+
     /// Reports 0.
     pub(crate) fn greater_than_zero(self) -> Self {
         if self.peek().is_some_and(Duration::is_zero) {

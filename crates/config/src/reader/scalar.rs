@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidegate_types::json::{JsonPath, Kind, Node, Problem, Span, nearest, parse_duration};
+use tidegate_types::json::{DURATION_FORM, JsonPath, Kind, Node, Problem, Span, nearest, parse_duration};
 
 use super::field::State;
 use super::{Field, Message, Reader};
@@ -21,6 +21,9 @@ impl<'a> Reader<'a> {
     pub(crate) fn bool(&'a self, name: &'static str) -> Field<'a, bool> {
         self.scalar(name, Shape::Bool, |node| match node.kind {
             Kind::Bool(b) => Ok(b),
+            // protobuf's JSON parser takes them, so Envoy does.
+            Kind::String(ref text) if &**text == "true" => Ok(true),
+            Kind::String(ref text) if &**text == "false" => Ok(false),
             _ => Err(mismatch(node, "true or false")),
         })
     }
@@ -59,10 +62,14 @@ impl<'a> Reader<'a> {
 
     /// A `google.protobuf.Duration`.
     pub(crate) fn duration(&'a self, name: &'static str) -> Field<'a, Duration> {
-        self.scalar(name, Shape::Duration, |node| match node.as_str() {
-            Some(text) => parse_duration(text)
-                .map_err(|why| (why.to_owned(), "a duration such as \"0.25s\"".to_owned())),
-            None => Err(mismatch(node, "a duration such as \"0.25s\"")),
+        self.scalar(name, Shape::Duration, |node| {
+            let expected = "a duration such as \"0.25s\"";
+            let Some(text) = node.as_str() else { return Err(mismatch(node, expected)) };
+            parse_duration(text).map_err(|why| {
+                let message =
+                    if why == DURATION_FORM { format!("`{text}` is no duration") } else { why.to_owned() };
+                (message, expected.to_owned())
+            })
         })
     }
 
@@ -76,7 +83,8 @@ impl<'a> Reader<'a> {
         let shape = Shape::Enum(supported.iter().map(|(name, ..)| *name).collect());
         let Some(node) = self.take(name, shape) else { return self.unset(name) };
         let is = |name: &str, number: u32| match &node.kind {
-            Kind::String(text) => **text == *name,
+            // Names have no case for protobuf's JSON parser.
+            Kind::String(text) => text.eq_ignore_ascii_case(name) || text.parse() == Ok(number),
             Kind::Number(text) => text.parse() == Ok(number),
             _ => false,
         };

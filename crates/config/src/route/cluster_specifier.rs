@@ -78,9 +78,13 @@ impl Message for WeightedClusters {
     fn read(r: &Reader<'_>) -> Self {
         let clusters = r.repeated::<ClusterWeight>("clusters").required_non_empty();
         let sum: u64 = clusters.iter().map(|cluster| u64::from(cluster.weight)).sum();
-        if !clusters.is_empty() && (sum == 0 || sum > u64::from(u32::MAX)) {
+        if !clusters.is_empty() && !(1..=u64::from(u32::MAX)).contains(&sum) {
             r.problem(format!("the sum of the weights is {sum}; it must be from 1 to {}", u32::MAX));
         }
+        r.u32("total_weight").check(|total| {
+            let same = u64::from(*total) == sum;
+            if same { Ok(()) } else { Err(format!("the weights sum up to {sum}, not {total}")) }
+        });
         Self {
             clusters,
             runtime_key_prefix: r.string("runtime_key_prefix").or_default(),
@@ -98,7 +102,7 @@ impl Message for ClusterWeight {
         r.exactly_one(&["name", "cluster_header"]);
         Self {
             cluster: name.or(header).unwrap_or(WeightedTarget::Name(String::new())),
-            weight: r.u32("weight").or_default(),
+            weight: r.u32("weight").required(),
             headers: HeaderMutations::read(r),
             host_rewrite_literal: r.string("host_rewrite_literal").non_empty(),
             per_filter: per_filter(r),

@@ -70,11 +70,17 @@ pub(super) fn header_names(r: &Reader<'_>, field: &'static str) -> Vec<String> {
 
 fn removable_names(r: &Reader<'_>, field: &'static str) -> Vec<String> {
     names(r, field, |name| {
-        if name.starts_with(':') || name == "host" {
-            return Err(format!("`{name}` cannot be removed: a request needs it"));
-        }
+        protected(name, "removed")?;
         check_header_name(name)
     })
+}
+
+/// Envoy refuses to change what routing was decided by: rewrites are fields of the route.
+fn protected(name: &str, done: &str) -> Result<(), String> {
+    if name.starts_with(':') || name == "host" {
+        return Err(format!("`{name}` cannot be {done}: pseudo-headers and `host` are changed by rewrites"));
+    }
+    Ok(())
 }
 
 fn names(r: &Reader<'_>, field: &'static str, check: impl Fn(&str) -> Result<(), String>) -> Vec<String> {
@@ -142,7 +148,7 @@ impl Message for HeaderValue {
             if bad { Err("a header value cannot hold CR, LF or NUL".to_owned()) } else { Ok(()) }
         });
         Self {
-            key: header_name(r, "key").required_non_empty(),
+            key: header_name(r, "key").check(|name| protected(name, "added")).required_non_empty(),
             value: value.optional().or(raw.optional()).unwrap_or_default(),
         }
     }

@@ -82,8 +82,12 @@ impl Message for RouteMatch {
         let exact = r.string("path").optional().map(PathMatch::Exact);
         let regex = r.message("safe_regex").optional().map(PathMatch::Regex);
         let separated = r.string("path_separated_prefix").check(|prefix| {
-            let bad = prefix.is_empty() || prefix.ends_with('/') || prefix.contains(['?', '#']);
-            if bad { Err("must not be empty, end with `/` or hold `?` or `#`".to_owned()) } else { Ok(()) }
+            let bad = prefix.len() < 2 || prefix.ends_with('/') || prefix.contains(['?', '#']);
+            if bad {
+                Err("must have two characters or more, and not end with `/` or hold `?` or `#`".to_owned())
+            } else {
+                Ok(())
+            }
         });
         let separated = separated.optional().map(PathMatch::SeparatedPrefix);
         r.exactly_one(&["prefix", "path", "safe_regex", "path_separated_prefix"]);

@@ -265,9 +265,12 @@ impl Parser<'_> {
     }
 }
 
-/// The first key that an object gives twice, as an error; `serde_json` and proto parsers differ in which
+/// Refuses an object that gives a key twice: JSON parsers differ in which
 /// of the two would win.
-pub(super) fn refuse_duplicates(members: &[Member]) -> Result<(), SyntaxError> {
+///
+/// # Errors
+/// The first repeated key.
+pub fn refuse_duplicates(members: &[Member]) -> Result<(), SyntaxError> {
     let mut keys = HashSet::with_capacity(members.len());
     match members.iter().find(|member| !keys.insert(&*member.key)) {
         Some(twice) => Err(Parser::fault_at(twice.key_span, format!("key `{}` is given twice", twice.key))),

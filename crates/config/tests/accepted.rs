@@ -1,0 +1,174 @@
+//! What is accepted, and what it means.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::time::Duration;
+
+use tidegate_config::cluster::UpstreamProtocol;
+use tidegate_config::listener::NetworkFilterConfig;
+use tidegate_config::route::{Action, ClusterSpecifier, PathMatch, Priority};
+use tidegate_config::values::{TcpKeepalive, TimeoutOverride};
+use tidegate_config::{Bootstrap, Format, HcmConfig, from_str, schema};
+use tidegate_types::json::lower_camel;
+
+const MINIMAL: &str = include_str!("files/minimal.json");
+const ACCESS_LOG: &str = include_str!("files/admin-access-log.json");
+const BREAKERS: &str = include_str!("files/circuit-breakers.json");
+const MANY_FIELDS: &str = include_str!("files/many-fields.yaml");
+
+fn json(text: &str) -> Bootstrap {
+    from_str(text, "test.json", Format::Json).unwrap_or_else(|errors| panic!("{errors:#?}"))
+}
+
+fn manager(bootstrap: &Bootstrap) -> &HcmConfig {
+    match &bootstrap.listeners[0].filter_chains[0].filters[0] {
+        NetworkFilterConfig::Http(manager) => manager,
+        NetworkFilterConfig::Other(other) => panic!("{}", other.type_url),
+    }
+}
+
+#[test]
+fn defaults_are_envoys() {
+    let bootstrap = json(MINIMAL);
+    let manager = manager(&bootstrap);
+    assert_eq!(manager.common.idle_timeout, Some(Duration::from_secs(3600)));
+    assert_eq!(manager.timeouts.stream_idle, Some(Duration::from_secs(300)));
+    assert_eq!(manager.timeouts.request_headers, Some(Duration::from_secs(15)));
+    assert_eq!((manager.max_request_headers_kb, manager.common.max_headers_count), (60, 100));
+    assert!(manager.request_id.generate);
+    assert_eq!(manager.server_name, "envoy");
+    let route = &manager.route_config.virtual_hosts[0].routes[0];
+    assert_eq!(route.matcher.path, PathMatch::Prefix("/".into()));
+    let Action::Route(action) = &route.action else { panic!("{route:?}") };
+    assert_eq!(action.cluster, ClusterSpecifier::Cluster("backend".into()));
+    assert_eq!(
+        (action.timeout, action.idle_timeout),
+        (Some(Duration::from_secs(15)), TimeoutOverride::Inherit)
+    );
+    let cluster = &bootstrap.clusters[0];
+    assert_eq!(cluster.connect_timeout, Duration::from_secs(1));
+    assert!(matches!(&cluster.protocol, UpstreamProtocol::Http1(options) if options.allow_absolute_url));
+    assert_eq!(cluster.endpoints[0].endpoints[0].address.to_string(), "127.0.0.1:18080");
+    assert_eq!(bootstrap.listeners[0].per_connection_buffer_limit_bytes, 1 << 20);
+}
+
+#[test]
+fn the_admin_and_its_logs() {
+    let bootstrap = json(ACCESS_LOG);
+    let admin = bootstrap.admin.as_ref().unwrap();
+    assert_eq!((admin.access_log.len(), admin.ignore_global_conn_limit), (1, true));
+    assert_eq!((bootstrap.node.id.as_str(), bootstrap.node.cluster.as_str()), ("edge-1", "edge"));
+    let logger = &manager(&bootstrap).access_log[0].logger;
+    assert_eq!(logger.message_name(), "envoy.extensions.access_loggers.file.v3.FileAccessLog");
+    assert_eq!(logger.value.member("path").and_then(|path| path.as_str()), Some("/dev/stdout"));
+    assert!(logger.value.member("@type").is_none());
+    assert!(logger.path.as_str().ends_with("typed_config.access_log[0].typed_config"));
+}
+
+#[test]
+fn circuit_breakers_by_priority() {
+    let bootstrap = json(BREAKERS);
+    let breakers = &bootstrap.clusters[0].circuit_breakers;
+    assert_eq!((breakers.default.max_connections, breakers.default.max_requests), (1, 1024));
+    assert_eq!((breakers.high.max_pending_requests, breakers.high.max_retries), (10, 3));
+    let high = &manager(&bootstrap).route_config.virtual_hosts[0].routes[0];
+    assert!(matches!(&high.action, Action::Route(action) if action.priority == Priority::High));
+}
+
+/// The same configuration in the other spelling of every field.
+#[test]
+fn camel_case_and_numbers_as_strings() {
+    let camel_key = |line: &str| match line.split_once("\":") {
+        Some((key, value)) => format!("{}\":{value}\n", lower_camel(key)),
+        None => format!("{line}\n"),
+    };
+    let text: String = BREAKERS.lines().map(camel_key).collect();
+    let text = text.replace(": 1024", ": \"1024\"").replace("\"HIGH\"", "1").replace("\"AUTO\"", "0");
+    assert!(text.contains("\"staticResources\"") && text.contains("\"maxRequests\": \"1024\""));
+    assert_eq!(json(&text), json(BREAKERS));
+}
+
+#[test]
+fn null_is_unset() {
+    let text = MINIMAL
+        .replace("\"connect_timeout\": \"1s\"", "\"connect_timeout\": null, \"outlier_detection\": null");
+    assert_eq!(json(&text).clusters[0].connect_timeout, Duration::from_secs(5));
+}
+
+#[test]
+fn reloads_compare_values_not_places() {
+    assert_eq!(json(MINIMAL), json(&MINIMAL.replace('\n', "\n\n  ")));
+    assert_ne!(json(MINIMAL), json(&MINIMAL.replace("18080", "18081")));
+}
+
+#[test]
+fn yaml_reads_as_json_does() {
+    let yaml = from_str(MINIMAL, "test.yaml", Format::Yaml).unwrap_or_else(|errors| panic!("{errors:#?}"));
+    assert_eq!(yaml, json(MINIMAL));
+}
+
+#[test]
+fn yaml_with_many_fields() {
+    let bootstrap =
+        from_str(MANY_FIELDS, "many.yaml", Format::Yaml).unwrap_or_else(|errors| panic!("{errors:#?}"));
+    assert_eq!(bootstrap.global_downstream_max_connections, Some(500));
+    assert_eq!(bootstrap.runtime.integer("circuit_breakers.backend.default.max_connections"), Some(7));
+    assert_eq!(bootstrap.runtime.flag("upstream.maintenance_mode.backend"), Some(false));
+    let manager = manager(&bootstrap);
+    assert_eq!(manager.route_config.virtual_hosts.len(), 2);
+    assert_eq!(manager.common.idle_timeout, None);
+    assert_eq!(manager.upgrades[0].upgrade_type, "websocket");
+    let host = &manager.route_config.virtual_hosts[0];
+    assert_eq!(host.retry_policy.as_ref().unwrap().retry_on, ["connect-failure", "5xx"]);
+    assert!(host.per_filter["buffer"].disabled);
+    let Action::DirectResponse(reply) = &host.routes[1].action else { panic!("direct_response") };
+    assert_eq!((reply.status, reply.body.as_deref()), (200, Some(&b"pong"[..])));
+    let Action::Redirect(redirect) = &host.routes[2].action else { panic!("redirect") };
+    assert_eq!(redirect.status, 308);
+    let keepalive = TcpKeepalive::On { probes: Some(3), time_s: None, interval_s: None };
+    assert_eq!(bootstrap.clusters[0].tcp_keepalive, Some(keepalive));
+}
+
+#[test]
+fn yaml_errors_have_places_of_the_yaml_file() {
+    let errors = |text: &str| {
+        let errors = from_str(text, "f.yaml", Format::Yaml).err().unwrap_or_default();
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        errors("static_resources:\n  clusters:\n  - name: a\n    conect_timeout: 1s\n"),
+        [
+            "f.yaml:4:5: static_resources.clusters[0].conect_timeout: unknown field `conect_timeout` (did you mean \
+          `connect_timeout`?)"
+        ]
+    );
+    assert_eq!(errors("node: {id: a, id: b}\n"), ["f.yaml:1:15: key `id` is given twice"]);
+    assert_eq!(errors("node: {}\n---\nnode: {}\n"), ["f.yaml:3:1: more than one document in the file"]);
+    assert_eq!(errors("node: !odd {}\n"), ["f.yaml:1:7: the tag `!odd` is not supported"]);
+    assert_eq!(errors("node: {id: [}\n").len(), 1);
+}
+
+#[test]
+fn yaml_aliases_are_bounded() {
+    let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..10 {
+        let below = format!("*a{}, ", level - 1).repeat(10);
+        text.push_str(&format!("a{level}: &a{level} [{below}]\n"));
+    }
+    let errors = from_str(&text, "f.yaml", Format::Yaml).unwrap_err();
+    assert!(errors[0].to_string().contains("the aliases expand to too much"), "{}", errors[0]);
+}
+
+#[test]
+fn the_schema_has_the_fields_that_are_read() {
+    let schema = schema();
+    let definitions = schema["$defs"].as_object().unwrap();
+    let cluster = &definitions["envoy.config.cluster.v3.Cluster"]["properties"];
+    assert_eq!(cluster["connect_timeout"], cluster["connectTimeout"]);
+    assert_eq!(cluster["lb_policy"]["anyOf"][0]["enum"][1], "RANDOM");
+    assert!(cluster.get("outlier_detection").is_none());
+    // Every reference leads somewhere.
+    let text = schema.to_string();
+    for reference in text.split("\"#/$defs/").skip(1).filter_map(|rest| rest.split('"').next()) {
+        assert!(definitions.contains_key(reference), "{reference}");
+    }
+}
