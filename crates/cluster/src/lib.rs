@@ -1,1 +1,26 @@
-//! Under construction.
+//! Upstream clusters: hosts, load balancing, circuit breakers, and the way to a connection.
+//!
+//! [`ClusterShared`] is what all workers share of a cluster (configuration, hosts, limits, statistics);
+//! [`Directory`] holds a worker's [`Cluster`]s with their pools and load-balancer cursors, and follows a new
+//! configuration by diff. `lb` picks a host and knows nothing else. Probing hosts and routes are not here.
+
+mod callout;
+mod cluster;
+mod directory;
+mod host;
+pub mod lb;
+mod neighbours;
+mod shared;
+pub mod stats;
+
+pub use cluster::Cluster;
+pub use directory::Directory;
+pub use host::{Host, HostSet, HostShared};
+pub use neighbours::Peers;
+pub use shared::{BuildContext, ClusterShared};
+pub use stats::ClusterStats;
+pub use tidegate_config::route::Priority;
+pub use tidegate_pool::h1::{Acquire, ConnFacts, Failed, Lease};
+pub use tidegate_pool::host::HostStat;
+pub use tidegate_pool::limits::{Limits, RetryPermit};
+pub use tidegate_pool::{PoolError, limits};

@@ -19,13 +19,17 @@ use crate::machine::{Attached, ConnKey, Event, Machine, Queued, Settings, Shared
 mod acquire;
 mod bell;
 mod conn;
+mod connector;
 mod driver;
 mod lease;
 mod slot;
 
 pub use acquire::Acquire;
 pub use conn::{AfterExchange, Conn, ConnFacts, Connect, Connected, IdleEnd, Traffic};
+pub use connector::SocketConnector;
 pub use lease::{Failed, Lease};
+pub use tidegate_codec::h1::{ClientOptions, NameCase};
+pub use tidegate_net::{DialKeepalive, DialOptions};
 
 use acquire::Wait;
 use bell::Bell;

@@ -14,3 +14,5 @@ pub mod machine;
 pub mod stats;
 
 pub use error::PoolError;
+/// What a leased connection speaks.
+pub use tidegate_codec::stream;

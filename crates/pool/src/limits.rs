@@ -21,7 +21,7 @@ use waiting::Waiting;
 pub use waiting::{Claim, Waiter};
 
 /// The maxima of one priority (`circuit_breakers.thresholds`), after runtime overrides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Maxima {
     /// Connections in any state. Protects the upstream.
     pub connections: u64,
@@ -31,6 +31,8 @@ pub struct Maxima {
     pub requests: u64,
     /// Retries in flight. Stops a retry storm.
     pub retries: u64,
+    /// `retry_budget`; replaces `retries`.
+    pub retry_budget: Option<RetryBudget>,
     /// Pools with a connection or a waiting stream.
     pub pools: u64,
     /// `tidegate.compat.connection_per_host`: a pool without connections may open one beyond the limit.
@@ -47,11 +49,21 @@ impl Default for Maxima {
             pending: 1024,
             requests: 1024,
             retries: 3,
+            retry_budget: None,
             pools: u64::MAX,
             connection_per_host: false,
             track_remaining: false,
         }
     }
+}
+
+/// Retries as a share of the requests attached and waiting now.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RetryBudget {
+    /// Percent of those requests.
+    pub percent: f64,
+    /// So many retries are always allowed.
+    pub min_concurrency: u64,
 }
 
 /// The limits of one cluster and priority.
@@ -68,6 +80,7 @@ pub struct Limits {
     /// `max_connection_pools`.
     pub pools: Limit,
     connection_per_host: AtomicBool,
+    retry_budget: Option<RetryBudget>,
 }
 
 impl Limits {
@@ -109,6 +122,7 @@ impl Limits {
                 left.map(|l| l.remaining_cx_pools().owned()),
             ),
             connection_per_host: AtomicBool::new(maxima.connection_per_host),
+            retry_budget: maxima.retry_budget,
         }
     }
 
@@ -120,6 +134,19 @@ impl Limits {
         self.retries.set_max(maxima.retries);
         self.pools.set_max(maxima.pools);
         self.connection_per_host.store(maxima.connection_per_host, SeqCst);
+    }
+
+    /// Lets a retry start; `None` is `upstream_rq_retry_overflow`. To be held until the retry ends.
+    pub fn reserve_retry(self: &Arc<Self>) -> Option<RetryPermit> {
+        let taken = match &self.retry_budget {
+            None => self.retries.try_reserve(),
+            Some(budget) => {
+                let requests = self.requests.used() + self.pending.used();
+                let share = (requests as f64 * budget.percent / 100.0) as u64;
+                self.retries.try_reserve_below(share.max(budget.min_concurrency))
+            }
+        };
+        taken.then(|| RetryPermit { limits: self.clone() })
     }
 
     /// Whether a pool without connections may exceed `connections` by one, as in Envoy.
@@ -162,9 +189,9 @@ impl Limit {
         !self.waiting.any() && self.take()
     }
 
-    /// Takes a unit, guarded: released when the permit is dropped.
-    pub fn reserve(self: &Arc<Self>) -> Option<Permit> {
-        self.try_reserve().then(|| Permit { limit: self.clone() })
+    /// Takes a unit if fewer than `max` are in use, whatever the configured maximum.
+    pub fn try_reserve_below(&self, max: u64) -> bool {
+        self.take_below(|| max)
     }
 
     /// Takes a unit beyond the maximum.
@@ -234,9 +261,14 @@ impl Limit {
     }
 
     fn take(&self) -> bool {
+        self.take_below(|| self.max.load(SeqCst))
+    }
+
+    #[inline]
+    fn take_below(&self, max: impl Fn() -> u64) -> bool {
         let mut used = self.used.load(SeqCst);
         loop {
-            if used >= self.max.load(SeqCst) {
+            if used >= max() {
                 return false;
             }
             match self.used.compare_exchange_weak(used, used + 1, SeqCst, SeqCst) {
@@ -283,16 +315,16 @@ impl Limit {
     }
 }
 
-/// A reserved unit of a [`Limit`].
+/// A retry in flight.
 #[derive(Debug)]
 #[must_use = "the unit is given back when this is dropped"]
-pub struct Permit {
-    limit: Arc<Limit>,
+pub struct RetryPermit {
+    limits: Arc<Limits>,
 }
 
-impl Drop for Permit {
+impl Drop for RetryPermit {
     fn drop(&mut self) {
-        self.limit.release();
+        self.limits.retries.release();
     }
 }
 

@@ -1,0 +1,221 @@
+//! A worker's part of a cluster: its hosts with their pools, and its load balancer's cursors.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_config::ClusterConfig;
+use tidegate_config::cluster::UpstreamProtocol;
+use tidegate_config::protocol::HeaderKeyFormat;
+use tidegate_config::route::Priority;
+use tidegate_config::values::TcpKeepalive;
+use tidegate_pool::h1::{
+    Acquire, ClientOptions, DialKeepalive, DialOptions, NameCase, Neighbours, Pool, SocketConnector,
+};
+use tidegate_pool::limits::{Limits, RetryPermit};
+use tidegate_pool::machine::{Settings, Shared};
+use tidegate_types::Address;
+
+use crate::host::{Host, HostSet};
+use crate::lb::Table;
+use crate::neighbours::{Neighbourhood, PeerBell, Peers};
+use crate::shared::ClusterShared;
+use crate::stats::ClusterStats;
+
+/// One cluster on one worker. Hosts and pools are made at first use.
+pub struct Cluster {
+    shared: Arc<ClusterShared>,
+    members: RefCell<Option<Members>>,
+    generation: Cell<u64>,
+    kit: OnceCell<Kit>,
+    neighbours: [OnceCell<Rc<Neighbourhood>>; 2],
+    peers: Arc<Peers>,
+    bell: Arc<PeerBell>,
+}
+
+struct Members {
+    hosts: Vec<Rc<Host>>,
+    table: Table,
+}
+
+/// What every pool of the cluster is made with.
+struct Kit {
+    settings: Rc<Settings>,
+    dial: Rc<DialOptions>,
+    codec: Rc<ClientOptions>,
+}
+
+impl Cluster {
+    pub(crate) fn new(shared: Arc<ClusterShared>, peers: Arc<Peers>, bell: Arc<PeerBell>) -> Rc<Self> {
+        Rc::new(Self {
+            shared,
+            members: RefCell::default(),
+            generation: Cell::default(),
+            kit: OnceCell::new(),
+            neighbours: Default::default(),
+            peers,
+            bell,
+        })
+    }
+
+    /// Chooses a host for a request; `None` counts in `upstream_cx_none_healthy`.
+    pub fn choose_host(&self) -> Option<Rc<Host>> {
+        let generation = self.shared.generation();
+        let mut members = self.members.borrow_mut();
+        if members.is_none() || generation != self.generation.get() {
+            self.generation.set(generation);
+            *members = Some(self.new_members(members.take()));
+        }
+        let members = members.as_mut()?;
+        let pick = members.table.choose(fastrand::u64(..));
+        let stats = self.stats();
+        stats.members.default_total_match_count().inc();
+        if pick.panic {
+            stats.members.lb_healthy_panic().inc();
+        }
+        let host = pick.host.and_then(|index| members.hosts.get(index)).cloned();
+        if host.is_none() {
+            stats.upstream.upstream_cx_none_healthy().inc();
+        }
+        host
+    }
+
+    /// Asks the pool of `host` for a connection; see [`Pool::acquire`].
+    #[inline]
+    pub fn acquire(&self, host: &Host, priority: Priority) -> Acquire {
+        match host.pool(priority) {
+            Some(pool) => pool.acquire(),
+            None => self.new_pool(host, priority).acquire(),
+        }
+    }
+
+    /// What all workers share of it.
+    #[inline]
+    pub fn shared(&self) -> &Arc<ClusterShared> {
+        &self.shared
+    }
+
+    /// The validated message.
+    #[inline]
+    pub fn config(&self) -> &Arc<ClusterConfig> {
+        self.shared.config()
+    }
+
+    /// Statistics.
+    #[inline]
+    pub fn stats(&self) -> &ClusterStats {
+        self.shared.stats()
+    }
+
+    /// The circuit breakers of a priority.
+    #[inline]
+    pub fn limits(&self, priority: Priority) -> &Arc<Limits> {
+        self.shared.limits(priority)
+    }
+
+    /// Lets a retry start, within `max_retries` or the retry budget. The router counts the refusal.
+    pub fn reserve_retry(&self, priority: Priority) -> Option<RetryPermit> {
+        self.limits(priority).reserve_retry()
+    }
+
+    /// No new requests will come: idle connections close, the others with their streams.
+    pub(crate) fn drain(&self) {
+        if let Some(members) = self.members.borrow_mut().take() {
+            members.hosts.iter().for_each(|host| host.drain());
+        }
+    }
+
+    /// Another worker's pool has no connection: gives up idle ones.
+    pub(crate) fn reclaim_for_peer(&self, priority: Priority) {
+        if let Some(neighbours) = self.neighbours[priority as usize].get() {
+            neighbours.reclaim_here();
+        }
+    }
+
+    fn new_members(&self, old: Option<Members>) -> Members {
+        let set: Arc<HostSet> = self.shared.hosts();
+        let old = old.map(|members| members.hosts).unwrap_or_default();
+        let kept = |shared| old.iter().find(|host| Arc::ptr_eq(host.shared(), shared)).cloned();
+        let host = |shared| kept(shared).unwrap_or_else(|| Rc::new(Host::new(Arc::clone(shared))));
+        let hosts: Vec<_> = set.hosts.iter().map(host).collect();
+        for host in &old {
+            if !hosts.iter().any(|other| Rc::ptr_eq(other, host)) {
+                host.drain();
+            }
+        }
+        let weights: Vec<_> = set.hosts.iter().map(|host| (host.weight, host.health())).collect();
+        let config = self.config();
+        let table = Table::new(config.lb_policy, config.healthy_panic_threshold, &weights, fastrand::u64(..));
+        Members { hosts, table }
+    }
+
+    #[cold]
+    fn new_pool(&self, host: &Host, priority: Priority) -> Rc<Pool> {
+        let kit = self.kit.get_or_init(|| Kit::new(self.config()));
+        let neighbours = self.neighbours[priority as usize].get_or_init(|| {
+            Neighbourhood::new(self.shared.clone(), priority, self.peers.clone(), self.bell.clone())
+        });
+        let shared = Shared {
+            limits: self.limits(priority).clone(),
+            host_connections: host.shared().connections.clone(),
+            stats: self.stats().upstream.clone(),
+            host: host.counters().clone(),
+        };
+        let connector = SocketConnector {
+            addresses: Arc::from([Address::clone(host.address())]),
+            dial: kit.dial.clone(),
+            codec: kit.codec.clone(),
+            stats: self.stats().upstream.clone(),
+        };
+        let weak: Weak<dyn Neighbours> = Rc::downgrade(&(neighbours.clone() as Rc<dyn Neighbours>));
+        let pool = Pool::new(kit.settings.clone(), shared, Rc::new(connector), weak);
+        neighbours.join(&pool);
+        host.set_pool(priority, pool.clone());
+        pool
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // A request that outlived its configuration may have opened connections after the drain.
+        self.drain();
+    }
+}
+
+impl Kit {
+    fn new(config: &ClusterConfig) -> Self {
+        let http = &config.common_http;
+        let UpstreamProtocol::Http1(http1) = &config.protocol;
+        let settings = Settings {
+            connect_timeout: config.connect_timeout,
+            idle_timeout: http.idle_timeout,
+            max_connection_duration: http.max_connection_duration,
+            max_streams: http.max_requests_per_connection,
+            concurrency: 1,
+        };
+        let codec = ClientOptions {
+            max_head_bytes: http.max_response_headers_kb as usize * 1024,
+            max_headers: http.max_headers_count as usize,
+            buffer_limit: config.per_connection_buffer_limit_bytes as usize,
+            enable_trailers: http1.enable_trailers,
+            name_case: match http1.header_key_format {
+                HeaderKeyFormat::Lowercase => NameCase::Lower,
+                HeaderKeyFormat::ProperCase => NameCase::Proper,
+            },
+        };
+        Self { settings: Rc::new(settings), dial: Rc::new(dial_options(config)), codec: Rc::new(codec) }
+    }
+}
+
+fn dial_options(config: &ClusterConfig) -> DialOptions {
+    let seconds = |s: Option<u32>| s.map(|s| Duration::from_secs(u64::from(s)));
+    let keepalive = match config.tcp_keepalive {
+        Some(TcpKeepalive::On { probes, time_s, interval_s }) => {
+            Some(DialKeepalive { time: seconds(time_s), interval: seconds(interval_s), probes })
+        }
+        Some(TcpKeepalive::Off) | None => None,
+    };
+    DialOptions { keepalive, source: config.source_address.map(|(ip, port)| SocketAddr::new(ip, port)) }
+}

@@ -1,0 +1,114 @@
+//! A worker's clusters by name.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::task::Poll;
+
+use tidegate_filter::{Clusters, HttpCallout};
+
+use crate::callout::Callout;
+use crate::cluster::Cluster;
+use crate::neighbours::{PeerBell, Peers};
+use crate::shared::ClusterShared;
+
+/// The clusters of one worker.
+pub struct Directory {
+    entries: RefCell<HashMap<Arc<str>, Entry>>,
+    peers: Arc<Peers>,
+    bell: Arc<PeerBell>,
+}
+
+/// A cluster that costs nothing on this worker until it is used.
+struct Entry {
+    shared: Arc<ClusterShared>,
+    cluster: OnceCell<Rc<Cluster>>,
+}
+
+impl Directory {
+    /// An empty directory. Must be called on the worker's thread, whose runtime takes local tasks; `peers` is
+    /// the same for all workers.
+    pub fn new(peers: &Arc<Peers>) -> Rc<Self> {
+        let bell = peers.join();
+        let directory =
+            Rc::new(Self { entries: RefCell::default(), peers: peers.clone(), bell: bell.clone() });
+        tokio::task::spawn_local(answer_peers(Rc::downgrade(&directory), bell));
+        directory
+    }
+
+    /// Follows a new configuration: unchanged clusters keep everything, changed and removed ones close idle
+    /// connections now and the others with their streams.
+    pub fn apply(&self, clusters: &[Arc<ClusterShared>]) {
+        let mut old = self.entries.take();
+        let mut new = HashMap::with_capacity(clusters.len());
+        for shared in clusters {
+            let kept = old.remove(shared.name()).and_then(|entry| {
+                if Arc::ptr_eq(&entry.shared, shared) {
+                    return Some(entry);
+                }
+                entry.drain();
+                None
+            });
+            let entry = kept.unwrap_or_else(|| Entry { shared: shared.clone(), cluster: OnceCell::new() });
+            new.insert(shared.name().clone(), entry);
+        }
+        self.entries.replace(new);
+        old.values().for_each(Entry::drain);
+    }
+
+    /// The cluster of that name. Look it up once per configuration, not per request.
+    pub fn cluster(&self, name: &str) -> Option<Rc<Cluster>> {
+        let entries = self.entries.borrow();
+        let entry = entries.get(name)?;
+        let new = || Cluster::new(entry.shared.clone(), self.peers.clone(), self.bell.clone());
+        Some(entry.cluster.get_or_init(new).clone())
+    }
+
+    /// The names of all clusters.
+    pub fn names(&self) -> Vec<Arc<str>> {
+        self.entries.borrow().keys().cloned().collect()
+    }
+}
+
+impl Entry {
+    fn drain(&self) {
+        if let Some(cluster) = self.cluster.get() {
+            cluster.drain();
+        }
+    }
+}
+
+impl Clusters for Directory {
+    fn http(&self, cluster: &str) -> Option<Rc<dyn HttpCallout>> {
+        let cluster = self.cluster(cluster)?;
+        Some(Rc::new(Callout::new(cluster)))
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        self.peers.leave(&self.bell);
+        // Attempts and idle connections go; what is lent out ends with its streams.
+        self.entries.borrow().values().for_each(Entry::drain);
+        self.bell.ring();
+    }
+}
+
+/// Gives up idle connections that other workers ask for.
+async fn answer_peers(directory: Weak<Directory>, bell: Arc<PeerBell>) {
+    poll_fn(|cx| {
+        let asked = bell.take(cx.waker());
+        let Some(directory) = directory.upgrade() else { return Poll::Ready(()) };
+        for (shared, priority) in asked {
+            let cluster =
+                directory.entries.borrow().get(shared.name()).and_then(|e| e.cluster.get().cloned());
+            if let Some(cluster) = cluster {
+                cluster.reclaim_for_peer(priority);
+            }
+        }
+        Poll::Pending
+    })
+    .await;
+}

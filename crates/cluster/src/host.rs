@@ -1,0 +1,136 @@
+//! Hosts: what all workers share, and each worker's part with its pools.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tidegate_config::bootstrap::Locality;
+use tidegate_config::cluster::{EndpointConfig, HealthStatus, LocalityEndpoints};
+use tidegate_config::route::Priority;
+use tidegate_pool::h1::Pool;
+use tidegate_pool::host::{HostCounters, HostStats};
+use tidegate_pool::limits::Limit;
+use tidegate_types::Address;
+
+use crate::lb::Health;
+
+/// One host of a cluster, shared by all workers.
+#[derive(Debug)]
+pub struct HostShared {
+    /// `endpoint.address`.
+    pub address: Arc<Address>,
+    /// `endpoint.hostname`.
+    pub hostname: String,
+    /// `load_balancing_weight`.
+    pub weight: u32,
+    /// `health_status` as configured.
+    pub health_status: HealthStatus,
+    /// Where it is.
+    pub locality: Locality,
+    /// The priority of its locality.
+    pub priority: u32,
+    /// The numbers of `/clusters`.
+    pub stats: Arc<HostStats>,
+    pub(crate) connections: Option<Arc<Limit>>,
+}
+
+/// The hosts of a cluster at one time.
+#[derive(Debug, Default)]
+pub struct HostSet {
+    /// In the order of the configuration.
+    pub hosts: Vec<Arc<HostShared>>,
+}
+
+impl HostShared {
+    pub(crate) fn new(
+        endpoint: &EndpointConfig,
+        place: &LocalityEndpoints,
+        workers: usize,
+        max_connections: Option<u32>,
+        previous: Option<&HostShared>,
+    ) -> Self {
+        let stats = previous.map_or_else(|| Arc::new(HostStats::new(workers)), |host| host.stats.clone());
+        let kept = previous.and_then(|host| host.connections.clone());
+        let connections = max_connections.map(|max| {
+            let max = u64::from(max);
+            let limit = kept.unwrap_or_else(|| Arc::new(Limit::new(max, None, None)));
+            limit.set_max(max);
+            limit
+        });
+        Self {
+            address: Arc::new(endpoint.address.clone()),
+            hostname: endpoint.hostname.clone(),
+            weight: endpoint.weight,
+            health_status: endpoint.health_status,
+            locality: place.locality.clone(),
+            priority: place.priority,
+            stats,
+            connections,
+        }
+    }
+
+    /// How the load balancer sees it.
+    pub fn health(&self) -> Health {
+        match self.health_status {
+            HealthStatus::Unknown | HealthStatus::Healthy => Health::Healthy,
+            HealthStatus::Degraded => Health::Degraded,
+            HealthStatus::Unhealthy | HealthStatus::Draining | HealthStatus::Timeout => Health::Unhealthy,
+        }
+    }
+
+    /// `health_flags` of `/clusters`.
+    pub fn health_flags(&self) -> &'static str {
+        match self.health_status {
+            HealthStatus::Unknown | HealthStatus::Healthy => "healthy",
+            HealthStatus::Degraded => "/degraded_eds_health",
+            HealthStatus::Draining => "/failed_eds_health/eds_status_draining",
+            HealthStatus::Unhealthy | HealthStatus::Timeout => "/failed_eds_health",
+        }
+    }
+}
+
+/// One worker's part of a host.
+pub struct Host {
+    shared: Arc<HostShared>,
+    counters: HostCounters,
+    pools: [RefCell<Option<Rc<Pool>>>; 2],
+}
+
+impl Host {
+    pub(crate) fn new(shared: Arc<HostShared>) -> Self {
+        let counters = shared.stats.writer();
+        Self { shared, counters, pools: [RefCell::new(None), RefCell::new(None)] }
+    }
+
+    /// What all workers share of it.
+    pub fn shared(&self) -> &Arc<HostShared> {
+        &self.shared
+    }
+
+    /// Its address.
+    pub fn address(&self) -> &Arc<Address> {
+        &self.shared.address
+    }
+
+    /// This worker's handle on its numbers: `rq_success`, `rq_error` and `rq_timeout` are the router's to
+    /// count.
+    pub fn counters(&self) -> &HostCounters {
+        &self.counters
+    }
+
+    pub(crate) fn pool(&self, priority: Priority) -> Option<Rc<Pool>> {
+        self.pools[priority as usize].borrow().clone()
+    }
+
+    pub(crate) fn set_pool(&self, priority: Priority, pool: Rc<Pool>) {
+        *self.pools[priority as usize].borrow_mut() = Some(pool);
+    }
+
+    pub(crate) fn drain(&self) {
+        for pool in &self.pools {
+            if let Some(pool) = pool.take() {
+                pool.drain();
+            }
+        }
+    }
+}

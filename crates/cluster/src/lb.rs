@@ -1,0 +1,126 @@
+//! Load balancing: pure functions from hosts, a cursor and a random number to a pick.
+//!
+//! Follows Envoy's `RoundRobinLoadBalancer` and `RandomLoadBalancer`: rotation starts anywhere; unequal
+//! weights are scheduled earliest deadline first; `RANDOM` ignores weights. Panic mode ("Panic threshold" in
+//! Envoy docs) and the share of degraded hosts are decided in [`Table::choose`].
+
+mod edf;
+
+pub use edf::Edf;
+use tidegate_config::cluster::LbPolicy;
+
+/// How a host may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Freely.
+    Healthy,
+    /// When healthy hosts do not suffice.
+    Degraded,
+    /// Only in panic.
+    Unhealthy,
+}
+
+/// A choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pick {
+    /// Index of the host, if there is one.
+    pub host: Option<usize>,
+    /// Chosen in panic mode, that is among all hosts whatever their health (`lb_healthy_panic`).
+    pub panic: bool,
+}
+
+/// The balancer of one worker for one host set: who may be chosen, and the cursors.
+#[derive(Debug)]
+pub struct Table {
+    policy: LbPolicy,
+    all: Group,
+    healthy: Group,
+    degraded: Group,
+    panic: bool,
+    /// Selections of 100 that go to healthy hosts.
+    healthy_load: u64,
+}
+
+impl Table {
+    /// A balancer for hosts given as (weight, health). `seed` decides where rotation starts.
+    pub fn new(policy: LbPolicy, panic_threshold: f64, hosts: &[(u32, Health)], seed: u64) -> Self {
+        let group = |wanted: fn(Health) -> bool| {
+            let members = hosts.iter().enumerate().filter(|(_, (_, health))| wanted(*health));
+            Group::new(members.map(|(index, (weight, _))| (index, *weight)).collect(), seed)
+        };
+        let healthy = group(|health| health == Health::Healthy);
+        let degraded = group(|health| health == Health::Degraded);
+        let total = hosts.len().max(1) as f64;
+        let percent = |group: &Group| 100.0 * group.members.len() as f64 / total;
+        let usable = percent(&healthy) + percent(&degraded);
+        let healthy_load = (percent(&healthy) * OVERPROVISIONING).min(100.0) as u64;
+        Self {
+            policy,
+            panic: hosts.is_empty() || usable < panic_threshold,
+            healthy_load: if degraded.members.is_empty() { 100 } else { healthy_load },
+            all: group(|_| true),
+            healthy,
+            degraded,
+        }
+    }
+
+    /// Chooses a host.
+    pub fn choose(&mut self, random: u64) -> Pick {
+        let group = if self.panic {
+            &mut self.all
+        } else if self.healthy_load == 100 || random % 100 < self.healthy_load {
+            &mut self.healthy
+        } else {
+            &mut self.degraded
+        };
+        let host = match self.policy {
+            LbPolicy::RoundRobin => group.next(),
+            LbPolicy::Random => group.at(random >> 7),
+        };
+        Pick { host, panic: self.panic }
+    }
+}
+
+/// Hosts among which one is chosen.
+#[derive(Debug)]
+struct Group {
+    members: Vec<(usize, u32)>,
+    cursor: u64,
+    /// Only if weights differ.
+    edf: Option<Edf>,
+}
+
+impl Group {
+    fn new(members: Vec<(usize, u32)>, seed: u64) -> Self {
+        let unequal = members.windows(2).any(|pair| pair[0].1 != pair[1].1);
+        let edf = unequal.then(|| {
+            let mut edf = Edf::new(members.iter().map(|(_, weight)| *weight));
+            // Many workers and proxies start at once: they should not all begin with the same host.
+            for _ in 0..seed % members.len() as u64 {
+                let _ = edf.next();
+            }
+            edf
+        });
+        Self { members, cursor: seed, edf }
+    }
+
+    fn next(&mut self) -> Option<usize> {
+        if let Some(edf) = &mut self.edf {
+            return edf.next().and_then(|member| self.members.get(member)).map(|(index, _)| *index);
+        }
+        let cursor = self.cursor;
+        self.cursor = cursor.wrapping_add(1);
+        self.at(cursor)
+    }
+
+    fn at(&self, n: u64) -> Option<usize> {
+        let place = n.checked_rem(self.members.len() as u64)?;
+        self.members.get(place as usize).map(|(index, _)| *index)
+    }
+}
+
+/// Envoy's default `overprovisioning_factor`, 140 %.
+const OVERPROVISIONING: f64 = 1.4;
+
+#[cfg(test)]
+mod tests;

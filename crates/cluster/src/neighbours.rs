@@ -1,0 +1,114 @@
+//! Pools that share a connection limit: one without any connection takes the place of an idle
+//! connection of another host, on this worker or another one.
+
+use std::cell::RefCell;
+use std::rc::{Rc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use tidegate_config::route::Priority;
+use tidegate_pool::h1::{Neighbours, Pool};
+
+use crate::shared::ClusterShared;
+
+/// The pools of one cluster and priority on this worker.
+pub(crate) struct Neighbourhood {
+    shared: Arc<ClusterShared>,
+    priority: Priority,
+    pools: RefCell<Vec<Weak<Pool>>>,
+    peers: Arc<Peers>,
+    own: Arc<PeerBell>,
+}
+
+impl Neighbourhood {
+    pub(crate) fn new(
+        shared: Arc<ClusterShared>,
+        priority: Priority,
+        peers: Arc<Peers>,
+        own: Arc<PeerBell>,
+    ) -> Rc<Self> {
+        Rc::new(Self { shared, priority, pools: RefCell::default(), peers, own })
+    }
+
+    pub(crate) fn join(&self, pool: &Rc<Pool>) {
+        let mut pools = self.pools.borrow_mut();
+        pools.retain(|pool| pool.strong_count() > 0);
+        pools.push(Rc::downgrade(pool));
+    }
+
+    /// Closes idle connections of this worker, the longest idle first, until no pool starves or none is
+    /// left. Whether some pool still starves.
+    pub(crate) fn reclaim_here(&self) -> bool {
+        let limit = &self.shared.limits(self.priority).connections;
+        while limit.starving_since_before(None) {
+            let pools: Vec<_> = self.pools.borrow().iter().filter_map(Weak::upgrade).collect();
+            let oldest = pools.iter().filter_map(|pool| Some((pool.oldest_idle()?, pool)));
+            match oldest.min_by_key(|(since, _)| *since) {
+                Some((_, pool)) => pool.reclaim(),
+                None => return true,
+            };
+        }
+        false
+    }
+}
+
+impl Neighbours for Neighbourhood {
+    fn reclaim(&self) {
+        if self.reclaim_here() {
+            self.peers.ask(&self.own, &self.shared, self.priority);
+        }
+    }
+}
+
+/// How workers ask each other for idle connections. One per process, given to every [`crate::Directory`].
+#[derive(Debug, Default)]
+pub struct Peers {
+    bells: Mutex<Vec<Arc<PeerBell>>>,
+}
+
+/// A worker's letter box.
+#[derive(Debug, Default)]
+pub(crate) struct PeerBell {
+    asked: Mutex<Vec<(Arc<ClusterShared>, Priority)>>,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Peers {
+    pub(crate) fn join(&self) -> Arc<PeerBell> {
+        let bell = Arc::new(PeerBell::default());
+        lock(&self.bells).push(bell.clone());
+        bell
+    }
+
+    pub(crate) fn leave(&self, bell: &Arc<PeerBell>) {
+        lock(&self.bells).retain(|other| !Arc::ptr_eq(other, bell));
+    }
+
+    fn ask(&self, own: &Arc<PeerBell>, shared: &Arc<ClusterShared>, priority: Priority) {
+        for bell in lock(&self.bells).iter().filter(|bell| !Arc::ptr_eq(bell, own)) {
+            lock(&bell.asked).push((shared.clone(), priority));
+            bell.ring();
+        }
+    }
+}
+
+impl PeerBell {
+    pub(crate) fn ring(&self) {
+        let waker = lock(&self.waker).clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Registers the worker's task, then takes what was asked: nothing asked in between is missed.
+    pub(crate) fn take(&self, waker: &Waker) -> Vec<(Arc<ClusterShared>, Priority)> {
+        *lock(&self.waker) = Some(waker.clone());
+        std::mem::take(&mut lock(&self.asked))
+    }
+}
+
+/// Locks, ignoring poison: what is inside is valid after any panic. Never taken on the way of a request that
+/// finds a connection.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

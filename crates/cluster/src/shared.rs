@@ -1,0 +1,187 @@
+//! What all workers share of a cluster.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+use arc_swap::ArcSwap;
+use tidegate_config::ClusterConfig;
+use tidegate_config::cluster::Thresholds;
+use tidegate_config::route::Priority;
+use tidegate_config::runtime::Runtime;
+use tidegate_pool::limits::{Limits, Maxima, RetryBudget};
+use tidegate_stats::{Scope, Store};
+
+use crate::host::{HostSet, HostShared};
+use crate::lb::Health;
+use crate::stats::ClusterStats;
+
+/// A cluster as the whole process sees it: configuration, hosts, limits, statistics.
+#[derive(Debug)]
+pub struct ClusterShared {
+    name: Arc<str>,
+    config: Arc<ClusterConfig>,
+    hosts: ArcSwap<HostSet>,
+    /// Grows with each change of `hosts`, so that workers look at them only then.
+    generation: AtomicU64,
+    limits: [Arc<Limits>; 2],
+    maxima: [Maxima; 2],
+    stats: Arc<ClusterStats>,
+}
+
+/// What a cluster is built with beside its own message.
+#[derive(Clone, Copy, Debug)]
+pub struct BuildContext<'a> {
+    /// Overrides of circuit breakers: `circuit_breakers.<cluster>.<priority>.<limit>`, and
+    /// `tidegate.compat.connection_per_host`.
+    pub runtime: &'a Runtime,
+    /// All statistics.
+    pub store: &'a Store,
+    /// Worker threads.
+    pub workers: usize,
+}
+
+impl ClusterShared {
+    /// Builds a cluster. An unchanged one is `previous` itself; a changed one keeps its counters, the
+    /// counts of its limits, and the numbers of hosts that stay. To be called on the main thread.
+    pub fn build(
+        config: &Arc<ClusterConfig>,
+        cx: BuildContext<'_>,
+        previous: Option<&Arc<Self>>,
+    ) -> Arc<Self> {
+        let maxima = [Priority::Default, Priority::High].map(|priority| maxima(config, cx.runtime, priority));
+        if let Some(previous) = previous
+            && previous.config == *config
+            && previous.maxima == maxima
+        {
+            return previous.clone();
+        }
+        let stats = Arc::new(ClusterStats::new(cx.store, config));
+        let limits = match previous.filter(|previous| previous.config.stat_name() == config.stat_name()) {
+            Some(previous) => {
+                // The old cluster's connections drain under the same limits: a limit is a limit.
+                previous.limits.iter().zip(&maxima).for_each(|(limits, maxima)| limits.set_maxima(maxima));
+                previous.limits.clone()
+            }
+            None => [Priority::Default, Priority::High].map(|priority| {
+                let scope = Scope::cluster(config.stat_name()).child("circuit_breakers");
+                let scope = scope.child(priority_name(priority));
+                Arc::new(Limits::new(cx.store, scope, &maxima[priority as usize]))
+            }),
+        };
+        let hosts = host_set(config, cx.workers, previous.map(|previous| previous.hosts()).as_deref());
+        publish_membership(&stats, &hosts);
+        Arc::new(Self {
+            name: config.name.as_str().into(),
+            config: config.clone(),
+            hosts: ArcSwap::from_pointee(hosts),
+            generation: AtomicU64::new(0),
+            limits,
+            maxima,
+            stats,
+        })
+    }
+
+    /// `name`.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The validated message.
+    pub fn config(&self) -> &Arc<ClusterConfig> {
+        &self.config
+    }
+
+    /// The hosts now.
+    pub fn hosts(&self) -> Arc<HostSet> {
+        self.hosts.load_full()
+    }
+
+    /// Publishes other hosts; workers follow at their next choice. To be called on the main thread.
+    pub fn set_hosts(&self, hosts: HostSet) {
+        publish_membership(&self.stats, &hosts);
+        self.hosts.store(Arc::new(hosts));
+        self.generation.fetch_add(1, SeqCst);
+    }
+
+    /// Changes with the hosts.
+    #[inline]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(SeqCst)
+    }
+
+    /// The circuit breakers of a priority.
+    #[inline]
+    pub fn limits(&self, priority: Priority) -> &Arc<Limits> {
+        &self.limits[priority as usize]
+    }
+
+    /// The maxima in force, runtime overrides included.
+    pub fn maxima(&self, priority: Priority) -> &Maxima {
+        &self.maxima[priority as usize]
+    }
+
+    /// Statistics.
+    #[inline]
+    pub fn stats(&self) -> &Arc<ClusterStats> {
+        &self.stats
+    }
+}
+
+/// `default` or `high`, as in statistics and runtime keys.
+pub(crate) fn priority_name(priority: Priority) -> &'static str {
+    match priority {
+        Priority::Default => "default",
+        Priority::High => "high",
+    }
+}
+
+fn maxima(config: &ClusterConfig, runtime: &Runtime, priority: Priority) -> Maxima {
+    let thresholds: &Thresholds = match priority {
+        Priority::Default => &config.circuit_breakers.default,
+        Priority::High => &config.circuit_breakers.high,
+    };
+    let prefix = format!("circuit_breakers.{}.{}", config.name, priority_name(priority));
+    let integer =
+        |key: &str, configured: u64| runtime.integer(&format!("{prefix}.{key}")).unwrap_or(configured);
+    let retry_budget = thresholds.retry_budget.as_ref().map(|budget| RetryBudget {
+        percent: runtime
+            .number(&format!("{prefix}.retry_budget.budget_percent"))
+            .unwrap_or(budget.budget_percent),
+        min_concurrency: integer(
+            "retry_budget.min_retry_concurrency",
+            u64::from(budget.min_retry_concurrency),
+        ),
+    });
+    Maxima {
+        connections: integer("max_connections", u64::from(thresholds.max_connections)),
+        pending: integer("max_pending_requests", u64::from(thresholds.max_pending_requests)),
+        requests: integer("max_requests", u64::from(thresholds.max_requests)),
+        retries: integer("max_retries", u64::from(thresholds.max_retries)),
+        retry_budget,
+        pools: integer("max_connection_pools", thresholds.max_connection_pools.map_or(u64::MAX, u64::from)),
+        connection_per_host: runtime.flag("tidegate.compat.connection_per_host").unwrap_or(false),
+        track_remaining: thresholds.track_remaining,
+    }
+}
+
+fn host_set(config: &ClusterConfig, workers: usize, previous: Option<&HostSet>) -> HostSet {
+    let per_host = config.circuit_breakers.per_host_max_connections;
+    let hosts = config.endpoints.iter().flat_map(|place| {
+        place.endpoints.iter().map(move |endpoint| {
+            let same = |host: &&Arc<HostShared>| *host.address == endpoint.address;
+            let previous = previous.and_then(|set| set.hosts.iter().find(same));
+            Arc::new(HostShared::new(endpoint, place, workers, per_host, previous.map(Arc::as_ref)))
+        })
+    });
+    HostSet { hosts: hosts.collect() }
+}
+
+fn publish_membership(stats: &ClusterStats, hosts: &HostSet) {
+    let count = |health| hosts.hosts.iter().filter(|host| host.health() == health).count() as i64;
+    let members = &stats.members;
+    members.membership_change().inc();
+    members.membership_total().set(hosts.hosts.len() as i64);
+    members.membership_healthy().set(count(Health::Healthy));
+    members.membership_degraded().set(count(Health::Degraded));
+    members.max_host_weight().set(hosts.hosts.iter().map(|host| i64::from(host.weight)).max().unwrap_or(0));
+}

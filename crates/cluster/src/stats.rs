@@ -1,0 +1,188 @@
+//! `cluster.<name>.` beside what pools count: what the router counts, members, load balancing, discovery,
+//! codecs. Names follow Envoy docs, "Cluster manager statistics"; those of features that this build lacks
+//! stay 0, so that dashboards find them.
+
+use std::sync::OnceLock;
+
+use tidegate_config::ClusterConfig;
+use tidegate_pool::stats::UpstreamStats;
+use tidegate_stats::{CodeCounters, DynScope, OwnedHistogram, Scope, Store, stat_block};
+
+stat_block! {
+    /// Counted by the router.
+    pub struct RouterStats {
+        counters {
+            /// The route's `timeout` fired.
+            upstream_rq_timeout,
+            upstream_rq_per_try_timeout,
+            upstream_rq_per_try_idle_timeout,
+            /// The cluster's `max_stream_duration` fired.
+            upstream_rq_max_duration_reached,
+            upstream_rq_rx_reset,
+            upstream_rq_rx_reset_no_error,
+            upstream_rq_tx_reset,
+            /// Retries started.
+            upstream_rq_retry,
+            upstream_rq_retry_success,
+            upstream_rq_retry_limit_exceeded,
+            upstream_rq_retry_overflow,
+            upstream_rq_retry_backoff_exponential,
+            upstream_rq_retry_backoff_ratelimited,
+            retry_or_shadow_abandoned,
+            upstream_rq_maintenance_mode,
+            upstream_internal_redirect_failed_total,
+            upstream_internal_redirect_succeeded_total,
+        }
+    }
+}
+
+stat_block! {
+    /// Hosts, load balancing and discovery.
+    pub struct MemberStats {
+        counters {
+            membership_change,
+            /// Selections made among all hosts because too few were healthy.
+            lb_healthy_panic,
+            default_total_match_count = "default.total_match_count",
+            lb_local_cluster_not_ok,
+            lb_recalculate_zone_structures,
+            lb_subsets_created,
+            lb_subsets_fallback,
+            lb_subsets_fallback_panic,
+            lb_subsets_removed,
+            lb_subsets_selected,
+            lb_zone_cluster_too_small,
+            lb_zone_no_capacity_left,
+            lb_zone_routing_all_directly,
+            lb_zone_routing_cross_zone,
+            lb_zone_routing_sampled,
+            original_dst_host_invalid,
+            update_attempt,
+            update_success,
+            update_failure,
+            update_empty,
+            update_no_rebuild,
+            assignment_stale,
+            assignment_timeout_received,
+            assignment_use_cached,
+        }
+        gauges {
+            membership_total,
+            membership_healthy,
+            membership_degraded,
+            membership_excluded,
+            max_host_weight,
+            lb_subsets_active,
+            warming_state,
+            version,
+        }
+    }
+}
+
+stat_block! {
+    /// `http1.`: the upstream codec.
+    pub struct Http1Stats {
+        counters {
+            dropped_headers_with_underscores,
+            metadata_not_supported_error,
+            requests_rejected_with_underscores_in_headers,
+            response_flood,
+        }
+    }
+}
+
+stat_block! {
+    /// With `track_cluster_stats.timeout_budgets`.
+    pub struct TimeoutBudgetStats {
+        histograms {
+            /// Percent of the route's timeout that a request used.
+            upstream_rq_timeout_budget_percent_used,
+            upstream_rq_timeout_budget_per_try_percent_used,
+        }
+    }
+}
+
+stat_block! {
+    /// With `track_cluster_stats.request_response_sizes`, in bytes.
+    pub struct SizeStats {
+        histograms {
+            upstream_rq_headers_size,
+            upstream_rq_headers_count,
+            upstream_rq_body_size,
+            upstream_rs_headers_size,
+            upstream_rs_headers_count,
+            upstream_rs_body_size,
+        }
+    }
+}
+
+/// All statistics of one cluster.
+#[derive(Debug)]
+pub struct ClusterStats {
+    /// Connections, and requests as pools see them.
+    pub upstream: UpstreamStats,
+    /// Requests as the router sees them.
+    pub router: RouterStats,
+    /// Hosts and load balancing.
+    pub members: MemberStats,
+    /// The HTTP/1.1 codec.
+    pub http1: Http1Stats,
+    /// Response codes.
+    pub codes: CodeCounters,
+    /// Only if tracked.
+    pub timeout_budgets: Option<TimeoutBudgetStats>,
+    /// Only if tracked.
+    pub sizes: Option<SizeStats>,
+    scope: DynScope,
+    time: OnceLock<OwnedHistogram>,
+    external_time: OnceLock<OwnedHistogram>,
+    internal_time: OnceLock<OwnedHistogram>,
+}
+
+/// Where a request came from, for `external.` and `internal.` statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Outside.
+    External,
+    /// Inside: a trusted `x-envoy-internal`.
+    Internal,
+}
+
+impl ClusterStats {
+    /// The statistics of `config`'s cluster: those living in `store` go on.
+    pub fn new(store: &Store, config: &ClusterConfig) -> Self {
+        let scope = Scope::cluster(config.stat_name());
+        let track = config.track_stats;
+        Self {
+            upstream: UpstreamStats::new(store, scope.clone()),
+            router: RouterStats::new(store, scope.clone()),
+            members: MemberStats::new(store, scope.clone()),
+            http1: Http1Stats::new(store, scope.child("http1")),
+            codes: CodeCounters::new(store, scope.clone()),
+            timeout_budgets: track.timeout_budgets.then(|| TimeoutBudgetStats::new(store, scope.clone())),
+            sizes: track.request_response_sizes.then(|| SizeStats::new(store, scope.clone())),
+            scope: DynScope::new(store, scope),
+            time: OnceLock::new(),
+            external_time: OnceLock::new(),
+            internal_time: OnceLock::new(),
+        }
+    }
+
+    /// Records `upstream_rq_time`: milliseconds from the request sent to the response complete. Like Envoy's,
+    /// these histograms exist from their first value on.
+    #[inline]
+    pub fn record_time(&self, origin: Option<Origin>, ms: u64) {
+        self.time.get_or_init(|| self.scope.histogram("upstream_rq_time")).record(ms);
+        match origin {
+            Some(Origin::External) => {
+                let time = || self.scope.histogram("external.upstream_rq_time");
+                self.external_time.get_or_init(time).record(ms);
+            }
+            Some(Origin::Internal) => {
+                let time = || self.scope.histogram("internal.upstream_rq_time");
+                self.internal_time.get_or_init(time).record(ms);
+            }
+            None => {}
+        }
+    }
+}
