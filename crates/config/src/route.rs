@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidegate_types::json::{Kind, Node, TypedConfig};
+use tidegate_types::json::{Node, TypedConfig};
 
 use crate::reader::{Any, Message, Reader, Space};
 use crate::values::metadata;
@@ -256,23 +256,18 @@ fn per_filter(r: &Reader<'_>) -> PerFilterConfigs {
     let all = r.map("typed_per_filter_config", |name, node, path| {
         let any = Any::open(r, node, path)?;
         if any.is::<FilterConfig>() {
-            let FilterConfig { disabled, is_optional } = any.read(r);
-            let inner =
-                node.member("config").filter(|inner| inner.kind != Kind::Null && !inner.is_empty_object());
-            let inner = inner.and_then(|inner| Any::open(r, inner, any.path.field("config")));
-            return Some(PerFilterConfig {
-                config: inner.map(|any| any.keep(name.to_owned())),
-                disabled,
-                is_optional,
-            });
+            let FilterConfig { config, disabled, is_optional } = any.read(r);
+            let config = config.map(|config| TypedConfig { name: name.to_owned(), ..config });
+            return Some(PerFilterConfig { config, disabled, is_optional });
         }
         Some(PerFilterConfig { config: Some(any.keep(name.to_owned())), disabled: false, is_optional: false })
     });
     all.into_iter().filter_map(|(name, config)| Some((name, config?))).collect()
 }
 
-/// `envoy.config.route.v3.FilterConfig`, around a filter's own message in `config`.
+/// `envoy.config.route.v3.FilterConfig`, around a filter's own message, which may be an empty object.
 struct FilterConfig {
+    config: Option<TypedConfig>,
     disabled: bool,
     is_optional: bool,
 }
@@ -281,7 +276,10 @@ impl Message for FilterConfig {
     const NAME: &'static str = "envoy.config.route.v3.FilterConfig";
 
     fn read(r: &Reader<'_>) -> Self {
-        r.any("config");
-        Self { disabled: r.bool("disabled").or_default(), is_optional: r.bool("is_optional").or_default() }
+        Self {
+            config: r.any_or_empty("config").optional().flatten().map(|any| any.keep(String::new())),
+            disabled: r.bool("disabled").or_default(),
+            is_optional: r.bool("is_optional").or_default(),
+        }
     }
 }

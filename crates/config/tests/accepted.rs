@@ -172,3 +172,16 @@ fn the_schema_has_the_fields_that_are_read() {
         assert!(definitions.contains_key(reference), "{reference}");
     }
 }
+
+/// Whatever a file holds, it is read or refused.
+#[test]
+fn no_text_panics() {
+    for at in (0..MANY_FIELDS.len()).step_by(29).filter(|at| MANY_FIELDS.is_char_boundary(*at)) {
+        let (before, after) = MANY_FIELDS.split_at(at);
+        let _ = from_str(before, "f.yaml", Format::Yaml);
+        let mut rest = after.chars();
+        rest.next();
+        let odd = ["\"", "{", "]", ": ", "- ", "\t", "&a ", "*a", "\0"][at % 9];
+        let _ = from_str(&format!("{before}{odd}{}", rest.as_str()), "f.yaml", Format::Yaml);
+    }
+}

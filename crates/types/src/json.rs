@@ -14,6 +14,7 @@ mod problem;
 mod scalar;
 #[cfg(test)]
 mod tests;
+mod value;
 
 pub use decode::{from_node, from_typed};
 pub use parse::{parse, refuse_duplicates};

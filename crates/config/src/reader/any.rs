@@ -70,6 +70,18 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// An `Any` that may be `{}`, an unset one.
+    pub(crate) fn any_or_empty(&'a self, name: &'static str) -> Field<'a, Option<Any<'a>>> {
+        let Some(node) = self.take(name, Shape::Struct) else { return self.unset(name) };
+        if node.is_empty_object() {
+            return self.set(name, node, None);
+        }
+        match Any::open(self, node, self.path.field(name)) {
+            Some(any) => self.set(name, node, Some(any)),
+            None => self.broken(name, node),
+        }
+    }
+
     /// In describe mode: an `Any` of this message may be a `T`.
     pub(crate) fn may_be<T: Message>(&self) {
         self.cx.describe::<T>();

@@ -232,11 +232,17 @@ impl<'de> de::Deserializer<'de> for Decoder<'de> {
     ) -> Result<V::Value, Fault> {
         let place = self.place();
         match &self.node.kind {
-            Kind::String(name) => visitor.visit_enum(text(name)),
-            Kind::Number(number) => match number.parse().ok().and_then(|n: usize| variants.get(n)) {
-                Some(name) => visitor.visit_enum(text(name)),
-                None => Err(de::Error::unknown_variant(number, variants)),
-            },
+            Kind::String(name) if name.parse::<usize>().is_err() => {
+                // Names have no case for protobuf's JSON parser.
+                let known = variants.iter().find(|variant| variant.eq_ignore_ascii_case(name));
+                visitor.visit_enum(text(known.copied().unwrap_or(name)))
+            }
+            Kind::Number(number) | Kind::String(number) => {
+                match number.parse().ok().and_then(|n: usize| variants.get(n)) {
+                    Some(name) => visitor.visit_enum(text(name)),
+                    None => Err(de::Error::unknown_variant(number, variants)),
+                }
+            }
             Kind::Object(members) => visitor.visit_enum(MapAccessDeserializer::new(Members {
                 decoder: &self,
                 fields: Some(variants),

@@ -83,7 +83,24 @@ pub fn decode_base64(text: &str) -> Option<Vec<u8>> {
 
 /// Whether `key` names the field `name` (snake_case): as it is, or in proto3 JSON's lowerCamelCase.
 pub fn names_field(key: &str, name: &str) -> bool {
-    key == name || (name.contains('_') && key == lower_camel(name))
+    if key == name {
+        return true;
+    }
+    // Without building the camel-case name: this is asked for every pair of key and field.
+    let mut key = key.chars();
+    let mut upper = false;
+    for c in name.chars() {
+        if c == '_' {
+            upper = true;
+            continue;
+        }
+        let expected = if upper { c.to_ascii_uppercase() } else { c };
+        upper = false;
+        if key.next() != Some(expected) {
+            return false;
+        }
+    }
+    key.next().is_none()
 }
 
 /// `connect_timeout` to `connectTimeout`, as protoc derives JSON names.
@@ -94,7 +111,7 @@ pub fn lower_camel(name: &str) -> String {
         if c == '_' {
             upper = true;
         } else if upper {
-            out.extend(c.to_uppercase());
+            out.push(c.to_ascii_uppercase());
             upper = false;
         } else {
             out.push(c);

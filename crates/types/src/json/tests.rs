@@ -152,3 +152,41 @@ fn equality_ignores_places() {
     assert_ne!(typed("{\"a\":1}"), typed("{\"a\":2}"));
     assert_eq!(typed("{}").message_name(), "a.B");
 }
+
+#[test]
+fn nodes_print_as_json_and_decode_as_they_stand() {
+    let text = r#"{"b":[1,2.5,-3,null,true],"a":{"x":"q\"\\\n\u0001é"},"e":[],"o":{}}"#;
+    let node = parse(text).unwrap();
+    assert_eq!(node.to_string(), text);
+    assert_eq!(parse(&format!("{node:#}")).unwrap(), node);
+    let free: Node = from_node(&node, &JsonPath::root()).unwrap();
+    assert_eq!(free, node);
+}
+
+#[test]
+fn field_names_in_both_spellings() {
+    assert!(
+        names_field("connect_timeout", "connect_timeout") && names_field("connectTimeout", "connect_timeout")
+    );
+    assert!(names_field("http1SafeMax", "http1_safe_max") && names_field("acceptHttp10", "accept_http_10"));
+    for other in
+        ["connectTimeou", "connectTimeouts", "connecttimeout", "ConnectTimeout", "connect_Timeout", ""]
+    {
+        assert!(!names_field(other, "connect_timeout"), "{other}");
+    }
+}
+
+/// Whatever a file holds, the parser answers.
+#[test]
+fn no_text_panics() {
+    let text = r#"{"a\u00e9\ud83d\ude00": [1, -2.5e3, true, false, null, "x\n"], "b": {"ü": {}}}"#;
+    for at in (0..text.len()).filter(|at| text.is_char_boundary(*at)) {
+        let (before, after) = text.split_at(at);
+        let _ = parse(before);
+        for odd in ["", "\"", "\\", "\\u", "{", "]", ",", "é", "0", "\0"] {
+            let mut rest = after.chars();
+            rest.next();
+            let _ = parse(&format!("{before}{odd}{}", rest.as_str()));
+        }
+    }
+}
