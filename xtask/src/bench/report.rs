@@ -1,6 +1,6 @@
 //! The data of a whole run, as `report.json` holds it: [`Report`], a scenario's results, ratios.
 //!
-//! [`table`](super::table), [`html`](super::html) and [`compare`](super::compare) only read it.
+//! The modules `table`, `html` and `compare` only read it.
 
 use std::fs;
 use std::path::Path;

@@ -25,6 +25,9 @@ pub(super) struct Sample {
     pub(super) cpu_us: f64,
     pub(super) user_us: f64,
     pub(super) system_us: f64,
+    /// Microseconds of the load generator's own CPU time a request: small beside the proxies', or it is the
+    /// load generator that was measured.
+    pub(super) load_us: f64,
     /// Microseconds.
     pub(super) p50_us: f64,
     pub(super) p99_us: f64,
@@ -39,8 +42,8 @@ pub(super) struct Sample {
 }
 
 impl Sample {
-    /// The numbers of a loaded round.
-    pub(super) fn of_load(outcome: &Outcome, usage: Usage, rss_kib: u64) -> Self {
+    /// The numbers of a loaded round; `load_ns` is the load generator's CPU time.
+    pub(super) fn of_load(outcome: &Outcome, usage: Usage, load_ns: u64, rss_kib: u64) -> Self {
         let requests = outcome.good.max(1) as f64;
         let cpu_us = usage.cpu_ns as f64 / requests / 1e3;
         let user_us = usage.user_ns() / requests / 1e3;
@@ -54,6 +57,7 @@ impl Sample {
             cpu_us,
             user_us,
             system_us: cpu_us - user_us,
+            load_us: load_ns as f64 / requests / 1e3,
             p50_us: quantile(0.5),
             p99_us: quantile(0.99),
             p999_us: quantile(0.999),
@@ -88,6 +92,7 @@ impl Sample {
             cpu_us: of(|s| s.cpu_us),
             user_us: of(|s| s.user_us),
             system_us: of(|s| s.system_us),
+            load_us: of(|s| s.load_us),
             p50_us: of(|s| s.p50_us),
             p99_us: of(|s| s.p99_us),
             p999_us: of(|s| s.p999_us),
@@ -180,9 +185,10 @@ mod tests {
     #[test]
     fn a_sample_is_per_request() {
         let usage = Usage { cpu_ns: 40_000, user_ticks: 1, system_ticks: 3, waited_ns: 500_000_000 };
-        let sample = Sample::of_load(&outcome(&[100, 200, 300, 400]), usage, 7);
+        let sample = Sample::of_load(&outcome(&[100, 200, 300, 400]), usage, 8_000, 7);
         assert!((sample.cpu_us - 10.0).abs() < 1e-9);
         assert!((sample.user_us - 2.5).abs() < 1e-9);
+        assert!((sample.load_us - 2.0).abs() < 1e-9);
         assert!((sample.waited_percent - 25.0).abs() < 1e-9);
         assert!((sample.requests_per_second - 2.0).abs() < 1e-9);
         assert!((sample.p50_us - 200.0).abs() < 1.0);

@@ -1,6 +1,6 @@
 //! What is measured: the list of [`Scenario`]s, and how one round of one scenario runs against a server.
 //!
-//! A new protocol is a new [`Factory`](super::load::Factory) in [`Scenario::factory`], a new kind of load a
+//! A new protocol is a new [`Factory`] in [`Scenario::factory`], a new kind of load a
 //! variant of [`Shape`].
 
 use std::thread;
@@ -12,7 +12,8 @@ use super::h1::H1;
 use super::load::{Factory, Load, Outcome, Pace};
 use super::process::Server;
 use super::sample::{Round, Sample};
-use crate::failure::Failure;
+use crate::failure::{Context, Failure};
+use crate::sys;
 
 /// A named load with a fixed request.
 pub(super) struct Scenario {
@@ -141,10 +142,12 @@ impl Scenario {
             Shape::Open => Pace::Open { duration: dose.duration, per_second: dose.open_rate },
             _ => Pace::Closed { duration: dose.duration },
         };
-        let before = server.usage();
+        let own_pid = std::process::id() as i32;
+        let (before, own_before) = (server.usage(), sys::cpu_time(own_pid).context("own CPU time")?);
         let outcome = load.run(pace)?;
+        let own = sys::cpu_time(own_pid).context("own CPU time")?.saturating_sub(own_before);
         let usage = server.usage().since(before);
-        let sample = Sample::of_load(&outcome, usage, server.rss_kib());
+        let sample = Sample::of_load(&outcome, usage, own, server.rss_kib());
         Ok(Round { sample, latency: outcome.latency })
     }
 

@@ -102,6 +102,7 @@ const LOADED: &[Column] = &[
     Column { title: "p99 us", decimals: 0, of: |s| s.p99_us },
     Column { title: "p99.9 us", decimals: 0, of: |s| s.p999_us },
     Column { title: "RSS MiB", decimals: 1, of: |s| s.rss_kib / 1024.0 },
+    Column { title: "load us", decimals: 2, of: |s| s.load_us },
     Column { title: "waited %", decimals: 1, of: |s| s.waited_percent },
     Column { title: "errors", decimals: 0, of: |s| s.errors },
     Column { title: "reconnects", decimals: 0, of: |s| s.reconnects },
