@@ -13,6 +13,8 @@ pub mod fuzz;
 pub mod options;
 mod output;
 pub mod parse;
+#[cfg(test)]
+mod roundtrip;
 pub mod rules;
 pub mod server;
 mod wire;

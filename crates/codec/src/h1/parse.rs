@@ -4,6 +4,7 @@
 //! of the head's own block, so that parsing copies nothing. Start from [`HeadScan`], then
 //! [`parse_request`] and [`parse_response`].
 
+mod names;
 mod target;
 
 use bytes::{Bytes, BytesMut};
@@ -125,7 +126,7 @@ pub fn parse_request(
     let line = RequestLine::parse(line)?;
     let target = target::parse(&block, line.target, &line.method, options)?;
 
-    let mut headers = HeaderMap::with_capacity(extent.lines);
+    let mut headers = header_map(extent.lines)?;
     let fields = parse_fields(&block, at, &mut headers)?;
     let authority = match target.authority {
         Some(authority) => authority,
@@ -222,11 +223,11 @@ pub fn parse_response(
     let block = buf.split_to(extent.len).freeze();
     let (line, at) = first_line(&block)?;
     let (version, status) = parse_status_line(line)?;
-    let mut headers = HeaderMap::with_capacity(extent.lines);
+    let mut headers = header_map(extent.lines)?;
     let mut fields = parse_fields(&block, at, &mut headers)?;
     // Meaningless here, and gone from the map: an upstream's mistake that must not vanish silently.
     if let Some(host) = fields.host.take() {
-        headers.append(http::header::HOST, host);
+        append(&mut headers, http::header::HOST, host)?;
     }
     let framing = fields.response_framing(asked, status)?;
     for name in fields.nominated()? {
@@ -256,10 +257,7 @@ pub fn parse_trailers(block: &Bytes) -> Result<HeaderMap, Violation> {
     for_each_field(block, 0, |name, value| {
         let forbidden = rules::is_connection_field(&name)
             || matches!(name, http::header::CONTENT_LENGTH | http::header::HOST | http::header::TE);
-        if !forbidden {
-            trailers.append(name, value);
-        }
-        Ok(())
+        if forbidden { Ok(()) } else { append(&mut trailers, name, value) }
     })?;
     Ok(trailers)
 }
@@ -329,15 +327,21 @@ fn first_line(block: &Bytes) -> Result<(&[u8], usize), Violation> {
 /// Parses the field lines from `at` into `headers`, without those that [`Fields`] keeps back.
 fn parse_fields(block: &Bytes, at: usize, headers: &mut HeaderMap) -> Result<Fields, Violation> {
     let mut fields = Fields::default();
-    for_each_field(block, at, |name, value| {
-        match fields.take(&name, &value)? {
-            Keep::Yes => headers.append(name, value),
-            Keep::As(value) => headers.append(name, HeaderValue::from_static(value)),
-            Keep::No => false,
-        };
-        Ok(())
+    for_each_field(block, at, |name, value| match fields.take(&name, &value)? {
+        Keep::Yes => append(headers, name, value),
+        Keep::As(value) => append(headers, name, HeaderValue::from_static(value)),
+        Keep::No => Ok(()),
     })?;
     Ok(fields)
+}
+
+/// `HeaderMap` has a limit of its own, at which it would panic; a configured limit may lie above it.
+fn header_map(fields: usize) -> Result<HeaderMap, Violation> {
+    HeaderMap::try_with_capacity(fields).map_err(|_| Violation::TooManyFields)
+}
+
+fn append(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) -> Result<(), Violation> {
+    headers.try_append(name, value).map(|_| ()).map_err(|_| Violation::TooManyFields)
 }
 
 /// Removes fields and keeps the others in order of arrival, which `HeaderMap::remove` does not.
@@ -367,8 +371,11 @@ fn for_each_field(
         // A folded line begins with a space, which no name holds: it fails as a name (RFC 9112 §5.2). So
         // does space before the colon (§5.1).
         let (name, value) = split_once(line, b':').ok_or(Violation::FieldLine)?;
-        let name = HeaderName::from_bytes(name)
-            .map_err(|_| if name.contains(&0) { Violation::Character } else { Violation::FieldLine })?;
+        let name = match names::frequent(name) {
+            Some(name) => name,
+            None => HeaderName::from_bytes(name)
+                .map_err(|_| if name.contains(&0) { Violation::Character } else { Violation::FieldLine })?,
+        };
         let value = trim_ows(value);
         let value =
             HeaderValue::from_maybe_shared(block.slice_ref(value)).map_err(|_| Violation::Character)?;

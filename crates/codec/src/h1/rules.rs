@@ -422,9 +422,16 @@ impl Asked {
 
 /// Whether a field belongs to the connection and is never passed on (RFC 9110 §7.6.1).
 pub fn is_connection_field(name: &HeaderName) -> bool {
+    // Compared as names and not as text: for nearly every field that is a look at a discriminant.
     matches!(*name, header::CONNECTION | header::TRANSFER_ENCODING | header::UPGRADE)
-        || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")
+        || CONNECTION_FIELDS.contains(name)
 }
+
+static CONNECTION_FIELDS: [HeaderName; 3] = [
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
+];
 
 /// `1*DIGIT` that fits 64 bits (RFC 9110 §8.6): no sign, no list, no space.
 pub fn parse_length(text: &[u8]) -> Option<u64> {

@@ -365,3 +365,28 @@ async fn nothing_depends_on_where_the_network_cuts() {
         assert_eq!(client.read_exact(43).await, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_flowing_body_is_read_in_large_pieces_without_copies_and_a_trickle_pins_little() {
+    let (near, mut client) = pair_over(Link { window: 4 << 20, ..Link::default() });
+    let calls = near.calls();
+    let mut conn = ServerConn::new(Box::new(near), Rc::default());
+    client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1048576\r\n\r\n").await;
+    client.write_all(&vec![b'x'; 1 << 20]).await;
+    head(&mut conn).await;
+    assert_eq!(body(&mut conn).await.unwrap().0.len(), 1 << 20);
+    assert!(calls.borrow().reads <= 20, "{} reads for 1 MiB", calls.borrow().reads);
+    assert_eq!(answer(&mut conn, "x").await, Next::KeepAlive);
+
+    client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4000\r\n\r\n").await;
+    head(&mut conn).await;
+    let mut blocks = std::collections::HashSet::new();
+    let mut held = Vec::new();
+    for _ in 0..4000 {
+        client.write_all(b"y").await;
+        let BodyFrame::Data(data, _) = poll_fn(|cx| conn.poll_body(cx)).await.unwrap() else { panic!() };
+        blocks.insert(data.as_ptr() as usize / 4096);
+        held.push(data);
+    }
+    assert!(blocks.len() <= 4, "{} blocks for 4000 bytes", blocks.len());
+}
