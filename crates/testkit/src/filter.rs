@@ -44,7 +44,7 @@ impl FilterHarness {
     pub fn new<T: HttpFilterType>(config: &str) -> Result<Self, Vec<Problem>> {
         let registry = Registry::default().http::<T>();
         let store = Store::new(1);
-        let cx = FactoryContext { stats: &store, stat_prefix: "test" };
+        let cx = FactoryContext { stats: &store, stat_prefix: "http.test" };
         let factory = registry.build_http(&typed(T::NAME, T::TYPE_URL, config)?, &cx)?;
         Ok(Self {
             registry,
@@ -88,7 +88,7 @@ impl FilterHarness {
 
     /// Begins a stream.
     pub fn open(&self) -> Run {
-        let stream = Rc::new(Stream::new(info(), self.clusters.clone()));
+        let stream = Rc::new(Stream::new(stream_info(), self.clusters.clone()));
         if !self.levels.is_empty() {
             let slot = Slot { levels: self.levels.clone(), disabled: None };
             let per_filter = PerFilterConfig::new(vec![slot]);
@@ -114,7 +114,7 @@ fn typed(name: &str, type_url: &str, config: &str) -> Result<TypedConfig, Vec<Pr
 }
 
 /// A stream of a client at 192.0.2.1 (RFC 5737) that began at the Unix epoch.
-fn info() -> StreamInfo {
+pub fn stream_info() -> StreamInfo {
     let address = |host: [u8; 4], port: u16| Address::Ip((host, port).into());
     let connection = ConnectionInfo {
         id: 1,
