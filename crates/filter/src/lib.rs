@@ -10,6 +10,7 @@
 pub mod access_log;
 pub mod callout;
 pub mod flow;
+pub mod format;
 pub mod from_fn;
 pub mod http_filter;
 pub mod registry;
@@ -20,6 +21,7 @@ pub mod stream;
 pub use access_log::{AccessLog, LogContext};
 pub use callout::{CalloutError, CalloutResponse, Clusters, HttpCallout};
 pub use flow::{Flow, HeadFlow, LocalFuture, Step};
+pub use format::{Format, FormatError, JsonFormat, Missing};
 pub use from_fn::{from_request_fn, from_response_fn};
 pub use http_filter::{
     FactoryContext, HttpFilter, HttpFilterFactory, HttpFilterType, RequestFilter, ResponseFilter,
