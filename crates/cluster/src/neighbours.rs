@@ -39,16 +39,19 @@ impl Neighbourhood {
     /// Closes idle connections of this worker, the longest idle first, until no pool starves or none is
     /// left. Whether some pool still starves.
     pub(crate) fn reclaim_here(&self) -> bool {
+        let pools: Vec<_> = self.pools.borrow().iter().filter_map(Weak::upgrade).collect();
+        for pool in &pools {
+            while pool.host_starves() && pool.reclaim() {}
+        }
         let limit = &self.shared.limits(self.priority).connections;
         while limit.starving_since_before(None) {
-            let pools: Vec<_> = self.pools.borrow().iter().filter_map(Weak::upgrade).collect();
             let oldest = pools.iter().filter_map(|pool| Some((pool.oldest_idle()?, pool)));
             match oldest.min_by_key(|(since, _)| *since) {
                 Some((_, pool)) => pool.reclaim(),
                 None => return true,
             };
         }
-        false
+        pools.iter().any(|pool| pool.host_starves())
     }
 }
 

@@ -106,6 +106,11 @@ impl Pool {
         closed
     }
 
+    /// Whether a pool of the same host, on another worker, has no connection because of the host's limit.
+    pub fn host_starves(&self) -> bool {
+        self.inner.borrow().machine.host_starves()
+    }
+
     /// No connection in any state, no waiting stream.
     pub fn is_empty(&self) -> bool {
         self.inner.borrow().machine.is_empty()

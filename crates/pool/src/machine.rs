@@ -212,6 +212,10 @@ impl Machine {
             self.arm(now + limit);
         }
         self.serve(now, key);
+        // Opens are bounded per input: this one may owe some.
+        if !self.pending.is_empty() {
+            self.open_connections(now);
+        }
         self.settle(now);
     }
 

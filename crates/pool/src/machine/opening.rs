@@ -180,8 +180,8 @@ impl Machine {
                 {
                     host.wait(&self.waiters.host, claim);
                 }
-                let starving = claim.starving && self.waiters.cluster_queued;
-                if starving && !self.waiters.asked_to_reclaim && !self.waiters.cluster.is_granted() {
+                let starving = claim.starving && (self.waiters.cluster_queued || self.waiters.host_queued);
+                if starving && !self.waiters.asked_to_reclaim && !self.waiters.is_granted() {
                     self.waiters.asked_to_reclaim = true;
                     self.events.push_back(Event::Reclaim);
                 }
@@ -222,6 +222,12 @@ impl Machine {
     #[inline]
     pub(super) fn must_yield(&self, since: Option<Instant>) -> bool {
         self.shared.limits.connections.starving_since_before(since)
+            || self.shared.host_connections.as_ref().is_some_and(|host| host.starving_since_before(since))
+    }
+
+    /// Whether a pool of the same host, on another worker, has no connection because of the host's limit.
+    pub fn host_starves(&self) -> bool {
+        self.shared.host_connections.as_ref().is_some_and(|host| host.starving_since_before(None))
     }
 
     /// Gives places back; for the pool's end.

@@ -1,1 +1,526 @@
+//! The matrix of "Circuit breakers" (Envoy 1.40, measured), adapted by exact limits; timers; failures.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use tidegate_types::ResetReason;
+
+use super::*;
+use crate::limits::Maxima;
+
+/// A pool in virtual time, one token per request.
+struct Lab {
+    machine: Machine,
+    now: Instant,
+    next: usize,
+    log: Vec<Event>,
+}
+
+fn settings() -> Settings {
+    Settings {
+        connect_timeout: Duration::from_millis(500),
+        idle_timeout: Some(Duration::from_secs(3600)),
+        max_connection_duration: None,
+        max_streams: None,
+        concurrency: 1,
+    }
+}
+
+fn limits(connections: u64, pending: u64) -> Arc<Limits> {
+    let maxima = Maxima { connections, pending, track_remaining: true, ..Maxima::default() };
+    Arc::new(Limits::detached(&maxima))
+}
+
+fn open_limits() -> Arc<Limits> {
+    limits(1024, 1024)
+}
+
+/// What became of a request.
+#[derive(Debug, PartialEq)]
+enum Asked {
+    On(usize),
+    Waits(usize),
+    Overflow,
+    PoolOverflow,
+}
+
+impl Lab {
+    fn new(settings: Settings, limits: &Arc<Limits>) -> Self {
+        Self::with_host(settings, limits, None)
+    }
+
+    fn with_host(settings: Settings, limits: &Arc<Limits>, host: Option<Arc<Limit>>) -> Self {
+        let shared = Shared {
+            limits: limits.clone(),
+            host_connections: host,
+            stats: UpstreamStats::detached(),
+            host: HostCounters::detached(),
+        };
+        let machine = Machine::new(Rc::new(settings), shared);
+        Self { machine, now: Instant::now(), next: 0, log: Vec::new() }
+    }
+
+    fn wait(&mut self, ms: u64) {
+        self.now += Duration::from_millis(ms);
+        while self.machine.poll_timeout().is_some_and(|due| due <= self.now) {
+            self.machine.handle_timeout(self.now);
+        }
+        self.drain();
+    }
+
+    fn ask(&mut self) -> Asked {
+        let token = self.next;
+        self.next += 1;
+        let asked = match self.machine.try_attach() {
+            Some(Attached::To(key)) => Asked::On(key.index()),
+            Some(Attached::Overflow) => Asked::Overflow,
+            None => match self.machine.enqueue(self.now, token) {
+                Queued::Waiting(_) => Asked::Waits(token),
+                Queued::Overflow => Asked::Overflow,
+                Queued::PoolOverflow => Asked::PoolOverflow,
+            },
+        };
+        self.drain();
+        asked
+    }
+
+    fn drain(&mut self) {
+        while let Some(event) = self.machine.poll_event() {
+            self.log.push(event);
+        }
+    }
+
+    fn events(&mut self) -> Vec<Event> {
+        self.drain();
+        std::mem::take(&mut self.log)
+    }
+
+    fn connected(&mut self, conn: usize) {
+        self.machine.handle_connected(self.now, ConnKey(conn), 1);
+        self.drain();
+    }
+
+    fn end(&mut self, conn: usize, end: StreamEnd) {
+        self.machine.handle_stream_end(self.now, ConnKey(conn), end);
+        self.drain();
+    }
+
+    fn grant(&mut self) {
+        assert!(self.machine.waiters().is_granted(), "nothing was granted");
+        self.machine.handle_grant(self.now);
+        self.drain();
+    }
+
+    fn stats(&self) -> &UpstreamStats {
+        self.machine.stats()
+    }
+}
+
+fn open(conn: usize) -> Event {
+    Event::Open(ConnKey(conn))
+}
+
+fn attach(token: usize, conn: usize) -> Event {
+    Event::Attach { token, conn: ConnKey(conn) }
+}
+
+fn close(conn: usize, cause: CloseCause) -> Event {
+    Event::Close(ConnKey(conn), cause)
+}
+
+fn refused() -> PoolError {
+    PoolError::Connect { reason: ResetReason::RemoteConnectionFailure, transport: None }
+}
+
+fn timed_out() -> PoolError {
+    PoolError::Connect { reason: ResetReason::ConnectionTimeout, transport: None }
+}
+
+#[test]
+fn one_request_opens_uses_and_keeps_a_connection() {
+    let limits = limits(1, 1);
+    let mut lab = Lab::new(settings(), &limits);
+    assert_eq!(lab.ask(), Asked::Waits(0));
+    assert_eq!(lab.events(), [open(0)]);
+    lab.connected(0);
+    assert_eq!(lab.events(), [attach(0, 0)]);
+    lab.end(0, StreamEnd::Complete);
+    assert_eq!(lab.ask(), Asked::On(0));
+    lab.end(0, StreamEnd::Complete);
+    let stats = lab.stats();
+    assert_eq!(stats.upstream_cx_total().value(), 1);
+    assert_eq!(stats.upstream_rq_pending_total().value(), 1);
+    assert_eq!(stats.upstream_rq_total().value(), 2);
+    assert_eq!(stats.upstream_rq_active().value(), 0);
+    // An idle connection holds the limit.
+    assert_eq!(limits.connections.used(), 1);
+}
+
+#[test]
+fn the_second_request_waits_for_the_only_connection_and_the_third_is_refused() {
+    let limits = limits(1, 1);
+    let mut lab = Lab::new(settings(), &limits);
+    lab.ask();
+    lab.connected(0);
+    lab.wait(50);
+    assert_eq!(lab.ask(), Asked::Waits(1));
+    lab.wait(50);
+    assert_eq!(lab.ask(), Asked::Overflow);
+    assert_eq!(lab.ask(), Asked::Overflow);
+    lab.events();
+    lab.end(0, StreamEnd::Complete);
+    assert_eq!(lab.events(), [attach(1, 0)]);
+    lab.end(0, StreamEnd::Complete);
+    let stats = lab.stats();
+    assert_eq!(stats.upstream_cx_overflow().value(), 1);
+    assert_eq!(stats.upstream_rq_pending_overflow().value(), 2);
+    assert_eq!(stats.upstream_rq_pending_total().value(), 2);
+    assert_eq!(stats.upstream_rq_total().value(), 2);
+}
+
+#[test]
+fn no_pending_request_allowed_refuses_every_request_of_a_cold_pool() {
+    let mut lab = Lab::new(settings(), &limits(1, 0));
+    assert_eq!([lab.ask(), lab.ask(), lab.ask()], [Asked::Overflow, Asked::Overflow, Asked::Overflow]);
+    assert_eq!(lab.stats().upstream_rq_pending_overflow().value(), 3);
+    assert_eq!(lab.stats().upstream_cx_total().value(), 0);
+}
+
+#[test]
+fn a_limit_of_requests_refuses_at_attachment_and_keeps_the_connection() {
+    let maxima = Maxima { requests: 1, ..Maxima::default() };
+    let limits = Arc::new(Limits::detached(&maxima));
+    let mut lab = Lab::new(settings(), &limits);
+    lab.ask();
+    lab.connected(0);
+    assert_eq!(lab.ask(), Asked::Waits(1));
+    lab.events();
+    lab.connected(1);
+    assert_eq!(lab.events(), [Event::Fail { token: 1, error: PoolError::Overflow }]);
+    assert_eq!(lab.ask(), Asked::Overflow);
+    assert_eq!(lab.stats().upstream_rq_active_overflow().value(), 2);
+    assert_eq!(lab.stats().upstream_rq_pending_overflow().value(), 0);
+    assert_eq!(lab.stats().upstream_cx_active().value(), 2);
+}
+
+#[test]
+fn two_hosts_under_one_connection_take_turns_in_order_of_arrival() {
+    let limits = limits(1, 10);
+    let (mut a, mut b) = (Lab::new(settings(), &limits), Lab::new(settings(), &limits));
+    b.now = a.now;
+    a.ask();
+    a.connected(0);
+    (a.wait(50), b.wait(50));
+    b.ask();
+    assert_eq!(b.events(), [Event::Reclaim], "no connection, so it asks for idle ones");
+    (a.wait(50), b.wait(50));
+    assert_eq!(a.ask(), Asked::Waits(1));
+    a.events();
+    // B's request is older than A's: A's only connection makes room.
+    a.end(0, StreamEnd::Complete);
+    assert_eq!(a.events(), [close(0, CloseCause::Reclaimed), Event::Reclaim]);
+    b.grant();
+    assert_eq!(b.events(), [open(0)]);
+    assert!(limits.connections.used() <= 1);
+    b.connected(0);
+    b.end(0, StreamEnd::Complete);
+    assert_eq!(b.events(), [attach(0, 0), close(0, CloseCause::Reclaimed)]);
+    a.grant();
+    a.connected(0);
+    assert_eq!(a.events(), [open(0), attach(1, 0)]);
+}
+
+#[test]
+fn an_idle_connection_of_another_host_is_reclaimed() {
+    let limits = limits(1, 10);
+    let (mut a, mut b) = (Lab::new(settings(), &limits), Lab::new(settings(), &limits));
+    a.ask();
+    a.connected(0);
+    a.end(0, StreamEnd::Complete);
+    b.ask();
+    assert_eq!(b.events(), [Event::Reclaim]);
+    assert!(a.machine.handle_reclaim(a.now));
+    b.grant();
+    assert_eq!(b.events(), [open(0)]);
+    assert_eq!(a.machine.connections(), 0);
+    assert_eq!(a.stats().upstream_cx_destroy_local().value(), 1);
+}
+
+#[test]
+fn envoys_exception_lets_each_empty_pool_open_one() {
+    let maxima = Maxima { connections: 0, connection_per_host: true, ..Maxima::default() };
+    let limits = Arc::new(Limits::detached(&maxima));
+    let mut lab = Lab::new(settings(), &limits);
+    lab.ask();
+    assert_eq!(lab.events(), [open(0)]);
+    lab.ask();
+    assert_eq!(lab.events(), []);
+    assert_eq!(lab.stats().upstream_cx_overflow().value(), 2);
+}
+
+#[test]
+fn exactly_no_connection_means_that_requests_wait() {
+    let mut lab = Lab::new(settings(), &limits(0, 10));
+    assert_eq!(lab.ask(), Asked::Waits(0));
+    assert_eq!(lab.events(), [Event::Reclaim]);
+    assert_eq!(lab.stats().upstream_cx_total().value(), 0);
+}
+
+#[test]
+fn a_host_limit_counts_beside_the_clusters() {
+    let host = Arc::new(Limit::new(1, None, None));
+    let limits = open_limits();
+    let mut lab = Lab::with_host(settings(), &limits, Some(host.clone()));
+    lab.ask();
+    lab.connected(0);
+    assert_eq!(lab.ask(), Asked::Waits(1));
+    assert_eq!((host.used(), limits.connections.used()), (1, 1));
+    assert_eq!(lab.stats().upstream_cx_overflow().value(), 1);
+    lab.events();
+    lab.end(0, StreamEnd::PeerClosed);
+    // The closed connection's unit is the waiting stream's.
+    assert_eq!(lab.events(), [close(0, CloseCause::ByPeer), open(0)]);
+    assert_eq!((host.used(), limits.connections.used()), (1, 1));
+}
+
+#[test]
+fn pools_are_limited_while_they_are_in_use() {
+    let maxima = Maxima { pools: 1, ..Maxima::default() };
+    let limits = Arc::new(Limits::detached(&maxima));
+    let (mut a, mut b) = (Lab::new(settings(), &limits), Lab::new(settings(), &limits));
+    a.ask();
+    a.connected(0);
+    assert_eq!(b.ask(), Asked::PoolOverflow);
+    a.end(0, StreamEnd::CompleteAndAnnounced);
+    assert_eq!(b.ask(), Asked::Waits(1));
+    assert_eq!(b.stats().upstream_cx_pool_overflow().value(), 1);
+}
+
+#[test]
+fn ready_connections_are_used_last_in_first_out_and_the_rest_idle_out() {
+    let limits = open_limits();
+    let idle = Settings { idle_timeout: Some(Duration::from_secs(10)), ..settings() };
+    let mut lab = Lab::new(idle, &limits);
+    (0..3).for_each(|_| drop(lab.ask()));
+    (0..3).for_each(|conn| lab.connected(conn));
+    for conn in [1, 0, 2] {
+        lab.wait(1000);
+        lab.end(conn, StreamEnd::Complete);
+    }
+    for _ in 0..4 {
+        assert_eq!(lab.ask(), Asked::On(2));
+        lab.wait(1000);
+        lab.end(2, StreamEnd::Complete);
+    }
+    lab.events();
+    lab.wait(9_500);
+    let gone = [close(0, CloseCause::IdleTimeout), close(1, CloseCause::IdleTimeout)];
+    assert_eq!(lab.events(), gone);
+    lab.wait(500);
+    assert_eq!(lab.events(), [close(2, CloseCause::IdleTimeout)]);
+    assert_eq!(lab.stats().upstream_cx_idle_timeout().value(), 3);
+    assert_eq!(limits.connections.used(), 0);
+    assert_eq!(lab.machine.poll_timeout(), None);
+}
+
+#[test]
+fn each_request_fails_with_the_attempt_it_waited_for() {
+    let mut lab = Lab::new(settings(), &open_limits());
+    for _ in 0..3 {
+        lab.ask();
+        lab.wait(200);
+    }
+    // Envoy fails all three at 500 ms.
+    let failed = |token| Event::Fail { token, error: timed_out() };
+    assert_eq!(lab.events()[3..], [close(0, CloseCause::ConnectTimeout), failed(0)]);
+    lab.wait(99);
+    assert_eq!(lab.events(), []);
+    lab.connected(2);
+    assert_eq!(lab.events(), [attach(1, 2)], "first come, first served");
+    lab.wait(1);
+    assert_eq!(lab.events(), [close(1, CloseCause::ConnectTimeout), failed(2)]);
+    assert_eq!(lab.stats().upstream_cx_connect_timeout().value(), 2);
+    assert_eq!(lab.stats().upstream_cx_connect_fail().value(), 2);
+    assert_eq!(lab.stats().upstream_rq_pending_failure_eject().value(), 2);
+    assert_eq!(lab.stats().upstream_cx_destroy_local().value(), 2);
+}
+
+#[test]
+fn a_refusal_counts_as_remote_and_leaves_those_who_wait_for_a_limit() {
+    let limits = limits(1, 10);
+    let mut lab = Lab::new(settings(), &limits);
+    lab.ask();
+    lab.ask();
+    lab.events();
+    lab.machine.handle_connect_failed(lab.now, ConnKey(0), refused());
+    // The second had no attempt yet: the unit is free for it now.
+    let failed = Event::Fail { token: 0, error: refused() };
+    assert_eq!(lab.events(), [close(0, CloseCause::ConnectFailed), failed, open(0)]);
+    lab.machine.handle_connect_failed(lab.now, ConnKey(0), refused());
+    let failed = Event::Fail { token: 1, error: refused() };
+    assert_eq!(lab.events(), [close(0, CloseCause::ConnectFailed), failed]);
+    let stats = lab.stats();
+    assert_eq!(stats.upstream_cx_destroy_remote().value(), 2);
+    assert_eq!(stats.upstream_rq_pending_failure_eject().value(), 2);
+    assert_eq!(stats.upstream_rq_total().value(), 0);
+    assert_eq!(stats.upstream_rq_pending_active().value(), 0);
+    assert_eq!((limits.connections.used(), limits.pending.used()), (0, 0));
+}
+
+#[test]
+fn a_cancelled_request_leaves_its_attempt_to_finish() {
+    let mut lab = Lab::new(settings(), &open_limits());
+    let Queued::Waiting(key) = lab.machine.enqueue(lab.now, 0) else { panic!() };
+    lab.machine.handle_cancel(lab.now, key);
+    assert_eq!(lab.events(), [open(0)]);
+    lab.connected(0);
+    assert_eq!(lab.events(), []);
+    assert_eq!(lab.ask(), Asked::On(0));
+    assert_eq!(lab.stats().upstream_rq_cancelled().value(), 1);
+    assert_eq!(lab.stats().upstream_cx_active().value(), 1);
+}
+
+#[test]
+fn a_request_relies_on_the_attempt_of_a_cancelled_one() {
+    let mut lab = Lab::new(settings(), &open_limits());
+    let Queued::Waiting(key) = lab.machine.enqueue(lab.now, 0) else { panic!() };
+    lab.machine.handle_cancel(lab.now, key);
+    lab.next = 1;
+    lab.ask();
+    assert_eq!(lab.events(), [open(0)], "the attempt under way is enough for one");
+    lab.machine.handle_connect_failed(lab.now, ConnKey(0), refused());
+    assert_eq!(lab.events().len(), 2);
+    assert_eq!(lab.stats().upstream_rq_pending_failure_eject().value(), 1);
+}
+
+#[test]
+fn lifetime_limits_retire_connections() {
+    let once = Settings { max_streams: Some(1), ..settings() };
+    let mut lab = Lab::new(once, &open_limits());
+    lab.ask();
+    lab.connected(0);
+    lab.events();
+    lab.end(0, StreamEnd::Complete);
+    assert_eq!(lab.events(), [close(0, CloseCause::Drained)]);
+    assert_eq!(lab.stats().upstream_cx_max_requests().value(), 1);
+    assert_eq!(lab.stats().upstream_cx_destroy_local().value(), 1);
+    assert_eq!(lab.stats().upstream_cx_destroy_with_active_rq().value(), 0);
+
+    let short = Settings { max_connection_duration: Some(Duration::from_secs(1)), ..settings() };
+    let mut lab = Lab::new(short, &open_limits());
+    (0..2).for_each(|_| drop(lab.ask()));
+    (0..2).for_each(|conn| lab.connected(conn));
+    lab.end(0, StreamEnd::Complete);
+    lab.events();
+    lab.wait(1000);
+    assert_eq!(lab.events(), [close(0, CloseCause::MaxDuration)]);
+    assert_eq!(lab.stats().upstream_cx_max_duration_reached().value(), 2);
+    lab.end(1, StreamEnd::Complete);
+    assert_eq!(lab.events(), [close(1, CloseCause::Drained)]);
+}
+
+#[test]
+fn ends_are_counted_by_who_closed_and_with_what() {
+    // (end, announced, protocol error, local, remote, with a request)
+    let rows = [
+        (StreamEnd::CompleteAndAnnounced, 1, 0, 1, 0, 0),
+        (StreamEnd::CompleteAtClose, 0, 0, 0, 1, 0),
+        (StreamEnd::RequestIncomplete, 0, 0, 1, 0, 1),
+        (StreamEnd::Aborted, 0, 0, 1, 0, 1),
+        (StreamEnd::PeerClosed, 0, 0, 0, 1, 1),
+        (StreamEnd::PeerClosedInMessage, 0, 1, 0, 1, 1),
+        (StreamEnd::ProtocolError, 0, 1, 1, 0, 1),
+    ];
+    for (end, announced, protocol, local, remote, with) in rows {
+        let limits = open_limits();
+        let mut lab = Lab::new(settings(), &limits);
+        lab.ask();
+        lab.connected(0);
+        lab.end(0, end);
+        let stats = lab.stats();
+        let got = (
+            end,
+            stats.upstream_cx_close_notify().value(),
+            stats.upstream_cx_protocol_error().value(),
+            stats.upstream_cx_destroy_local().value(),
+            stats.upstream_cx_destroy_remote().value(),
+            stats.upstream_cx_destroy_with_active_rq().value(),
+        );
+        assert_eq!(got, (end, announced, protocol, local, remote, with));
+        assert_eq!(stats.upstream_cx_destroy().value(), 1);
+        assert_eq!(stats.upstream_cx_active().value(), 0);
+        assert_eq!(stats.upstream_rq_active().value(), 0);
+        assert_eq!((limits.connections.used(), limits.requests.used()), (0, 0));
+    }
+}
+
+#[test]
+fn an_idle_connection_closed_by_its_peer_is_never_used() {
+    let mut lab = Lab::new(settings(), &open_limits());
+    lab.ask();
+    lab.connected(0);
+    lab.end(0, StreamEnd::Complete);
+    lab.machine.handle_closed(lab.now, ConnKey(0));
+    assert_eq!(lab.ask(), Asked::Waits(1));
+    assert_eq!(lab.stats().upstream_cx_destroy_remote().value(), 1);
+    assert_eq!(lab.stats().upstream_cx_destroy_with_active_rq().value(), 0);
+}
+
+#[test]
+fn at_most_three_connections_are_opened_per_call() {
+    let limits = limits(0, 100);
+    let mut lab = Lab::new(settings(), &limits);
+    (0..5).for_each(|_| drop(lab.ask()));
+    lab.events();
+    limits.set_maxima(&Maxima { connections: 10, ..Maxima::default() });
+    lab.grant();
+    assert_eq!(lab.events().iter().filter(|event| matches!(event, Event::Open(_))).count(), 3);
+}
+
+#[test]
+fn a_drained_pool_closes_idle_connections_and_serves_what_waits() {
+    let limits = limits(2, 10);
+    let mut lab = Lab::new(settings(), &limits);
+    (0..2).for_each(|_| drop(lab.ask()));
+    (0..2).for_each(|conn| lab.connected(conn));
+    lab.end(0, StreamEnd::Complete);
+    lab.events();
+    lab.machine.handle_drain(lab.now);
+    assert_eq!(lab.events(), [close(0, CloseCause::Drained)]);
+    lab.end(1, StreamEnd::Complete);
+    assert_eq!(lab.events(), [close(1, CloseCause::Drained)]);
+
+    let mut lab = Lab::new(settings(), &limits);
+    lab.ask();
+    lab.machine.handle_drain(lab.now);
+    lab.connected(0);
+    lab.end(0, StreamEnd::Complete);
+    assert_eq!(lab.events(), [open(0), attach(0, 0), close(0, CloseCause::Drained)]);
+}
+
+#[test]
+fn a_dropped_pool_gives_everything_back() {
+    let limits = limits(2, 10);
+    let mut lab = Lab::new(settings(), &limits);
+    (0..4).for_each(|_| drop(lab.ask()));
+    lab.connected(0);
+    drop(lab);
+    assert_eq!((limits.connections.used(), limits.requests.used(), limits.pending.used()), (0, 0, 0));
+    assert_eq!(limits.pools.used(), 0);
+}
+
+#[test]
+fn one_connection_carries_many_streams_where_the_protocol_can() {
+    let many = Settings { concurrency: 100, ..settings() };
+    let mut lab = Lab::new(many, &open_limits());
+    (0..3).for_each(|_| drop(lab.ask()));
+    assert_eq!(lab.events(), [open(0)]);
+    lab.machine.handle_connected(lab.now, ConnKey(0), 2);
+    assert_eq!(lab.events(), [attach(0, 0), attach(1, 0), open(1)], "the peer takes fewer than expected");
+    lab.machine.handle_concurrency(lab.now, ConnKey(0), 5);
+    assert_eq!(lab.events(), [attach(2, 0)]);
+    assert_eq!(lab.ask(), Asked::On(0));
+    lab.machine.handle_announced(lab.now, ConnKey(0));
+    assert_eq!(lab.ask(), Asked::Waits(4));
+    (0..4).for_each(|_| lab.end(0, StreamEnd::Complete));
+    assert_eq!(lab.events(), [close(0, CloseCause::Drained)]);
+}
