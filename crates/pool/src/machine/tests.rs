@@ -83,6 +83,12 @@ impl Lab {
         asked
     }
 
+    fn ask_times(&mut self, n: usize) {
+        for _ in 0..n {
+            self.ask();
+        }
+    }
+
     fn drain(&mut self) {
         while let Some(event) = self.machine.poll_event() {
             self.log.push(event);
@@ -209,10 +215,12 @@ fn two_hosts_under_one_connection_take_turns_in_order_of_arrival() {
     b.now = a.now;
     a.ask();
     a.connected(0);
-    (a.wait(50), b.wait(50));
+    a.wait(50);
+    b.wait(50);
     b.ask();
     assert_eq!(b.events(), [Event::Reclaim], "no connection, so it asks for idle ones");
-    (a.wait(50), b.wait(50));
+    a.wait(50);
+    b.wait(50);
     assert_eq!(a.ask(), Asked::Waits(1));
     a.events();
     // B's request is older than A's: A's only connection makes room.
@@ -300,7 +308,7 @@ fn ready_connections_are_used_last_in_first_out_and_the_rest_idle_out() {
     let limits = open_limits();
     let idle = Settings { idle_timeout: Some(Duration::from_secs(10)), ..settings() };
     let mut lab = Lab::new(idle, &limits);
-    (0..3).for_each(|_| drop(lab.ask()));
+    lab.ask_times(3);
     (0..3).for_each(|conn| lab.connected(conn));
     for conn in [1, 0, 2] {
         lab.wait(1000);
@@ -407,7 +415,7 @@ fn lifetime_limits_retire_connections() {
 
     let short = Settings { max_connection_duration: Some(Duration::from_secs(1)), ..settings() };
     let mut lab = Lab::new(short, &open_limits());
-    (0..2).for_each(|_| drop(lab.ask()));
+    lab.ask_times(2);
     (0..2).for_each(|conn| lab.connected(conn));
     lab.end(0, StreamEnd::Complete);
     lab.events();
@@ -469,7 +477,7 @@ fn an_idle_connection_closed_by_its_peer_is_never_used() {
 fn at_most_three_connections_are_opened_per_call() {
     let limits = limits(0, 100);
     let mut lab = Lab::new(settings(), &limits);
-    (0..5).for_each(|_| drop(lab.ask()));
+    lab.ask_times(5);
     lab.events();
     limits.set_maxima(&Maxima { connections: 10, ..Maxima::default() });
     lab.grant();
@@ -480,7 +488,7 @@ fn at_most_three_connections_are_opened_per_call() {
 fn a_drained_pool_closes_idle_connections_and_serves_what_waits() {
     let limits = limits(2, 10);
     let mut lab = Lab::new(settings(), &limits);
-    (0..2).for_each(|_| drop(lab.ask()));
+    lab.ask_times(2);
     (0..2).for_each(|conn| lab.connected(conn));
     lab.end(0, StreamEnd::Complete);
     lab.events();
@@ -501,7 +509,7 @@ fn a_drained_pool_closes_idle_connections_and_serves_what_waits() {
 fn a_dropped_pool_gives_everything_back() {
     let limits = limits(2, 10);
     let mut lab = Lab::new(settings(), &limits);
-    (0..4).for_each(|_| drop(lab.ask()));
+    lab.ask_times(4);
     lab.connected(0);
     drop(lab);
     assert_eq!((limits.connections.used(), limits.requests.used(), limits.pending.used()), (0, 0, 0));
@@ -512,7 +520,7 @@ fn a_dropped_pool_gives_everything_back() {
 fn one_connection_carries_many_streams_where_the_protocol_can() {
     let many = Settings { concurrency: 100, ..settings() };
     let mut lab = Lab::new(many, &open_limits());
-    (0..3).for_each(|_| drop(lab.ask()));
+    lab.ask_times(3);
     assert_eq!(lab.events(), [open(0)]);
     lab.machine.handle_connected(lab.now, ConnKey(0), 2);
     assert_eq!(lab.events(), [attach(0, 0), attach(1, 0), open(1)], "the peer takes fewer than expected");
