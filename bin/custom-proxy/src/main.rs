@@ -1,5 +1,6 @@
 //! A proxy of one's own: everything that the standard binary has, and two filters from another crate.
 
+// ANCHOR: main
 use tidegate_filter::Registry;
 
 fn main() {
@@ -12,3 +13,4 @@ fn registry() -> Registry {
         .http::<example_filter::greeting::Greeting>()
         .http::<example_filter::callout::Callout>()
 }
+// ANCHOR_END: main

@@ -4,6 +4,7 @@
 //! [`http::header_mutation`] touches heads only, [`http::buffer`] wants bodies, [`http::local_ratelimit`]
 //! keeps state, replies and adds response headers. Start from [`registry`].
 
+pub mod access_log;
 pub mod config;
 pub mod http;
 
@@ -15,4 +16,7 @@ pub fn registry() -> Registry {
         .http::<http::header_mutation::HeaderMutation>()
         .http::<http::buffer::Buffer>()
         .http::<http::local_ratelimit::LocalRateLimit>()
+        .access_log::<access_log::FileAccessLog>()
+        .access_log::<access_log::StdoutAccessLog>()
+        .access_log::<access_log::StderrAccessLog>()
 }

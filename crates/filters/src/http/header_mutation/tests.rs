@@ -72,6 +72,22 @@ async fn levels_of_the_route_follow_the_filter_and_the_flag_picks_the_winner() {
 }
 
 #[tokio::test]
+async fn values_are_rendered_from_the_head_as_it_stands() {
+    let harness = harness(
+        r#"{"mutations": {"request_mutations": [
+            {"append": {"header": {"key": "x-a", "value": "%REQ(:PATH)%%%"}}},
+            {"append": {"header": {"key": "x-b", "value": "<%REQ(X-A)%>"}}},
+            {"append": {"header": {"key": "x-c", "value": "%REQ(X-NO)%"}}}],
+          "response_mutations": [{"append": {"header": {"key": "x-d", "value": "%REQ(:PATH)% %RESP(X-UP)%"}}}]}}"#,
+    );
+    let mut run = harness.open();
+    let out = run.request(request()).await.forwarded();
+    assert_eq!(text(&out.head.headers), ["x-a: /%", "x-b: </%>"]);
+    let out = run.response(response().header("x-up", "1")).await.forwarded();
+    assert_eq!(text(&out.head.headers), ["x-up: 1", "x-d: / 1"]);
+}
+
+#[tokio::test]
 async fn trailers_are_changed_and_bodies_are_not() {
     let harness = harness(
         r#"{"mutations": {"response_trailers_mutations": [{"append": {"header": {"key": "t", "value": "1"}}}]}}"#,

@@ -1,0 +1,271 @@
+//! Where log lines go: one file handle per path, shared by all loggers, written by one background thread.
+//!
+//! A log call appends to a buffer under a short lock and never waits for the disk. When the disk cannot
+//! keep up, lines are dropped and counted. It does not format.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::thread::Thread;
+use std::time::Duration;
+
+/// Bytes held for one target before lines are dropped: seconds of a busy proxy, and it keeps a stuck disk
+/// from eating the memory.
+const QUEUE_LIMIT: usize = 8 << 20;
+
+/// Bytes from which the writer is woken before its interval ends (Envoy's `MIN_FLUSH_SIZE`).
+const WRITE_SIZE: usize = 64 << 10;
+
+/// Sets how long a line may be held back, for the whole process (`--file-flush-interval-msec`). 200 ms
+/// until then; at least 1 ms.
+pub fn set_flush_interval(interval: Duration) {
+    let millis = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1);
+    FLUSH_INTERVAL_MS.store(millis, Relaxed);
+    wake_writer();
+}
+
+/// Lines that were lost since the start because a target could not keep up or could not be written.
+pub fn dropped_lines() -> u64 {
+    DROPPED.load(Relaxed)
+}
+
+static FLUSH_INTERVAL_MS: AtomicU64 = AtomicU64::new(200);
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// What a sink writes to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Target {
+    Stdout,
+    Stderr,
+    File(PathBuf),
+}
+
+impl Target {
+    /// `/dev/stdout` and `/dev/stderr` are the process's own streams: they cannot be opened by path where
+    /// they are sockets, as under some supervisors.
+    pub(super) fn of_path(path: &str) -> Self {
+        match path {
+            "/dev/stdout" => Self::Stdout,
+            "/dev/stderr" => Self::Stderr,
+            path => Self::File(path.into()),
+        }
+    }
+
+    fn open(&self) -> io::Result<Output> {
+        match self {
+            Self::Stdout => Ok(Output::Stdout),
+            Self::Stderr => Ok(Output::Stderr),
+            Self::File(path) => open_file(path).map(Output::File),
+        }
+    }
+}
+
+fn open_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+/// One target's queue and handle.
+pub(super) struct Sink {
+    target: Target,
+    /// Taken for the time of a copy, by workers.
+    queue: Mutex<Queue>,
+    /// Taken while writing, never by workers. Always before `queue`.
+    output: Mutex<Output>,
+}
+
+#[derive(Default)]
+struct Queue {
+    bytes: Vec<u8>,
+    lines: u64,
+}
+
+enum Output {
+    Stdout,
+    Stderr,
+    File(File),
+}
+
+impl Sink {
+    /// The sink of `target`: the living one, or a new one.
+    ///
+    /// # Errors
+    /// The message for the user when the file cannot be opened.
+    pub(super) fn open(target: Target) -> Result<Arc<Self>, String> {
+        let mut sinks = lock(sinks());
+        if let Some(sink) = sinks.get(&target).and_then(Weak::upgrade) {
+            return Ok(sink);
+        }
+        let output = target.open().map_err(|error| match &target {
+            Target::File(path) => format!("unable to open file '{}': {error}", path.display()),
+            other => format!("unable to open {other:?}: {error}"),
+        })?;
+        let sink =
+            Arc::new(Self { target: target.clone(), queue: Mutex::default(), output: Mutex::new(output) });
+        sinks.retain(|_, sink| sink.strong_count() > 0);
+        sinks.insert(target, Arc::downgrade(&sink));
+        start_writer()?;
+        Ok(sink)
+    }
+
+    /// Queues one line, its end included.
+    pub(super) fn append(&self, line: &str) {
+        let mut queue = lock(&self.queue);
+        let before = queue.bytes.len();
+        if before + line.len() > QUEUE_LIMIT {
+            DROPPED.fetch_add(1, Relaxed);
+            return;
+        }
+        queue.bytes.extend_from_slice(line.as_bytes());
+        queue.lines += 1;
+        let crossed = before < WRITE_SIZE && queue.bytes.len() >= WRITE_SIZE;
+        drop(queue);
+        if crossed {
+            wake_writer();
+        }
+    }
+
+    /// Writes out what is queued.
+    pub(super) fn flush(&self) {
+        self.flush_to(&mut lock(&self.output));
+    }
+
+    /// Opens the file anew, after what was queued went to the old one. If that fails, the old one stays.
+    pub(super) fn reopen(&self) {
+        let mut output = lock(&self.output);
+        self.flush_to(&mut output);
+        if let Ok(new) = self.target.open() {
+            *output = new;
+        }
+    }
+
+    fn flush_to(&self, output: &mut Output) {
+        let Queue { bytes, lines } = std::mem::take(&mut *lock(&self.queue));
+        if bytes.is_empty() {
+            return;
+        }
+        let written = match output {
+            Output::Stdout => write_all(io::stdout().lock(), &bytes),
+            Output::Stderr => write_all(io::stderr().lock(), &bytes),
+            Output::File(file) => file.write_all(&bytes),
+        };
+        if written.is_err() {
+            DROPPED.fetch_add(lines, Relaxed);
+        }
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+fn write_all(mut stream: impl Write, bytes: &[u8]) -> io::Result<()> {
+    stream.write_all(bytes)?;
+    stream.flush()
+}
+
+fn sinks() -> &'static Mutex<HashMap<Target, Weak<Sink>>> {
+    static SINKS: OnceLock<Mutex<HashMap<Target, Weak<Sink>>>> = OnceLock::new();
+    SINKS.get_or_init(Mutex::default)
+}
+
+static WRITER: OnceLock<Thread> = OnceLock::new();
+
+/// Starts the process's writer thread, once. Called under the lock of [`sinks`].
+fn start_writer() -> Result<(), String> {
+    if WRITER.get().is_none() {
+        let thread = std::thread::Builder::new()
+            .name("access-log".to_owned())
+            .spawn(write_for_ever)
+            .map_err(|error| format!("cannot start the access-log writer: {error}"))?;
+        WRITER.get_or_init(|| thread.thread().clone());
+    }
+    Ok(())
+}
+
+fn wake_writer() {
+    if let Some(writer) = WRITER.get() {
+        writer.unpark();
+    }
+}
+
+fn write_for_ever() {
+    loop {
+        // Woken early by a full queue; a wake-up during the flush below makes this return at once.
+        std::thread::park_timeout(Duration::from_millis(FLUSH_INTERVAL_MS.load(Relaxed)));
+        // Handles are collected first: writing must not hold up a configuration that opens a log.
+        let living: Vec<_> = lock(sinks()).values().filter_map(Weak::upgrade).collect();
+        living.iter().for_each(|sink| sink.flush());
+    }
+}
+
+/// Locks, ignoring poison: what the locks guard is valid after any panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    fn file(path: &Path) -> Target {
+        Target::of_path(path.to_str().unwrap())
+    }
+
+    #[test]
+    fn one_path_is_one_sink_and_lines_stay_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.log");
+        let (a, b) = (Sink::open(file(&path)).unwrap(), Sink::open(file(&path)).unwrap());
+        assert!(Arc::ptr_eq(&a, &b));
+        a.append("1\n");
+        b.append("2\n");
+        a.flush();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "1\n2\n");
+        b.append("3\n");
+        drop((a, b));
+        // The writer thread may hold the sink for a moment: a new handle flushes what is left either way.
+        Sink::open(file(&path)).unwrap().flush();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "1\n2\n3\n");
+    }
+
+    #[test]
+    fn a_rotated_file_is_opened_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, old) = (dir.path().join("b.log"), dir.path().join("b.log.1"));
+        let sink = Sink::open(file(&path)).unwrap();
+        sink.append("old\n");
+        std::fs::rename(&path, &old).unwrap();
+        sink.reopen();
+        sink.append("new\n");
+        sink.flush();
+        assert_eq!(std::fs::read_to_string(&old).unwrap(), "old\n");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "new\n");
+    }
+
+    #[test]
+    fn a_full_queue_drops_and_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let sink = Sink::open(file(&dir.path().join("c.log"))).unwrap();
+        // Keeps the writer out.
+        let output = lock(&sink.output);
+        let line = "x".repeat(1 << 20);
+        let before = dropped_lines();
+        (0..10).for_each(|_| sink.append(&line));
+        assert_eq!(lock(&sink.queue).lines, 8);
+        assert!(dropped_lines() >= before + 2);
+        drop(output);
+    }
+
+    #[test]
+    fn a_missing_folder_is_said() {
+        let error = Sink::open(Target::of_path("/nonexistent/a.log")).err().unwrap();
+        assert!(error.starts_with("unable to open file '/nonexistent/a.log': No such file"), "{error}");
+    }
+}
