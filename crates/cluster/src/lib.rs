@@ -24,3 +24,6 @@ pub use tidegate_pool::h1::{Acquire, ConnFacts, Failed, Lease};
 pub use tidegate_pool::host::HostStat;
 pub use tidegate_pool::limits::{Limits, RetryPermit};
 pub use tidegate_pool::{PoolError, limits};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,241 @@
+//! Directories with real upstreams on port 0.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+use tidegate_config::ClusterConfig;
+use tidegate_config::cluster::{
+    CircuitBreakers, Discovery, EndpointConfig, HealthStatus, LbPolicy, LocalityEndpoints, Thresholds,
+    TrackStats, UpstreamProtocol,
+};
+use tidegate_config::listener::TransportSocket;
+use tidegate_config::runtime::Runtime;
+use tidegate_filter::{CalloutError, Clusters};
+use tidegate_stats::Store;
+use tidegate_types::{Address, RequestHead};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::task::LocalSet;
+
+use crate::{BuildContext, ClusterShared, Directory, HostStat, Peers, Priority};
+
+fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
+    let endpoint = |address: &Address| EndpointConfig {
+        address: address.clone(),
+        hostname: String::new(),
+        weight: 1,
+        health_status: HealthStatus::Unknown,
+        metadata: None,
+    };
+    let place = LocalityEndpoints {
+        locality: Default::default(),
+        priority: 0,
+        weight: None,
+        endpoints: addresses.iter().map(endpoint).collect(),
+    };
+    ClusterConfig {
+        name: name.into(),
+        alt_stat_name: None,
+        discovery: Discovery::Static,
+        lb_policy: LbPolicy::RoundRobin,
+        healthy_panic_threshold: 50.0,
+        endpoints: vec![place],
+        connect_timeout: Duration::from_secs(5),
+        per_connection_buffer_limit_bytes: 1 << 20,
+        circuit_breakers: CircuitBreakers::default(),
+        protocol: UpstreamProtocol::Http1(Default::default()),
+        common_http: Default::default(),
+        tcp_keepalive: None,
+        source_address: None,
+        track_stats: TrackStats::default(),
+        transport_socket: TransportSocket::Raw,
+        wait_for_warm_on_init: true,
+    }
+}
+
+fn build(config: ClusterConfig, store: &Store, previous: Option<&Arc<ClusterShared>>) -> Arc<ClusterShared> {
+    let runtime = Runtime::default();
+    let cx = BuildContext { runtime: &runtime, store, workers: 2 };
+    ClusterShared::build(&Arc::new(config), cx, previous)
+}
+
+/// An upstream that answers every request with its own address.
+async fn upstream() -> Address {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::task::spawn_local(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tokio::task::spawn_local(async move {
+                let mut seen = Vec::new();
+                while let Ok(read @ 1..) = socket.read_buf(&mut seen).await {
+                    if seen[seen.len() - read..].ends_with(b"\r\n\r\n") || seen.ends_with(b"body") {
+                        let body = address.to_string();
+                        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+                        socket.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+                    }
+                }
+            });
+        }
+    });
+    address.into()
+}
+
+async fn get(directory: &Directory, cluster: &str) -> Result<Bytes, CalloutError> {
+    let request = RequestHead::new(Method::GET, "a.test", "/");
+    let callout = directory.http(cluster).unwrap();
+    callout.send(request, Bytes::new(), Duration::from_secs(5)).await.map(|response| response.body)
+}
+
+async fn until(what: &str, done: impl Fn() -> bool) {
+    let wait = async {
+        while !done() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), wait).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+#[tokio::test]
+async fn callouts_rotate_over_hosts_and_reuse_connections() {
+    let store = Store::new(3);
+    let test = async {
+        let (a, b) = (upstream().await, upstream().await);
+        let shared = build(config("c", &[a.clone(), b.clone()]), &store, None);
+        let directory = Directory::new(&Arc::new(Peers::default()));
+        directory.apply(&[shared.clone()]);
+        let mut bodies = Vec::new();
+        for _ in 0..4 {
+            bodies.push(String::from_utf8(get(&directory, "c").await.unwrap().to_vec()).unwrap());
+        }
+        assert_eq!(bodies.iter().filter(|body| **body == a.to_string()).count(), 2);
+        assert_eq!((&bodies[0], &bodies[1]), (&bodies[2], &bodies[3]));
+        let stats = shared.stats();
+        assert_eq!(stats.upstream.upstream_cx_total().value(), 2);
+        assert_eq!(stats.upstream.upstream_rq_total().value(), 4);
+        assert_eq!(stats.members.membership_total().value(), 2);
+        let host = &shared.hosts().hosts[0];
+        let value = |stat| host.stats.value(stat);
+        assert_eq!((value(HostStat::CxTotal), value(HostStat::CxActive)), (1, 1));
+        assert_eq!(
+            (value(HostStat::RqTotal), value(HostStat::RqActive), value(HostStat::RqSuccess)),
+            (2, 0, 2)
+        );
+        assert!(directory.http("other").is_none());
+    };
+    LocalSet::new().run_until(test).await;
+}
+
+#[tokio::test]
+async fn an_empty_cluster_has_no_host_and_counts_panic() {
+    let store = Store::new(3);
+    let test = async {
+        let shared = build(config("c", &[]), &store, None);
+        let directory = Directory::new(&Arc::new(Peers::default()));
+        directory.apply(&[shared.clone()]);
+        assert_eq!(get(&directory, "c").await, Err(CalloutError::Failed("no healthy upstream")));
+        assert_eq!(shared.stats().upstream.upstream_cx_none_healthy().value(), 1);
+        assert_eq!(shared.stats().members.lb_healthy_panic().value(), 1);
+    };
+    LocalSet::new().run_until(test).await;
+}
+
+#[tokio::test]
+async fn a_reload_keeps_what_did_not_change_and_drains_the_rest() {
+    let store = Store::new(3);
+    let test = async {
+        let address = upstream().await;
+        let old: Vec<_> = ["same", "changed", "removed"]
+            .map(|name| build(config(name, &[address.clone()]), &store, None))
+            .into();
+        let directory = Directory::new(&Arc::new(Peers::default()));
+        directory.apply(&old);
+        for name in ["same", "changed", "removed"] {
+            get(&directory, name).await.unwrap();
+        }
+        let changed = ClusterConfig {
+            connect_timeout: Duration::from_secs(1),
+            ..config("changed", &[address.clone()])
+        };
+        let new = [
+            build(config("same", &[address.clone()]), &store, Some(&old[0])),
+            build(changed, &store, Some(&old[1])),
+        ];
+        assert!(Arc::ptr_eq(&new[0], &old[0]) && !Arc::ptr_eq(&new[1], &old[1]));
+
+        // A request in flight ends under what it began with.
+        let cluster = directory.cluster("changed").unwrap();
+        let host = cluster.choose_host().unwrap();
+        let lease = cluster.acquire(&host, Priority::Default).await.unwrap();
+        directory.apply(&new);
+        let active = |shared: &Arc<ClusterShared>| shared.stats().upstream.upstream_cx_active().value();
+        assert_eq!((active(&old[0]), active(&old[1]), active(&old[2])), (1, 1, 0));
+        lease.finish();
+        assert_eq!(active(&new[1]), 0);
+        assert!(directory.cluster("removed").is_none());
+        get(&directory, "changed").await.unwrap();
+        get(&directory, "same").await.unwrap();
+        assert_eq!(new[1].stats().upstream.upstream_rq_total().value(), 3, "counters go on");
+        assert_eq!(new[0].stats().upstream.upstream_cx_total().value(), 1);
+        assert_eq!(new[1].limits(Priority::Default).connections.used(), 1);
+        drop(directory);
+        assert_eq!(active(&old[0]), 0);
+    };
+    LocalSet::new().run_until(test).await;
+}
+
+#[tokio::test]
+async fn idle_connections_of_other_hosts_and_workers_make_room() {
+    let store = Store::new(3);
+    let test = async {
+        let one = Thresholds { max_connections: 1, ..Thresholds::default() };
+        let breakers = CircuitBreakers { default: one, ..CircuitBreakers::default() };
+        let hosts = [upstream().await, upstream().await];
+        let config = ClusterConfig { circuit_breakers: breakers, ..config("c", &hosts) };
+        let shared = build(config, &store, None);
+        let peers = Arc::new(Peers::default());
+        // Two workers, here on one thread.
+        let workers: Vec<Rc<Directory>> = (0..2).map(|_| Directory::new(&peers)).collect();
+        workers.iter().for_each(|worker| worker.apply(&[shared.clone()]));
+        for round in 0..8 {
+            get(&workers[round / 2 % 2], "c").await.unwrap();
+            assert_eq!(shared.limits(Priority::Default).connections.used(), 1);
+        }
+        let all = all_at_once(&workers).await;
+        assert!(all.iter().all(Result::is_ok));
+        assert!(shared.limits(Priority::Default).connections.used() <= 1);
+        until("requests are over", || shared.stats().upstream.upstream_rq_active().value() == 0).await;
+    };
+    LocalSet::new().run_until(test).await;
+}
+
+/// Twenty requests at once, from all workers.
+async fn all_at_once(workers: &[Rc<Directory>]) -> Vec<Result<Bytes, CalloutError>> {
+    let tasks: Vec<_> = (0..20)
+        .map(|i| {
+            let worker = workers[i % workers.len()].clone();
+            tokio::task::spawn_local(async move { get(&worker, "c").await })
+        })
+        .collect();
+    let mut results = Vec::new();
+    for task in tasks {
+        results.push(task.await.unwrap());
+    }
+    results
+}
+
+#[tokio::test]
+async fn runtime_overrides_limits() {
+    let store = Store::new(1);
+    let mut runtime = Runtime::default();
+    let value = tidegate_config::runtime::RuntimeValue::Number(7.0);
+    runtime.values.insert("circuit_breakers.c.high.max_connections".into(), value);
+    let cx = BuildContext { runtime: &runtime, store: &store, workers: 1 };
+    let shared = ClusterShared::build(&Arc::new(config("c", &[])), cx, None);
+    assert_eq!(shared.limits(Priority::High).connections.max(), 7);
+    assert_eq!(shared.limits(Priority::Default).connections.max(), 1024);
+}
