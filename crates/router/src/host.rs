@@ -33,7 +33,6 @@ pub(crate) fn port_start(authority: &[u8]) -> Option<usize> {
 }
 
 /// The authority without a port, whatever the port says.
-#[expect(dead_code, reason = "the table uses it")]
 pub(crate) fn without_port(authority: &[u8]) -> &[u8] {
     port_start(authority).map_or(authority, |colon| &authority[..colon])
 }

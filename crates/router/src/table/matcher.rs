@@ -1,11 +1,9 @@
 //! The conditions of a route besides its path: headers, query parameters, chance.
 //!
 //! Envoy docs, `config.route.v3.HeaderMatcher`, `QueryParameterMatcher`, `type.matcher.v3.StringMatcher`.
-//! Header names are compiled once; values are compared without copying unless a header has several lines.
+//! Header names are compiled once; values are compared where they stand.
 
-use std::borrow::Cow;
-
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use regex::Regex;
 use tidegate_config::route as config;
 use tidegate_config::values::{FractionalPercent, Pattern, StringMatcher as StringConfig, StringPattern};
@@ -137,56 +135,52 @@ impl HeaderMatcher {
 
     /// Whether a request fulfils it.
     pub fn matches_request(&self, head: &RequestHead) -> bool {
-        let value = match &self.name {
-            FieldName::Header(name) => joined(&head.headers, name),
-            FieldName::Method => Some(Cow::Borrowed(head.method.as_str())),
-            FieldName::Path => present(head.path_str()),
-            FieldName::Authority => present(head.authority_str()),
-            FieldName::Scheme => Some(Cow::Borrowed(head.scheme.as_str())),
-            FieldName::Status => None,
-        };
-        self.matches_value(value.as_deref())
+        match &self.name {
+            FieldName::Header(name) => self.matches_lines(&head.headers, name),
+            FieldName::Method => self.matches_value(Some(head.method.as_str())),
+            FieldName::Path => self.matches_value(present(head.path_str())),
+            FieldName::Authority => self.matches_value(present(head.authority_str())),
+            FieldName::Scheme => self.matches_value(Some(head.scheme.as_str())),
+            FieldName::Status => self.matches_value(None),
+        }
     }
 
     /// Whether a response fulfils it.
     pub fn matches_response(&self, head: &ResponseHead) -> bool {
         match &self.name {
-            FieldName::Header(name) => self.matches_value(joined(&head.headers, name).as_deref()),
+            FieldName::Header(name) => self.matches_lines(&head.headers, name),
             FieldName::Status => self.matches_value(Some(head.status.as_str())),
             _ => self.matches_value(None),
         }
     }
 
+    /// Of several lines of one header, any may fulfil the condition; an inverted matcher wants none to.
+    fn matches_lines(&self, headers: &HeaderMap, name: &HeaderName) -> bool {
+        let mut lines = headers.get_all(name).iter();
+        let Some(first) = lines.next() else { return self.matches_value(None) };
+        let fulfils = |value: &HeaderValue| self.fulfils(&String::from_utf8_lossy(value.as_bytes()));
+        (fulfils(first) || lines.any(fulfils)) != self.invert
+    }
+
     fn matches_value(&self, value: Option<&str>) -> bool {
-        if let Condition::Present(present) = self.condition {
-            return ((value.is_some() || self.missing_is_empty) == present) != self.invert;
+        match value.or(self.missing_is_empty.then_some("")) {
+            Some(value) => self.fulfils(value) != self.invert,
+            // An absent header fails also an inverted condition, as in Envoy.
+            None => matches!(self.condition, Condition::Present(present) if present == self.invert),
         }
-        // An absent header fails also an inverted condition, as in Envoy.
-        let Some(value) = value.or(self.missing_is_empty.then_some("")) else { return false };
-        let matched = match &self.condition {
+    }
+
+    fn fulfils(&self, value: &str) -> bool {
+        match &self.condition {
             Condition::Present(present) => *present,
             Condition::String(matcher) => matcher.matches(value),
             Condition::Range(range) => value.trim().parse().is_ok_and(|number: i64| range.contains(&number)),
-        };
-        matched != self.invert
+        }
     }
 }
 
-fn present(text: &str) -> Option<Cow<'_, str>> {
-    (!text.is_empty()).then_some(Cow::Borrowed(text))
-}
-
-/// All lines of a header joined by commas, as Envoy compares them.
-fn joined<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, str>> {
-    let mut values = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
-    let first = values.next()?;
-    let Some(second) = values.next() else { return Some(first) };
-    let mut all = first.into_owned();
-    for value in std::iter::once(second).chain(values) {
-        all.push(',');
-        all.push_str(&value);
-    }
-    Some(all.into())
+fn present(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
 }
 
 /// A compiled `QueryParameterMatcher`.

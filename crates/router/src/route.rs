@@ -1,0 +1,223 @@
+//! A route as it runs: what it does with a request, compiled from the configuration of the route and of
+//! everything around it.
+//!
+//! A route with weighted clusters is one [`Route`] per cluster: the table picks, so nothing behind it
+//! knows of weights. Routes are shared by all workers and never change. Start with [`Route::action`].
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode};
+use tidegate_config::hcm::{BodyFormat, UpgradeConfig};
+use tidegate_config::route::Priority;
+use tidegate_config::values::TimeoutOverride;
+use tidegate_filter::{LogContext, RouteView};
+use tidegate_types::{RequestHead, ResponseHead};
+
+use crate::retry::RetryPolicy;
+use crate::timeout::Timeouts;
+
+pub(crate) mod headers;
+pub(crate) mod redirect;
+pub(crate) mod rewrite;
+
+use headers::Mutations;
+pub use redirect::Redirect;
+use rewrite::{HostRewrite, PathRewrite};
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+/// A compiled route.
+#[derive(Debug)]
+pub struct Route {
+    /// What filters and access logs see.
+    pub view: Arc<RouteView>,
+    /// What to do.
+    pub action: RouteAction,
+    /// `stat_prefix`, when the route has statistics of its own.
+    pub stat_prefix: Option<Arc<str>>,
+    pub(crate) mutations: Mutations,
+}
+
+/// What a route does.
+#[derive(Debug)]
+pub enum RouteAction {
+    /// Send it upstream.
+    Forward(Box<Forward>),
+    /// Answer with a redirect.
+    Redirect(Box<Redirect>),
+    /// Answer with a fixed response.
+    Direct(DirectResponse),
+    /// A filter answers; it is an error to get to the router.
+    NonForwarding,
+}
+
+/// How a request goes upstream.
+#[derive(Debug)]
+pub struct Forward {
+    /// Which cluster.
+    pub cluster: ClusterTarget,
+    /// The status when that cluster does not exist.
+    pub cluster_not_found: StatusCode,
+    /// `timeout`, `per_try_timeout` and `per_try_idle_timeout`: before the request's own headers.
+    pub timeouts: Timeouts,
+    /// `idle_timeout` over the manager's `stream_idle_timeout`.
+    pub idle_timeout: TimeoutOverride,
+    /// `flush_timeout` over the manager's `stream_flush_timeout`.
+    pub flush_timeout: TimeoutOverride,
+    /// `max_stream_duration` over the manager's.
+    pub max_stream_duration: TimeoutOverride,
+    /// `grpc_timeout_header_max`.
+    pub grpc_timeout_header_max: TimeoutOverride,
+    /// `grpc_timeout_header_offset`.
+    pub grpc_timeout_header_offset: Option<Duration>,
+    /// When to try again.
+    pub retry: RetryPolicy,
+    /// Which circuit-breaker thresholds count.
+    pub priority: Priority,
+    /// `upgrade_configs`, over the manager's by type.
+    pub upgrades: Vec<UpgradeConfig>,
+    /// Bytes of a request body that may be kept for a retry; `None`: the listener's buffer limit.
+    pub request_body_buffer_limit: Option<u64>,
+    /// Which attempt headers the virtual host asks for.
+    pub attempt_headers: AttemptHeaders,
+    pub(crate) path_rewrite: Option<PathRewrite>,
+    pub(crate) host_rewrite: Option<HostRewrite>,
+    pub(crate) cluster_host: Option<Bytes>,
+    pub(crate) append_x_forwarded_host: bool,
+}
+
+/// Headers that number the tries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AttemptHeaders {
+    /// `x-envoy-attempt-count` to the upstream.
+    pub in_request: bool,
+    /// `x-envoy-attempt-count` to the client.
+    pub in_response: bool,
+    /// `x-envoy-is-timeout-retry` to the upstream.
+    pub is_timeout_retry: bool,
+}
+
+/// The cluster of a route.
+#[derive(Debug)]
+pub enum ClusterTarget {
+    /// By name.
+    Name(Arc<str>),
+    /// The value of that request header.
+    Header(HeaderName),
+}
+
+impl ClusterTarget {
+    /// The cluster's name for a request; `None` when the header is absent.
+    pub fn name<'a>(&'a self, head: &'a RequestHead) -> Option<&'a str> {
+        match self {
+            Self::Name(name) => Some(name),
+            Self::Header(name) => head.header(name).filter(|value| !value.is_empty()),
+        }
+    }
+}
+
+/// A fixed response; details `direct_response`.
+#[derive(Debug)]
+pub struct DirectResponse {
+    /// The status.
+    pub status: StatusCode,
+    /// The body.
+    pub body: Bytes,
+    /// `body_format`, for the local-reply formatter.
+    pub body_format: Option<BodyFormat>,
+}
+
+impl DirectResponse {
+    /// `location`: Envoy sends the request's own URL with 201 and every 3xx.
+    pub fn location(&self, head: &RequestHead) -> Option<HeaderValue> {
+        let wanted = self.status == StatusCode::CREATED || self.status.is_redirection();
+        wanted.then(|| redirect::own_location(head)).flatten()
+    }
+}
+
+/// Whether `x-envoy-*` headers are added; `suppress_envoy_headers` turns them off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EnvoyHeaders {
+    /// The default.
+    Add,
+    /// `suppress_envoy_headers: true`.
+    Suppress,
+}
+
+/// `x-envoy-original-path`
+pub(crate) const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
+
+impl Route {
+    /// The route's `name`, or `None` when it has none.
+    pub fn name(&self) -> Option<&Arc<str>> {
+        self.view.name.as_ref()
+    }
+
+    /// Makes the head what the upstream gets: header mutations from the most specific level outwards
+    /// (or inwards, `most_specific_header_mutations_wins`), then host, then path. `original` is the head
+    /// as the client sent it, for the values of format strings.
+    ///
+    /// Nothing configured costs four branches.
+    pub fn finalize_request(&self, head: &mut RequestHead, original: &LogContext<'_>, envoy: EnvoyHeaders) {
+        if !self.mutations.request.is_empty() {
+            self.mutations.apply_request(&mut head.headers, original);
+        }
+        let RouteAction::Forward(forward) = &self.action else { return };
+        if let Some(host) = &forward.cluster_host {
+            head.authority = host.clone();
+        }
+        if let Some(rewrite) = &forward.host_rewrite
+            && let Some(host) = rewrite.host(head, original)
+        {
+            self.rewrite_host(head, host, envoy);
+        }
+        if let Some(rewrite) = &forward.path_rewrite
+            && let Some(path) = rewrite.path(&head.path, original)
+        {
+            rewrite::set_path(head, path, envoy);
+        }
+    }
+
+    /// Whether the mutations or rewrites of [`Route::finalize_request`] read format values, so that the
+    /// caller keeps the original head only for those routes.
+    pub fn reads_original(&self) -> bool {
+        let rewrites = match &self.action {
+            RouteAction::Forward(forward) => {
+                forward.host_rewrite.as_ref().is_some_and(HostRewrite::is_format)
+                    || forward.path_rewrite.as_ref().is_some_and(PathRewrite::is_format)
+            }
+            _ => false,
+        };
+        rewrites || self.mutations.request.has_formats()
+    }
+
+    /// Whether the upstream host's name becomes the request's host (`auto_host_rewrite`), which is known
+    /// only when a host is chosen: then call [`Route::rewrite_host`].
+    pub fn rewrites_host_automatically(&self) -> bool {
+        matches!(&self.action, RouteAction::Forward(forward) if matches!(forward.host_rewrite, Some(HostRewrite::Auto)))
+    }
+
+    /// Replaces the host, keeping the old one in `x-envoy-original-host` and, if the route says so, in
+    /// `x-forwarded-host`.
+    pub fn rewrite_host(&self, head: &mut RequestHead, host: Bytes, envoy: EnvoyHeaders) {
+        let append = matches!(&self.action, RouteAction::Forward(forward) if forward.append_x_forwarded_host);
+        rewrite::set_host(head, host, envoy, append);
+    }
+
+    /// Applies the response header mutations of all levels.
+    pub fn finalize_response(&self, head: &mut ResponseHead, cx: &LogContext<'_>) {
+        if !self.mutations.response.is_empty() {
+            self.mutations.apply_response(&mut head.headers, cx);
+        }
+    }
+
+    /// The response's details, for routes that answer by themselves.
+    pub fn details(&self) -> Option<Cow<'static, str>> {
+        matches!(self.action, RouteAction::Direct(_) | RouteAction::Redirect(_))
+            .then_some(Cow::Borrowed("direct_response"))
+    }
+}
