@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::rc::Rc;
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -107,7 +108,7 @@ async fn callouts_rotate_over_hosts_and_reuse_connections() {
         let (a, b) = (upstream().await, upstream().await);
         let shared = build(config("c", &[a.clone(), b.clone()]), &store, None);
         let directory = Directory::new(&Arc::new(Peers::default()));
-        directory.apply(&[shared.clone()]);
+        directory.apply(slice::from_ref(&shared));
         let mut bodies = Vec::new();
         for _ in 0..4 {
             bodies.push(String::from_utf8(get(&directory, "c").await.unwrap().to_vec()).unwrap());
@@ -136,7 +137,7 @@ async fn an_empty_cluster_has_no_host_and_counts_panic() {
     let test = async {
         let shared = build(config("c", &[]), &store, None);
         let directory = Directory::new(&Arc::new(Peers::default()));
-        directory.apply(&[shared.clone()]);
+        directory.apply(slice::from_ref(&shared));
         assert_eq!(get(&directory, "c").await, Err(CalloutError::Failed("no healthy upstream")));
         assert_eq!(shared.stats().upstream.upstream_cx_none_healthy().value(), 1);
         assert_eq!(shared.stats().members.lb_healthy_panic().value(), 1);
@@ -150,7 +151,7 @@ async fn a_reload_keeps_what_did_not_change_and_drains_the_rest() {
     let test = async {
         let address = upstream().await;
         let old: Vec<_> = ["same", "changed", "removed"]
-            .map(|name| build(config(name, &[address.clone()]), &store, None))
+            .map(|name| build(config(name, slice::from_ref(&address)), &store, None))
             .into();
         let directory = Directory::new(&Arc::new(Peers::default()));
         directory.apply(&old);
@@ -159,10 +160,10 @@ async fn a_reload_keeps_what_did_not_change_and_drains_the_rest() {
         }
         let changed = ClusterConfig {
             connect_timeout: Duration::from_secs(1),
-            ..config("changed", &[address.clone()])
+            ..config("changed", slice::from_ref(&address))
         };
         let new = [
-            build(config("same", &[address.clone()]), &store, Some(&old[0])),
+            build(config("same", slice::from_ref(&address)), &store, Some(&old[0])),
             build(changed, &store, Some(&old[1])),
         ];
         assert!(Arc::ptr_eq(&new[0], &old[0]) && !Arc::ptr_eq(&new[1], &old[1]));
@@ -200,7 +201,7 @@ async fn idle_connections_of_other_hosts_and_workers_make_room() {
         let peers = Arc::new(Peers::default());
         // Two workers, here on one thread.
         let workers: Vec<Rc<Directory>> = (0..2).map(|_| Directory::new(&peers)).collect();
-        workers.iter().for_each(|worker| worker.apply(&[shared.clone()]));
+        workers.iter().for_each(|worker| worker.apply(slice::from_ref(&shared)));
         for round in 0..8 {
             get(&workers[round / 2 % 2], "c").await.unwrap();
             assert_eq!(shared.limits(Priority::Default).connections.used(), 1);
