@@ -19,6 +19,9 @@ const QUEUE_LIMIT: usize = 8 << 20;
 /// Bytes from which the writer is woken before its interval ends (Envoy's `MIN_FLUSH_SIZE`).
 const WRITE_SIZE: usize = 64 << 10;
 
+/// Bytes of buffer that an idle target keeps.
+const BUFFER_KEPT: usize = 256 << 10;
+
 /// Sets how long a line may be held back, for the whole process (`--file-flush-interval-msec`). 200 ms
 /// until then; at least 1 ms.
 pub fn set_flush_interval(interval: Duration) {
@@ -73,13 +76,19 @@ pub(super) struct Sink {
     /// Taken for the time of a copy, by workers.
     queue: Mutex<Queue>,
     /// Taken while writing, never by workers. Always before `queue`.
-    output: Mutex<Output>,
+    writer: Mutex<Writer>,
 }
 
 #[derive(Default)]
 struct Queue {
     bytes: Vec<u8>,
     lines: u64,
+}
+
+struct Writer {
+    output: Output,
+    /// The queue's other buffer: the two change places, so that neither grows anew each time.
+    spare: Vec<u8>,
 }
 
 enum Output {
@@ -102,8 +111,8 @@ impl Sink {
             Target::File(path) => format!("unable to open file '{}': {error}", path.display()),
             other => format!("unable to open {other:?}: {error}"),
         })?;
-        let sink =
-            Arc::new(Self { target: target.clone(), queue: Mutex::default(), output: Mutex::new(output) });
+        let writer = Mutex::new(Writer { output, spare: Vec::new() });
+        let sink = Arc::new(Self { target: target.clone(), queue: Mutex::default(), writer });
         sinks.retain(|_, sink| sink.strong_count() > 0);
         sinks.insert(target, Arc::downgrade(&sink));
         start_writer()?;
@@ -129,31 +138,38 @@ impl Sink {
 
     /// Writes out what is queued.
     pub(super) fn flush(&self) {
-        self.flush_to(&mut lock(&self.output));
+        self.flush_with(&mut lock(&self.writer));
     }
 
     /// Opens the file anew, after what was queued went to the old one. If that fails, the old one stays.
     pub(super) fn reopen(&self) {
-        let mut output = lock(&self.output);
-        self.flush_to(&mut output);
+        let mut writer = lock(&self.writer);
+        self.flush_with(&mut writer);
         if let Ok(new) = self.target.open() {
-            *output = new;
+            writer.output = new;
         }
     }
 
-    fn flush_to(&self, output: &mut Output) {
-        let Queue { bytes, lines } = std::mem::take(&mut *lock(&self.queue));
-        if bytes.is_empty() {
+    fn flush_with(&self, writer: &mut Writer) {
+        let lines = {
+            let mut queue = lock(&self.queue);
+            std::mem::swap(&mut queue.bytes, &mut writer.spare);
+            std::mem::take(&mut queue.lines)
+        };
+        if lines == 0 {
             return;
         }
-        let written = match output {
-            Output::Stdout => write_all(io::stdout().lock(), &bytes),
-            Output::Stderr => write_all(io::stderr().lock(), &bytes),
-            Output::File(file) => file.write_all(&bytes),
+        let written = match &mut writer.output {
+            Output::Stdout => write_all(io::stdout().lock(), &writer.spare),
+            Output::Stderr => write_all(io::stderr().lock(), &writer.spare),
+            Output::File(file) => file.write_all(&writer.spare),
         };
         if written.is_err() {
             DROPPED.fetch_add(lines, Relaxed);
         }
+        writer.spare.clear();
+        // A burst's memory is given back.
+        writer.spare.shrink_to(BUFFER_KEPT);
     }
 }
 
@@ -254,13 +270,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let sink = Sink::open(file(&dir.path().join("c.log"))).unwrap();
         // Keeps the writer out.
-        let output = lock(&sink.output);
+        let writer = lock(&sink.writer);
         let line = "x".repeat(1 << 20);
         let before = dropped_lines();
         (0..10).for_each(|_| sink.append(&line));
         assert_eq!(lock(&sink.queue).lines, 8);
         assert!(dropped_lines() >= before + 2);
-        drop(output);
+        drop(writer);
     }
 
     #[test]

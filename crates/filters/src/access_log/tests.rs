@@ -78,6 +78,8 @@ fn json_formats_keep_types_and_nest() {
     let expected = "{\"l\":[1,true],\"n\":{\"none\":null,\"p\":\"p:/a\\\"b\"},\"status\":200}\n";
     assert_eq!(line(&format!(r#", "log_format": {{"json_format": {tree}}}"#)), expected);
     assert_eq!(line(&format!(r#", "typed_json_format": {tree}"#)), expected);
+    let omit = r#", "log_format": {"omit_empty_values": true, "json_format": {"a": "%REQ(X-NO)%", "b": "x%REQ(X-NO)%"}}"#;
+    assert_eq!(line(omit), "{\"b\":\"x\"}\n");
 }
 
 #[test]

@@ -6,12 +6,15 @@
 //!   `{"remove": NAME}`, `{"append": {"header": {"key", "value"}, "append_action", "keep_empty_value"}}` and
 //!   `{"remove_on_match": {"key_matcher": STRING_MATCHER}}`; values may hold `%FORMAT%` operators;
 //! - `mutations.request_trailers_mutations`, `mutations.response_trailers_mutations`: the same for trailers;
+//! - `mutations.query_parameter_mutations`: `{"remove": KEY}` and `{"append": {"record": {"key", "value"},
+//!   "action"}}`, after the request's header mutations;
 //! - `most_specific_header_mutations_wins`: see [`Factory`].
 //!
 //! Per route (`HeaderMutationPerRoute`): `mutations`, applied after the filter's own, at every level.
-//! It does not touch pseudo-header fields nor `host` (as in Envoy), nor query parameters (yet).
+//! It does not touch pseudo-header fields nor `host` (as in Envoy).
 
 mod mutation;
+mod query;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +30,7 @@ use tidegate_filter::{
 use tidegate_types::{EndStream, RequestHead, ResponseHead};
 
 use mutation::MutationList;
+use query::QueryMutations;
 
 /// The filter's type.
 pub struct HeaderMutation;
@@ -50,6 +54,7 @@ pub struct RouteConfig {
 #[serde(default)]
 struct Mutations {
     request_mutations: MutationList,
+    query_parameter_mutations: QueryMutations,
     response_mutations: MutationList,
     request_trailers_mutations: MutationList,
     response_trailers_mutations: MutationList,
@@ -114,6 +119,7 @@ impl RequestFilter for Request {
         let mut wants = Wants::Nothing;
         self.factory.each(cx, |mutations| {
             mutations.request_mutations.apply_to_request(head, cx);
+            mutations.query_parameter_mutations.apply(head, cx);
             wants.trailers_if(&mutations.request_trailers_mutations);
         });
         Step::Now(wants.flow())

@@ -113,7 +113,30 @@ fn what_is_wrong_is_said_with_its_place() {
         format!("{at}.append: `\\n` is not a valid header value")
     );
     assert_eq!(
-        refused(r#"{"mutations": {"query_parameter_mutations": []}}"#),
-        "typed_config.mutations.query_parameter_mutations: unknown field `query_parameter_mutations`"
+        refused(r#"{"mutations": {"cookie_mutations": []}}"#),
+        "typed_config.mutations.cookie_mutations: unknown field `cookie_mutations`"
     );
+}
+
+#[tokio::test]
+async fn query_parameters_change_and_the_others_stay_as_they_are() {
+    let harness = harness(
+        r#"{"mutations": {"query_parameter_mutations": [
+            {"remove": "gone"},
+            {"append": {"record": {"key": "a", "value": "1 &%REQ(X-V)%"}}},
+            {"append": {"record": {"key": "b", "value": "2"}, "action": "OVERWRITE_IF_EXISTS_OR_ADD"}},
+            {"append": {"record": {"key": "c", "value": "3"}, "action": "ADD_IF_ABSENT"}},
+            {"append": {"record": {"key": "f", "value": "5"}, "action": "OVERWRITE_IF_EXISTS"}}]}}"#,
+    );
+    for (path, expected) in [
+        ("/p?z=%20x&g%6fne=1&b=1&b=2&c&q+w=%26", "/p?z=%20x&c&q+w=%26&a=1%20%26v%2Fv&b=2"),
+        ("/p?f=1&gone", "/p?a=1%20%26v%2Fv&b=2&c=3&f=5"),
+    ] {
+        let head = RequestHead::new(Method::GET, "example.com", path);
+        let out = harness.open().request(Message::new(head).header("x-v", "v/v")).await.forwarded();
+        assert_eq!(out.head.path_str(), expected);
+    }
+    let removed = self::harness(r#"{"mutations": {"query_parameter_mutations": [{"remove": "a"}]}}"#);
+    let head = RequestHead::new(Method::GET, "example.com", "/p?a=1");
+    assert_eq!(removed.open().request(head).await.forwarded().head.path_str(), "/p");
 }
