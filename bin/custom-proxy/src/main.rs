@@ -14,3 +14,6 @@ fn registry() -> Registry {
         .http::<example_filter::callout::Callout>()
 }
 // ANCHOR_END: main
+
+#[cfg(test)]
+mod tests;

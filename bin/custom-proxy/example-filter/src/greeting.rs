@@ -7,6 +7,7 @@ use http::HeaderValue;
 use serde::Deserialize;
 use tidegate_filter::{FactoryContext, HeadFlow, HttpFilter, HttpFilterType, Stream, from_response_fn};
 
+// ANCHOR: greeting
 /// The filter's type: this is what the registry gets.
 pub struct Greeting;
 
@@ -17,7 +18,6 @@ pub struct Config {
     text: String,
 }
 
-// ANCHOR: greeting
 impl HttpFilterType for Greeting {
     const NAME: &'static str = "example.filters.http.greeting";
     const TYPE_URL: &'static str = "type.googleapis.com/example.filters.http.greeting.v1.Greeting";
