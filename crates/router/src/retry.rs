@@ -136,11 +136,18 @@ const HEADERS: [HeaderName; 6] = [
     HeaderName::from_static("x-envoy-retriable-header-names"),
     HeaderName::from_static("x-envoy-hedge-on-per-try-timeout"),
 ];
+
+/// Whether a header may be one of [`HEADERS`].
+fn steers_retries(name: &str) -> bool {
+    name.strip_prefix("x-envoy-")
+        .is_some_and(|rest| ["ret", "max-ret", "hedge"].iter().any(|start| rest.starts_with(start)))
+}
+
 const RATE_LIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
 
 impl<'p> RetryState<'p> {
     /// The retries that `head` may have; takes the retry headers out of it. `None`: none at all, which
-    /// costs six look-ups and no allocation.
+    /// costs a walk over the header names and no allocation.
     pub fn of_request(policy: &'p RetryPolicy, head: &mut RequestHead) -> Option<Self> {
         let mut state = Self {
             policy,
@@ -150,8 +157,8 @@ impl<'p> RetryState<'p> {
             asked_status_codes: Vec::new(),
             asked_headers: Vec::new(),
         };
-        let asked = HEADERS.map(|name| head.headers.contains_key(&name));
-        if asked.contains(&true) {
+        // One walk over the names is cheaper than six look-ups, and nearly always the end of it.
+        if head.headers.keys().any(|name| steers_retries(name.as_str())) {
             state.take_headers(&mut head.headers);
         }
         let limits = &policy.retriable_request_headers;

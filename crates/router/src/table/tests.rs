@@ -242,6 +242,52 @@ fn errors_are_all_reported_with_their_places() {
     );
 }
 
+/// Two filters whose configurations are their texts; one text is wrong.
+struct TwoFilters([String; 2]);
+
+impl FilterSlots for TwoFilters {
+    fn names(&self) -> &[String] {
+        &self.0
+    }
+
+    fn resolve(&self, slot: usize, config: &TypedConfig) -> Result<ErasedConfig, Vec<Problem>> {
+        if config.type_url == "wrong" {
+            return Err(vec![Problem::new(config.path.clone(), config.span, "wrong")]);
+        }
+        Ok(Arc::new(format!("{slot} {}", config.type_url)))
+    }
+}
+
+#[test]
+fn per_filter_configurations_are_resolved_to_slots() {
+    let per_filter = |name: &str, text: &str, disabled| {
+        let typed = TypedConfig {
+            name: name.to_owned(),
+            type_url: text.to_owned(),
+            value: Arc::default(),
+            path: JsonPath::root().field(text),
+            span: Default::default(),
+        };
+        let config = config::PerFilterConfig { config: Some(typed), disabled, is_optional: false };
+        BTreeMap::from([(name.to_owned(), config)])
+    };
+    let mut route = route("r", prefix("/"));
+    route.per_filter = per_filter("b", "route", false);
+    let mut config = config(vec![host("v", &["*"], vec![route])]);
+    config.virtual_hosts[0].per_filter = per_filter("b", "vh", true);
+    let filters = TwoFilters(["a".to_owned(), "b".to_owned()]);
+    let table = RouteTable::compile(&config, &JsonPath::root(), &filters).unwrap();
+    let view = &table.matches(&head("h", "/"), Scheme::Http, 0).unwrap().view;
+    let slot = view.per_filter.slot(1).unwrap();
+    let levels: Vec<_> = slot.levels.iter().filter_map(|level| level.downcast_ref::<String>()).collect();
+    assert_eq!(levels, ["1 vh", "1 route"]);
+    assert_eq!((slot.disabled, view.per_filter.disabled(0, true)), (Some(false), true));
+    assert_eq!(view.virtual_host.as_deref(), Some("v"));
+    config.virtual_hosts[0].per_filter = per_filter("b", "wrong", true);
+    let problems = RouteTable::compile(&config, &JsonPath::root(), &filters).unwrap_err();
+    assert_eq!(problems.len(), 1);
+}
+
 /// The specification: try every route in order.
 fn scan(routes: &[Arc<config::Route>], head: &RequestHead, random: u64) -> Option<String> {
     let path = head.path_only();
