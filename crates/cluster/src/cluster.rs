@@ -71,7 +71,6 @@ impl Cluster {
         let members = members.as_mut()?;
         let pick = members.table.choose(fastrand::u64(..));
         let stats = self.stats();
-        stats.members.default_total_match_count().inc();
         if pick.panic {
             stats.members.lb_healthy_panic().inc();
         }

@@ -183,5 +183,6 @@ fn publish_membership(stats: &ClusterStats, hosts: &HostSet) {
     members.membership_total().set(hosts.hosts.len() as i64);
     members.membership_healthy().set(count(Health::Healthy));
     members.membership_degraded().set(count(Health::Degraded));
-    members.max_host_weight().set(hosts.hosts.iter().map(|host| i64::from(host.weight)).max().unwrap_or(0));
+    // Envoy's `default` transport-socket match, made once for each host.
+    members.default_total_match_count().add(hosts.hosts.len() as u64);
 }

@@ -43,6 +43,7 @@ stat_block! {
             membership_change,
             /// Selections made among all hosts because too few were healthy.
             lb_healthy_panic,
+            /// Hosts whose transport socket was chosen: one for each host of each new host set.
             default_total_match_count = "default.total_match_count",
             lb_local_cluster_not_ok,
             lb_recalculate_zone_structures,

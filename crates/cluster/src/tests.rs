@@ -240,3 +240,48 @@ async fn runtime_overrides_limits() {
     assert_eq!(shared.limits(Priority::High).connections.max(), 7);
     assert_eq!(shared.limits(Priority::Default).connections.max(), 1024);
 }
+
+/// Runs `test` on a thread of its own, as a worker does.
+fn worker<F: Future<Output = ()> + 'static>(
+    test: impl FnOnce() -> F + Send + 'static,
+) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        LocalSet::new().block_on(&runtime, test());
+    })
+}
+
+#[test]
+fn two_threads_share_one_connection_and_nobody_starves() {
+    let (address_to, address_from) = std::sync::mpsc::channel();
+    let (done, over) = tokio::sync::oneshot::channel::<()>();
+    let server = worker(move || async move {
+        address_to.send(upstream().await).unwrap();
+        let _ = over.await;
+    });
+    let hosts = [address_from.recv().unwrap()];
+    let store = Store::new(1);
+    let one = Thresholds { max_connections: 1, ..Thresholds::default() };
+    let breakers = CircuitBreakers { default: one, ..CircuitBreakers::default() };
+    let shared = build(ClusterConfig { circuit_breakers: breakers, ..config("c", &hosts) }, &store, None);
+    let peers = Arc::new(Peers::default());
+    let workers: Vec<_> = (0..2)
+        .map(|_| {
+            let (shared, peers) = (shared.clone(), peers.clone());
+            worker(move || async move {
+                let directory = Directory::new(&peers);
+                directory.apply(slice::from_ref(&shared));
+                for _ in 0..50 {
+                    get(&directory, "c").await.unwrap();
+                    assert!(shared.limits(Priority::Default).connections.used() <= 1);
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    workers.into_iter().for_each(|worker| worker.join().unwrap());
+    drop(done);
+    server.join().unwrap();
+    assert_eq!(shared.limits(Priority::Default).connections.used(), 0);
+    assert_eq!(shared.stats().upstream.upstream_rq_total().value(), 100);
+}

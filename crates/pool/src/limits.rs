@@ -170,7 +170,7 @@ impl Limit {
     /// A limit of `max` units with its gauges.
     pub fn new(max: u64, open: Option<OwnedGauge>, remaining: Option<OwnedGauge>) -> Self {
         if let Some(remaining) = &remaining {
-            remaining.add(max as i64);
+            remaining.add(gauge_value(max));
         }
         Self {
             used: AtomicU64::new(0),
@@ -230,7 +230,7 @@ impl Limit {
     pub fn set_max(&self, max: u64) {
         let before = self.max.swap(max, SeqCst);
         if let Some(remaining) = &self.remaining {
-            remaining.add((max as i64).wrapping_sub(before as i64));
+            remaining.add(gauge_value(max).wrapping_sub(gauge_value(before)));
         }
         self.refresh();
         self.hand_out();
@@ -313,6 +313,11 @@ impl Limit {
             }
         }
     }
+}
+
+/// A maximum as a gauge shows it: "unlimited" does not fit.
+fn gauge_value(max: u64) -> i64 {
+    i64::try_from(max).unwrap_or(i64::MAX)
 }
 
 /// A retry in flight.

@@ -191,6 +191,10 @@ impl Machine {
             self.shared.stats.upstream_rq_cancelled().inc();
             self.left_queue();
         }
+        if self.draining {
+            // An attempt that nobody waits for any more has no future.
+            self.handle_drain(now);
+        }
         self.settle(now);
     }
 

@@ -67,7 +67,7 @@ impl Lease {
     }
 
     /// Whether the connection carried an exchange before: a close by the peer may then be its idle
-    /// timeout, and says nothing about this request (deviation 7).
+    /// timeout, and says nothing about this request.
     pub fn is_reused(&self) -> bool {
         self.reused
     }

@@ -236,6 +236,8 @@ impl Machine {
         let Shared { limits, host_connections, stats, host } = &self.shared;
         for _ in 0..self.conns.len() {
             stats.upstream_cx_active().dec();
+            stats.upstream_cx_destroy().inc();
+            stats.upstream_cx_destroy_local().inc();
             host.dec(HostStat::CxActive);
             limits.connections.release();
             if let Some(limit) = host_connections {

@@ -503,6 +503,13 @@ fn a_drained_pool_closes_idle_connections_and_serves_what_waits() {
     lab.connected(0);
     lab.end(0, StreamEnd::Complete);
     assert_eq!(lab.events(), [open(0), attach(0, 0), close(0, CloseCause::Drained)]);
+
+    let mut lab = Lab::new(settings(), &limits);
+    let Queued::Waiting(key) = lab.machine.enqueue(lab.now, 0) else { panic!() };
+    lab.machine.handle_drain(lab.now);
+    lab.machine.handle_cancel(lab.now, key);
+    assert_eq!(lab.events(), [open(0), close(0, CloseCause::Drained)]);
+    assert!(lab.machine.is_empty());
 }
 
 #[test]
