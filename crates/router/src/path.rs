@@ -35,7 +35,7 @@ pub fn normalize(path: &Bytes, options: &Normalization) -> Normalized {
         return Normalized::Rejected;
     }
     let unescapes = options.escaped_slashes != EscapedSlashes::KeepUnchanged;
-    if !(unescapes || options.normalize_path || options.merge_slashes) || path.is_empty() {
+    if !(unescapes || options.normalize_path || options.merge_slashes) || path.is_empty() || path == "*" {
         return Normalized::Unchanged;
     }
     let query_start = memchr::memchr(b'?', path).unwrap_or(path.len());

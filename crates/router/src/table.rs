@@ -49,6 +49,7 @@ pub struct RouteTable {
     hosts: HostIndex,
     virtual_hosts: Vec<VirtualHost>,
     ignore_port: bool,
+    internal_only_headers: Vec<HeaderName>,
 }
 
 #[derive(Debug)]
@@ -106,6 +107,11 @@ impl RouteTable {
         filters: &dyn FilterSlots,
     ) -> Result<Self, Vec<Problem>> {
         compile::table(config, base, filters)
+    }
+
+    /// `internal_only_headers`: the connection manager removes them from requests that are not internal.
+    pub fn internal_only_headers(&self) -> &[HeaderName] {
+        &self.internal_only_headers
     }
 
     /// The route of a request: `None` is 404. `scheme` is what `x-forwarded-proto` says, `random` a fresh

@@ -315,17 +315,11 @@ impl Operator {
     pub(super) fn value<'a>(&'a self, cx: &LogContext<'a>) -> Value<'a> {
         let info = cx.info;
         match self {
-            Self::StartTime(format) => {
-                let mut text = String::with_capacity(32);
-                format.write(info.start_time, &mut text);
-                Value::Text(Cow::Owned(text))
-            }
+            Self::StartTime(format) => Value::Shown(Shown::Time(format, info.start_time)),
             Self::Field(fields) => fields.value(cx),
             Self::Protocol => Value::maybe_text(info.protocol.get().and_then(version)),
             Self::ResponseCode => Value::Number(info.response_code.get().into()),
-            Self::ResponseCodeDetails { spaces } => {
-                Value::maybe_owned(info.details.borrow().as_deref().map(|text| underscored(text, *spaces)))
-            }
+            Self::ResponseCodeDetails { spaces } => details(info, *spaces),
             Self::ConnectionTermination => Value::maybe_text(info.connection_termination_details.get()),
             // `-` also where missing values are left out: the absence of flags is a fact.
             Self::Flags { long: false } => Value::Shown(Shown::Flags(info.flags.get())),
@@ -403,6 +397,15 @@ fn in_unit(duration: Duration, unit: Unit) -> u64 {
         Unit::Nanoseconds => duration.as_nanos(),
     };
     u64::try_from(value).unwrap_or(u64::MAX)
+}
+
+/// The details; nearly all are static texts without spaces.
+fn details(info: &StreamInfo, spaces: bool) -> Value<'static> {
+    match &*info.details.borrow() {
+        None => Value::Missing,
+        Some(Cow::Borrowed(text)) if spaces || !text.contains(char::is_whitespace) => Value::text(text),
+        Some(text) => Value::Text(Cow::Owned(underscored(text, spaces))),
+    }
 }
 
 fn underscored(text: &str, spaces: bool) -> String {

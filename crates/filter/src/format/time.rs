@@ -2,7 +2,7 @@
 //!
 //! Envoy docs, "Command operators", `START_TIME`. No time zone data, so local times are not offered.
 
-use std::fmt::Write;
+use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A parsed time format.
@@ -70,19 +70,17 @@ impl TimeFormat {
         Ok(Self(parts.into()))
     }
 
-    /// Appends a time.
-    pub(super) fn write(&self, time: SystemTime, out: &mut String) {
+    /// Writes a time.
+    pub(super) fn write(&self, time: SystemTime, out: &mut impl fmt::Write) -> fmt::Result {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         let clock = Clock::new(since.as_secs(), since.subsec_nanos());
         for part in &self.0 {
             match part {
-                Part::Text(text) => out.push_str(text),
-                // Writing to a string cannot fail.
-                Part::Field(field) => {
-                    let _ = clock.write(*field, out);
-                }
+                Part::Text(text) => out.write_str(text)?,
+                Part::Field(field) => clock.write(*field, out)?,
             }
         }
+        Ok(())
     }
 }
 
@@ -192,7 +190,7 @@ impl Clock {
         }
     }
 
-    fn write(&self, field: Field, out: &mut String) -> std::fmt::Result {
+    fn write(&self, field: Field, out: &mut impl fmt::Write) -> fmt::Result {
         let month = || MONTHS.get(self.month - 1).copied().unwrap_or_default();
         let weekday = || WEEKDAYS.get(self.weekday).copied().unwrap_or_default();
         match field {
@@ -234,12 +232,12 @@ impl Clock {
         }
     }
 
-    fn fraction(&self, digits: usize, out: &mut String) -> std::fmt::Result {
+    fn fraction(&self, digits: usize, out: &mut impl fmt::Write) -> fmt::Result {
         let drop = u32::try_from(9 - digits.min(9)).unwrap_or_default();
         write!(out, "{:0digits$}", self.nanos / 10u32.pow(drop))
     }
 
-    fn all_digits(&self, out: &mut String) -> std::fmt::Result {
+    fn all_digits(&self, out: &mut impl fmt::Write) -> fmt::Result {
         let (mut value, mut digits) = (self.nanos, 9);
         while value % 10 == 0 && digits > 1 {
             value /= 10;

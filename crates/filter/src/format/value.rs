@@ -3,8 +3,11 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
+use std::time::SystemTime;
 
 use tidegate_types::{Address, ResponseFlags};
+
+use super::time::TimeFormat;
 
 /// A value that knows whether it is a number in JSON.
 pub(super) enum Value<'a> {
@@ -24,6 +27,7 @@ pub(super) enum Shown<'a> {
     Owned(Address),
     Ip(IpAddr),
     Flags(ResponseFlags),
+    Time(&'a TimeFormat, SystemTime),
 }
 
 impl fmt::Display for Shown<'_> {
@@ -33,6 +37,7 @@ impl fmt::Display for Shown<'_> {
             Self::Owned(address) => address.fmt(f),
             Self::Ip(ip) => ip.fmt(f),
             Self::Flags(flags) => flags.fmt(f),
+            Self::Time(format, time) => format.write(*time, f),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! From the validated configuration to the table. Goes on after an error, so that one run reports all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use http::StatusCode;
@@ -26,7 +26,7 @@ pub(super) fn table(
     base: &JsonPath,
     filters: &dyn FilterSlots,
 ) -> Result<RouteTable, Vec<Problem>> {
-    let mut compiler = Compiler { config, filters, base, problems: Vec::new() };
+    let mut compiler = Compiler { config, filters, base, problems: Vec::new(), strangers: BTreeSet::new() };
     let mut hosts = HostIndex::default();
     let mut virtual_hosts = Vec::with_capacity(config.virtual_hosts.len());
     for (number, host) in config.virtual_hosts.iter().enumerate() {
@@ -36,10 +36,25 @@ pub(super) fn table(
         let path = base.field("virtual_hosts").index(number);
         virtual_hosts.push(compiler.virtual_host(host, &path));
     }
+    let mut internal_only_headers = Vec::with_capacity(config.internal_only_headers.len());
+    for (number, name) in config.internal_only_headers.iter().enumerate() {
+        let parsed = name.parse().map_err(|_| format!("`{name}` is no header name"));
+        internal_only_headers
+            .extend(compiler.checked(&base.field("internal_only_headers").index(number), parsed));
+    }
+    for name in &compiler.strangers {
+        // Envoy accepts it without a word.
+        tracing::warn!(
+            route_config = config.name,
+            filter = name,
+            "typed_per_filter_config names no filter of the chain"
+        );
+    }
     if !compiler.problems.is_empty() {
         return Err(compiler.problems);
     }
-    Ok(RouteTable { hosts, virtual_hosts, ignore_port: config.ignore_port_in_host_matching })
+    let ignore_port = config.ignore_port_in_host_matching;
+    Ok(RouteTable { hosts, virtual_hosts, ignore_port, internal_only_headers })
 }
 
 struct Compiler<'a> {
@@ -47,6 +62,8 @@ struct Compiler<'a> {
     filters: &'a dyn FilterSlots,
     base: &'a JsonPath,
     problems: Vec<Problem>,
+    /// Names in `typed_per_filter_config` that no filter of the chain has.
+    strangers: BTreeSet<String>,
 }
 
 /// What encloses a route.
@@ -296,6 +313,11 @@ impl Compiler<'_> {
             return PerFilterConfig::default();
         }
         let filters = self.filters;
+        for name in levels.iter().flat_map(|level| level.keys()) {
+            if !filters.names().contains(name) && !self.strangers.contains(name) {
+                self.strangers.insert(name.clone());
+            }
+        }
         let mut slots = vec![Slot::default(); filters.names().len()];
         for (number, (name, slot)) in filters.names().iter().zip(&mut slots).enumerate() {
             for config in levels.iter().filter_map(|level| level.get(name)) {
