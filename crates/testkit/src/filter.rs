@@ -8,6 +8,8 @@
 mod clusters;
 mod message;
 mod run;
+#[cfg(test)]
+mod tests;
 
 use std::rc::Rc;
 use std::sync::Arc;
