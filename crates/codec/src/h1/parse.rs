@@ -246,7 +246,10 @@ pub fn parse_response(
         }
         _ => {}
     }
-    let persists = fields.persists(version) && !matches!(framing, Framing::UntilClose | Framing::Tunnel);
+    // HTTP/1.0 knows no chunks: whoever sends them may be a relay that does not see their end (RFC 9112 §6.1).
+    let faulty = version == Version::HTTP_10 && framing == Framing::Chunked;
+    let persists =
+        fields.persists(version) && !faulty && !matches!(framing, Framing::UntilClose | Framing::Tunnel);
     Ok(Some(ParsedResponse { head: ResponseHead { status, version, headers }, framing, persists }))
 }
 

@@ -164,8 +164,8 @@ impl ServerConn {
         self.after == After::Close
     }
 
-    /// Whether response and request (or tunnel) have both ended, so that nothing is left to be done but
-    /// to flush and [`Self::finish_exchange`].
+    /// Whether the request was read to its end. Envoy closes the connection after a local reply to a request
+    /// that was not; the codec closes by itself only where the rest is not in its buffer.
     pub fn is_request_complete(&self) -> bool {
         matches!(self.request, Request::Done)
     }

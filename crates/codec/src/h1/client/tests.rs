@@ -97,6 +97,12 @@ async fn the_ends_of_responses_are_found_and_judged() {
         ("HTTP/1.0 200 OK\r\nContent-Length: 2\r\nConnection: Keep-Alive\r\n\r\nab", false, Ok("ab"), true),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n", false, Ok("a"), true),
         ("HTTP/1.1 200 OK\r\n\r\nall", true, Ok("all"), false),
+        (
+            "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+            false,
+            Ok("a"),
+            false,
+        ),
         ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab", true, Err(cut), false),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", true, Err(cut), false),
         ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nab", false, Err(cut), false),
