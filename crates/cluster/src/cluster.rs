@@ -12,7 +12,7 @@ use tidegate_config::protocol::HeaderKeyFormat;
 use tidegate_config::route::Priority;
 use tidegate_config::values::TcpKeepalive;
 use tidegate_pool::h1::{
-    Acquire, ClientOptions, DialKeepalive, DialOptions, NameCase, Neighbours, Pool, SocketConnector,
+    Acquire, ClientOptions, DialOptions, Keepalive, NameCase, Neighbours, Pool, SocketConnector,
 };
 use tidegate_pool::limits::{Limits, RetryPermit};
 use tidegate_pool::machine::{Settings, Shared};
@@ -212,7 +212,7 @@ fn dial_options(config: &ClusterConfig) -> DialOptions {
     let seconds = |s: Option<u32>| s.map(|s| Duration::from_secs(u64::from(s)));
     let keepalive = match config.tcp_keepalive {
         Some(TcpKeepalive::On { probes, time_s, interval_s }) => {
-            Some(DialKeepalive { time: seconds(time_s), interval: seconds(interval_s), probes })
+            Some(Keepalive { time: seconds(time_s), interval: seconds(interval_s), probes })
         }
         Some(TcpKeepalive::Off) | None => None,
     };

@@ -6,32 +6,21 @@
 use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
+use socket2::SockRef;
 use tidegate_types::Address;
 use tokio::net::{TcpSocket, UnixStream};
 
 use crate::io::{BoxIo, StreamIo};
+use crate::options::Keepalive;
 
 /// How to dial.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DialOptions {
-    /// `SO_KEEPALIVE` and its times; `None` leaves it off.
-    pub keepalive: Option<DialKeepalive>,
+    /// `SO_KEEPALIVE` and its times (`upstream_connection_options.tcp_keepalive`); `None` leaves it off.
+    pub keepalive: Option<Keepalive>,
     /// Where connections come from (`upstream_bind_config.source_address`); port 0 for any.
     pub source: Option<SocketAddr>,
-}
-
-/// TCP keepalive (`upstream_connection_options.tcp_keepalive`); an unset field leaves the kernel's value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DialKeepalive {
-    /// Silence before the first probe.
-    pub time: Option<Duration>,
-    /// Time between probes.
-    pub interval: Option<Duration>,
-    /// Unanswered probes before the connection counts as dead.
-    pub probes: Option<u32>,
 }
 
 /// A new connection.
@@ -104,7 +93,7 @@ async fn dial_tcp(address: SocketAddr, options: &DialOptions) -> Result<Dialed, 
     // Options that fail cost latency at most: the connection is good without them.
     let _ = stream.set_nodelay(true);
     if let Some(keepalive) = &options.keepalive {
-        let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive.to_socket2());
+        let _ = keepalive.apply(&SockRef::from(&stream));
     }
     let local = stream.local_addr().ok().map(Address::from);
     Ok(Dialed { io: Box::new(StreamIo::tcp(stream)), local, remote: Address::Ip(address) })
@@ -126,22 +115,6 @@ async fn dial_unix(path: &std::path::Path) -> Result<Dialed, DialError> {
     let stream = stream
         .map_err(|error| DialError::Remote { transport: describe("immediate_connect_error", &error) })?;
     Ok(Dialed { io: Box::new(StreamIo::unix(stream)), local: None, remote })
-}
-
-impl DialKeepalive {
-    fn to_socket2(self) -> TcpKeepalive {
-        let mut keepalive = TcpKeepalive::new();
-        if let Some(time) = self.time {
-            keepalive = keepalive.with_time(time);
-        }
-        if let Some(interval) = self.interval {
-            keepalive = keepalive.with_interval(interval);
-        }
-        if let Some(probes) = self.probes {
-            keepalive = keepalive.with_retries(probes);
-        }
-        keepalive
-    }
 }
 
 /// A failed `connect`: one that the peer or the network answered is "delayed", one that the kernel refused
@@ -175,6 +148,7 @@ mod tests {
     use bytes::BytesMut;
     use std::io::IoSlice;
     use std::task::Poll;
+    use std::time::Duration;
     use tokio::net::{TcpListener, UnixListener};
 
     #[tokio::test]
@@ -201,7 +175,7 @@ mod tests {
         drop(closed);
         let listener = TcpListener::bind("[::1]:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let keepalive = DialKeepalive { time: Some(Duration::from_secs(7)), interval: None, probes: Some(3) };
+        let keepalive = Keepalive { time: Some(Duration::from_secs(7)), interval: None, probes: Some(3) };
         let options = DialOptions { keepalive: Some(keepalive), source: None };
         let mut dialed = dial(&[refused.into(), address.into()], &options).await.unwrap();
         assert_eq!(dialed.remote, Address::Ip(address));

@@ -6,6 +6,8 @@
 pub mod dial;
 pub mod io;
 pub mod listen;
+pub mod options;
 
-pub use dial::{DialError, DialKeepalive, DialOptions, Dialed, dial};
+pub use dial::{DialError, DialOptions, Dialed, dial};
 pub use io::{BoxIo, Io, StreamIo};
+pub use options::Keepalive;

@@ -13,13 +13,13 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::Path;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
-use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 use tidegate_types::Address;
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::io::{BoxIo, StreamIo};
+pub use crate::options::Keepalive;
 
 /// How to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,17 +39,6 @@ pub struct ListenOptions {
     /// predecessor): without it, a socket that anybody holds there is an error even where `SO_REUSEPORT`
     /// would silently share it.
     pub take_over: bool,
-}
-
-/// TCP keepalive; an unset field leaves the kernel's value.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Keepalive {
-    /// Silence before the first probe (`TCP_KEEPIDLE`).
-    pub time: Option<Duration>,
-    /// Time between probes (`TCP_KEEPINTVL`).
-    pub interval: Option<Duration>,
-    /// Unanswered probes before the connection counts as dead (`TCP_KEEPCNT`).
-    pub probes: Option<u32>,
 }
 
 /// Why an address cannot be listened on.
@@ -177,17 +166,7 @@ fn new_ip_socket(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
 fn set_ip_options(socket: &Socket, options: &ListenOptions) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     let Some(keepalive) = options.keepalive else { return Ok(()) };
-    let mut parameters = TcpKeepalive::new();
-    if let Some(time) = keepalive.time {
-        parameters = parameters.with_time(time);
-    }
-    if let Some(interval) = keepalive.interval {
-        parameters = parameters.with_interval(interval);
-    }
-    if let Some(probes) = keepalive.probes {
-        parameters = parameters.with_retries(probes);
-    }
-    socket.set_tcp_keepalive(&parameters)
+    keepalive.apply(socket)
 }
 
 fn bind_unix(path: &Path, options: &ListenOptions) -> io::Result<Bound> {

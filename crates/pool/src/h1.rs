@@ -29,7 +29,7 @@ pub use conn::{AfterExchange, Conn, ConnFacts, Connect, Connected, IdleEnd, Traf
 pub use connector::SocketConnector;
 pub use lease::{Failed, Lease};
 pub use tidegate_codec::h1::{ClientOptions, NameCase};
-pub use tidegate_net::{DialKeepalive, DialOptions};
+pub use tidegate_net::{DialOptions, Keepalive};
 
 use acquire::Wait;
 use bell::Bell;

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::net::TcpStream;
+use std::time::Duration;
 
 use super::*;
 

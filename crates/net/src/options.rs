@@ -1,0 +1,34 @@
+//! Socket options that listening and dialing share.
+
+use std::io;
+use std::time::Duration;
+
+use socket2::{Socket, TcpKeepalive};
+
+/// TCP keepalive; an unset field leaves the kernel's value.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Silence before the first probe (`TCP_KEEPIDLE`).
+    pub time: Option<Duration>,
+    /// Time between probes (`TCP_KEEPINTVL`).
+    pub interval: Option<Duration>,
+    /// Unanswered probes before the connection counts as dead (`TCP_KEEPCNT`).
+    pub probes: Option<u32>,
+}
+
+impl Keepalive {
+    /// Turns it on for `socket`.
+    pub(crate) fn apply(&self, socket: &Socket) -> io::Result<()> {
+        let mut keepalive = TcpKeepalive::new();
+        if let Some(time) = self.time {
+            keepalive = keepalive.with_time(time);
+        }
+        if let Some(interval) = self.interval {
+            keepalive = keepalive.with_interval(interval);
+        }
+        if let Some(probes) = self.probes {
+            keepalive = keepalive.with_retries(probes);
+        }
+        socket.set_tcp_keepalive(&keepalive)
+    }
+}
