@@ -83,6 +83,10 @@ pub trait ServerStream {
     /// Serialises a 1xx head other than 101.
     fn send_informational(&mut self, head: &ResponseHead);
 
+    /// The response will announce that the connection closes after it; on versions that multiplex, the
+    /// connection drains.
+    fn announce_close(&mut self);
+
     /// Serialises the final head. The codec adds framing fields (`content-length`, `transfer-encoding`) and
     /// `connection` as its version needs.
     fn send_head(&mut self, head: &ResponseHead, end: EndStream);

@@ -9,7 +9,7 @@ use http::HeaderMap;
 use tidegate_filter::{
     Cx, Flow, HeadFlow, HttpFilterFactory, LocalReply, RequestFilter, ResponseFilter, RouteView, Step, Stream,
 };
-use tidegate_types::{BodyBuf, EndStream, ResetReason, RequestHead, ResponseHead};
+use tidegate_types::{BodyBuf, EndStream, RequestHead, ResponseHead};
 
 /// One filter of a connection manager's configuration.
 pub(crate) struct ConfiguredFilter {
@@ -23,7 +23,7 @@ pub(crate) enum Stop {
     /// Answer the client.
     Reply(Box<LocalReply>),
     /// End the stream.
-    Reset(ResetReason),
+    Reset,
 }
 
 struct Slot<F: ?Sized> {
@@ -52,7 +52,8 @@ pub(crate) fn open(
 ) -> (RequestChain, ResponseChain) {
     let (mut request, mut response) = (RequestChain::default(), ResponseChain::default());
     for (slot, filter) in filters.iter().enumerate() {
-        let disabled = route.map_or(filter.disabled, |route| route.per_filter.disabled(slot, filter.disabled));
+        let disabled =
+            route.map_or(filter.disabled, |route| route.per_filter.disabled(slot, filter.disabled));
         if disabled {
             continue;
         }
@@ -78,7 +79,7 @@ fn go(flow: Flow) -> Result<(), Stop> {
     match flow {
         Flow::Continue => Ok(()),
         Flow::Reply(reply) => Err(Stop::Reply(reply)),
-        Flow::Reset(reason) => Err(Stop::Reset(reason)),
+        Flow::Reset(_) => Err(Stop::Reset),
     }
 }
 

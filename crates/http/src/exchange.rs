@@ -9,6 +9,7 @@ mod end;
 mod filter_phase;
 mod proxy;
 mod reply;
+mod route_phase;
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -20,7 +21,7 @@ use std::time::SystemTime;
 use http::Version;
 use tidegate_codec::{HeadError, ServerStream};
 use tidegate_filter::{LocalReply, Stream};
-use tidegate_types::{EndStream, RequestHead, ResetReason, ResponseFlags, StreamInfo};
+use tidegate_types::{EndStream, RequestHead, ResponseFlags, StreamInfo};
 use tokio::time::Instant;
 
 use crate::chain::{self, RequestChain, ResponseChain, Stop};
@@ -40,7 +41,7 @@ pub(crate) enum Abort {
     /// Answer with this, if no response has begun.
     Reply(Box<LocalReply>),
     /// End the stream without an answer.
-    Reset(ResetReason),
+    Reset,
     /// The client's message broke the protocol after its head.
     BadRequest(&'static str),
     /// The upstream failed after the response began; flags and details are set.
@@ -53,7 +54,7 @@ impl From<Stop> for Abort {
     fn from(stop: Stop) -> Self {
         match stop {
             Stop::Reply(reply) => Self::Reply(reply),
-            Stop::Reset(reason) => Self::Reset(reason),
+            Stop::Reset => Self::Reset,
         }
     }
 }
@@ -91,6 +92,10 @@ pub(crate) struct Exchange<'a> {
     pub(crate) response_trailers: RefCell<Option<http::HeaderMap>>,
     /// An upgrade was granted: bytes flow raw both ways.
     pub(crate) tunnel: Cell<bool>,
+    /// A 1xx head was passed on.
+    pub(crate) informed: Cell<bool>,
+    /// The response is the proxy's own.
+    pub(crate) replied: Cell<bool>,
 }
 
 /// Serves one exchange whose first byte has arrived. A stream error on one side never outlives this call:
@@ -122,6 +127,8 @@ pub(crate) async fn serve(
         response_head: RefCell::new(None),
         response_trailers: RefCell::new(None),
         tunnel: Cell::new(false),
+        informed: Cell::new(false),
+        replied: Cell::new(false),
         hcm,
     };
     exchange.begin();
@@ -141,13 +148,20 @@ impl Exchange<'_> {
     /// The pipeline.
     async fn run(&self, response_filters: &mut ResponseChain) -> Result<(), Abort> {
         // The head, whole, within `request_headers_timeout`.
-        let (head, end) = self.read_head().await?;
+        let (mut head, end) = self.read_head().await?;
         // Whose request it is, what it may carry, what it is called: before any filter sees it.
-        let (mut head, end) = self.sanitise(head, end)?;
+        if let Err(abort) = self.sanitise(&mut head) {
+            self.stream.set_request(head);
+            return Err(abort);
+        }
         // The route decides which filters are on and which timeouts hold.
         let route = self.match_route(&head);
+        if let Err(abort) = self.check_upgrade(&head, route.as_deref()) {
+            self.stream.set_request(head);
+            return Err(abort);
+        }
         let (mut request_filters, filters) =
-            chain::open(&self.hcm.shared.filters, &self.stream, route.as_ref().map(|route| route.view()).as_deref());
+            chain::open(&self.hcm.shared.filters, &self.stream, route.as_ref().map(|route| &*route.view));
         *response_filters = filters;
         // Filters see the head, and those that ask for it the whole body.
         let filtered = self.filter_head(&mut request_filters, &mut head, end).await;
@@ -163,9 +177,7 @@ impl Exchange<'_> {
     }
 
     async fn read_head(&self) -> Result<(RequestHead, EndStream), Abort> {
-        let head = self
-            .guard(poll_fn(|cx| self.server.borrow_mut().poll_head(cx)), WatchClient::No)
-            .await?;
+        let head = self.guard(poll_fn(|cx| self.server.borrow_mut().poll_head(cx)), WatchClient::No).await?;
         self.timers.set_headers(None);
         match head {
             Ok((head, end)) => {

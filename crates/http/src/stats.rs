@@ -167,7 +167,21 @@ stat_block! {
             /// Responses with a 5xx status.
             downstream_rq_5xx,
         }
-        gauges {}
-        histograms {}
+    }
+}
+
+stat_block! {
+    /// `http1.`: the downstream codec, all listeners together.
+    pub struct CodecStats {
+        counters {
+            /// Fields dropped because of an underscore in their name.
+            dropped_headers_with_underscores = "http1.dropped_headers_with_underscores",
+            /// Metadata is no part of HTTP/1.
+            metadata_not_supported_error = "http1.metadata_not_supported_error",
+            /// Requests refused because of an underscore in a field's name.
+            requests_rejected_with_underscores_in_headers = "http1.requests_rejected_with_underscores_in_headers",
+            /// Connections closed because too many responses were queued.
+            response_flood = "http1.response_flood",
+        }
     }
 }

@@ -1,10 +1,305 @@
 //! The upstream side of one request: attempts, their timeouts and retries, and the bytes both ways.
 //!
-//! The connection manager pumps the request in (`poll_request_ready`, `send`) and takes the response out
-//! (`head`, `poll_body`). All waiting happens in those calls; timers are the caller's: it asks for
-//! [`Upstream::next_deadline`] and calls [`Upstream::deadline_passed`]. Knows no protocol version and no
-//! downstream connection.
+//! The connection manager pumps the request in ([`Upstream::poll_request_ready`], [`Upstream::send`]) and
+//! takes the response out ([`Upstream::head`], [`Upstream::poll_body`]). Timers are the caller's: it asks
+//! for [`Upstream::next_deadline`] and calls [`Upstream::deadline_passed`]. Knows no protocol version and
+//! no downstream connection.
 
+mod accounting;
+mod attempt;
 mod deadlines;
 mod outcome;
 mod replay;
+
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tidegate_cluster::stream::{BodyFrame, StreamError};
+use tidegate_cluster::{Cluster, Failed, Host, Lease, RetryPermit};
+use tidegate_filter::{LocalReply, Stream};
+use tidegate_types::{EndStream, RequestHead, ResponseFlags, ResponseHead};
+use tokio::time::Instant;
+
+use crate::retry::RetryState;
+use crate::route::{AttemptHeaders, EnvoyHeaders, Route};
+use crate::timeout::Timeouts;
+use deadlines::{Deadlines, Limits};
+use outcome::Failure;
+use replay::Replay;
+
+/// What comes down before the body.
+#[derive(Debug)]
+pub enum UpstreamHead {
+    /// A 1xx head other than 101.
+    Informational(ResponseHead),
+    /// The final head; `EndStream::Yes` if nothing follows.
+    Final(ResponseHead, EndStream),
+}
+
+/// Whether a body follows the request's head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestBody {
+    /// The head is the whole request.
+    None,
+    /// Frames will be sent.
+    Follows,
+}
+
+/// What the router needs to know of a request besides its head.
+pub struct RequestFacts<'r> {
+    /// Where the request goes.
+    pub cluster: Rc<Cluster>,
+    /// The route's priority, as circuit breakers and pools know it.
+    pub priority: tidegate_config::route::Priority,
+    /// The request's times.
+    pub timeouts: Timeouts,
+    /// The route's retry policy.
+    pub retries: Option<RetryState<'r>>,
+    /// Bytes of the body kept for retries when there is a policy.
+    pub replay_limit: usize,
+    /// When the stream began: durations of the stream's facts count from here.
+    pub started: Instant,
+    /// The request came from inside: response codes count as `internal.`.
+    pub internal: bool,
+    /// Which attempt headers the virtual host asks for.
+    pub attempt_headers: AttemptHeaders,
+    /// The route, which may name the host after the upstream's.
+    pub route: &'r Route,
+    /// Whether `x-envoy-*` fields are added.
+    pub envoy: EnvoyHeaders,
+    /// Whether a body follows.
+    pub body: RequestBody,
+}
+
+/// The upstream side of one request. Dropping it cancels whatever is under way.
+pub struct Upstream<'r> {
+    stream: Rc<Stream>,
+    facts: RequestFacts<'r>,
+    retries: RefCell<Option<RetryState<'r>>>,
+    deadlines: Deadlines,
+    replay: RefCell<Replay>,
+    host: RefCell<Option<Rc<Host>>>,
+    lease: RefCell<Option<Lease>>,
+    request_complete: Cell<Option<Instant>>,
+    response_began: Cell<bool>,
+    /// Failures of reused connections that were made good so far.
+    reuse_failures: Cell<u32>,
+    /// The circuit breaker's place for a retry under way.
+    retry_permit: RefCell<Option<RetryPermit>>,
+    /// What the last failed attempt was made on.
+    last_attempt: Cell<crate::retry::reuse::Attempt>,
+}
+
+impl<'r> Upstream<'r> {
+    /// A request that is about to go up. Its head is the stream's ([`Stream::request`]).
+    pub fn new(stream: Rc<Stream>, mut facts: RequestFacts<'r>, now: Instant) -> Self {
+        let retries = facts.retries.take();
+        let deadlines = Deadlines::new(Limits {
+            route: facts.timeouts.global,
+            per_try: facts.timeouts.per_try,
+            per_try_idle: facts.timeouts.per_try_idle,
+            max_stream_duration: facts.cluster.config().common_http.max_stream_duration,
+        });
+        let limit = if retries.is_some() { facts.replay_limit } else { replay::SMALL_BODY };
+        let upstream = Self {
+            stream,
+            retries: RefCell::new(retries),
+            deadlines,
+            replay: RefCell::new(Replay::new(limit)),
+            host: RefCell::default(),
+            lease: RefCell::default(),
+            request_complete: Cell::default(),
+            response_began: Cell::default(),
+            reuse_failures: Cell::default(),
+            retry_permit: RefCell::default(),
+            last_attempt: Cell::new(crate::retry::reuse::Attempt::New),
+            facts,
+        };
+        if upstream.facts.body == RequestBody::None {
+            upstream.request_complete(now);
+        }
+        upstream
+    }
+
+    /// Waits for the response's head, through as many attempts as the route allows. The error is the
+    /// answer to give instead.
+    ///
+    /// # Errors
+    /// No host, no connection, no response in time, and no retry left.
+    pub async fn head(&self) -> Result<UpstreamHead, Box<LocalReply>> {
+        loop {
+            let attempt = if self.lease.borrow().is_none() { self.begin_attempt().await } else { Ok(()) };
+            let answer = match attempt {
+                Ok(()) => self.await_head().await,
+                Err(failure) => Err(failure),
+            };
+            match answer {
+                Ok(UpstreamHead::Final(head, end)) => {
+                    if let Some(wait) = self.retry_response(&head) {
+                        self.discard_response(end).await;
+                        self.pause(wait).await;
+                        continue;
+                    }
+                    return Ok(self.accept(head, end));
+                }
+                Ok(informational) => return Ok(informational),
+                Err(failure) => match self.retry_failure(&failure) {
+                    Some(wait) => self.pause(wait).await,
+                    None => return Err(self.refuse(&failure)),
+                },
+            }
+        }
+    }
+
+    /// Ready when another frame of the request may be sent: an attempt is connected and has less than
+    /// `high` bytes unwritten. Failures to write show in the response.
+    pub fn poll_request_ready(&self, cx: &mut Context<'_>, high: usize) -> Poll<()> {
+        let mut lease = self.lease.borrow_mut();
+        // No connection: `head` is the one to make one, in the same task, and the pump is polled after it.
+        let Some(lease) = lease.as_mut() else { return Poll::Pending };
+        if lease.stream().buffered() < high {
+            return Poll::Ready(());
+        }
+        lease.stream().poll_flush(cx).map(|_| ())
+    }
+
+    /// Sends a frame of the request.
+    pub fn send(&self, frame: BodyFrame) {
+        self.deadlines.touch(Instant::now());
+        if self.replay.borrow_mut().push(&frame) && self.retries.borrow().is_some() {
+            self.facts.cluster.stats().router.retry_or_shadow_abandoned().inc();
+        }
+        if let Some(lease) = self.lease.borrow_mut().as_mut() {
+            attempt::send_frame(lease.stream(), frame);
+        }
+    }
+
+    /// Writes what was sent.
+    pub fn poll_request_flush(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.lease.borrow_mut().as_mut() {
+            Some(lease) => lease.stream().poll_flush(cx).map(|_| ()),
+            None => Poll::Ready(()),
+        }
+    }
+
+    /// The request's last byte was handed over: the route's timeout begins.
+    pub fn request_complete(&self, now: Instant) {
+        self.request_complete.set(Some(now));
+        if !self.response_began.get() {
+            self.deadlines.request_complete(now);
+        }
+    }
+
+    /// Reads the next part of the response. `Err`: the upstream failed or a deadline passed, flags and
+    /// details are set, and the response stays incomplete.
+    #[allow(clippy::result_unit_err)]
+    pub fn poll_body(&self, cx: &mut Context<'_>) -> Poll<Result<BodyFrame, ()>> {
+        if let Some(timeout) = self.deadlines.take_fired() {
+            self.cut(&Failure::Timeout(timeout));
+            return Poll::Ready(Err(()));
+        }
+        let frame = match self.lease.borrow_mut().as_mut() {
+            Some(lease) => std::task::ready!(lease.stream().poll_body(cx)),
+            None => return Poll::Ready(Err(())),
+        };
+        match frame {
+            Ok(frame) => {
+                self.deadlines.touch(Instant::now());
+                Poll::Ready(Ok(frame))
+            }
+            Err(error) => {
+                let mut failure = Failure::of_stream(&error);
+                // A message that ends before its length is a protocol error (RFC 9112 §8).
+                if let Failure::Reset { reason, .. } = &mut failure
+                    && *reason == tidegate_types::ResetReason::ConnectionTermination
+                {
+                    *reason = attempt::cut_body_reason(&error);
+                }
+                self.give_up_lease(&failure);
+                self.cut(&failure);
+                Poll::Ready(Err(()))
+            }
+        }
+    }
+
+    /// The nearest deadline of the router.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.next()
+    }
+
+    /// A deadline passed: `head` or `poll_body` acts on it when polled next.
+    pub fn deadline_passed(&self, now: Instant) {
+        self.deadlines.handle_timeout(now);
+    }
+
+    /// The response was taken whole: the connection goes back to its pool.
+    pub fn complete(&self, now: Instant) {
+        self.deadlines.clear();
+        self.count_complete(now);
+        if let Some(lease) = self.lease.borrow_mut().take() {
+            lease.finish();
+        }
+    }
+
+    /// The upstream closed an upgraded stream.
+    pub fn tunnel_closed(&self) {
+        let failure = Failure::of_stream(&StreamError::Closed);
+        if let Some(lease) = self.lease.borrow_mut().take() {
+            lease.failed(Failed::PeerClosedInMessage);
+        }
+        self.cut(&failure);
+    }
+
+    /// Waits before the next attempt.
+    async fn pause(&self, wait: Duration) {
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// No attempt is left: the answer to give.
+    fn refuse(&self, failure: &Failure) -> Box<LocalReply> {
+        self.deadlines.clear();
+        let retried = self.retries.borrow().as_ref().is_some_and(|retries| retries.retries() > 0);
+        let mut reply = failure.reply(retried);
+        if self.stream.info().flags.get().intersects(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED) && !retried
+        {
+            // The limit was 0: nothing was retried, and Envoy does not flag it.
+            self.unflag_retry_limit();
+        }
+        if self.facts.envoy == EnvoyHeaders::Suppress {
+            reply.headers.clear();
+        }
+        self.count_reply(failure, reply.status);
+        Box::new(reply)
+    }
+
+    fn unflag_retry_limit(&self) {
+        let info = self.stream.info();
+        info.flags.set(info.flags.get().without(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED));
+    }
+
+    /// The response ends where it stands.
+    fn cut(&self, failure: &Failure) {
+        let (flag, details) = failure.cut();
+        self.stream.info().flag(flag);
+        self.stream.info().detail(details);
+        self.count_cut(failure);
+        self.deadlines.clear();
+        drop(self.lease.borrow_mut().take());
+    }
+
+    /// The head as every attempt sends it.
+    fn head_for_attempt<'h>(&self, head: &'h RequestHead, host: &Host) -> Cow<'h, RequestHead> {
+        let attempt = self.stream.info().attempts.get();
+        attempt::with_attempt_headers(head, &self.facts, host.shared(), attempt, self.elapsed())
+    }
+
+    /// Time since the request was complete.
+    fn elapsed(&self) -> Duration {
+        self.request_complete.get().map_or(Duration::ZERO, |at| at.elapsed())
+    }
+}

@@ -398,6 +398,10 @@ impl ServerStream for ServerConn {
         Poll::Pending
     }
 
+    fn announce_close(&mut self) {
+        self.close_after_response();
+    }
+
     fn send_informational(&mut self, head: &ResponseHead) {
         // HTTP/1.0 knows no 1xx (RFC 9110 §15.2).
         if self.version == Version::HTTP_11 && self.response == Response::Head {

@@ -1,0 +1,262 @@
+//! A downstream connection from accept to close: exchanges, and the idle times between them.
+//!
+//! While it idles a connection holds no buffer and no request state: the exchange's future is
+//! allocated when bytes arrive and freed at its end.
+
+mod close;
+mod panics;
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tidegate_codec::h1::{Next, Readable, ServerConn};
+use tidegate_filter::Clusters;
+use tidegate_router::Directory;
+use tidegate_types::ConnectionInfo;
+use tokio::time::Instant;
+
+use crate::drain::{Drain, DrainPhase, DrainWatch};
+use crate::exchange::{self, ExchangeEnd};
+use crate::hcm::{Hcm, HcmSlot, WorkerHcm};
+use crate::stats::HcmStats;
+use crate::timers::LazyTimer;
+use close::Close;
+
+/// What the exchanges of one connection share.
+pub(crate) struct ConnectionCx {
+    pub(crate) info: Rc<ConnectionInfo>,
+    pub(crate) directory: Rc<Directory>,
+    pub(crate) clusters: Rc<dyn Clusters>,
+    pub(crate) drain: DrainWatch,
+    /// The connection's one timer.
+    pub(crate) timer: RefCell<LazyTimer>,
+    born: Instant,
+    max_age: Cell<Option<Duration>>,
+    /// Exchanges begun.
+    served: Cell<u32>,
+    /// The idle or age limit was reached: the next response is the last, and this is when patience ends.
+    draining: Cell<Option<Instant>>,
+}
+
+impl ConnectionCx {
+    /// When `max_connection_duration` ends, until it has.
+    pub(crate) fn age_deadline(&self) -> Option<Instant> {
+        self.max_age.get().map(|age| self.born + age)
+    }
+
+    /// `max_connection_duration` ended.
+    pub(crate) fn age_reached(&self, stats: &HcmStats) {
+        self.max_age.set(None);
+        stats.downstream_cx_max_duration_reached().inc();
+        tracing::debug!(target: "http", connection = self.info.id, "max connection duration reached");
+    }
+
+    /// Whether the exchange under way is the last that the connection may carry.
+    pub(crate) fn last_request(&self, hcm: &Hcm) -> bool {
+        if self.draining.get().is_some() || (self.max_age.get().is_none() && self.is_old(hcm)) {
+            return true;
+        }
+        match hcm.config.common.max_requests_per_connection {
+            Some(max) if self.served.get() >= max => {
+                hcm.stats.downstream_cx_max_requests_reached().inc();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn is_old(&self, hcm: &Hcm) -> bool {
+        hcm.config.common.max_connection_duration.is_some_and(|age| self.born.elapsed() >= age)
+    }
+}
+
+/// What ends an idle wait.
+enum Event {
+    /// Bytes of a request.
+    Request,
+    /// The client closed.
+    ClosedByPeer,
+    /// `idle_timeout`.
+    Idle,
+    /// `max_connection_duration`.
+    Age,
+    /// The drain window after one of those is over.
+    DrainWindowOver,
+    /// The listener or the process goes away.
+    Shutdown,
+}
+
+/// Serves a connection until it is closed.
+pub async fn serve(
+    mut conn: ServerConn,
+    info: Rc<ConnectionInfo>,
+    slot: Rc<HcmSlot>,
+    directory: Rc<Directory>,
+    drain: Rc<Drain>,
+) {
+    let hcm = slot.current();
+    let now = Instant::now();
+    let cx = ConnectionCx {
+        info,
+        clusters: directory.clone(),
+        directory,
+        drain: drain.watch(),
+        timer: RefCell::default(),
+        born: now,
+        max_age: Cell::new(hcm.shared.config.common.max_connection_duration),
+        served: Cell::new(0),
+        draining: Cell::new(None),
+    };
+    let stats = hcm.shared.stats.clone();
+    stats.downstream_cx_total().inc();
+    stats.downstream_cx_active().inc();
+    let mut traffic = Traffic::default();
+    let mut idle_since = now;
+    let close = loop {
+        let hcm = slot.current();
+        match next_event(&cx, &mut conn, &hcm, idle_since).await {
+            Event::Request => {
+                if let Some(close) = one_exchange(&cx, &mut conn, hcm, &mut traffic).await {
+                    break close;
+                }
+                idle_since = Instant::now();
+            }
+            Event::ClosedByPeer => break Close::Remote,
+            Event::Shutdown => break Close::Linger,
+            Event::DrainWindowOver => break Close::Linger,
+            Event::Idle => {
+                stats.downstream_cx_idle_timeout().inc();
+                tracing::debug!(target: "http", connection = cx.info.id, "idle timeout");
+                if let Some(close) = start_drain(&cx, &hcm) {
+                    break close;
+                }
+            }
+            Event::Age => {
+                cx.age_reached(&stats);
+                if let Some(close) = start_drain(&cx, &hcm) {
+                    break close;
+                }
+            }
+        }
+    };
+    close::run(close, &cx, &mut conn, &slot.current().shared).await;
+    traffic.count(&conn, &stats);
+    close::count(close, &stats);
+    stats.downstream_cx_active().dec();
+    if traffic.spoke_http1 {
+        stats.downstream_cx_http1_active().dec();
+    }
+    stats.downstream_cx_length_ms().record(cx.born.elapsed().as_millis() as u64);
+}
+
+/// An idle or old connection drains: one that has served requests stays for `drain_timeout`, so that a
+/// request which is already on its way is answered (deviations, row 1).
+fn start_drain(cx: &ConnectionCx, hcm: &WorkerHcm) -> Option<Close> {
+    let window = hcm.shared.config.timeouts.drain;
+    if cx.served.get() == 0 {
+        return Some(Close::Now);
+    }
+    if window.is_zero() {
+        return Some(Close::Linger);
+    }
+    cx.draining.set(Some(Instant::now() + window));
+    None
+}
+
+/// Waits between exchanges: for bytes, the client's close, a deadline or a drain.
+async fn next_event(cx: &ConnectionCx, conn: &mut ServerConn, hcm: &WorkerHcm, idle_since: Instant) -> Event {
+    if conn.has_buffered_input() {
+        return Event::Request;
+    }
+    let idle = hcm.shared.config.common.idle_timeout.map(|timeout| idle_since + timeout);
+    poll_fn(|task| {
+        match conn.poll_readable(task) {
+            Poll::Ready(Readable::Bytes) => return Poll::Ready(Event::Request),
+            Poll::Ready(Readable::Closed | Readable::Broken(_)) => return Poll::Ready(Event::ClosedByPeer),
+            Poll::Pending => {}
+        }
+        if cx.drain.poll_reached(task, DrainPhase::CloseIdle).is_ready() {
+            return Poll::Ready(Event::Shutdown);
+        }
+        poll_idle_deadline(cx, task, idle)
+    })
+    .await
+}
+
+fn poll_idle_deadline(cx: &ConnectionCx, task: &mut Context<'_>, idle: Option<Instant>) -> Poll<Event> {
+    let (deadlines, event): ([Option<Instant>; 2], _) = match cx.draining.get() {
+        Some(over) => ([Some(over), None], Some(Event::DrainWindowOver)),
+        None => ([idle, cx.age_deadline()], None),
+    };
+    let nearest = deadlines.into_iter().flatten().min();
+    std::task::ready!(cx.timer.borrow_mut().poll(task, nearest));
+    Poll::Ready(event.unwrap_or_else(|| {
+        if cx.age_deadline().is_some_and(|age| Some(age) == nearest) { Event::Age } else { Event::Idle }
+    }))
+}
+
+/// Serves one exchange; the close that follows it, if one does.
+async fn one_exchange(
+    cx: &ConnectionCx,
+    conn: &mut ServerConn,
+    hcm: Rc<WorkerHcm>,
+    traffic: &mut Traffic,
+) -> Option<Close> {
+    let stats = hcm.shared.stats.clone();
+    cx.served.set(cx.served.get().saturating_add(1));
+    traffic.first_byte(&stats);
+    let delayed_close = hcm.shared.config.timeouts.delayed_close;
+    // Boxed: the state of a request lives on the heap while there is one, not in every idle connection.
+    let exchange = Box::pin(exchange::serve(cx, hcm, conn, Instant::now()));
+    let end = panics::catch(exchange).await;
+    traffic.count(conn, &stats);
+    match end {
+        Ok(ExchangeEnd::Complete) => match conn.finish_exchange() {
+            Next::KeepAlive => None,
+            Next::Close => Some(Close::Now),
+        },
+        Ok(ExchangeEnd::Replied) => match conn.finish_exchange() {
+            Next::KeepAlive => None,
+            Next::Close if delayed_close.is_some() => Some(Close::Delayed),
+            Next::Close => Some(Close::Now),
+        },
+        Ok(ExchangeEnd::DelayedClose | ExchangeEnd::ResetDelayed) if delayed_close.is_some() => {
+            Some(Close::Delayed)
+        }
+        Ok(ExchangeEnd::DelayedClose | ExchangeEnd::ResetDelayed | ExchangeEnd::Reset) => Some(Close::Now),
+        Ok(ExchangeEnd::Gone) => Some(Close::RemoteActive),
+        Err(panics::Panicked) => {
+            stats.downstream_rq_active().dec();
+            tracing::error!(target: "http", connection = cx.info.id, "a filter panicked: its stream is lost");
+            Some(Close::Now)
+        }
+    }
+}
+
+/// Bytes of a connection, added to the statistics after each exchange.
+#[derive(Default)]
+struct Traffic {
+    spoke_http1: bool,
+    received: u64,
+    sent: u64,
+}
+
+impl Traffic {
+    fn first_byte(&mut self, stats: &HcmStats) {
+        if !self.spoke_http1 {
+            self.spoke_http1 = true;
+            stats.downstream_cx_http1_total().inc();
+            stats.downstream_cx_http1_active().inc();
+        }
+    }
+
+    fn count(&mut self, conn: &ServerConn, stats: &HcmStats) {
+        let (received, sent) = (conn.rx_bytes(), conn.tx_bytes());
+        stats.downstream_cx_rx_bytes_total().add(received - self.received);
+        stats.downstream_cx_tx_bytes_total().add(sent - self.sent);
+        (self.received, self.sent) = (received, sent);
+    }
+}

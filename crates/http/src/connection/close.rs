@@ -1,0 +1,92 @@
+//! How a connection ends, so that no peer loses bytes that it was meant to read.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use tidegate_codec::h1::ServerConn;
+use tokio::time::Instant;
+
+use super::ConnectionCx;
+use crate::hcm::Hcm;
+use crate::stats::HcmStats;
+
+/// Why and how a connection closes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Close {
+    /// The client closed while nothing was under way.
+    Remote,
+    /// The client closed with a request under way.
+    RemoteActive,
+    /// FIN and done: the client was told, or never spoke.
+    Now,
+    /// FIN at once, then late bytes are read and discarded for `delayed_close_timeout`, so that they
+    /// meet a FIN and not an RST (deviations, row 1).
+    Linger,
+    /// The client gets `delayed_close_timeout` to read the response to its unfinished request; then FIN.
+    Delayed,
+}
+
+/// Carries out `close`; dropping the connection afterwards ends it.
+pub(super) async fn run(close: Close, cx: &ConnectionCx, conn: &mut ServerConn, hcm: &Hcm) {
+    let patience = hcm.config.timeouts.delayed_close.map(|delay| Instant::now() + delay);
+    match close {
+        Close::Remote | Close::RemoteActive => {}
+        Close::Now => {
+            shut_down(conn).await;
+            // Bytes that are already here would turn the close into an RST.
+            poll_fn(|task| {
+                let _ = conn.poll_discard(task);
+                Poll::Ready(())
+            })
+            .await;
+        }
+        Close::Linger => {
+            shut_down(conn).await;
+            discard(cx, conn, patience, hcm).await;
+        }
+        Close::Delayed => {
+            discard(cx, conn, patience, hcm).await;
+            shut_down(conn).await;
+        }
+    }
+}
+
+/// Counts a close that has happened.
+pub(super) fn count(close: Close, stats: &HcmStats) {
+    stats.downstream_cx_destroy().inc();
+    match close {
+        Close::Remote => stats.downstream_cx_destroy_remote().inc(),
+        Close::RemoteActive => {
+            stats.downstream_cx_destroy_remote().inc();
+            stats.downstream_cx_destroy_active_rq().inc();
+            stats.downstream_cx_destroy_remote_active_rq().inc();
+        }
+        Close::Now | Close::Linger | Close::Delayed => stats.downstream_cx_destroy_local().inc(),
+    }
+}
+
+async fn shut_down(conn: &mut ServerConn) {
+    // A peer that does not take our last bytes cannot hold us: what does not fit the socket now is lost
+    // with the connection.
+    poll_fn(|task| {
+        let _ = conn.poll_shutdown(task);
+        Poll::Ready(())
+    })
+    .await;
+}
+
+/// Reads and discards until the client closes or `patience` ends.
+async fn discard(cx: &ConnectionCx, conn: &mut ServerConn, patience: Option<Instant>, hcm: &Hcm) {
+    let Some(patience) = patience else { return };
+    let timed_out = poll_fn(|task| {
+        if conn.poll_discard(task).is_ready() {
+            return Poll::Ready(false);
+        }
+        cx.timer.borrow_mut().poll(task, Some(patience)).map(|()| true)
+    })
+    .await;
+    if timed_out {
+        hcm.stats.downstream_cx_delayed_close_timeout().inc();
+        tracing::debug!(target: "connection", connection = cx.info.id, "triggered delayed close");
+    }
+}

@@ -1,0 +1,129 @@
+//! The end of an exchange: the answer to a failure, the counters, the access log.
+
+use http::StatusCode;
+use tidegate_filter::LocalReply;
+use tidegate_types::{ResponseFlags, details};
+
+use super::{Abort, Exchange, ResponseState};
+use crate::access_log;
+use crate::chain::ResponseChain;
+
+/// What an exchange leaves to its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ExchangeEnd {
+    /// The response is complete; the codec knows whether another request may follow.
+    Complete,
+    /// As `Complete`, with a response of our own: if the connection closes, the client gets time to read.
+    Replied,
+    /// The response is complete, the request is not: the client gets time to read before the close.
+    DelayedClose,
+    /// The response is incomplete and the connection is the only way to say so.
+    Reset,
+    /// The response is incomplete because a deadline of ours passed: closed after the client had time
+    /// to read what there is.
+    ResetDelayed,
+    /// The client went away.
+    Gone,
+}
+
+impl Exchange<'_> {
+    /// Answers a failure if it can still be answered, counts, and writes the access log.
+    pub(super) async fn settle(self, outcome: Result<(), Abort>, filters: &mut ResponseChain) -> ExchangeEnd {
+        let end = match outcome {
+            Ok(()) => self.completed(),
+            Err(abort) => self.aborted(abort, filters).await,
+        };
+        self.count_end(end);
+        access_log::write(&self);
+        end
+    }
+
+    fn completed(&self) -> ExchangeEnd {
+        match (self.request_ended.get(), self.replied.get()) {
+            (true, false) => ExchangeEnd::Complete,
+            (true, true) => ExchangeEnd::Replied,
+            (false, _) => ExchangeEnd::DelayedClose,
+        }
+    }
+
+    async fn aborted(&self, abort: Abort, filters: &mut ResponseChain) -> ExchangeEnd {
+        let reply = match abort {
+            Abort::Gone => return self.gone(),
+            Abort::UpstreamReset if self.tunnel.get() => return ExchangeEnd::ResetDelayed,
+            Abort::UpstreamReset => return ExchangeEnd::Reset,
+            Abort::Reset => return ExchangeEnd::Reset,
+            Abort::Timeout(timeout) => {
+                self.count_timeout(timeout);
+                let reply = self.timeout_reply(timeout);
+                if self.response.get() != ResponseState::None {
+                    let info = self.stream.info();
+                    info.flag(reply.flags);
+                    info.detail(reply.details);
+                    return ExchangeEnd::ResetDelayed;
+                }
+                Box::new(reply)
+            }
+            Abort::BadRequest(details) => Box::new(
+                LocalReply::new(StatusCode::BAD_REQUEST, "Bad Request", details)
+                    .with_flags(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR),
+            ),
+            Abort::Refused(reply) => {
+                self.close_after.set(true);
+                reply
+            }
+            Abort::Reply(reply) => reply,
+        };
+        if self.response.get() != ResponseState::None {
+            self.stream.info().flag(reply.flags);
+            self.stream.info().detail(reply.details);
+            return ExchangeEnd::ResetDelayed;
+        }
+        match self.send_reply(reply, filters).await {
+            Ok(()) => self.completed(),
+            Err(Abort::Gone) => self.gone(),
+            Err(Abort::Timeout(timeout)) => {
+                self.count_timeout(timeout);
+                ExchangeEnd::ResetDelayed
+            }
+            // A filter answered or refused the answer: one reply is all there is.
+            Err(_) => ExchangeEnd::Reset,
+        }
+    }
+
+    fn gone(&self) -> ExchangeEnd {
+        let info = self.stream.info();
+        info.flag(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
+        info.detail(details::DOWNSTREAM_REMOTE_DISCONNECT);
+        ExchangeEnd::Gone
+    }
+
+    fn count_end(&self, end: ExchangeEnd) {
+        let stats = &self.hcm.shared.stats;
+        stats.downstream_rq_active().dec();
+        let now = self.now();
+        let elapsed = now - self.timers.started();
+        self.stream.info().ended.set(Some(elapsed));
+        match end {
+            ExchangeEnd::Complete | ExchangeEnd::Replied => {}
+            ExchangeEnd::DelayedClose => {
+                stats.downstream_rq_response_before_rq_complete().inc();
+                stats.downstream_rq_rx_reset().inc();
+            }
+            ExchangeEnd::Reset | ExchangeEnd::ResetDelayed => {
+                stats.downstream_rq_rx_reset().inc();
+                stats.downstream_rq_tx_reset().inc();
+            }
+            ExchangeEnd::Gone => stats.downstream_rq_rx_reset().inc(),
+        }
+        if self.tunnel.get() {
+            stats.downstream_cx_upgrades_active().dec();
+            stats.downstream_rq_response_before_rq_complete().inc();
+        }
+        if self.response.get() != ResponseState::None {
+            stats.downstream_rq_time().record(elapsed.as_millis() as u64);
+        }
+        if !matches!(end, ExchangeEnd::Complete | ExchangeEnd::Replied | ExchangeEnd::DelayedClose) {
+            self.server.borrow_mut().reset();
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! The request goes up while the response comes down, in one task and without a channel.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use tidegate_codec::{BodyFrame, StreamError};
+use tidegate_filter::LocalReply;
+use tidegate_router::{Route, Upstream, UpstreamHead};
+use tidegate_types::{BodyBuf, EndStream, ResponseHead, details};
+
+use super::{Abort, Exchange, Filters, HeldBody, ResponseState};
+use crate::chain::{HeadStep, ResponseChain};
+
+/// Bytes that are collected before a write is worth it: below this, what arrives together leaves
+/// together in one system call; above it, the reader waits for the writer.
+const WRITE_HIGH: usize = 32 * 1024;
+
+impl Exchange<'_> {
+    /// Runs the request and the response until the response is complete.
+    pub(super) async fn proxy(
+        &self,
+        route: &Route,
+        upstream: &Upstream<'_>,
+        body: HeldBody,
+        request_filters: Filters<'_>,
+        response_filters: &mut ResponseChain,
+    ) -> Result<(), Abort> {
+        let needs_pump = !self.request_ended.get() || !body.body.is_empty() || body.trailers.is_some();
+        let mut pump = pin!(self.pump(upstream, body, request_filters));
+        let mut respond = pin!(self.respond(route, upstream, response_filters));
+        let mut pumping = needs_pump;
+        poll_fn(|cx| {
+            self.poll_deadlines(cx, upstream)?;
+            // The response side first: it connects and sends the head, then the pump has somewhere to
+            // pump to. Whatever the pump waits for is changed only by `respond`, in this very poll.
+            if let Poll::Ready(done) = respond.as_mut().poll(cx) {
+                return Poll::Ready(done);
+            }
+            if pumping {
+                match pump.as_mut().poll(cx) {
+                    Poll::Ready(Ok(())) => pumping = false,
+                    Poll::Ready(Err(abort)) => return Poll::Ready(Err(abort)),
+                    Poll::Pending => {}
+                }
+            }
+            if self.request_ended.get() && !self.tunnel.get() {
+                return self.server.borrow_mut().poll_gone(cx).map(|()| Err(Abort::Gone));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// The manager's deadlines end the stream; the router's are handed to it.
+    fn poll_deadlines(&self, cx: &mut Context<'_>, upstream: &Upstream<'_>) -> Result<(), Abort> {
+        loop {
+            let router = upstream.next_deadline();
+            let own = self.timers.next();
+            let nearest = match (router, own) {
+                (Some(router), Some((own, _))) => Some(router.min(own)),
+                (router, own) => router.or(own.map(|(at, _)| at)),
+            };
+            let age = self.cx.age_deadline();
+            let at = match (nearest, age) {
+                (Some(nearest), Some(age)) => Some(nearest.min(age)),
+                (nearest, age) => nearest.or(age),
+            };
+            if self.cx.timer.borrow_mut().poll(cx, at).is_pending() {
+                return Ok(());
+            }
+            let now = self.now();
+            if router.is_some_and(|at| at <= now) {
+                upstream.deadline_passed(now);
+                return Ok(());
+            }
+            if age.is_some_and(|age| age <= now) {
+                self.cx.age_reached(&self.hcm.shared.stats);
+                self.close_after.set(true);
+                continue;
+            }
+            if let Some((at, timeout)) = own
+                && at <= now
+            {
+                return Err(Abort::Timeout(timeout));
+            }
+        }
+    }
+
+    /// Sends the request's body and trailers up as fast as the upstream takes them.
+    async fn pump(
+        &self,
+        upstream: &Upstream<'_>,
+        mut held: HeldBody,
+        filters: Filters<'_>,
+    ) -> Result<(), Abort> {
+        let wants_body = filters.wants_body();
+        if !held.body.is_empty() || (held.end.is_end() && held.trailers.is_none()) {
+            self.send_up(upstream, &mut held.body, held.end.is_end() && held.trailers.is_none()).await;
+        }
+        if let Some(mut trailers) = held.trailers {
+            filters.trailers(&mut trailers).await?;
+            upstream.send(BodyFrame::Trailers(trailers));
+        }
+        while !self.request_ended.get() {
+            // Nothing is read that cannot be written on.
+            let frame = poll_fn(|cx| {
+                std::task::ready!(upstream.poll_request_ready(cx, WRITE_HIGH));
+                match self.server.borrow_mut().poll_body(cx) {
+                    Poll::Ready(frame) => Poll::Ready(frame),
+                    Poll::Pending => {
+                        let _ = upstream.poll_request_flush(cx);
+                        Poll::Pending
+                    }
+                }
+            })
+            .await;
+            let frame = self.account_frame(frame)?;
+            if self.tunnel.get() && self.request_ended.get() {
+                // Either end of an upgraded stream ends both: there is no half-close through HTTP/1.
+                return Err(Abort::Gone);
+            }
+            match frame {
+                BodyFrame::Data(data, end) if !wants_body => upstream.send(BodyFrame::Data(data, end)),
+                BodyFrame::Data(data, end) => {
+                    let mut part = BodyBuf::from(data);
+                    filters.data(0..filters.len(), &mut part, end).await?;
+                    self.send_up(upstream, &mut part, end.is_end()).await;
+                }
+                BodyFrame::Trailers(mut trailers) => {
+                    filters.trailers(&mut trailers).await?;
+                    upstream.send(BodyFrame::Trailers(trailers));
+                }
+            }
+        }
+        upstream.request_complete(self.now());
+        poll_fn(|cx| upstream.poll_request_flush(cx)).await;
+        Ok(())
+    }
+
+    async fn send_up(&self, upstream: &Upstream<'_>, body: &mut BodyBuf, last: bool) {
+        poll_fn(|cx| upstream.poll_request_ready(cx, WRITE_HIGH)).await;
+        while let Some(chunk) = body.pop() {
+            upstream.send(BodyFrame::Data(chunk, EndStream::from_last(last && body.is_empty())));
+            if body.is_empty() {
+                return;
+            }
+        }
+        if last {
+            upstream.send(BodyFrame::Data(Bytes::new(), EndStream::Yes));
+        }
+    }
+
+    /// Waits for the response, whatever it takes, and sends it down.
+    async fn respond(
+        &self,
+        route: &Route,
+        upstream: &Upstream<'_>,
+        filters: &mut ResponseChain,
+    ) -> Result<(), Abort> {
+        let (mut head, end) = loop {
+            match upstream.head().await.map_err(|reply| self.with_route_headers(route, reply))? {
+                UpstreamHead::Informational(head) => self.inform(head, filters).await?,
+                UpstreamHead::Final(head, end) => break (head, end),
+            }
+        };
+        self.timers.touch(self.now());
+        self.timers.set_request(None);
+        self.stream.info().detail(details::VIA_UPSTREAM);
+        if head.status == StatusCode::OK && self.stream.request().is_some_and(|head| head.upgrade.is_some()) {
+            return self.upgrade_ignored(head, filters).await;
+        }
+        route.finalize_response(&mut head, &self.log_context(None));
+        let more = self.send_response_head(head, end, filters, Some(upstream)).await?;
+        if let Some(end) = more {
+            self.stream_body(upstream, filters, end).await?;
+        }
+        if self.tunnel.get() {
+            upstream.tunnel_closed();
+            self.flush().await?;
+            return Err(Abort::UpstreamReset);
+        }
+        upstream.complete(self.now());
+        self.flush().await?;
+        self.response.set(ResponseState::Complete);
+        Ok(())
+    }
+
+    /// The upstream answered an upgrade with 200, as if it had not seen it: the client must not take the
+    /// body for the other protocol.
+    async fn upgrade_ignored(
+        &self,
+        mut head: ResponseHead,
+        filters: &mut ResponseChain,
+    ) -> Result<(), Abort> {
+        self.stream.info().detail("websocket_handshake_unsuccessful");
+        head.headers.remove(http::header::CONTENT_LENGTH);
+        self.close_after.set(true);
+        self.send_response_head(head, EndStream::Yes, filters, None).await?;
+        self.flush().await?;
+        self.response.set(ResponseState::Complete);
+        Ok(())
+    }
+
+    async fn inform(&self, mut head: ResponseHead, filters: &mut ResponseChain) -> Result<(), Abort> {
+        // The proxy answers `Expect` itself and keeps the upstream's 1xx to itself, unless the upstream is
+        // to decide; then the first one passes (Envoy 1.40).
+        if !self.hcm.shared.config.proxy_100_continue || self.informed.replace(true) {
+            return Ok(());
+        }
+        filters.informational(&mut head).await?;
+        self.server.borrow_mut().send_informational(&head);
+        self.hcm.shared.stats.downstream_rq_1xx().inc();
+        self.flush().await
+    }
+
+    /// Shows the head to the filters and sends it; `None` when the response ended with it.
+    pub(super) async fn send_response_head(
+        &self,
+        mut head: ResponseHead,
+        end: EndStream,
+        filters: &mut ResponseChain,
+        upstream: Option<&Upstream<'_>>,
+    ) -> Result<Option<EndStream>, Abort> {
+        let mut held = BodyBuf::new();
+        let mut held_trailers = None;
+        let (mut end, mut from) = (end, 0);
+        while filters.len() > from {
+            let HeadStep::Buffer { index, limit } = filters.head(from, &mut head, end).await? else { break };
+            if let Some(upstream) = upstream
+                && !end.is_end()
+            {
+                held_trailers = self.collect_response(upstream, filters, index, limit, &mut held).await?;
+            }
+            filters.buffered(index, &mut head, &mut held).await?;
+            from = index + 1;
+            end = EndStream::from_last(held.is_empty() && held_trailers.is_none());
+            if from < filters.len() && !held.is_empty() {
+                let last = EndStream::from_last(held_trailers.is_none());
+                filters.data(from..filters.len(), &mut held, last).await?;
+            }
+            if !held.is_empty() || held_trailers.is_some() {
+                head.headers.remove(http::header::CONTENT_LENGTH);
+                if held_trailers.is_none() {
+                    head.headers.insert(http::header::CONTENT_LENGTH, held.len().into());
+                }
+            }
+        }
+        let buffered = from > 0;
+        self.write_head(head, end);
+        if !buffered {
+            return Ok((!end.is_end()).then_some(EndStream::No));
+        }
+        self.write_data(&mut held, held_trailers.is_none());
+        if let Some(trailers) = held_trailers {
+            self.write_trailers(trailers);
+        }
+        Ok(None)
+    }
+
+    async fn collect_response(
+        &self,
+        upstream: &Upstream<'_>,
+        filters: &mut ResponseChain,
+        index: usize,
+        limit: usize,
+        held: &mut BodyBuf,
+    ) -> Result<Option<HeaderMap>, Abort> {
+        loop {
+            match self.upstream_frame(poll_fn(|cx| upstream.poll_body(cx)).await)? {
+                BodyFrame::Data(data, end) => {
+                    let mut part = BodyBuf::from(data);
+                    filters.data(0..index, &mut part, end).await?;
+                    held.append(&mut part);
+                    if held.len() > limit {
+                        self.hcm.shared.stats.rs_too_large().inc();
+                        let status = StatusCode::INTERNAL_SERVER_ERROR;
+                        let reply = LocalReply::new(
+                            status,
+                            "Internal Server Error",
+                            details::RESPONSE_PAYLOAD_TOO_LARGE,
+                        );
+                        return Err(Abort::Reply(Box::new(reply)));
+                    }
+                    if end.is_end() {
+                        return Ok(None);
+                    }
+                }
+                BodyFrame::Trailers(trailers) => return Ok(Some(trailers)),
+            }
+        }
+    }
+
+    /// Passes the body on: what arrives together leaves together.
+    async fn stream_body(
+        &self,
+        upstream: &Upstream<'_>,
+        filters: &mut ResponseChain,
+        mut end: EndStream,
+    ) -> Result<(), Abort> {
+        let wants_body = filters.wants_body();
+        while !end.is_end() {
+            let frame = poll_fn(|cx| {
+                let mut server = self.server.borrow_mut();
+                if server.buffered() >= WRITE_HIGH
+                    && let Err(error) = std::task::ready!(server.poll_flush(cx))
+                {
+                    return Poll::Ready(Err(self.client_error(error)));
+                }
+                match upstream.poll_body(cx) {
+                    Poll::Ready(frame) => Poll::Ready(Ok(frame)),
+                    Poll::Pending if server.buffered() > 0 => match server.poll_flush(cx) {
+                        Poll::Ready(Err(error)) => Poll::Ready(Err(self.client_error(error))),
+                        _ => Poll::Pending,
+                    },
+                    Poll::Pending => Poll::Pending,
+                }
+            })
+            .await?;
+            self.timers.touch(self.now());
+            match self.upstream_frame(frame)? {
+                BodyFrame::Data(data, last) if !wants_body => {
+                    end = last;
+                    let info = self.stream.info();
+                    info.bytes_sent.set(info.bytes_sent.get() + data.len() as u64);
+                    self.server.borrow_mut().send_data(data, last);
+                }
+                BodyFrame::Data(data, last) => {
+                    end = last;
+                    let mut part = BodyBuf::from(data);
+                    filters.data(0..filters.len(), &mut part, last).await?;
+                    self.write_data(&mut part, last.is_end());
+                }
+                BodyFrame::Trailers(mut trailers) => {
+                    filters.trailers(&mut trailers).await?;
+                    self.write_trailers(trailers);
+                    end = EndStream::Yes;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn upstream_frame(&self, frame: Result<BodyFrame, ()>) -> Result<BodyFrame, Abort> {
+        frame.map_err(|()| Abort::UpstreamReset)
+    }
+
+    pub(super) fn client_error(&self, error: StreamError) -> Abort {
+        match error {
+            StreamError::Protocol { details } => Abort::BadRequest(details),
+            StreamError::Closed | StreamError::Io(_) => Abort::Gone,
+        }
+    }
+
+    pub(super) fn write_data(&self, body: &mut BodyBuf, last: bool) {
+        let info = self.stream.info();
+        info.bytes_sent.set(info.bytes_sent.get() + body.len() as u64);
+        let mut server = self.server.borrow_mut();
+        while let Some(chunk) = body.pop() {
+            let end = EndStream::from_last(last && body.is_empty());
+            server.send_data(chunk, end);
+            if end.is_end() {
+                return;
+            }
+        }
+        if last {
+            server.send_data(Bytes::new(), EndStream::Yes);
+        }
+    }
+
+    fn write_trailers(&self, trailers: HeaderMap) {
+        self.server.borrow_mut().send_trailers(&trailers);
+        *self.response_trailers.borrow_mut() = Some(trailers);
+    }
+
+    /// Writes everything that was sent.
+    pub(super) async fn flush(&self) -> Result<(), Abort> {
+        poll_fn(|cx| self.server.borrow_mut().poll_flush(cx)).await.map_err(|error| self.client_error(error))
+    }
+}

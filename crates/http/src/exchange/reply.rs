@@ -1,0 +1,150 @@
+//! Responses that the proxy makes itself, sent through the response filters like any other.
+
+use bytes::Bytes;
+use http::StatusCode;
+use tidegate_filter::LocalReply;
+use tidegate_router::Route;
+use tidegate_types::{BodyBuf, EndStream, ResponseFlags, ResponseHead, details};
+
+use super::{Abort, Exchange, ResponseState};
+use crate::chain::ResponseChain;
+use crate::timers::StreamTimeout;
+use crate::{local_reply, response};
+
+impl Exchange<'_> {
+    /// The answer to a deadline of the manager: 504 once the request is complete, 408 before
+    /// (Envoy docs, "FAQ: how do I configure timeouts").
+    pub(super) fn timeout_reply(&self, timeout: StreamTimeout) -> LocalReply {
+        let complete = self.request_ended.get();
+        let late = if complete { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::REQUEST_TIMEOUT };
+        match timeout {
+            StreamTimeout::RequestHeaders => LocalReply::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "request header timeout",
+                details::REQUEST_HEADER_TIMEOUT,
+            ),
+            StreamTimeout::Request => LocalReply::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "request timeout",
+                details::REQUEST_OVERALL_TIMEOUT,
+            ),
+            StreamTimeout::StreamIdle => {
+                LocalReply::new(late, "stream timeout", details::STREAM_IDLE_TIMEOUT)
+                    .with_flags(ResponseFlags::STREAM_IDLE_TIMEOUT)
+            }
+            StreamTimeout::MaxDuration => {
+                LocalReply::new(late, "downstream duration timeout", details::MAX_DURATION_TIMEOUT)
+            }
+        }
+    }
+
+    /// Counts a deadline and notes it in the stream's facts.
+    pub(super) fn count_timeout(&self, timeout: StreamTimeout) {
+        let stats = &self.hcm.shared.stats;
+        match timeout {
+            StreamTimeout::RequestHeaders => stats.downstream_rq_header_timeout().inc(),
+            StreamTimeout::Request => stats.downstream_rq_timeout().inc(),
+            StreamTimeout::StreamIdle => stats.downstream_rq_idle_timeout().inc(),
+            StreamTimeout::MaxDuration => stats.downstream_rq_max_duration_reached().inc(),
+        }
+    }
+
+    /// A router's own reply has the fields that its route adds to every response.
+    pub(super) fn with_route_headers(&self, route: &Route, mut reply: Box<LocalReply>) -> Abort {
+        let mut added = ResponseHead::new(reply.status);
+        added.headers.extend(reply.headers.drain(..));
+        route.finalize_response(&mut added, &self.log_context(None));
+        reply.headers.extend(added.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        Abort::Reply(reply)
+    }
+
+    /// Sends `reply` through the response filters and writes it.
+    pub(super) async fn send_reply(
+        &self,
+        mut reply: Box<LocalReply>,
+        filters: &mut ResponseChain,
+    ) -> Result<(), Abort> {
+        let info = self.stream.info();
+        info.flag(reply.flags);
+        info.detail(std::mem::take(&mut reply.details));
+        // From here on the reply is the response: a second failure only resets.
+        self.replied.set(true);
+        self.timers.set_request(None);
+        if !self.request_ended.get() {
+            self.close_after.set(true);
+        }
+        let (head, body) = local_reply::render(&self.hcm.shared, &reply, self.stream.request(), info);
+        self.guard(self.deliver_reply(head, body, filters), super::WatchClient::No).await?
+    }
+
+    async fn deliver_reply(
+        &self,
+        head: ResponseHead,
+        body: Bytes,
+        filters: &mut ResponseChain,
+    ) -> Result<(), Abort> {
+        let end = EndStream::from_last(body.is_empty());
+        if self.send_response_head(head, end, filters, None).await?.is_some() {
+            let mut body = BodyBuf::from(body);
+            if filters.wants_body() {
+                filters.data(0..filters.len(), &mut body, EndStream::Yes).await?;
+            }
+            self.write_data(&mut body, true);
+        }
+        self.flush().await?;
+        self.response.set(ResponseState::Complete);
+        Ok(())
+    }
+
+    /// Finishes the head as the manager does for every response, and serialises it.
+    pub(super) fn write_head(&self, mut head: ResponseHead, end: EndStream) {
+        let info = self.stream.info();
+        let now = self.now();
+        response::finish(&self.hcm, &mut head, info, now - self.timers.started(), &self.response_request_id);
+        info.response_code.set(head.status.as_u16());
+        info.first_downstream_tx.set(Some(now - self.timers.started()));
+        self.response.set(ResponseState::Started);
+        self.count_response(head.status);
+        let mut server = self.server.borrow_mut();
+        if self.must_close() {
+            server.announce_close();
+        }
+        if head.status == StatusCode::SWITCHING_PROTOCOLS || self.is_connect(&head) {
+            self.tunnel.set(true);
+            self.hcm.shared.stats.downstream_cx_upgrades_active().inc();
+        }
+        server.send_head(&head, end);
+        *self.response_head.borrow_mut() = Some(head);
+    }
+
+    /// Whether the response opens a CONNECT tunnel (RFC 9110 §9.3.6).
+    fn is_connect(&self, head: &ResponseHead) -> bool {
+        let request = self.stream.request();
+        head.status.is_success() && request.is_some_and(|request| request.method == http::Method::CONNECT)
+    }
+
+    /// Whether this response is the connection's last.
+    fn must_close(&self) -> bool {
+        use crate::drain::DrainPhase;
+        if self.cx.drain.phase() >= DrainPhase::Announce {
+            if !self.close_after.replace(true) {
+                self.hcm.shared.stats.downstream_cx_drain_close().inc();
+            }
+            return true;
+        }
+        self.close_after.get() || self.cx.last_request(&self.hcm.shared)
+    }
+
+    fn count_response(&self, status: StatusCode) {
+        let (stats, listener) = (&self.hcm.shared.stats, &self.hcm.shared.listener_stats);
+        match status.as_u16() / 100 {
+            1 => (stats.downstream_rq_1xx().inc(), listener.downstream_rq_1xx().inc()),
+            2 => (stats.downstream_rq_2xx().inc(), listener.downstream_rq_2xx().inc()),
+            3 => (stats.downstream_rq_3xx().inc(), listener.downstream_rq_3xx().inc()),
+            4 => (stats.downstream_rq_4xx().inc(), listener.downstream_rq_4xx().inc()),
+            _ => (stats.downstream_rq_5xx().inc(), listener.downstream_rq_5xx().inc()),
+        };
+        stats.downstream_rq_completed().inc();
+        listener.downstream_rq_completed().inc();
+    }
+}

@@ -1,0 +1,201 @@
+//! From a request's head to the route's answer: local, or an upstream.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode};
+use tidegate_config::values::TimeoutOverride;
+use tidegate_filter::{LocalReply, LogContext};
+use tidegate_router::{
+    EnvoyHeaders, Forward, RequestBody, RequestFacts, RetryState, Route, RouteAction, Timeouts, Upstream,
+};
+use tidegate_types::{RequestHead, ResponseFlags, details};
+
+use super::{Abort, Exchange, Filters, HeldBody};
+use crate::chain::ResponseChain;
+use crate::request;
+
+const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
+
+impl Exchange<'_> {
+    /// Checks and rewrites the head for the proxy's own purposes.
+    pub(super) fn sanitise(&self, head: &mut RequestHead) -> Result<(), Abort> {
+        let info = self.stream.info();
+        let prepared = request::prepare(&self.hcm.shared, head, info).map_err(|reply| {
+            self.close_after.set(reply.status == StatusCode::BAD_REQUEST || self.close_after.get());
+            Abort::Reply(reply)
+        })?;
+        self.internal.set(prepared.internal);
+        *self.response_request_id.borrow_mut() = prepared.response_request_id;
+        Ok(())
+    }
+
+    /// Finds the route and lets it set the stream's times.
+    pub(super) fn match_route(&self, head: &RequestHead) -> Option<Arc<Route>> {
+        let route = self.hcm.shared.routes.matches(head, head.scheme, fastrand::u64(..)).cloned();
+        self.stream.set_route(route.as_ref().map(|route| route.view.clone()));
+        let info = self.stream.info();
+        if let Some(route) = &route {
+            info.route_name.borrow_mut().clone_from(&route.view.name);
+            info.virtual_host.borrow_mut().clone_from(&route.view.virtual_host);
+            if let Some(forward) = forward(route) {
+                let timeouts = &self.hcm.shared.config.timeouts;
+                let common = &self.hcm.shared.config.common;
+                self.timers.set_idle(overridden(forward.idle_timeout, timeouts.stream_idle));
+                self.timers
+                    .set_max_duration(overridden(forward.max_stream_duration, common.max_stream_duration));
+            }
+        }
+        route
+    }
+
+    /// Whether the upgrade that the request asks for, if it does, is configured.
+    pub(super) fn check_upgrade(&self, head: &RequestHead, route: Option<&Route>) -> Result<(), Abort> {
+        let protocol = match &head.upgrade {
+            Some(protocol) => protocol.as_ref(),
+            None if head.method == http::Method::CONNECT => b"CONNECT",
+            None => return Ok(()),
+        };
+        let matching = |upgrade: &&tidegate_config::hcm::UpgradeConfig| {
+            upgrade.upgrade_type.as_bytes().eq_ignore_ascii_case(protocol)
+        };
+        let own = self.hcm.shared.config.upgrades.iter().find(matching);
+        let of_route = route.and_then(forward).and_then(|forward| forward.upgrades.iter().find(matching));
+        if of_route.or(own).is_some_and(|upgrade| upgrade.enabled) {
+            self.hcm.shared.stats.downstream_cx_upgrades_total().inc();
+            return Ok(());
+        }
+        self.request_ended.set(false);
+        self.hcm.shared.stats.downstream_rq_ws_on_non_ws_route().inc();
+        Err(Abort::Reply(request::refuse(StatusCode::FORBIDDEN, details::UPGRADE_FAILED)))
+    }
+
+    /// The router, the last of the filters: answers itself or proxies.
+    pub(super) async fn route_request(
+        &self,
+        mut route: Option<Arc<Route>>,
+        mut head: RequestHead,
+        body: HeldBody,
+        request_filters: Filters<'_>,
+        response_filters: &mut ResponseChain,
+    ) -> Result<(), Abort> {
+        if self.stream.route_was_cleared() {
+            route = self.match_route(&head);
+        }
+        let stats = &self.hcm.shared.stats;
+        stats.rq_total().inc();
+        let Some(route) = route else {
+            stats.no_route().inc();
+            self.stream.set_request(head);
+            let reply = LocalReply::new(StatusCode::NOT_FOUND, "", details::ROUTE_NOT_FOUND);
+            return Err(Abort::Reply(Box::new(reply.with_flags(ResponseFlags::NO_ROUTE_FOUND))));
+        };
+        let envoy = self.envoy_headers();
+        let forward = match &route.action {
+            RouteAction::Forward(forward) => forward,
+            RouteAction::NonForwarding => return Err(self.no_cluster(head, StatusCode::SERVICE_UNAVAILABLE)),
+            RouteAction::Redirect(redirect) => {
+                let original = head.clone();
+                let cx = LogContext { request: Some(&original), ..self.log_context(None) };
+                let location = redirect.location(&mut head, &cx, envoy);
+                stats.rq_direct_response().inc();
+                return Err(self.answer(&route, head, redirect.status, Bytes::new(), location));
+            }
+            RouteAction::Direct(direct) => {
+                let location = direct.location(&head);
+                stats.rq_direct_response().inc();
+                return Err(self.answer(&route, head, direct.status, direct.body.clone(), location));
+            }
+        };
+        let cluster = forward.cluster.name(&head).and_then(|name| self.cx.directory.cluster(name));
+        let Some(cluster) = cluster else {
+            return Err(self.no_cluster(head, forward.cluster_not_found));
+        };
+        *self.stream.info().cluster.borrow_mut() = Some(cluster.shared().name().clone());
+        let original = route.reads_original().then(|| head.clone());
+        let timeouts = Timeouts::of_request(forward.timeouts, &mut head.headers);
+        let retries = RetryState::of_request(&forward.retry, &mut head);
+        if envoy == EnvoyHeaders::Add {
+            timeouts.write_expected(Duration::ZERO, &mut head.headers);
+        }
+        if forward.attempt_headers.in_request {
+            head.headers.insert(ATTEMPT_COUNT, HeaderValue::from(1_u32));
+        }
+        let cx = LogContext { request: original.as_ref(), ..self.log_context(None) };
+        route.finalize_request(&mut head, &cx, envoy);
+        let follows = !self.request_ended.get() || !body.body.is_empty() || body.trailers.is_some();
+        self.stream.set_request(head);
+        let limit = forward.request_body_buffer_limit.and_then(|limit| usize::try_from(limit).ok());
+        let facts = RequestFacts {
+            cluster,
+            priority: forward.priority,
+            timeouts,
+            retries,
+            replay_limit: limit.unwrap_or(self.hcm.shared.buffer_limit),
+            started: self.timers.started(),
+            internal: self.internal.get(),
+            attempt_headers: forward.attempt_headers,
+            route: &route,
+            envoy,
+            body: if follows { RequestBody::Follows } else { RequestBody::None },
+        };
+        let upstream = Upstream::new(self.stream.clone(), facts, self.now());
+        self.proxy(&route, &upstream, body, request_filters, response_filters).await
+    }
+
+    fn envoy_headers(&self) -> EnvoyHeaders {
+        if self.hcm.shared.router.suppress_envoy_headers { EnvoyHeaders::Suppress } else { EnvoyHeaders::Add }
+    }
+
+    fn no_cluster(&self, head: RequestHead, status: StatusCode) -> Abort {
+        self.hcm.shared.stats.no_cluster().inc();
+        self.stream.set_request(head);
+        let reply = LocalReply::new(status, "", details::CLUSTER_NOT_FOUND);
+        Abort::Reply(Box::new(reply.with_flags(ResponseFlags::NO_CLUSTER_FOUND)))
+    }
+
+    /// A redirect or a direct response, as a reply.
+    fn answer(
+        &self,
+        route: &Route,
+        head: RequestHead,
+        status: StatusCode,
+        body: Bytes,
+        location: Option<HeaderValue>,
+    ) -> Abort {
+        self.stream.set_request(head);
+        let mut reply = LocalReply::new(status, body, details::DIRECT_RESPONSE);
+        reply.headers.extend(location.map(|location| (http::header::LOCATION, location)));
+        self.with_route_headers(route, Box::new(reply))
+    }
+
+    /// What format strings may print now.
+    pub(super) fn log_context<'c>(
+        &'c self,
+        response: Option<&'c tidegate_types::ResponseHead>,
+    ) -> LogContext<'c> {
+        LogContext {
+            request: self.stream.request(),
+            response,
+            response_trailers: None,
+            local_reply_body: "",
+            info: self.stream.info(),
+        }
+    }
+}
+
+fn forward(route: &Route) -> Option<&Forward> {
+    match &route.action {
+        RouteAction::Forward(forward) => Some(forward),
+        RouteAction::Redirect(_) | RouteAction::Direct(_) | RouteAction::NonForwarding => None,
+    }
+}
+
+fn overridden(by_route: TimeoutOverride, otherwise: Option<Duration>) -> Option<Duration> {
+    match by_route {
+        TimeoutOverride::Inherit => otherwise,
+        TimeoutOverride::Off => None,
+        TimeoutOverride::After(timeout) => Some(timeout),
+    }
+}

@@ -1,0 +1,114 @@
+//! A connection manager's configuration made ready to serve, and each worker's hold on it.
+
+mod build;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use tidegate_codec::h1::ServerOptions;
+use tidegate_config::HcmConfig;
+use tidegate_filter::AccessLog;
+use tidegate_router::{RouteTable, RouterOptions};
+
+use crate::access_log::LogFilter;
+use crate::chain::ConfiguredFilter;
+use crate::date::DateCache;
+use crate::local_reply::ReplyTemplates;
+use crate::stats::{CodecStats, HcmStats, ListenerHttpStats};
+
+pub use build::BuildContext;
+
+/// A connection manager, built once per configuration and shared by all workers.
+pub struct Hcm {
+    pub(crate) config: Arc<HcmConfig>,
+    pub(crate) filters: Vec<ConfiguredFilter>,
+    pub(crate) routes: RouteTable,
+    pub(crate) router: RouterOptions,
+    pub(crate) logs: Vec<ConfiguredLog>,
+    pub(crate) replies: ReplyTemplates,
+    pub(crate) stats: HcmStats,
+    pub(crate) listener_stats: ListenerHttpStats,
+    pub(crate) codec_stats: CodecStats,
+    /// `server_name`.
+    pub(crate) server_name: HeaderValue,
+    /// `node`, for `x-envoy-downstream-service-*`.
+    pub(crate) node_id: Option<HeaderValue>,
+    /// `node.cluster`, likewise, and `user-agent`.
+    pub(crate) node_cluster: Option<HeaderValue>,
+    /// This machine's own address, which stands in for a loopback client in `x-forwarded-for`.
+    pub(crate) local_address: Option<std::net::IpAddr>,
+    /// The listener's `per_connection_buffer_limit_bytes`.
+    pub(crate) buffer_limit: usize,
+}
+
+/// One access log and what it leaves out.
+pub(crate) struct ConfiguredLog {
+    pub(crate) log: Arc<dyn AccessLog>,
+    pub(crate) filter: Option<LogFilter>,
+}
+
+impl Hcm {
+    /// The configuration.
+    pub fn config(&self) -> &Arc<HcmConfig> {
+        &self.config
+    }
+
+    /// The statistics.
+    pub fn stats(&self) -> &HcmStats {
+        &self.stats
+    }
+
+    /// The access logs.
+    pub fn access_logs(&self) -> impl Iterator<Item = &Arc<dyn AccessLog>> {
+        self.logs.iter().map(|log| &log.log)
+    }
+
+    /// What the codec must know of the configuration.
+    pub fn codec_options(&self) -> ServerOptions {
+        build::codec_options(&self.config, self.buffer_limit)
+    }
+}
+
+/// A worker's own view of a [`Hcm`].
+pub(crate) struct WorkerHcm {
+    pub(crate) shared: Arc<Hcm>,
+    pub(crate) date: DateCache,
+}
+
+/// What the connections of one listener on one worker read for each request: replacing it is how a
+/// reload reaches open connections.
+pub struct HcmSlot {
+    current: RefCell<Rc<WorkerHcm>>,
+    options: RefCell<Rc<ServerOptions>>,
+}
+
+impl HcmSlot {
+    /// A slot that serves `hcm`.
+    pub fn new(hcm: Arc<Hcm>) -> Rc<Self> {
+        let options = RefCell::new(Rc::new(hcm.codec_options()));
+        Rc::new(Self { current: RefCell::new(WorkerHcm::new(hcm)), options })
+    }
+
+    /// Serves `hcm` from the next request on.
+    pub fn set(&self, hcm: Arc<Hcm>) {
+        *self.options.borrow_mut() = Rc::new(hcm.codec_options());
+        *self.current.borrow_mut() = WorkerHcm::new(hcm);
+    }
+
+    /// Codec options for a new connection.
+    pub fn codec_options(&self) -> Rc<ServerOptions> {
+        self.options.borrow().clone()
+    }
+
+    pub(crate) fn current(&self) -> Rc<WorkerHcm> {
+        self.current.borrow().clone()
+    }
+}
+
+impl WorkerHcm {
+    fn new(shared: Arc<Hcm>) -> Rc<Self> {
+        Rc::new(Self { shared, date: DateCache::default() })
+    }
+}

@@ -1,0 +1,205 @@
+//! From a validated configuration to a connection manager that serves.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use tidegate_codec::h1::{NameCase, ServerOptions};
+use tidegate_config::bootstrap::Node;
+use tidegate_config::protocol::HeaderKeyFormat;
+use tidegate_config::{HcmConfig, Runtime};
+use tidegate_filter::{FactoryContext, Registry};
+use tidegate_router::{FilterSlots, ROUTER_TYPE_URL, RouteTable, RouterOptions};
+use tidegate_stats::{Scope, Store};
+use tidegate_types::Scheme;
+use tidegate_types::json::{self, JsonPath, Problem, Span, TypedConfig};
+
+use super::{ConfiguredLog, Hcm};
+use crate::access_log::LogFilter;
+use crate::chain::ConfiguredFilter;
+use crate::local_reply::ReplyTemplates;
+use crate::stats::{CodecStats, HcmStats, ListenerHttpStats};
+
+/// What building needs besides the manager's own configuration.
+pub struct BuildContext<'a> {
+    /// Filters and access loggers by `@type`.
+    pub registry: &'a Registry,
+    /// Where statistics live.
+    pub store: &'a Store,
+    /// The listener's name in statistics, its address unless it has a prefix of its own.
+    pub listener: &'a str,
+    /// The listener's `per_connection_buffer_limit_bytes`.
+    pub buffer_limit: usize,
+    /// Runtime values, which override defaults of filters of access logs.
+    pub runtime: &'a Runtime,
+    /// Who this proxy says it is.
+    pub node: &'a Node,
+    /// This machine's first address that is not loopback.
+    pub local_address: Option<IpAddr>,
+}
+
+impl Hcm {
+    /// Builds a connection manager.
+    ///
+    /// # Errors
+    /// Everything that is wrong with filters, per-route configurations, access logs and format strings.
+    pub fn build(config: &Arc<HcmConfig>, cx: &BuildContext<'_>) -> Result<Arc<Self>, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let (filters, slots, router) = filters(config, cx, &mut problems);
+        let routes = match RouteTable::compile(
+            &config.route_config,
+            &JsonPath::root().field("route_config"),
+            &slots,
+        ) {
+            Ok(routes) => Some(routes),
+            Err(errors) => {
+                problems.extend(errors);
+                None
+            }
+        };
+        let logs = access_logs(config, cx, &mut problems);
+        let replies = ReplyTemplates::compile(&config.local_reply, cx.runtime).unwrap_or_else(|message| {
+            problems.push(general(&format!("local_reply_config: {message}")));
+            ReplyTemplates::default()
+        });
+        let server_name = HeaderValue::from_str(&config.server_name);
+        if server_name.is_err() {
+            problems.push(general(&format!("server_name: `{}` is no header value", config.server_name)));
+        }
+        let (Some(routes), Ok(server_name), true) = (routes, server_name, problems.is_empty()) else {
+            return Err(problems);
+        };
+        let text = |text: &str| HeaderValue::from_str(text).ok().filter(|value| !value.is_empty());
+        Ok(Arc::new(Self {
+            stats: HcmStats::new(cx.store, Scope::http(&config.stat_prefix)),
+            codec_stats: CodecStats::new(cx.store, Scope::root()),
+            listener_stats: ListenerHttpStats::new(
+                cx.store,
+                Scope::listener_http(cx.listener, &config.stat_prefix),
+            ),
+            config: config.clone(),
+            filters,
+            routes,
+            router,
+            logs,
+            replies,
+            server_name,
+            node_id: text(&cx.node.id),
+            node_cluster: text(&cx.node.cluster),
+            local_address: cx.local_address,
+            buffer_limit: cx.buffer_limit,
+        }))
+    }
+}
+
+/// The filters of the chain by slot, for `typed_per_filter_config`.
+struct Slots<'a> {
+    registry: &'a Registry,
+    filters: Vec<TypedConfig>,
+    names: Vec<String>,
+}
+
+impl FilterSlots for Slots<'_> {
+    fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    fn resolve(
+        &self,
+        slot: usize,
+        config: &TypedConfig,
+    ) -> Result<tidegate_filter::route::ErasedConfig, Vec<Problem>> {
+        match self.filters.get(slot) {
+            Some(filter) => self.registry.build_route(&filter.type_url, config),
+            None => Err(vec![general("no such filter")]),
+        }
+    }
+}
+
+fn filters<'a>(
+    config: &HcmConfig,
+    cx: &BuildContext<'a>,
+    problems: &mut Vec<Problem>,
+) -> (Vec<ConfiguredFilter>, Slots<'a>, RouterOptions) {
+    let stat_prefix = format!("http.{}", config.stat_prefix);
+    let factory = FactoryContext { stats: cx.store, stat_prefix: &stat_prefix };
+    let (mut filters, mut slots, mut router) = (Vec::new(), Vec::new(), None);
+    for (index, filter) in config.http_filters.iter().enumerate() {
+        let last = index + 1 == config.http_filters.len();
+        let typed = &filter.config;
+        if typed.type_url == ROUTER_TYPE_URL {
+            if !last {
+                problems.push(at(typed, "the router must be the last HTTP filter"));
+            }
+            match json::from_typed::<RouterOptions>(typed) {
+                Ok(options) => router = Some(options),
+                Err(errors) => problems.extend(errors),
+            }
+            continue;
+        }
+        if filter.is_optional && !cx.registry.knows_http(&typed.type_url) {
+            continue;
+        }
+        if last {
+            problems.push(at(typed, "the last HTTP filter must be the router"));
+        }
+        match cx.registry.build_http(typed, &factory) {
+            Ok(factory) => {
+                filters.push(ConfiguredFilter { factory, disabled: filter.disabled });
+                slots.push(typed.clone());
+            }
+            Err(errors) => problems.extend(errors),
+        }
+    }
+    let names = slots.iter().map(|filter| filter.name.clone()).collect();
+    (filters, Slots { registry: cx.registry, filters: slots, names }, router.unwrap_or_default())
+}
+
+fn access_logs(config: &HcmConfig, cx: &BuildContext<'_>, problems: &mut Vec<Problem>) -> Vec<ConfiguredLog> {
+    let mut logs = Vec::new();
+    for log in &config.access_log {
+        let filter = log.filter.as_ref().map(|filter| LogFilter::compile(filter, cx.runtime)).transpose();
+        match (cx.registry.build_access_log(&log.logger), filter) {
+            (Ok(log), Ok(filter)) => logs.push(ConfiguredLog { log, filter }),
+            (built, filter) => {
+                problems.extend(built.err().into_iter().flatten());
+                problems.extend(filter.err().map(|message| at(&log.logger, &message)));
+            }
+        }
+    }
+    logs
+}
+
+fn at(typed: &TypedConfig, message: &str) -> Problem {
+    Problem::new(typed.path.clone(), typed.span, message)
+}
+
+fn general(message: &str) -> Problem {
+    Problem::new(JsonPath::root(), Span::default(), message)
+}
+
+/// What the codec must know of the configuration.
+pub(super) fn codec_options(config: &HcmConfig, buffer_limit: usize) -> ServerOptions {
+    let http1 = &config.http1;
+    ServerOptions {
+        max_head_bytes: config.max_request_headers_kb as usize * 1024,
+        max_headers: config.common.max_headers_count as usize,
+        buffer_limit,
+        accept_http_10: http1.accept_http_10,
+        default_host_for_http_10: http1
+            .default_host_for_http_10
+            .as_deref()
+            .map(|host| Bytes::copy_from_slice(host.as_bytes())),
+        enable_trailers: http1.enable_trailers,
+        allow_absolute_url: http1.allow_absolute_url,
+        allow_chunked_length: http1.allow_chunked_length,
+        allow_custom_methods: http1.allow_custom_methods,
+        proxy_100_continue: config.proxy_100_continue,
+        name_case: match http1.header_key_format {
+            HeaderKeyFormat::Lowercase => NameCase::Lower,
+            HeaderKeyFormat::ProperCase => NameCase::Proper,
+        },
+        scheme: Scheme::Http,
+    }
+}

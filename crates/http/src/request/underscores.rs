@@ -1,0 +1,31 @@
+//! `headers_with_underscores_action`: some servers read `a_b` as `a-b`.
+
+use http::{HeaderName, StatusCode};
+use tidegate_config::protocol::UnderscoreAction;
+use tidegate_filter::LocalReply;
+use tidegate_types::{RequestHead, ResponseFlags};
+
+use crate::hcm::Hcm;
+
+/// Applies the action to a head that has such a field.
+pub(super) fn apply(hcm: &Hcm, head: &mut RequestHead) -> Result<(), Box<LocalReply>> {
+    match hcm.config.common.headers_with_underscores_action {
+        UnderscoreAction::Allow => Ok(()),
+        UnderscoreAction::RejectRequest => {
+            hcm.codec_stats.requests_rejected_with_underscores_in_headers().inc();
+            hcm.stats.downstream_cx_protocol_error().inc();
+            let reply =
+                LocalReply::new(StatusCode::BAD_REQUEST, "Bad Request", "http1.unexpected_underscore");
+            Err(Box::new(reply.with_flags(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR)))
+        }
+        UnderscoreAction::DropHeader => {
+            let names: Vec<HeaderName> =
+                head.headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
+            for name in names {
+                hcm.codec_stats.dropped_headers_with_underscores().inc();
+                head.headers.remove(name);
+            }
+            Ok(())
+        }
+    }
+}

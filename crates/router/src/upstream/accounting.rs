@@ -1,0 +1,96 @@
+//! What an exchange leaves in the statistics of its cluster and host
+//! (Envoy docs, "Cluster manager statistics").
+
+use http::StatusCode;
+use tidegate_cluster::HostStat;
+use tidegate_cluster::stats::Origin;
+use tidegate_stats::CodePrefix;
+use tidegate_types::{ResetReason, ResponseHead};
+use tokio::time::Instant;
+
+use super::Upstream;
+use super::deadlines::RouterTimeout;
+use super::outcome::Failure;
+
+impl Upstream<'_> {
+    /// A response is passed on.
+    pub(super) fn count_accepted(&self, head: &ResponseHead) {
+        self.count_code(head.status);
+        let answer = if head.status.is_server_error() { HostStat::RqError } else { HostStat::RqSuccess };
+        self.count_host(answer);
+    }
+
+    /// A response gives way to another attempt.
+    pub(super) fn count_retried_response(&self, head: &ResponseHead) {
+        self.facts.cluster.stats().codes.record_as(CodePrefix::Retry, head.status.as_u16());
+        let answer = if head.status.is_server_error() { HostStat::RqError } else { HostStat::RqSuccess };
+        self.count_host(answer);
+    }
+
+    /// An attempt ended without a response.
+    pub(super) fn count_failure(&self, failure: &Failure) {
+        let stats = &self.facts.cluster.stats().router;
+        match failure {
+            Failure::NoHost => {}
+            // The host did nothing wrong: a limit of ours refused the stream.
+            Failure::Reset { reason: ResetReason::Overflow, .. } => {}
+            Failure::Reset { .. } => self.count_host(HostStat::RqError),
+            Failure::Timeout(timeout) => {
+                match timeout {
+                    RouterTimeout::Route => stats.upstream_rq_timeout().inc(),
+                    RouterTimeout::PerTry => stats.upstream_rq_per_try_timeout().inc(),
+                    RouterTimeout::PerTryIdle => stats.upstream_rq_per_try_idle_timeout().inc(),
+                    RouterTimeout::MaxStreamDuration => {
+                        return stats.upstream_rq_max_duration_reached().inc();
+                    }
+                }
+                self.count_host(HostStat::RqTimeout);
+                self.count_host(HostStat::RqError);
+            }
+        }
+    }
+
+    /// The router answers in the upstream's place.
+    pub(super) fn count_reply(&self, failure: &Failure, status: StatusCode) {
+        // The cluster's own limit on streams leaves no trace among the codes.
+        if !matches!(failure, Failure::Timeout(RouterTimeout::MaxStreamDuration)) {
+            self.count_code(status);
+        }
+    }
+
+    /// A response was cut.
+    pub(super) fn count_cut(&self, failure: &Failure) {
+        let stats = &self.facts.cluster.stats().router;
+        if let Failure::Timeout(timeout) = failure {
+            match timeout {
+                RouterTimeout::Route => stats.upstream_rq_timeout().inc(),
+                RouterTimeout::PerTry => stats.upstream_rq_per_try_timeout().inc(),
+                RouterTimeout::PerTryIdle => stats.upstream_rq_per_try_idle_timeout().inc(),
+                RouterTimeout::MaxStreamDuration => return stats.upstream_rq_max_duration_reached().inc(),
+            }
+            self.count_host(HostStat::RqTimeout);
+        }
+    }
+
+    /// A response was taken whole.
+    pub(super) fn count_complete(&self, now: Instant) {
+        self.stream.info().last_upstream_rx.set(Some(now - self.facts.started));
+        let Some(sent) = self.request_complete.get() else { return };
+        let ms = u64::try_from((now - sent).as_millis()).unwrap_or(u64::MAX);
+        let origin = if self.facts.internal { Origin::Internal } else { Origin::External };
+        self.facts.cluster.stats().record_time(Some(origin), ms);
+    }
+
+    fn count_code(&self, status: StatusCode) {
+        let codes = &self.facts.cluster.stats().codes;
+        codes.record(status.as_u16());
+        let side = if self.facts.internal { CodePrefix::Internal } else { CodePrefix::External };
+        codes.record_as(side, status.as_u16());
+    }
+
+    fn count_host(&self, stat: HostStat) {
+        if let Some(host) = self.host.borrow().as_ref() {
+            host.counters().inc(stat);
+        }
+    }
+}

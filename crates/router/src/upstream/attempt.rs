@@ -1,0 +1,317 @@
+//! One attempt: a host, a connection, the head up, the head down; and whether another one follows.
+
+use std::borrow::Cow;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::{HeaderName, HeaderValue};
+use tidegate_cluster::stream::{BodyFrame, ClientStream, ResponseFrame, StreamError};
+use tidegate_cluster::{Failed, HostShared, Lease, PoolError};
+use tidegate_types::{EndStream, RequestHead, ResetReason, ResponseFlags, ResponseHead, UpstreamInfo};
+use tokio::time::Instant;
+
+use super::deadlines::RouterTimeout;
+use super::outcome::Failure;
+use super::{RequestBody, RequestFacts, Upstream, UpstreamHead};
+use crate::retry::{Decision, Outcome, RequestSent, reuse};
+use crate::route::EnvoyHeaders;
+
+/// Bytes of a retried response that are read so that its connection can be used again, and how long that
+/// may take (deviations, row 16).
+const DISCARD_BYTES: usize = 64 * 1024;
+const DISCARD_TIME: Duration = Duration::from_millis(100);
+
+/// `x-envoy-attempt-count`.
+const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
+/// `x-envoy-upstream-service-time`.
+const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
+
+impl Upstream<'_> {
+    /// Chooses a host, takes a connection and sends the head and whatever of the body was sent before.
+    pub(super) async fn begin_attempt(&self) -> Result<(), Failure> {
+        let info = self.stream.info();
+        info.attempts.set(info.attempts.get() + 1);
+        self.deadlines.attempt_begins(Instant::now(), self.request_complete.get().is_some());
+        let cluster = &self.facts.cluster;
+        let host = cluster.choose_host().ok_or(Failure::NoHost)?;
+        *self.host.borrow_mut() = Some(host.clone());
+        let mut acquire = pin!(cluster.acquire(&host, self.facts.priority));
+        let lease = poll_fn(|cx| {
+            if let Some(timeout) = self.deadlines.take_fired() {
+                return Poll::Ready(Err(Failure::Timeout(timeout)));
+            }
+            acquire.as_mut().poll(cx).map(|lease| lease.map_err(|error| self.pool_failure(&error)))
+        })
+        .await;
+        // A refused stream has no upstream; one that failed to connect has.
+        let upstream = |lease: Option<&Lease>| UpstreamInfo {
+            host: host.address().clone(),
+            remote_address: lease.and_then(|lease| lease.facts().remote_address.clone()),
+            local_address: lease.and_then(|lease| lease.facts().local_address.clone()),
+            connection_id: lease.map(|lease| lease.facts().id),
+            protocol: lease.map(|lease| lease.facts().protocol),
+        };
+        let mut lease = match lease {
+            Ok(lease) => lease,
+            Err(failure) => {
+                let overflow = failure.reason() == Some(ResetReason::Overflow);
+                *info.upstream.borrow_mut() = (!overflow).then(|| upstream(None));
+                return Err(failure);
+            }
+        };
+        *info.upstream.borrow_mut() = Some(upstream(Some(&lease)));
+        let now = Instant::now();
+        self.deadlines.attached(now);
+        if info.first_upstream_tx.get().is_none() {
+            info.first_upstream_tx.set(Some(now - self.facts.started));
+        }
+        if let Some(head) = self.stream.request() {
+            let end = EndStream::from_last(self.facts.body == RequestBody::None);
+            lease.stream().send_head(&self.head_for_attempt(head, &host), end);
+        }
+        self.replay.borrow().frames().for_each(|frame| send_frame(lease.stream(), frame));
+        *self.lease.borrow_mut() = Some(lease);
+        Ok(())
+    }
+
+    fn pool_failure(&self, error: &PoolError) -> Failure {
+        if matches!(error, PoolError::PoolOverflow) {
+            return Failure::NoHost;
+        }
+        let transport = error.transport_failure().map(str::to_owned);
+        self.stream.info().upstream_transport_failure.borrow_mut().clone_from(&transport);
+        Failure::Reset { reason: error.reason(), transport }
+    }
+
+    /// Waits for a response head on the attempt's connection.
+    pub(super) async fn await_head(&self) -> Result<UpstreamHead, Failure> {
+        let frame = poll_fn(|cx| {
+            if let Some(timeout) = self.deadlines.take_fired() {
+                return Poll::Ready(Err(Failure::Timeout(timeout)));
+            }
+            let mut lease = self.lease.borrow_mut();
+            let Some(lease) = lease.as_mut() else { return Poll::Ready(Err(Failure::NoHost)) };
+            // With a body the pump writes, so that the head leaves together with its first bytes. A
+            // failure to write is told by what can be read: perhaps the upstream answered first.
+            if self.request_complete.get().is_some() && lease.stream().buffered() > 0 {
+                let _ = lease.stream().poll_flush(cx);
+            }
+            lease.stream().poll_head(cx).map_err(|error| Failure::of_stream(&error))
+        })
+        .await;
+        match frame {
+            Ok(ResponseFrame::Informational(head)) => Ok(UpstreamHead::Informational(head)),
+            Ok(ResponseFrame::Head(head, end)) => Ok(UpstreamHead::Final(head, end)),
+            Err(failure) => {
+                self.give_up_lease(&failure);
+                Err(failure)
+            }
+        }
+    }
+
+    /// The attempt's connection is of no use any more.
+    pub(super) fn give_up_lease(&self, failure: &Failure) {
+        let Some(lease) = self.lease.borrow_mut().take() else { return };
+        match failure.reason() {
+            Some(reason) if !matches!(failure, Failure::Timeout(_)) => {
+                self.note_reuse(&lease);
+                lease.failed(match reason {
+                    ResetReason::ProtocolError => Failed::Protocol,
+                    _ if self.response_began.get() => Failed::PeerClosedInMessage,
+                    _ => Failed::PeerClosed,
+                });
+            }
+            // Dropped with a request on it: closed by us.
+            _ => drop(lease),
+        }
+    }
+
+    /// Passes the head on: no attempt follows.
+    pub(super) fn accept(&self, mut head: ResponseHead, end: EndStream) -> UpstreamHead {
+        let now = Instant::now();
+        self.response_began.set(true);
+        self.deadlines.response_began();
+        self.deadlines.touch(now);
+        self.replay.borrow_mut().stop();
+        let info = self.stream.info();
+        info.first_upstream_rx.set(Some(now - self.facts.started));
+        // Envoy 1.40 names no time for a response that outran its request.
+        if self.facts.envoy == EnvoyHeaders::Add && self.request_complete.get().is_some() {
+            let ms = u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX);
+            head.headers.insert(SERVICE_TIME, HeaderValue::from(ms));
+        }
+        if self.facts.attempt_headers.in_response {
+            head.headers.insert(ATTEMPT_COUNT, HeaderValue::from(info.attempts.get()));
+        }
+        self.count_accepted(&head);
+        UpstreamHead::Final(head, end)
+    }
+
+    /// Whether this response is to be replaced by another attempt's.
+    pub(super) fn retry_response(&self, head: &ResponseHead) -> Option<Duration> {
+        let wait = self.decide(Outcome::Response(head));
+        if wait.is_some() {
+            self.count_retried_response(head);
+        }
+        wait
+    }
+
+    /// Whether a failed attempt is followed by another.
+    pub(super) fn retry_failure(&self, failure: &Failure) -> Option<Duration> {
+        self.count_failure(failure);
+        let outcome = match failure {
+            Failure::NoHost | Failure::Timeout(RouterTimeout::Route | RouterTimeout::MaxStreamDuration) => {
+                return None;
+            }
+            Failure::Timeout(RouterTimeout::PerTry | RouterTimeout::PerTryIdle) => {
+                drop(self.lease.borrow_mut().take());
+                Outcome::PerTryTimeout
+            }
+            Failure::Reset { reason, .. } => {
+                if self.reuse_retry(*reason) {
+                    return Some(Duration::ZERO);
+                }
+                let request = if reason.is_connect_failure() { RequestSent::No } else { RequestSent::Yes };
+                Outcome::Reset { reason: *reason, request }
+            }
+        };
+        self.decide(outcome)
+    }
+
+    fn decide(&self, outcome: Outcome<'_>) -> Option<Duration> {
+        let mut retries = self.retries.borrow_mut();
+        let state = retries.as_mut()?;
+        let unix_now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let decision = state.should_retry(outcome, fastrand::u64(..), unix_now);
+        let stats = &self.facts.cluster.stats().router;
+        match decision {
+            Decision::No => {
+                if state.retries() > 0 {
+                    stats.upstream_rq_retry_success().inc();
+                }
+                None
+            }
+            Decision::LimitExceeded => {
+                stats.upstream_rq_retry_limit_exceeded().inc();
+                self.stream.info().flag(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
+                None
+            }
+            Decision::After(wait) => {
+                if !self.replay.borrow().is_complete() {
+                    return None;
+                }
+                let Some(permit) = self.facts.cluster.reserve_retry(self.facts.priority) else {
+                    stats.upstream_rq_retry_overflow().inc();
+                    self.stream.info().flag(ResponseFlags::UPSTREAM_OVERFLOW);
+                    return None;
+                };
+                // Held while the retry waits and runs.
+                *self.retry_permit.borrow_mut() = Some(permit);
+                stats.upstream_rq_retry().inc();
+                stats.upstream_rq_retry_backoff_exponential().inc();
+                Some(wait)
+            }
+        }
+    }
+
+    /// Retries that need no policy (deviations, rows 7 and 8).
+    fn reuse_retry(&self, reason: ResetReason) -> bool {
+        let Some(head) = self.stream.request() else { return false };
+        let replay = if self.replay.borrow().is_complete() {
+            reuse::Replay::Possible
+        } else {
+            reuse::Replay::Impossible
+        };
+        let seen = self.reuse_failures.get();
+        let attempt = self.last_attempt.get();
+        let again = reuse::decide(&head.method, reason, attempt, replay, seen) == reuse::ReuseRetry::Again;
+        if again {
+            self.reuse_failures.set(seen + 1);
+        }
+        again
+    }
+
+    /// What the failed attempt's connection was, for [`reuse::decide`].
+    fn note_reuse(&self, lease: &Lease) {
+        self.last_attempt.set(match (self.response_began.get(), lease.is_reused()) {
+            (true, _) => reuse::Attempt::Answered,
+            (false, true) => reuse::Attempt::ReusedWritten,
+            (false, false) => reuse::Attempt::New,
+        });
+    }
+
+    /// Reads a response that is not passed on to its end, within bounds, so that its connection lives.
+    pub(super) async fn discard_response(&self, end: EndStream) {
+        let Some(mut lease) = self.lease.borrow_mut().take() else { return };
+        if end.is_end() || discard(&mut lease).await {
+            lease.finish();
+        }
+    }
+}
+
+/// Whether the rest of the response could be read within the bounds.
+async fn discard(lease: &mut Lease) -> bool {
+    let whole = async {
+        let mut read = 0;
+        loop {
+            match poll_fn(|cx| lease.stream().poll_body(cx)).await {
+                Ok(BodyFrame::Data(data, end)) => {
+                    read += data.len();
+                    if end.is_end() || read > DISCARD_BYTES {
+                        return end.is_end();
+                    }
+                }
+                Ok(BodyFrame::Trailers(_)) => return true,
+                Err(_) => return false,
+            }
+        }
+    };
+    tokio::time::timeout(DISCARD_TIME, whole).await.unwrap_or(false)
+}
+
+pub(super) fn send_frame(stream: &mut dyn ClientStream, frame: BodyFrame) {
+    match frame {
+        BodyFrame::Data(data, end) => stream.send_data(data, end),
+        BodyFrame::Trailers(trailers) => stream.send_trailers(&trailers),
+    }
+}
+
+/// What the end of the connection means in the middle of a body.
+pub(super) fn cut_body_reason(error: &StreamError) -> ResetReason {
+    match error {
+        // A FIN before the length is reached breaks the framing; an RST ends the connection.
+        StreamError::Closed | StreamError::Protocol { .. } => ResetReason::ProtocolError,
+        StreamError::Io(_) => ResetReason::ConnectionTermination,
+    }
+}
+
+/// Adds what differs between attempts; borrows when nothing does.
+pub(super) fn with_attempt_headers<'h>(
+    head: &'h RequestHead,
+    facts: &RequestFacts<'_>,
+    host: &HostShared,
+    attempt: u32,
+    elapsed: Duration,
+) -> Cow<'h, RequestHead> {
+    let renamed = facts.route.rewrites_host_automatically() && !host.hostname.is_empty();
+    if attempt <= 1 && !renamed {
+        return Cow::Borrowed(head);
+    }
+    let mut head = head.clone();
+    if renamed {
+        let name = bytes::Bytes::copy_from_slice(host.hostname.as_bytes());
+        facts.route.rewrite_host(&mut head, name, facts.envoy);
+    }
+    if attempt <= 1 {
+        return Cow::Owned(head);
+    }
+    if facts.attempt_headers.in_request {
+        head.headers.insert(ATTEMPT_COUNT, HeaderValue::from(attempt));
+    }
+    if facts.envoy == EnvoyHeaders::Add {
+        facts.timeouts.write_expected(elapsed, &mut head.headers);
+    }
+    Cow::Owned(head)
+}

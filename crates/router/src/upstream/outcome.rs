@@ -1,0 +1,167 @@
+//! The one table from a failed attempt to what the client and the log are told
+//! (spec: Envoy docs, "Access logging" response flags and "Response code details").
+
+use std::borrow::Cow;
+
+use http::{HeaderName, HeaderValue, StatusCode};
+use tidegate_cluster::stream::StreamError;
+use tidegate_filter::LocalReply;
+use tidegate_types::{ResetReason, ResponseFlags, details};
+
+use super::deadlines::RouterTimeout;
+
+/// Why an attempt has no response.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The load balancer has no host, or no pool may be made for it.
+    NoHost,
+    /// The stream was refused, or lost with its connection.
+    Reset { reason: ResetReason, transport: Option<String> },
+    /// A deadline of the router passed.
+    Timeout(RouterTimeout),
+}
+
+impl Failure {
+    /// What became of the stream when reading or writing it failed.
+    pub(super) fn of_stream(error: &StreamError) -> Self {
+        let reason = match error {
+            StreamError::Closed | StreamError::Io(_) => ResetReason::ConnectionTermination,
+            StreamError::Protocol { .. } => ResetReason::ProtocolError,
+        };
+        Self::Reset { reason, transport: None }
+    }
+
+    /// The reason as retry policies see it.
+    pub(super) fn reason(&self) -> Option<ResetReason> {
+        match self {
+            Self::Reset { reason, .. } => Some(*reason),
+            Self::Timeout(_) => Some(ResetReason::LocalReset),
+            Self::NoHost => None,
+        }
+    }
+
+    /// The reply to the client, before any part of a response went down.
+    pub(super) fn reply(&self, retried: bool) -> LocalReply {
+        match self {
+            Self::NoHost => LocalReply::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no healthy upstream",
+                details::NO_HEALTHY_UPSTREAM,
+            )
+            .with_flags(ResponseFlags::NO_HEALTHY_UPSTREAM),
+            Self::Reset { reason, transport } => {
+                let how = if retried { "retried and the latest " } else { "" };
+                let text = reason.as_str();
+                let body = format!(
+                    "upstream connect error or disconnect/reset before headers. {how}reset reason: {text}"
+                );
+                let details = reset_details("before", *reason, transport.as_deref());
+                let mut reply = LocalReply::new(status(*reason), body, details).with_flags(flag(*reason));
+                if *reason == ResetReason::Overflow {
+                    reply.headers.push((OVERLOADED, HeaderValue::from_static("true")));
+                }
+                reply
+            }
+            Self::Timeout(timeout) => {
+                let (body, details, flag) = timeout_facts(*timeout);
+                LocalReply::new(StatusCode::GATEWAY_TIMEOUT, body, details).with_flags(flag)
+            }
+        }
+    }
+
+    /// Flag and details when the response had already begun.
+    pub(super) fn cut(&self) -> (ResponseFlags, Cow<'static, str>) {
+        match self {
+            Self::NoHost => (ResponseFlags::NO_HEALTHY_UPSTREAM, details::NO_HEALTHY_UPSTREAM.into()),
+            Self::Reset { reason, transport } => {
+                (flag(*reason), reset_details("after", *reason, transport.as_deref()).into())
+            }
+            Self::Timeout(timeout) => {
+                let (_, details, flag) = timeout_facts(*timeout);
+                (flag, details.into())
+            }
+        }
+    }
+}
+
+/// `x-envoy-overloaded`.
+const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
+
+fn status(reason: ResetReason) -> StatusCode {
+    match reason {
+        ResetReason::ProtocolError => StatusCode::BAD_GATEWAY,
+        ResetReason::Overflow
+        | ResetReason::RemoteConnectionFailure
+        | ResetReason::LocalConnectionFailure
+        | ResetReason::ConnectionTimeout
+        | ResetReason::ConnectionTermination
+        | ResetReason::RemoteReset
+        | ResetReason::RemoteRefused
+        | ResetReason::LocalReset => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+fn flag(reason: ResetReason) -> ResponseFlags {
+    match reason {
+        ResetReason::Overflow => ResponseFlags::UPSTREAM_OVERFLOW,
+        ResetReason::RemoteConnectionFailure
+        | ResetReason::LocalConnectionFailure
+        | ResetReason::ConnectionTimeout => ResponseFlags::UPSTREAM_CONNECTION_FAILURE,
+        ResetReason::ConnectionTermination => ResponseFlags::UPSTREAM_CONNECTION_TERMINATION,
+        ResetReason::RemoteReset | ResetReason::RemoteRefused => ResponseFlags::UPSTREAM_REMOTE_RESET,
+        ResetReason::LocalReset => ResponseFlags::LOCAL_RESET,
+        ResetReason::ProtocolError => ResponseFlags::UPSTREAM_PROTOCOL_ERROR,
+    }
+}
+
+fn timeout_facts(timeout: RouterTimeout) -> (&'static str, &'static str, ResponseFlags) {
+    let late = ResponseFlags::UPSTREAM_REQUEST_TIMEOUT;
+    match timeout {
+        RouterTimeout::Route => ("upstream request timeout", details::RESPONSE_TIMEOUT, late),
+        RouterTimeout::PerTry => ("upstream request timeout", details::UPSTREAM_PER_TRY_TIMEOUT, late),
+        RouterTimeout::PerTryIdle => {
+            ("upstream request timeout", details::UPSTREAM_PER_TRY_IDLE_TIMEOUT, late)
+        }
+        RouterTimeout::MaxStreamDuration => (
+            "upstream max stream duration reached",
+            details::UPSTREAM_MAX_STREAM_DURATION_REACHED,
+            ResponseFlags::UPSTREAM_MAX_STREAM_DURATION,
+        ),
+    }
+}
+
+/// `upstream_reset_before_response_started{remote_connection_failure|delayed_connect_error:_...}`:
+/// details hold no blanks.
+fn reset_details(when: &str, reason: ResetReason, transport: Option<&str>) -> String {
+    let separator = if transport.is_some() { "|" } else { "" };
+    let transport = transport.unwrap_or_default();
+    format!("upstream_reset_{when}_response_started{{{}{separator}{transport}}}", reason.as_str())
+        .replace(' ', "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_told_as_envoy_tells_them() {
+        let refused = Failure::Reset {
+            reason: ResetReason::RemoteConnectionFailure,
+            transport: Some("delayed connect error: Connection refused".into()),
+        };
+        let reply = refused.reply(false);
+        assert_eq!(reply.status, 503);
+        assert_eq!(reply.body.len(), 98);
+        assert_eq!(
+            reply.details,
+            "upstream_reset_before_response_started{remote_connection_failure|delayed_connect_error:_Connection_refused}"
+        );
+        assert_eq!(refused.reply(true).body.len(), 121);
+        let overflow = Failure::Reset { reason: ResetReason::Overflow, transport: None }.reply(false);
+        assert_eq!((overflow.body.len(), overflow.headers.len()), (81, 1));
+        assert_eq!(overflow.flags, ResponseFlags::UPSTREAM_OVERFLOW);
+        let (flag, cut) = Failure::of_stream(&StreamError::Protocol { details: "x" }).cut();
+        assert_eq!(flag, ResponseFlags::UPSTREAM_PROTOCOL_ERROR);
+        assert_eq!(cut, "upstream_reset_after_response_started{protocol_error}");
+    }
+}
