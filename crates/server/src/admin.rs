@@ -1,0 +1,157 @@
+//! The admin interface: a plain HTTP server on the main thread, so that it answers while workers are busy.
+//!
+//! Paths, methods, texts and content types are Envoy's; `/reload` is our own.
+//! Source: <https://www.envoyproxy.io/docs/envoy/latest/operations/admin>. An endpoint is a line in
+//! [`commands::COMMANDS`] and a function in the file of its group.
+
+mod clusters;
+mod commands;
+mod config_dump;
+mod lifecycle;
+mod listeners;
+mod logging;
+mod query;
+mod server_info;
+mod stats;
+
+use std::rc::Rc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{Method, StatusCode};
+use tidegate_codec::h1::{ServerConn, ServerOptions};
+use tidegate_listener::{Connection, Listener, ListenerOptions, ListenerStats, Serving, Terminal};
+use tidegate_net::listen::{ListenOptions, bind};
+use tidegate_types::RequestHead;
+
+use crate::control::Control;
+use crate::run::write_address;
+use crate::simple_http::{self, Answer};
+use commands::{Access, COMMANDS, Handler};
+use query::Query;
+
+/// Starts the admin server that the configuration asks for, on the calling thread's runtime.
+///
+/// # Errors
+/// When its address cannot be bound or written to `--admin-address-path`.
+pub(crate) fn start(control: &Rc<Control>) -> Result<Option<Rc<Listener>>, String> {
+    let snapshot = control.snapshot();
+    let Some(config) = &snapshot.bootstrap.admin else { return Ok(None) };
+    let options = ListenOptions {
+        sockets: 1,
+        reuse_port: false,
+        backlog: None,
+        unix_mode: None,
+        keepalive: None,
+        take_over: false,
+    };
+    let bound = bind(&config.address, &options).map_err(|error| format!("admin: cannot bind {error}"))?;
+    if let Some(path) = &control.options.admin_address_path {
+        write_address(path, &bound.address.to_string())?;
+    }
+    tracing::info!(target: "admin", "admin address: {}", bound.address);
+    control.admin_address.replace(Some(bound.address));
+    let options = ListenerOptions {
+        buffer_limit: 1024 * 1024,
+        accept_burst: 64,
+        limit: (!config.ignore_global_conn_limit).then(|| control.limit.clone()),
+    };
+    let stats = ListenerStats::main_thread(&control.store, "admin");
+    let terminal = Rc::new(AdminTerminal { control: control.clone(), codec: Rc::default() });
+    let socket = bound.sockets.into_iter().next().ok_or("admin: no socket")?;
+    let listener = Listener::start("admin".into(), socket, options, stats, terminal);
+    listener.map(Some).map_err(|error| format!("admin: {error}"))
+}
+
+struct AdminTerminal {
+    control: Rc<Control>,
+    codec: Rc<ServerOptions>,
+}
+
+impl Terminal for AdminTerminal {
+    fn serve(&self, connection: Connection) -> Serving {
+        let conn = ServerConn::new(connection.io, self.codec.clone());
+        let control = self.control.clone();
+        Box::pin(simple_http::serve(conn, async move |head, _body| {
+            let reply = answer(&control, &head).await;
+            reply.into_answer()
+        }))
+    }
+}
+
+/// What an endpoint answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reply {
+    status: StatusCode,
+    content_type: &'static str,
+    body: String,
+}
+
+impl Reply {
+    fn text(body: impl Into<String>) -> Self {
+        Self::with(StatusCode::OK, body)
+    }
+
+    fn with(status: StatusCode, body: impl Into<String>) -> Self {
+        Self { status, content_type: TEXT, body: body.into() }
+    }
+
+    fn bad(body: impl Into<String>) -> Self {
+        Self::with(StatusCode::BAD_REQUEST, body)
+    }
+
+    /// What Envoy answers to a command that worked.
+    fn ok() -> Self {
+        Self::text("OK\n")
+    }
+
+    /// JSON, indented by one as protobuf prints it.
+    fn json(value: &serde_json::Value) -> Self {
+        let mut body = Vec::new();
+        let indent = serde_json::ser::PrettyFormatter::with_indent(b" ");
+        let mut serializer = serde_json::Serializer::with_formatter(&mut body, indent);
+        // A tree of JSON values serialises.
+        let _ = serde::Serialize::serialize(value, &mut serializer);
+        body.push(b'\n');
+        Self::raw_json(String::from_utf8(body).unwrap_or_default())
+    }
+
+    fn raw_json(body: String) -> Self {
+        Self { status: StatusCode::OK, content_type: JSON, body }
+    }
+
+    fn into_answer(self) -> Answer {
+        let mut answer = Answer::new(self.status, self.content_type, Bytes::from(self.body));
+        let date = HeaderValue::from_str(&httpdate::fmt_http_date(SystemTime::now()));
+        answer.headers.extend([
+            (header::CACHE_CONTROL, HeaderValue::from_static("no-cache, max-age=0")),
+            (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+            (header::DATE, date.unwrap_or(HeaderValue::from_static(""))),
+            (header::SERVER, HeaderValue::from_static("envoy")),
+        ]);
+        answer
+    }
+}
+
+/// Finds the command and runs it.
+async fn answer(control: &Rc<Control>, head: &RequestHead) -> Reply {
+    let path = head.path_only();
+    let Some(command) = COMMANDS.iter().find(|command| command.path == path) else {
+        let help = commands::help_lines();
+        return Reply::with(StatusCode::NOT_FOUND, format!("invalid path. {help}"));
+    };
+    if command.access == Access::Post && matches!(head.method, Method::GET | Method::HEAD) {
+        let text = format!("Method {} not allowed, POST required.", head.method);
+        return Reply::with(StatusCode::METHOD_NOT_ALLOWED, text);
+    }
+    let query = Query::parse(head.query().unwrap_or_default());
+    match command.handler {
+        Handler::Now(handler) => handler(control, &query),
+        Handler::Later(handler) => handler(control.clone(), query).await,
+    }
+}
+
+const TEXT: &str = "text/plain; charset=UTF-8";
+const HTML: &str = "text/html; charset=UTF-8";
+const JSON: &str = "application/json";

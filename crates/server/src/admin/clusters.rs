@@ -1,0 +1,190 @@
+//! `/clusters`.
+
+use std::fmt::Write;
+use std::rc::Rc;
+
+use regex::Regex;
+use serde_json::{Value, json};
+use tidegate_cluster::{ClusterShared, HostShared, HostStat, Priority};
+
+use super::Reply;
+use super::listeners::address_json;
+use super::query::Query;
+use crate::control::Control;
+
+/// `/clusters[?format=json][&filter=REGEX]`
+pub(super) fn clusters(control: &Rc<Control>, query: &Query) -> Reply {
+    let filter = match query.value("filter").map(Regex::new).transpose() {
+        Ok(filter) => filter,
+        Err(error) => return Reply::bad(format!("Invalid re2 regex: {error}")),
+    };
+    let snapshot = control.snapshot();
+    let mut shown: Vec<_> = snapshot.clusters.iter().collect();
+    shown.retain(|cluster| filter.as_ref().is_none_or(|filter| filter.is_match(cluster.name())));
+    if query.value("format") == Some("json") {
+        let statuses: Vec<_> = shown.iter().map(|cluster| cluster_json(cluster)).collect();
+        let mut answer = serde_json::Map::new();
+        if !statuses.is_empty() {
+            answer.insert("cluster_statuses".to_owned(), statuses.into());
+        }
+        return Reply::json(&Value::Object(answer));
+    }
+    let mut text = String::new();
+    for cluster in shown {
+        cluster_text(&mut text, cluster);
+    }
+    Reply::text(text)
+}
+
+fn cluster_text(text: &mut String, cluster: &ClusterShared) {
+    let name = cluster.name();
+    let mut line = |key: &str, value: &dyn std::fmt::Display| {
+        // Writing to a `String` does not fail.
+        let _ = writeln!(text, "{name}::{key}::{value}");
+    };
+    line("observability_name", &cluster.config().stat_name());
+    for (label, priority) in [("default_priority", Priority::Default), ("high_priority", Priority::High)] {
+        let maxima = cluster.maxima(priority);
+        for (limit, max) in [
+            ("max_connections", maxima.connections),
+            ("max_pending_requests", maxima.pending),
+            ("max_requests", maxima.requests),
+            ("max_retries", maxima.retries),
+        ] {
+            line(&format!("{label}::{limit}"), &max);
+        }
+    }
+    line("added_via_api", &false);
+    for host in &cluster.hosts().hosts {
+        for (key, value) in host_lines(host) {
+            line(&format!("{}::{key}", host.address), &value);
+        }
+    }
+}
+
+fn host_lines(host: &HostShared) -> Vec<(&'static str, String)> {
+    let mut lines: Vec<_> =
+        TEXT_ORDER.iter().map(|(name, stat)| (*name, host.stats.value(*stat).to_string())).collect();
+    lines.extend([
+        ("hostname", host.hostname.clone()),
+        ("health_flags", host.health_flags().to_owned()),
+        ("weight", host.weight.to_string()),
+        ("region", host.locality.region.clone()),
+        ("zone", host.locality.zone.clone()),
+        ("sub_zone", host.locality.sub_zone.clone()),
+        ("canary", "false".to_owned()),
+        ("priority", host.priority.to_string()),
+        // -1: outlier detection has computed none.
+        ("success_rate", "-1".to_owned()),
+        ("local_origin_success_rate", "-1".to_owned()),
+    ]);
+    lines
+}
+
+fn cluster_json(cluster: &ClusterShared) -> Value {
+    let thresholds = [Priority::Default, Priority::High].map(|priority| {
+        let maxima = cluster.maxima(priority);
+        let mut threshold = json!({
+            "max_connections": maxima.connections,
+            "max_pending_requests": maxima.pending,
+            "max_requests": maxima.requests,
+            "max_retries": maxima.retries,
+        });
+        if let (Priority::High, Some(fields)) = (priority, threshold.as_object_mut()) {
+            fields.insert("priority".to_owned(), "HIGH".into());
+        }
+        threshold
+    });
+    let hosts: Vec<_> = cluster.hosts().hosts.iter().map(|host| host_json(host)).collect();
+    json!({
+        "name": &**cluster.name(),
+        "observability_name": cluster.config().stat_name(),
+        "circuit_breakers": {"thresholds": thresholds},
+        "host_statuses": hosts,
+    })
+}
+
+/// As protobuf's JSON form prints it: zeros are left out, 64-bit numbers are strings, `COUNTER` is the
+/// default type.
+fn host_json(host: &HostShared) -> Value {
+    let stats = JSON_ORDER.iter().map(|(name, stat, kind)| {
+        let mut entry = serde_json::Map::new();
+        if *kind == Kind::Gauge {
+            entry.insert("type".to_owned(), "GAUGE".into());
+        }
+        let value = host.stats.value(*stat);
+        if value > 0 {
+            entry.insert("value".to_owned(), value.to_string().into());
+        }
+        entry.insert("name".to_owned(), (*name).into());
+        Value::Object(entry)
+    });
+    let mut locality = serde_json::Map::new();
+    for (key, value) in [
+        ("region", &host.locality.region),
+        ("zone", &host.locality.zone),
+        ("sub_zone", &host.locality.sub_zone),
+    ] {
+        if !value.is_empty() {
+            locality.insert(key.to_owned(), value.as_str().into());
+        }
+    }
+    let mut status = json!({
+        "address": address_json(&host.address),
+        "stats": stats.collect::<Vec<_>>(),
+        "health_status": {"eds_health_status": eds_health(host)},
+        "weight": host.weight,
+        "locality": locality,
+    });
+    if let Some(fields) = status.as_object_mut() {
+        if !host.hostname.is_empty() {
+            fields.insert("hostname".to_owned(), host.hostname.as_str().into());
+        }
+        if host.priority > 0 {
+            fields.insert("priority".to_owned(), host.priority.into());
+        }
+    }
+    status
+}
+
+fn eds_health(host: &HostShared) -> &'static str {
+    use tidegate_config::cluster::HealthStatus;
+    match host.health_status {
+        HealthStatus::Unknown | HealthStatus::Healthy => "HEALTHY",
+        HealthStatus::Degraded => "DEGRADED",
+        HealthStatus::Draining => "DRAINING",
+        HealthStatus::Unhealthy | HealthStatus::Timeout => "UNHEALTHY",
+    }
+}
+
+#[derive(PartialEq)]
+enum Kind {
+    Counter,
+    Gauge,
+}
+
+/// Sorted by name, as Envoy's text.
+const TEXT_ORDER: [(&str, HostStat); 9] = [
+    ("cx_active", HostStat::CxActive),
+    ("cx_connect_fail", HostStat::CxConnectFail),
+    ("cx_total", HostStat::CxTotal),
+    ("rq_active", HostStat::RqActive),
+    ("rq_error", HostStat::RqError),
+    ("rq_pending_active", HostStat::RqPendingActive),
+    ("rq_success", HostStat::RqSuccess),
+    ("rq_timeout", HostStat::RqTimeout),
+    ("rq_total", HostStat::RqTotal),
+];
+
+/// Counters, then gauges, as Envoy's JSON.
+const JSON_ORDER: [(&str, HostStat, Kind); 9] = [
+    ("cx_connect_fail", HostStat::CxConnectFail, Kind::Counter),
+    ("cx_total", HostStat::CxTotal, Kind::Counter),
+    ("rq_error", HostStat::RqError, Kind::Counter),
+    ("rq_success", HostStat::RqSuccess, Kind::Counter),
+    ("rq_timeout", HostStat::RqTimeout, Kind::Counter),
+    ("rq_total", HostStat::RqTotal, Kind::Counter),
+    ("cx_active", HostStat::CxActive, Kind::Gauge),
+    ("rq_active", HostStat::RqActive, Kind::Gauge),
+    ("rq_pending_active", HostStat::RqPendingActive, Kind::Gauge),
+];

@@ -1,0 +1,170 @@
+//! `/config_dump`: the configuration as it was loaded, in Envoy's shape, and how reloads went.
+
+use std::rc::Rc;
+
+use http::StatusCode;
+use regex::Regex;
+use serde_json::{Map, Value, json};
+use tidegate_config::Format;
+use tidegate_types::json::lower_camel;
+
+use super::Reply;
+use super::query::Query;
+use crate::control::Control;
+use crate::logging::line::rfc3339;
+use crate::snapshot::Snapshot;
+
+/// `/config_dump[?resource=FIELD][&name_regex=REGEX]`
+pub(super) fn config_dump(control: &Rc<Control>, query: &Query) -> Reply {
+    if query.has("mask") {
+        return Reply::bad("mask is not supported");
+    }
+    let names = match query.value("name_regex").map(Regex::new).transpose() {
+        Ok(names) => names,
+        Err(error) => return Reply::bad(format!("Invalid re2 regex: {error}")),
+    };
+    let snapshot = control.snapshot();
+    let dump = Dump::new(&snapshot, names.as_ref());
+    match query.value("resource") {
+        None => {
+            let mut answer = json!({"configs": dump.all()});
+            answer["tidegate"] = reload_state(control, &snapshot);
+            Reply::json(&answer)
+        }
+        Some(resource) => match dump.resource(resource) {
+            Some(configs) => Reply::json(&json!({"configs": configs})),
+            None => Reply::with(StatusCode::NOT_FOUND, format!("{resource} not found in config dump")),
+        },
+    }
+}
+
+/// What is Tidegate's own: which configuration this is, and why the last one was refused.
+fn reload_state(control: &Control, snapshot: &Snapshot) -> Value {
+    let mut state = json!({
+        "generation": snapshot.generation,
+        "source": control.source.name(),
+        "last_updated": rfc3339(snapshot.loaded_at),
+    });
+    if let Some(failure) = &*control.last_failure.borrow() {
+        state["error_state"] = json!({
+            "last_update_attempt": rfc3339(failure.at),
+            "details": failure.details.lines().collect::<Vec<_>>(),
+        });
+    }
+    state
+}
+
+struct Dump<'a> {
+    root: Value,
+    updated: String,
+    names: Option<&'a Regex>,
+}
+
+impl<'a> Dump<'a> {
+    fn new(snapshot: &Snapshot, names: Option<&'a Regex>) -> Self {
+        // YAML texts have no tree here: they are shown as they were written.
+        let text = || json!({"text": &*snapshot.text});
+        let root = match snapshot.format {
+            Format::Json => serde_json::from_str(&snapshot.text).unwrap_or_else(|_| text()),
+            Format::Yaml => text(),
+        };
+        Self { root, updated: rfc3339(snapshot.loaded_at), names }
+    }
+
+    /// Envoy's six parts in its order.
+    fn all(&self) -> Vec<Value> {
+        let mut parts = vec![json!({
+            "@type": format!("{ADMIN}BootstrapConfigDump"),
+            "bootstrap": self.root,
+            "last_updated": self.updated,
+        })];
+        for (message, field) in [
+            ("ClustersConfigDump", Some("static_clusters")),
+            ("ListenersConfigDump", Some("static_listeners")),
+            ("ScopedRoutesConfigDump", None),
+            ("RoutesConfigDump", Some("static_route_configs")),
+            ("SecretsConfigDump", None),
+        ] {
+            let mut part = Map::new();
+            part.insert("@type".to_owned(), format!("{ADMIN}{message}").into());
+            let entries = field.and_then(|field| self.entries(field)).unwrap_or_default();
+            if let Some(field) = field.filter(|_| !entries.is_empty()) {
+                part.insert(field.to_owned(), entries.into());
+            }
+            parts.push(Value::Object(part));
+        }
+        parts
+    }
+
+    /// The entries of one repeated field, each with its type.
+    fn resource(&self, field: &str) -> Option<Vec<Value>> {
+        if field == "bootstrap" {
+            let mut bootstrap = self.root.clone();
+            bootstrap["@type"] = "type.googleapis.com/envoy.config.bootstrap.v3.Bootstrap".into();
+            return Some(vec![bootstrap]);
+        }
+        let message = match field {
+            "static_clusters" => "ClustersConfigDump.StaticCluster",
+            "static_listeners" => "ListenersConfigDump.StaticListener",
+            "static_route_configs" => "RoutesConfigDump.StaticRouteConfig",
+            _ => return None,
+        };
+        let mut entries = self.entries(field)?;
+        for entry in &mut entries {
+            entry["@type"] = format!("{ADMIN}{message}").into();
+        }
+        Some(entries)
+    }
+
+    fn entries(&self, field: &str) -> Option<Vec<Value>> {
+        let resources = member(&self.root, "static_resources");
+        let list = |name| resources.and_then(|r| member(r, name)).and_then(Value::as_array);
+        let (key, message, values): (_, _, Vec<&Value>) = match field {
+            "static_clusters" => {
+                ("cluster", "cluster.v3.Cluster", list("clusters").into_iter().flatten().collect())
+            }
+            "static_listeners" => {
+                ("listener", "listener.v3.Listener", list("listeners").into_iter().flatten().collect())
+            }
+            "static_route_configs" => {
+                let mut routes = Vec::new();
+                list("listeners").into_iter().flatten().for_each(|l| route_configs(l, &mut routes));
+                ("route_config", "route.v3.RouteConfiguration", routes)
+            }
+            _ => return None,
+        };
+        let name = |value: &Value| value.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let shown = |value: &&Value| self.names.is_none_or(|names| names.is_match(&name(value)));
+        let entry = |value: &Value| {
+            let mut value = value.clone();
+            if value.is_object() {
+                value["@type"] = format!("type.googleapis.com/envoy.config.{message}").into();
+            }
+            json!({key: value, "last_updated": self.updated})
+        };
+        Some(values.into_iter().filter(shown).map(entry).collect())
+    }
+}
+
+/// A field under either of its proto3-JSON names.
+fn member<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
+    value.get(name).or_else(|| value.get(lower_camel(name)))
+}
+
+/// All `route_config`s inside `value`.
+fn route_configs<'v>(value: &'v Value, found: &mut Vec<&'v Value>) {
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                match key.as_str() {
+                    "route_config" | "routeConfig" => found.push(value),
+                    _ => route_configs(value, found),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| route_configs(item, found)),
+        _ => {}
+    }
+}
+
+const ADMIN: &str = "type.googleapis.com/envoy.admin.v3.";

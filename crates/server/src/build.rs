@@ -1,0 +1,185 @@
+//! From a configuration text to a [`Snapshot`], or to everything that is wrong with it.
+//!
+//! In two steps, so that a refused configuration leaves no trace: [`Draft::build`] validates and builds what
+//! is new, [`Draft::finish`] (which cannot fail, and may touch limits that live clusters share) makes the
+//! snapshot once the sockets are bound too.
+
+use std::net::{IpAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tidegate_cluster::ClusterShared;
+use tidegate_config::listener::NetworkFilterConfig;
+use tidegate_config::{Bootstrap, ConfigError, Format, HcmConfig, ListenerConfig, from_str};
+use tidegate_filter::Registry;
+use tidegate_http::{BuildContext, Hcm};
+use tidegate_stats::Store;
+use tidegate_types::json::Problem;
+
+use crate::cli::ServeOptions;
+use crate::snapshot::{ListenerSnapshot, Snapshot, Source};
+
+/// What building needs besides the text.
+pub(crate) struct Builder<'a> {
+    pub(crate) registry: &'a Registry,
+    pub(crate) store: &'a Store,
+    pub(crate) options: &'a ServeOptions,
+}
+
+/// A configuration that is valid, with its connection managers built.
+pub(crate) struct Draft {
+    text: Arc<str>,
+    format: Format,
+    pub(crate) bootstrap: Bootstrap,
+    pub(crate) listeners: Vec<ListenerSnapshot>,
+}
+
+impl Draft {
+    /// Reads `source`, validates it, and builds every connection manager that `previous` does not have.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub(crate) fn build(
+        source: &Source,
+        builder: &Builder<'_>,
+        previous: Option<&Snapshot>,
+    ) -> Result<Self, Vec<ConfigError>> {
+        let file = source.name();
+        let (text, format) = read(source, &file)?;
+        let mut bootstrap = from_str(&text, &file, format)?;
+        command_line_node(&mut bootstrap, builder.options);
+        let file: Arc<str> = file.into();
+        let mut problems = Vec::new();
+        let mut listeners = Vec::new();
+        for config in &bootstrap.listeners {
+            match listener(config, &bootstrap, builder, previous) {
+                Ok(listener) => listeners.push(listener),
+                Err(more) => problems.extend(more),
+            }
+        }
+        if problems.is_empty() {
+            return Ok(Self { text, format, bootstrap, listeners });
+        }
+        Err(problems.into_iter().map(|problem| ConfigError::from_problem(&file, problem)).collect())
+    }
+
+    /// Builds the clusters. On the main thread.
+    pub(crate) fn finish(self, builder: &Builder<'_>, previous: Option<&Snapshot>) -> Snapshot {
+        let cx = tidegate_cluster::BuildContext {
+            runtime: &self.bootstrap.runtime,
+            store: builder.store,
+            workers: builder.options.workers(),
+        };
+        let old = |name: &str| previous.and_then(|p| p.clusters.iter().find(|c| &**c.name() == name));
+        let cluster = |config| ClusterShared::build(config, cx, old(&config.name));
+        Snapshot {
+            generation: previous.map_or(1, |previous| previous.generation + 1),
+            clusters: self.bootstrap.clusters.iter().map(cluster).collect(),
+            text: self.text,
+            format: self.format,
+            bootstrap: self.bootstrap,
+            listeners: self.listeners,
+            loaded_at: SystemTime::now(),
+        }
+    }
+}
+
+/// The text of `source`.
+pub(crate) fn read(source: &Source, name: &str) -> Result<(Arc<str>, Format), Vec<ConfigError>> {
+    match source {
+        Source::Text(text, format) => Ok((text.clone(), *format)),
+        Source::File(path) => match std::fs::read_to_string(path) {
+            Ok(text) => Ok((text.into(), Format::of(path))),
+            Err(error) => Err(vec![ConfigError {
+                file: name.into(),
+                fault: tidegate_config::error::Fault::Unreadable(error.to_string()),
+            }]),
+        },
+    }
+}
+
+/// `--service-node` and its like fill what the file leaves out, as in Envoy.
+fn command_line_node(bootstrap: &mut Bootstrap, options: &ServeOptions) {
+    let fill = |field: &mut String, option: &String| {
+        if field.is_empty() {
+            field.clone_from(option);
+        }
+    };
+    fill(&mut bootstrap.node.id, &options.service_node);
+    fill(&mut bootstrap.node.cluster, &options.service_cluster);
+    fill(&mut bootstrap.node.locality.zone, &options.service_zone);
+}
+
+fn listener(
+    config: &Arc<ListenerConfig>,
+    bootstrap: &Bootstrap,
+    builder: &Builder<'_>,
+    previous: Option<&Snapshot>,
+) -> Result<ListenerSnapshot, Vec<Problem>> {
+    if let Some(old) = unchanged(config, bootstrap, previous) {
+        return Ok(old.clone());
+    }
+    let stat_name = ListenerSnapshot::stat_name(config);
+    let cx = BuildContext {
+        registry: builder.registry,
+        store: builder.store,
+        listener: &stat_name,
+        buffer_limit: config.per_connection_buffer_limit_bytes as usize,
+        runtime: &bootstrap.runtime,
+        node: &bootstrap.node,
+        local_address: local_address(),
+    };
+    let hcm = Hcm::build(hcm_config(config)?, &cx)?;
+    Ok(ListenerSnapshot { config: config.clone(), hcm })
+}
+
+/// A connection manager is built anew when anything that it was built from differs; an unchanged one keeps
+/// the state of its filters.
+fn unchanged<'a>(
+    config: &ListenerConfig,
+    bootstrap: &Bootstrap,
+    previous: Option<&'a Snapshot>,
+) -> Option<&'a ListenerSnapshot> {
+    let previous = previous?;
+    if previous.bootstrap.node != bootstrap.node || previous.bootstrap.runtime != bootstrap.runtime {
+        return None;
+    }
+    previous.listeners.iter().find(|old| *old.config == *config)
+}
+
+/// The listener's only filter chain ends in the only terminal filter of this build.
+fn hcm_config(config: &ListenerConfig) -> Result<&Arc<HcmConfig>, Vec<Problem>> {
+    let filters = config.filter_chains.iter().flat_map(|chain| &chain.filters);
+    let mut problems = Vec::new();
+    let mut hcm = None;
+    for filter in filters {
+        match filter {
+            NetworkFilterConfig::Http(config) => hcm = Some(config),
+            NetworkFilterConfig::Other(other) => problems.push(Problem::new(
+                other.path.clone(),
+                other.span,
+                format!("no network filter has the type `{}` in this build", other.type_url),
+            )),
+        }
+    }
+    for filter in &config.listener_filters {
+        problems.push(Problem::new(
+            filter.path.clone(),
+            filter.span,
+            format!("no listener filter has the type `{}` in this build", filter.type_url),
+        ));
+    }
+    if hcm.is_none() && problems.is_empty() {
+        let message = format!("listener `{}` has no terminal filter", config.name);
+        problems.push(Problem::new(Default::default(), Default::default(), message));
+    }
+    hcm.filter(|_| problems.is_empty()).ok_or(problems)
+}
+
+/// The address that this machine would use towards the Internet: Envoy's "local address", which stands in
+/// for a loopback client in `x-forwarded-for`. Connecting a UDP socket sends nothing.
+fn local_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    socket.local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_loopback())
+}

@@ -1,0 +1,209 @@
+//! The control plane: everything that the main thread knows, and the publishing of configurations.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use tidegate_filter::Registry;
+use tidegate_http::DrainPhase;
+use tidegate_listener::{ConnectionLimit, ListenerOptions};
+use tidegate_net::listen::{Bound, ListenSocket};
+use tidegate_stats::Store;
+use tidegate_types::Address;
+use tidegate_worker::{Mailboxes, WorkerLost};
+use tokio::sync::Notify;
+
+use crate::build::Builder;
+use crate::cli::ServeOptions;
+use crate::logging::Log;
+use crate::plan::ListenerPlan;
+use crate::snapshot::{ListenerSnapshot, Snapshot, Source};
+use crate::stats::ControlStats;
+use crate::workers::{ListenerUpdate, SocketUpdate, WorkerState, WorkerUpdate};
+
+/// The running server, on the main thread.
+pub(crate) struct Control {
+    pub(crate) options: ServeOptions,
+    pub(crate) source: Source,
+    pub(crate) log: Log,
+    pub(crate) registry: Registry,
+    pub(crate) store: Store,
+    pub(crate) stats: ControlStats,
+    pub(crate) limit: Arc<ConnectionLimit>,
+    pub(crate) workers: Mailboxes<WorkerState>,
+    pub(crate) started: Instant,
+    /// Somebody asked the process to end (`/quitquitquit`).
+    pub(crate) quit: Notify,
+    /// One reload at a time.
+    pub(crate) reloading: tokio::sync::Mutex<()>,
+    pub(crate) last_failure: RefCell<Option<ReloadFailure>>,
+    pub(crate) admin_address: RefCell<Option<Address>>,
+    snapshot: RefCell<Arc<Snapshot>>,
+    bound: RefCell<HashMap<String, Address>>,
+    state: Cell<State>,
+}
+
+/// What the server says about itself (`/server_info`, `/ready`, `server.state`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Live,
+    Draining,
+}
+
+/// A configuration that was refused.
+#[derive(Debug, Clone)]
+pub(crate) struct ReloadFailure {
+    pub(crate) at: SystemTime,
+    pub(crate) details: String,
+    /// The text, if it could be read: not to be tried again by itself.
+    pub(crate) text: Option<Arc<str>>,
+}
+
+/// What [`Control::new`] is made of.
+pub(crate) struct Parts {
+    pub(crate) options: ServeOptions,
+    pub(crate) source: Source,
+    pub(crate) log: Log,
+    pub(crate) registry: Registry,
+    pub(crate) store: Store,
+    pub(crate) workers: Mailboxes<WorkerState>,
+    pub(crate) started: Instant,
+    pub(crate) snapshot: Arc<Snapshot>,
+}
+
+impl Control {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let stats = ControlStats::new(&parts.store);
+        Self {
+            stats,
+            limit: ConnectionLimit::new(parts.snapshot.bootstrap.global_downstream_max_connections),
+            options: parts.options,
+            source: parts.source,
+            log: parts.log,
+            registry: parts.registry,
+            store: parts.store,
+            workers: parts.workers,
+            started: parts.started,
+            quit: Notify::new(),
+            reloading: tokio::sync::Mutex::default(),
+            last_failure: RefCell::default(),
+            admin_address: RefCell::default(),
+            snapshot: RefCell::new(parts.snapshot),
+            bound: RefCell::default(),
+            state: Cell::new(State::Live),
+        }
+    }
+
+    /// The configuration that is served.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.borrow().clone()
+    }
+
+    pub(crate) fn builder(&self) -> Builder<'_> {
+        Builder { registry: &self.registry, store: &self.store, options: &self.options }
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.state.get()
+    }
+
+    /// Where a listener listens, port 0 replaced.
+    pub(crate) fn bound_address(&self, listener: &str) -> Option<Address> {
+        self.bound.borrow().get(listener).cloned()
+    }
+
+    /// Makes `snapshot` the configuration of the process; returns when every worker has applied it.
+    ///
+    /// # Errors
+    /// A worker that did not answer or could not register a socket. The rest is applied.
+    pub(crate) async fn publish(
+        &self,
+        snapshot: Arc<Snapshot>,
+        plan: &ListenerPlan,
+        sockets: HashMap<String, Bound>,
+    ) -> Result<(), String> {
+        self.limit.set(snapshot.bootstrap.global_downstream_max_connections);
+        self.remember_addresses(&snapshot, &sockets);
+        self.snapshot.replace(snapshot.clone());
+        let mut sockets: HashMap<String, std::vec::IntoIter<ListenSocket>> =
+            sockets.into_iter().map(|(name, bound)| (name, bound.sockets.into_iter())).collect();
+        let mut answers = Vec::new();
+        for mailbox in self.workers.iter() {
+            let update = self.worker_update(&snapshot, plan, &mut sockets);
+            let mailbox = mailbox.clone();
+            // All workers at once: each answer is awaited after all were asked.
+            answers.push(tokio::task::spawn_local(async move {
+                mailbox.ask(move |state| state.apply(update)).await
+            }));
+        }
+        let mut failed = Vec::new();
+        for (worker, answer) in answers.into_iter().enumerate() {
+            match answer.await.unwrap_or(Err(WorkerLost(worker))) {
+                Ok(Ok(())) => self.stats.listeners.listener_create_success().add(plan.opened()),
+                Ok(Err(error)) => failed.push(format!("worker {worker}: {error}")),
+                Err(lost) => failed.push(lost.to_string()),
+            }
+        }
+        if failed.is_empty() {
+            return Ok(());
+        }
+        self.stats.listeners.listener_create_failure().inc();
+        Err(failed.join("; "))
+    }
+
+    fn worker_update(
+        &self,
+        snapshot: &Snapshot,
+        plan: &ListenerPlan,
+        sockets: &mut HashMap<String, std::vec::IntoIter<ListenSocket>>,
+    ) -> WorkerUpdate {
+        let listener = |(listener, step): (&ListenerSnapshot, _)| {
+            let config = &listener.config;
+            let socket = match step {
+                crate::plan::Step::Open(..) => SocketUpdate::Open(sockets.get_mut(&config.name)?.next()?),
+                _ => SocketUpdate::Keep,
+            };
+            Some(ListenerUpdate {
+                name: config.name.as_str().into(),
+                stat_name: ListenerSnapshot::stat_name(config).into(),
+                options: ListenerOptions::new(config, &self.limit),
+                hcm: listener.hcm.clone(),
+                socket,
+            })
+        };
+        WorkerUpdate {
+            clusters: snapshot.clusters.clone(),
+            listeners: snapshot
+                .listeners
+                .iter()
+                .zip(plan.steps.iter().copied())
+                .filter_map(listener)
+                .collect(),
+            drain_time: self.options.drain_time(),
+        }
+    }
+
+    fn remember_addresses(&self, snapshot: &Snapshot, sockets: &HashMap<String, Bound>) {
+        let mut old = self.bound.take();
+        let address = |listener: &ListenerSnapshot| {
+            let name = &listener.config.name;
+            let kept = old.remove(name).unwrap_or_else(|| listener.config.address.clone());
+            (name.clone(), sockets.get(name).map_or(kept, |bound| bound.address.clone()))
+        };
+        let new = snapshot.listeners.iter().map(address).collect();
+        self.bound.replace(new);
+    }
+
+    /// `/healthcheck/fail` and `/healthcheck/ok`.
+    pub(crate) fn set_state(&self, state: State) {
+        self.state.set(state);
+        self.stats.server.live().set(i64::from(state == State::Live));
+        self.stats.server.state().set(i64::from(state == State::Draining));
+        let phase = match state {
+            State::Live => DrainPhase::Serving,
+            State::Draining => DrainPhase::Announce,
+        };
+        self.workers.broadcast(move |worker| worker.set_phase(phase));
+    }
+}

@@ -1,0 +1,111 @@
+//! What a reload has to do, as plain data: a pure function of the old and the new configuration.
+
+use std::sync::Arc;
+
+use tidegate_config::{ClusterConfig, ListenerConfig};
+
+/// What happens to one listener of the new configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Nothing changed.
+    Keep,
+    /// The socket stays; what is behind it is swapped.
+    Update,
+    /// New sockets. `Replaces` drains the old listener of that name once the new one accepts.
+    Open(Opening, Address),
+}
+
+/// Why sockets are opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// The name is new.
+    Added,
+    /// A listener of that name has another address or other socket options.
+    Replaces,
+}
+
+/// Whether a listener of the old configuration holds the address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Address {
+    /// Nobody of ours does: somebody else there is an error.
+    Free,
+    /// One does, and leaves it.
+    TakenOver,
+}
+
+/// A reload's listeners.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct ListenerPlan {
+    /// A step for each listener of the new configuration, in its order.
+    pub(crate) steps: Vec<Step>,
+    /// Names that are no longer there.
+    pub(crate) removed: Vec<String>,
+}
+
+impl ListenerPlan {
+    /// Compares two configurations.
+    pub(crate) fn new(old: &[Arc<ListenerConfig>], new: &[Arc<ListenerConfig>]) -> Self {
+        let steps = new.iter().map(|listener| step(old, listener)).collect();
+        let gone = |o: &&Arc<ListenerConfig>| !new.iter().any(|n| n.name == o.name);
+        Self { steps, removed: old.iter().filter(gone).map(|o| o.name.clone()).collect() }
+    }
+
+    /// Listeners that get new sockets.
+    pub(crate) fn opened(&self) -> u64 {
+        self.count(|step| matches!(step, Step::Open(..)))
+    }
+
+    /// Listeners with `wanted`.
+    pub(crate) fn count(&self, wanted: impl Fn(&Step) -> bool) -> u64 {
+        self.steps.iter().filter(|step| wanted(step)).count() as u64
+    }
+}
+
+fn step(old: &[Arc<ListenerConfig>], new: &ListenerConfig) -> Step {
+    let address = match old.iter().any(|o| o.address == new.address && o.bind_to_port) {
+        true if new.address.port() != Some(0) => Address::TakenOver,
+        _ => Address::Free,
+    };
+    match old.iter().find(|o| o.name == new.name) {
+        None => Step::Open(Opening::Added, address),
+        Some(old) if **old == *new => Step::Keep,
+        Some(old) if same_socket(old, new) => Step::Update,
+        Some(_) => Step::Open(Opening::Replaces, address),
+    }
+}
+
+/// Whether the sockets of `old` serve `new` too.
+fn same_socket(old: &ListenerConfig, new: &ListenerConfig) -> bool {
+    let socket = |l: &ListenerConfig| {
+        (l.unix_mode, l.enable_reuse_port, l.tcp_backlog_size, l.tcp_keepalive, l.bind_to_port)
+    };
+    // Its statistics are named after the prefix.
+    old.address == new.address && socket(old) == socket(new) && old.stat_prefix == new.stat_prefix
+}
+
+/// A reload's clusters, for the counters; each worker finds out by itself what to keep.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct ClusterPlan {
+    pub(crate) added: u64,
+    pub(crate) modified: u64,
+    pub(crate) removed: u64,
+}
+
+impl ClusterPlan {
+    /// Compares two configurations.
+    pub(crate) fn new(old: &[Arc<ClusterConfig>], new: &[Arc<ClusterConfig>]) -> Self {
+        let mut plan = Self::default();
+        for cluster in new {
+            match old.iter().find(|o| o.name == cluster.name) {
+                None => plan.added += 1,
+                Some(old) if old != cluster => plan.modified += 1,
+                Some(_) => {}
+            }
+        }
+        plan.removed = old.iter().filter(|o| !new.iter().any(|n| n.name == o.name)).count() as u64;
+        plan
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,82 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use tidegate_config::{Bootstrap, Format, from_str};
+
+use super::*;
+
+/// Listeners `(name, port, status)` that answer with a fixed status.
+fn bootstrap(listeners: &[(&str, u16, u16)], clusters: &[(&str, &str)]) -> Bootstrap {
+    let listeners: Vec<_> = listeners
+        .iter()
+        .map(|(name, port, status)| {
+            serde_json::json!({
+                "name": name,
+                "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
+                "filter_chains": [{"filters": [{
+                    "name": "envoy.filters.network.http_connection_manager",
+                    "typed_config": {
+                        "@type": concat!("type.googleapis.com/envoy.extensions.filters.network.",
+                            "http_connection_manager.v3.HttpConnectionManager"),
+                        "stat_prefix": "p",
+                        "route_config": {"virtual_hosts": [{"name": "v", "domains": ["*"], "routes": [
+                            {"match": {"prefix": "/"}, "direct_response": {"status": status}}]}]},
+                        "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {
+                            "@type": concat!("type.googleapis.com/",
+                                "envoy.extensions.filters.http.router.v3.Router")}}]
+                    }
+                }]}]
+            })
+        })
+        .collect();
+    let clusters: Vec<_> = clusters
+        .iter()
+        .map(
+            |(name, timeout)| serde_json::json!({"name": name, "type": "STATIC", "connect_timeout": timeout}),
+        )
+        .collect();
+    let text = serde_json::json!({"static_resources": {"listeners": listeners, "clusters": clusters}});
+    from_str(&text.to_string(), "test.json", Format::Json).unwrap()
+}
+
+fn plan(old: &[(&str, u16, u16)], new: &[(&str, u16, u16)]) -> ListenerPlan {
+    ListenerPlan::new(&bootstrap(old, &[]).listeners, &bootstrap(new, &[]).listeners)
+}
+
+#[test]
+fn the_same_configuration_is_kept_whatever_its_order() {
+    let plan = plan(&[("a", 1, 200), ("b", 2, 200)], &[("b", 2, 200), ("a", 1, 200)]);
+    assert_eq!(plan, ListenerPlan { steps: vec![Step::Keep, Step::Keep], removed: vec![] });
+}
+
+#[test]
+fn a_route_change_keeps_the_socket() {
+    assert_eq!(plan(&[("a", 1, 200)], &[("a", 1, 201)]).steps, [Step::Update]);
+}
+
+#[test]
+fn another_address_is_opened_before_the_old_one_goes() {
+    let plan = plan(&[("a", 1, 200)], &[("a", 2, 200), ("b", 3, 200)]);
+    assert_eq!(
+        plan.steps,
+        [Step::Open(Opening::Replaces, Address::Free), Step::Open(Opening::Added, Address::Free)]
+    );
+    assert_eq!(plan.removed, [""; 0]);
+}
+
+#[test]
+fn a_renamed_listener_takes_its_address_over() {
+    let plan = plan(&[("a", 1, 200), ("z", 0, 200)], &[("b", 1, 200), ("y", 0, 200)]);
+    assert_eq!(
+        plan.steps,
+        [Step::Open(Opening::Added, Address::TakenOver), Step::Open(Opening::Added, Address::Free)]
+    );
+    assert_eq!(plan.removed, ["a", "z"]);
+}
+
+#[test]
+fn clusters_are_counted_by_what_happens_to_them() {
+    let old = bootstrap(&[], &[("keep", "1s"), ("change", "1s"), ("go", "1s")]);
+    let new = bootstrap(&[], &[("change", "2s"), ("keep", "1s"), ("come", "1s")]);
+    let plan = ClusterPlan::new(&old.clusters, &new.clusters);
+    assert_eq!(plan, ClusterPlan { added: 1, modified: 1, removed: 1 });
+}

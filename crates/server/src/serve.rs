@@ -1,0 +1,158 @@
+//! A serving process from its start to its end.
+
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tidegate_cluster::Peers;
+use tidegate_filter::Registry;
+use tidegate_stats::Store;
+use tidegate_worker::{Tuning, Workers};
+use tokio::time::MissedTickBehavior;
+
+use crate::build::{Builder, Draft};
+use crate::cli::ServeOptions;
+use crate::control::{Control, Parts, State};
+use crate::logging::Log;
+use crate::reload::{self, Trigger, lines};
+use crate::signals::{Signal, Signals};
+use crate::snapshot::Source;
+use crate::watch::Watch;
+use crate::workers::WorkerState;
+use crate::{admin, gauges, shutdown};
+
+/// Why the process could not start; printed once.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    /// The user's configuration.
+    #[error("{problems}\nerror initializing configuration '{name}'")]
+    Config { name: String, problems: String },
+    /// An address of the configuration, or one of its sockets.
+    #[error("{0}")]
+    Listen(String),
+    /// The system.
+    #[error("{what}: {error}")]
+    System { what: &'static str, error: std::io::Error },
+}
+
+/// Serves `source` until a signal ends it.
+///
+/// # Errors
+/// [`StartError`]: nothing was served.
+pub(crate) fn serve(
+    options: ServeOptions,
+    source: Source,
+    registry: Registry,
+    ready: impl FnOnce(&Control),
+) -> Result<ExitCode, StartError> {
+    let started = Instant::now();
+    let log = Log::start(options.log_level, options.log_path.as_deref())
+        .map_err(|error| StartError::System { what: "--log-path", error })?;
+    component_levels(&log, &options.component_log_level).map_err(StartError::Listen)?;
+    // One shard for the main thread.
+    let store = Store::new(1 + options.workers());
+    let builder = Builder { registry: &registry, store: &store, options: &options };
+    let draft = Draft::build(&source, &builder, None)
+        .map_err(|errors| StartError::Config { name: source.name(), problems: lines(&errors) })?;
+    let snapshot = Arc::new(draft.finish(&builder, None));
+    let workers = start_workers(&options, &store)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(Default::default())
+        .map_err(|error| StartError::System { what: "main thread's runtime", error })?;
+    let control = Rc::new(Control::new(Parts {
+        options,
+        source,
+        log,
+        registry,
+        store,
+        workers: workers.mailboxes().clone(),
+        started,
+        snapshot,
+    }));
+    let code = runtime.block_on(run(&control, ready))?;
+    workers.stop();
+    Ok(code)
+}
+
+fn start_workers(options: &ServeOptions, store: &Store) -> Result<Workers<WorkerState>, StartError> {
+    let tuning = Tuning {
+        event_interval: options.worker_event_interval,
+        global_queue_interval: options.worker_global_queue_interval,
+    };
+    let (store, peers) = (store.clone(), Arc::new(Peers::default()));
+    let state = move |index| WorkerState::new(index, store.clone(), &peers);
+    Workers::start(options.workers(), tuning, state)
+        .map_err(|error| StartError::System { what: "starting workers", error })
+}
+
+/// The main thread's life: start, serve, end.
+async fn run(control: &Rc<Control>, ready: impl FnOnce(&Control)) -> Result<ExitCode, StartError> {
+    let mut signals =
+        Signals::new().map_err(|error| StartError::System { what: "signal handlers", error })?;
+    // The admin address first, as Envoy does: it is the cheaper one to be refused.
+    let _admin = admin::start(control).map_err(StartError::Listen)?;
+    reload::first(control).await.map_err(StartError::Listen)?;
+    control.set_state(State::Live);
+    gauges::started(control);
+    tracing::info!(target: "main", "starting main dispatch loop: {} workers", control.options.workers());
+    ready(control);
+    until_end(control, &mut signals).await;
+    shutdown::run(control, &mut signals).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The control plane's loop. One event at a time: a reload is never interrupted by another.
+async fn until_end(control: &Rc<Control>, signals: &mut Signals) {
+    let mut watch = start_watch(control);
+    let flush_every = control.snapshot().bootstrap.stats_flush_interval.max(Duration::from_millis(1));
+    let mut flush = tokio::time::interval(flush_every);
+    flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut log_flush =
+        tokio::time::interval(Duration::from_millis(control.options.file_flush_interval_msec.max(1)));
+    log_flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Signal::End => return tracing::warn!(target: "main", "caught SIGTERM or SIGINT"),
+                // The outcome was logged and counted.
+                Signal::Reload => drop(reload::reload(control, Trigger::Signal).await),
+                Signal::ReopenLogs => shutdown::reopen_logs(control),
+            },
+            () = control.quit.notified() => return,
+            () = changed(&mut watch) => drop(reload::reload(control, Trigger::File).await),
+            _ = flush.tick() => gauges::flush(control),
+            _ = log_flush.tick() => shutdown::flush_logs(control),
+        }
+    }
+}
+
+fn start_watch(control: &Control) -> Option<Watch> {
+    let Source::File(path) = &control.source else { return None };
+    match Watch::start(path) {
+        Ok(watch) => Some(watch),
+        Err(error) => {
+            tracing::warn!(target: "config", %error, "the configuration file is not watched");
+            None
+        }
+    }
+}
+
+async fn changed(watch: &mut Option<Watch>) {
+    match watch {
+        Some(watch) => watch.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// `--component-log-level http:debug,router:trace`.
+pub(crate) fn component_levels(log: &Log, text: &str) -> Result<(), String> {
+    for part in text.split(',').filter(|part| !part.is_empty()) {
+        let (logger, level) =
+            part.split_once(':').ok_or("error: component log level not correctly specified")?;
+        let level = crate::logging::Level::parse(level)?;
+        log.set(logger, level).map_err(|error| format!("{error} '{logger}'"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! A whole configuration, ready to serve: plain data that the workers share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tidegate_cluster::ClusterShared;
+use tidegate_config::{Bootstrap, Format, ListenerConfig};
+use tidegate_http::Hcm;
+
+/// A validated configuration with everything that was built from it.
+pub(crate) struct Snapshot {
+    /// Counts the configurations that were served, from 1.
+    pub(crate) generation: u64,
+    /// The text that it came from.
+    pub(crate) text: Arc<str>,
+    /// Its format.
+    pub(crate) format: Format,
+    /// The validated tree.
+    pub(crate) bootstrap: Bootstrap,
+    /// In file order.
+    pub(crate) listeners: Vec<ListenerSnapshot>,
+    /// In file order.
+    pub(crate) clusters: Vec<Arc<ClusterShared>>,
+    /// When it was loaded.
+    pub(crate) loaded_at: SystemTime,
+}
+
+/// One listener of a snapshot.
+#[derive(Clone)]
+pub(crate) struct ListenerSnapshot {
+    pub(crate) config: Arc<ListenerConfig>,
+    pub(crate) hcm: Arc<Hcm>,
+}
+
+impl ListenerSnapshot {
+    /// The name in statistics: `stat_prefix`, else the address as configured.
+    pub(crate) fn stat_name(config: &ListenerConfig) -> String {
+        match config.stat_prefix.as_str() {
+            "" => config.address.to_string(),
+            prefix => prefix.to_owned(),
+        }
+    }
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    /// A file, read anew at each reload.
+    File(PathBuf),
+    /// Text from the command line, or the demo's.
+    Text(Arc<str>, Format),
+}
+
+impl Source {
+    /// What errors call it.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Text(..) => "<command line>".to_owned(),
+        }
+    }
+}
