@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tidegate_config::ListenerConfig;
+use tidegate_filter::AccessLog;
 use tidegate_net::listen::{Acceptor, ListenSocket};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -13,7 +14,7 @@ use tokio::task::JoinHandle;
 use crate::{ConnectionLimit, ListenerStats, Terminal, accept};
 
 /// What may change while the socket stays.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ListenerOptions {
     /// `per_connection_buffer_limit_bytes`.
     pub buffer_limit: u32,
@@ -21,15 +22,22 @@ pub struct ListenerOptions {
     pub accept_burst: u32,
     /// The process-wide limit; `None`: this listener ignores it.
     pub limit: Option<Arc<ConnectionLimit>>,
+    /// `access_log`: a line at each connection's end.
+    pub access_logs: Vec<Arc<dyn AccessLog>>,
 }
 
 impl ListenerOptions {
     /// The options that `config` asks for.
-    pub fn new(config: &ListenerConfig, limit: &Arc<ConnectionLimit>) -> Self {
+    pub fn new(
+        config: &ListenerConfig,
+        limit: &Arc<ConnectionLimit>,
+        access_logs: Vec<Arc<dyn AccessLog>>,
+    ) -> Self {
         Self {
             buffer_limit: config.per_connection_buffer_limit_bytes,
             accept_burst: config.max_connections_to_accept_per_socket_event.unwrap_or(DEFAULT_BURST),
             limit: (!config.ignore_global_conn_limit).then(|| limit.clone()),
+            access_logs,
         }
     }
 }

@@ -3,11 +3,12 @@
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
+use tidegate_filter::LogContext;
 use tidegate_net::BoxIo;
 use tidegate_net::listen::Accepted;
-use tidegate_types::ConnectionInfo;
+use tidegate_types::{ConnectionInfo, StreamInfo};
 
 use crate::Reservation;
 use crate::listener::Listener;
@@ -36,7 +37,7 @@ pub(crate) async fn run(listener: Rc<Listener>, accepted: Accepted, reservation:
     // Listener filters would peek here, before there is a connection: they may set addresses and SNI.
     let connection = establish(&listener, accepted);
     // The filter chain is the listener's only one; a match by address, SNI and ALPN would choose it here.
-    let open = Open::begin(listener, reservation);
+    let open = Open::begin(listener, connection.info.clone(), reservation);
     // Network filters would wrap the terminal filter here.
     let serving = open.listener.terminal().serve(connection);
     serving.await;
@@ -55,23 +56,37 @@ fn establish(listener: &Listener, accepted: Accepted) -> Connection {
 /// Counts the connection while it lives, also when its task panics or is dropped.
 struct Open {
     listener: Rc<Listener>,
+    info: Rc<ConnectionInfo>,
     since: Instant,
     _reservation: Option<Reservation>,
 }
 
 impl Open {
-    fn begin(listener: Rc<Listener>, reservation: Option<Reservation>) -> Self {
+    fn begin(listener: Rc<Listener>, info: Rc<ConnectionInfo>, reservation: Option<Reservation>) -> Self {
         listener.stats().opened();
         listener.count_connection(1);
-        Self { listener, since: Instant::now(), _reservation: reservation }
+        Self { listener, info, since: Instant::now(), _reservation: reservation }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        let length = self.since.elapsed().as_millis();
-        self.listener.stats().closed(u64::try_from(length).unwrap_or(u64::MAX));
+        let length = self.since.elapsed();
+        self.listener.stats().closed(u64::try_from(length.as_millis()).unwrap_or(u64::MAX));
         self.listener.count_connection(-1);
+        let logs = &self.listener.options().access_logs;
+        if !logs.is_empty() {
+            let stream = StreamInfo::new(self.info.clone(), SystemTime::now() - length);
+            stream.ended.set(Some(length));
+            let cx = LogContext {
+                request: None,
+                response: None,
+                response_trailers: None,
+                local_reply_body: "",
+                info: &stream,
+            };
+            logs.iter().for_each(|log| log.log(&cx));
+        }
     }
 }
 

@@ -15,15 +15,16 @@ mod server_info;
 mod stats;
 
 use std::rc::Rc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Method, StatusCode};
 use tidegate_codec::h1::{ServerConn, ServerOptions};
+use tidegate_filter::LogContext;
 use tidegate_listener::{Connection, Listener, ListenerOptions, ListenerStats, Serving, Terminal};
 use tidegate_net::listen::{ListenOptions, bind};
-use tidegate_types::RequestHead;
+use tidegate_types::{ConnectionInfo, RequestHead, ResponseHead, StreamInfo};
 
 use crate::control::Control;
 use crate::run::write_address;
@@ -56,6 +57,7 @@ pub(crate) fn start(control: &Rc<Control>) -> Result<Option<Rc<Listener>>, Strin
         buffer_limit: 1024 * 1024,
         accept_burst: 64,
         limit: (!config.ignore_global_conn_limit).then(|| control.limit.clone()),
+        access_logs: Vec::new(),
     };
     let stats = ListenerStats::main_thread(&control.store, "admin");
     let terminal = Rc::new(AdminTerminal { control: control.clone(), codec: Rc::default() });
@@ -72,11 +74,44 @@ struct AdminTerminal {
 impl Terminal for AdminTerminal {
     fn serve(&self, connection: Connection) -> Serving {
         let conn = ServerConn::new(connection.io, self.codec.clone());
-        let control = self.control.clone();
+        let (control, info) = (self.control.clone(), connection.info);
         Box::pin(simple_http::serve(conn, async move |head, _body| {
-            let reply = answer(&control, &head).await;
-            reply.into_answer()
+            let begun = Begun { info: info.clone(), at: SystemTime::now(), instant: Instant::now() };
+            let answer = answer(&control, &head).await.into_answer();
+            begun.log(&control, head, &answer);
+            answer
         }))
+    }
+}
+
+/// A request on its way to `admin.access_log`.
+struct Begun {
+    info: Rc<ConnectionInfo>,
+    at: SystemTime,
+    instant: Instant,
+}
+
+impl Begun {
+    fn log(self, control: &Control, request: RequestHead, answer: &Answer) {
+        let snapshot = control.snapshot();
+        if snapshot.admin_logs.is_empty() {
+            return;
+        }
+        let info = StreamInfo::new(self.info, self.at);
+        info.protocol.set(Some(request.version));
+        info.response_code.set(answer.status.as_u16());
+        info.bytes_sent.set(answer.body.len() as u64);
+        info.ended.set(Some(self.instant.elapsed()));
+        let mut response = ResponseHead::new(answer.status);
+        response.headers.extend(answer.headers.iter().cloned().map(|(name, value)| (Some(name), value)));
+        let cx = LogContext {
+            request: Some(&request),
+            response: Some(&response),
+            response_trailers: None,
+            local_reply_body: "",
+            info: &info,
+        };
+        snapshot.admin_logs.iter().for_each(|log| log.log(&cx));
     }
 }
 

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use tidegate_cluster::ClusterShared;
+use tidegate_config::access_log::AccessLogConfig;
 use tidegate_config::listener::NetworkFilterConfig;
 use tidegate_config::{Bootstrap, ConfigError, Format, HcmConfig, ListenerConfig, from_str};
-use tidegate_filter::Registry;
+use tidegate_filter::{AccessLog, Registry};
 use tidegate_http::{BuildContext, Hcm};
 use tidegate_stats::Store;
 use tidegate_types::json::Problem;
@@ -32,6 +33,7 @@ pub(crate) struct Draft {
     format: Format,
     pub(crate) bootstrap: Bootstrap,
     pub(crate) listeners: Vec<ListenerSnapshot>,
+    admin_logs: Vec<Arc<dyn AccessLog>>,
 }
 
 impl Draft {
@@ -57,8 +59,12 @@ impl Draft {
                 Err(more) => problems.extend(more),
             }
         }
+        let admin_logs = admin_logs(&bootstrap, builder, previous).unwrap_or_else(|more| {
+            problems.extend(more);
+            Vec::new()
+        });
         if problems.is_empty() {
-            return Ok(Self { text, format, bootstrap, listeners });
+            return Ok(Self { text, format, bootstrap, listeners, admin_logs });
         }
         Err(problems.into_iter().map(|problem| ConfigError::from_problem(&file, problem)).collect())
     }
@@ -79,6 +85,7 @@ impl Draft {
             format: self.format,
             bootstrap: self.bootstrap,
             listeners: self.listeners,
+            admin_logs: self.admin_logs,
             loaded_at: SystemTime::now(),
         }
     }
@@ -130,7 +137,42 @@ fn listener(
         local_address: local_address(),
     };
     let hcm = Hcm::build(hcm_config(config)?, &cx)?;
-    Ok(ListenerSnapshot { config: config.clone(), hcm })
+    let logs = access_logs(&config.access_log, builder.registry)?;
+    Ok(ListenerSnapshot { config: config.clone(), hcm, logs })
+}
+
+fn admin_logs(
+    bootstrap: &Bootstrap,
+    builder: &Builder<'_>,
+    previous: Option<&Snapshot>,
+) -> Result<Vec<Arc<dyn AccessLog>>, Vec<Problem>> {
+    match previous.filter(|previous| previous.bootstrap.admin == bootstrap.admin) {
+        Some(previous) => Ok(previous.admin_logs.clone()),
+        None => {
+            let configs = bootstrap.admin.as_ref().map_or(&[][..], |admin| &admin.access_log);
+            access_logs(configs, builder.registry)
+        }
+    }
+}
+
+/// Access logs outside a connection manager.
+fn access_logs(
+    configs: &[AccessLogConfig],
+    registry: &Registry,
+) -> Result<Vec<Arc<dyn AccessLog>>, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut logs = Vec::new();
+    for config in configs {
+        if config.filter.is_some() {
+            let message = "access log filters work in connection managers only in this build".to_owned();
+            problems.push(Problem::new(config.logger.path.clone(), config.logger.span, message));
+        }
+        match registry.build_access_log(&config.logger) {
+            Ok(log) => logs.push(log),
+            Err(more) => problems.extend(more),
+        }
+    }
+    if problems.is_empty() { Ok(logs) } else { Err(problems) }
 }
 
 /// A connection manager is built anew when anything that it was built from differs; an unchanged one keeps

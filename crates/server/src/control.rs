@@ -167,7 +167,7 @@ impl Control {
             Some(ListenerUpdate {
                 name: config.name.as_str().into(),
                 stat_name: ListenerSnapshot::stat_name(config).into(),
-                options: ListenerOptions::new(config, &self.limit),
+                options: ListenerOptions::new(config, &self.limit, listener.logs.clone()),
                 hcm: listener.hcm.clone(),
                 socket,
             })

@@ -116,15 +116,24 @@ async fn until_end(control: &Rc<Control>, signals: &mut Signals) {
         tokio::select! {
             signal = signals.next() => match signal {
                 Signal::End => return tracing::warn!(target: "main", "caught SIGTERM or SIGINT"),
-                // The outcome was logged and counted.
-                Signal::Reload => drop(reload::reload(control, Trigger::Signal).await),
+                Signal::Reload => reload_apart(control, Trigger::Signal).await,
                 Signal::ReopenLogs => shutdown::reopen_logs(control),
             },
             () = control.quit.notified() => return,
-            () = changed(&mut watch) => drop(reload::reload(control, Trigger::File).await),
+            () = changed(&mut watch) => reload_apart(control, Trigger::File).await,
             _ = flush.tick() => gauges::flush(control),
             _ = log_flush.tick() => shutdown::flush_logs(control),
         }
+    }
+}
+
+/// Reloads in a task of its own: a panic in a filter's factory costs the reload and not the process. The
+/// outcome is logged and counted.
+async fn reload_apart(control: &Rc<Control>, trigger: Trigger) {
+    let control = control.clone();
+    let task = tokio::task::spawn_local(async move { drop(reload::reload(&control, trigger).await) });
+    if let Err(error) = task.await {
+        tracing::error!(target: "config", %error, "a reload panicked; nothing has changed");
     }
 }
 

@@ -42,16 +42,12 @@ pub(crate) fn reopen_logs(control: &Control) {
     if let Err(error) = control.log.reopen() {
         tracing::error!(target: "main", %error, "cannot reopen the application log");
     }
-    for listener in &control.snapshot().listeners {
-        listener.hcm.access_logs().for_each(|log| log.reopen());
-    }
+    control.snapshot().access_logs().for_each(|log| log.reopen());
 }
 
 /// Writes out what access logs hold back.
 pub(crate) fn flush_logs(control: &Control) {
-    for listener in &control.snapshot().listeners {
-        listener.hcm.access_logs().for_each(|log| log.flush());
-    }
+    control.snapshot().access_logs().for_each(|log| log.flush());
 }
 
 /// How often the draining workers are asked.

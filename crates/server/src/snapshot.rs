@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use tidegate_cluster::ClusterShared;
 use tidegate_config::{Bootstrap, Format, ListenerConfig};
+use tidegate_filter::AccessLog;
 use tidegate_http::Hcm;
 
 /// A validated configuration with everything that was built from it.
@@ -22,8 +23,18 @@ pub(crate) struct Snapshot {
     pub(crate) listeners: Vec<ListenerSnapshot>,
     /// In file order.
     pub(crate) clusters: Vec<Arc<ClusterShared>>,
+    /// `admin.access_log`.
+    pub(crate) admin_logs: Vec<Arc<dyn AccessLog>>,
     /// When it was loaded.
     pub(crate) loaded_at: SystemTime,
+}
+
+impl Snapshot {
+    /// Every access log.
+    pub(crate) fn access_logs(&self) -> impl Iterator<Item = &Arc<dyn AccessLog>> {
+        let listeners = self.listeners.iter().flat_map(|l| l.hcm.access_logs().chain(&l.logs));
+        listeners.chain(&self.admin_logs)
+    }
 }
 
 /// One listener of a snapshot.
@@ -31,6 +42,8 @@ pub(crate) struct Snapshot {
 pub(crate) struct ListenerSnapshot {
     pub(crate) config: Arc<ListenerConfig>,
     pub(crate) hcm: Arc<Hcm>,
+    /// `access_log`: a line a connection.
+    pub(crate) logs: Vec<Arc<dyn AccessLog>>,
 }
 
 impl ListenerSnapshot {

@@ -46,8 +46,12 @@ fn start(limit: Option<u64>) -> Running {
     let mut bound = bind(&Address::Ip("127.0.0.1:0".parse().unwrap()), &options).unwrap();
     let Address::Ip(address) = bound.address else { panic!("no IP") };
     let store = Store::new(2);
-    let options =
-        ListenerOptions { buffer_limit: 1, accept_burst: 2, limit: Some(ConnectionLimit::new(limit)) };
+    let options = ListenerOptions {
+        buffer_limit: 1,
+        accept_burst: 2,
+        limit: Some(ConnectionLimit::new(limit)),
+        access_logs: vec![],
+    };
     let stats = ListenerStats::new(&store, "l", 0);
     let socket = bound.sockets.pop().unwrap();
     let listener = Listener::start("l".into(), socket, options, stats, Rc::new(Hold)).unwrap();
