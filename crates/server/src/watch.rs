@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
@@ -23,6 +23,8 @@ pub(crate) struct Watch {
     /// Names whose change may change the content; shared with the watcher's thread.
     trail: Arc<Mutex<HashSet<PathBuf>>>,
     events: UnboundedReceiver<()>,
+    /// When the change began that has not settled yet.
+    unsettled: Option<Instant>,
 }
 
 impl Watch {
@@ -42,22 +44,39 @@ impl Watch {
                 let _ = sender.send(());
             }
         })?;
-        let mut watch =
-            Self { path: std::path::absolute(path)?, watcher, watched: Vec::new(), trail, events };
+        let mut watch = Self {
+            path: std::path::absolute(path)?,
+            watcher,
+            watched: Vec::new(),
+            trail,
+            events,
+            unsettled: None,
+        };
         watch.follow()?;
         Ok(watch)
     }
 
-    /// Waits until something happened and nothing more did for [`QUIET`], at most [`PATIENCE`].
+    /// Waits until something happened and nothing more did for [`QUIET`], at most [`PATIENCE`]. Dropped half
+    /// way and called again, it goes on where it was.
     pub(crate) async fn changed(&mut self) {
-        if self.events.recv().await.is_none() {
-            // The watcher's thread is gone: never again.
-            std::future::pending::<()>().await;
-        }
-        let settled =
-            async { while let Ok(Some(())) = tokio::time::timeout(QUIET, self.events.recv()).await {} };
+        let since = match self.unsettled {
+            Some(since) => since,
+            None => {
+                if self.events.recv().await.is_none() {
+                    // The watcher's thread is gone: never again.
+                    std::future::pending::<()>().await;
+                }
+                *self.unsettled.insert(Instant::now())
+            }
+        };
         // A file that never settles is read all the same.
-        let _ = tokio::time::timeout(PATIENCE, settled).await;
+        while since.elapsed() < PATIENCE {
+            match tokio::time::timeout(QUIET, self.events.recv()).await {
+                Ok(Some(())) => {}
+                Ok(None) | Err(_) => break,
+            }
+        }
+        self.unsettled = None;
         if let Err(error) = self.follow() {
             tracing::warn!(target: "config", %error, "cannot watch the configuration's directory");
         }
@@ -167,6 +186,22 @@ mod tests {
         let path = directory.path().join("c.json");
         fs::write(&path, "1").unwrap();
         seen(&path, || fs::write(&path, "2").unwrap());
+    }
+
+    #[test]
+    fn a_wait_that_was_dropped_loses_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("c.json");
+        fs::write(&path, "1").unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut watch = Watch::start(&path).unwrap();
+            fs::write(&path, "2").unwrap();
+            while watch.unsettled.is_none() {
+                let _ = tokio::time::timeout(Duration::from_millis(1), watch.changed()).await;
+            }
+            tokio::time::timeout(Duration::from_secs(20), watch.changed()).await.expect("lost");
+        });
     }
 
     #[test]
