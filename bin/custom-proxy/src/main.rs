@@ -1,11 +1,12 @@
 //! A proxy of one's own: everything that the standard binary has, and two filters from another crate.
 
 // ANCHOR: main
+use std::process::ExitCode;
+
 use tidegate_filter::Registry;
 
-fn main() {
-    // Until the server crate has its entry point, the registry is all there is to start.
-    let _registry = registry();
+fn main() -> ExitCode {
+    tidegate_server::run(registry())
 }
 
 fn registry() -> Registry {
