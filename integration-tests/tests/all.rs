@@ -1,0 +1,30 @@
+//! Every test that runs the built binary: one test binary, to link once.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod all {
+    mod access_log;
+    mod admin;
+    mod bodies;
+    mod circuit_breakers;
+    mod command_line;
+    mod connections;
+    mod custom_proxy;
+    mod demo;
+    mod documents;
+    mod examples;
+    mod filters;
+    mod forwarding;
+    mod headers;
+    mod malformed;
+    mod oracle;
+    mod pools;
+    mod reload;
+    mod reload_load;
+    mod resources;
+    mod routing;
+    mod signals;
+    mod timeouts;
+    mod upgrade;
+    mod upstream_failures;
+}

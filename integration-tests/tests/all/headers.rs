@@ -1,0 +1,100 @@
+//! Header mutation by routes, virtual hosts and route configurations.
+
+use integration_tests::{Config, Origin, Proxy};
+use serde_json::{Value, json};
+
+fn add(name: &str, value: &str, action: &str) -> Value {
+    json!({"header": {"key": name, "value": value}, "append_action": action})
+}
+
+const OVERWRITE: &str = "OVERWRITE_IF_EXISTS_OR_ADD";
+const APPEND: &str = "APPEND_IF_EXISTS_OR_ADD";
+
+#[test]
+fn three_levels_add_in_the_order_route_host_configuration() {
+    let origin = Origin::ok();
+    let level = |name: &str| {
+        json!({
+            "request_headers_to_add": [add("x-all", name, APPEND), add("x-last", name, OVERWRITE)],
+            "response_headers_to_add": [add("x-all", name, APPEND), add("x-last", name, OVERWRITE)],
+        })
+    };
+    let config = Config::new(origin.address())
+        .route(level("route"))
+        .virtual_host(level("host"))
+        .route_config(level("configuration"));
+    let response = Proxy::start(&config).get("/");
+    let seen = origin.request();
+    let all: Vec<&str> = seen.head.lines().filter_map(|line| line.strip_prefix("x-all: ")).collect();
+    assert_eq!(all, ["route", "host", "configuration"]);
+    assert_eq!(seen.header("x-last"), Some("configuration"));
+    assert_eq!(response.headers("x-all"), ["route", "host", "configuration"]);
+    assert_eq!(response.headers("x-last"), ["configuration"]);
+}
+
+#[test]
+fn the_most_specific_level_can_win() {
+    let origin = Origin::ok();
+    let level = |name: &str| json!({"request_headers_to_add": [add("x-last", name, OVERWRITE)]});
+    let config = Config::new(origin.address())
+        .route(level("route"))
+        .virtual_host(level("host"))
+        .route_config(level("configuration"))
+        .route_config(json!({"most_specific_header_mutations_wins": true}));
+    Proxy::start(&config).get("/");
+    assert_eq!(origin.request().header("x-last"), Some("route"));
+}
+
+#[test]
+fn append_actions_do_what_they_are_named() {
+    let origin = Origin::ok();
+    let config = Config::new(origin.address()).route(json!({"request_headers_to_add": [
+        add("x-append", "new", APPEND),
+        add("x-over", "new", OVERWRITE),
+        add("x-absent", "new", "ADD_IF_ABSENT"),
+        add("x-present", "new", "ADD_IF_ABSENT"),
+        add("x-exists", "new", "OVERWRITE_IF_EXISTS"),
+        add("x-not", "new", "OVERWRITE_IF_EXISTS"),
+    ]}));
+    let proxy = Proxy::start(&config);
+    proxy.connect().ask(
+        "GET / HTTP/1.1\r\nhost: a\r\nx-append: old\r\nx-over: old\r\nx-present: old\r\nx-exists: old\r\n\r\n",
+    );
+    let seen = origin.request();
+    let all: Vec<&str> = seen.head.lines().filter_map(|line| line.strip_prefix("x-append: ")).collect();
+    assert_eq!(all, ["old", "new"]);
+    assert_eq!(seen.header("x-over"), Some("new"));
+    assert_eq!(seen.header("x-absent"), Some("new"));
+    assert_eq!(seen.header("x-present"), Some("old"));
+    assert_eq!(seen.header("x-exists"), Some("new"));
+    assert_eq!(seen.header("x-not"), None);
+}
+
+#[test]
+fn headers_are_removed_on_both_sides() {
+    let origin = Origin::saying("HTTP/1.1 200 OK\r\nx-gone: 1\r\nx-kept: 1\r\ncontent-length: 0\r\n\r\n");
+    let config = Config::new(origin.address()).virtual_host(
+        json!({"request_headers_to_remove": ["X-Gone"], "response_headers_to_remove": ["X-Gone"]}),
+    );
+    let proxy = Proxy::start(&config);
+    let response = proxy.connect().ask("GET / HTTP/1.1\r\nhost: a\r\nx-gone: 1\r\nx-kept: 1\r\n\r\n");
+    assert_eq!((response.header("x-gone"), response.header("x-kept")), (None, Some("1")));
+    let seen = origin.request();
+    assert_eq!((seen.header("x-gone"), seen.header("x-kept")), (None, Some("1")));
+}
+
+#[test]
+fn local_reply_config_rewrites_the_answer() {
+    let origin = Origin::ok();
+    let config = Config::new(origin.address()).virtual_host(json!({"routes": []})).hcm(json!({"local_reply_config": {
+        "mappers": [{
+            "filter": {"status_code_filter": {"comparison": {"op": "EQ", "value": {"default_value": 404, "runtime_key": "x"}}}},
+            "status_code": 410,
+            "headers_to_add": [add("x-m", "1", APPEND)],
+        }],
+        "body_format": {"text_format_source": {"inline_string": "gone %RESPONSE_CODE% %RESPONSE_CODE_DETAILS%\n"}},
+    }}));
+    let response = Proxy::start(&config).get("/");
+    assert_eq!((response.status, response.header("x-m")), (410, Some("1")));
+    assert_eq!(response.text(), "gone 410 route_not_found\n");
+}
