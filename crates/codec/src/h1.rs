@@ -4,6 +4,7 @@
 //! of that is sans-IO. [`ServerConn`] and [`ClientConn`] put it on an [`Io`](tidegate_net::Io).
 
 pub mod body;
+mod buffers;
 pub mod client;
 #[cfg(test)]
 mod corpus;

@@ -8,6 +8,8 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::buffers;
+
 /// Bytes on their way out.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
@@ -30,7 +32,9 @@ struct Chunk {
 impl Output {
     /// The buffer to append text to, with room for `additional` bytes.
     pub(crate) fn text(&mut self, additional: usize) -> &mut BytesMut {
-        if self.text.capacity() - self.text.len() < additional {
+        if self.text.capacity() == 0 {
+            self.text = buffers::take_output(additional.max(MIN_RESERVE));
+        } else if self.text.capacity() - self.text.len() < additional {
             self.text.reserve(additional.max(MIN_RESERVE));
         }
         &mut self.text
@@ -99,13 +103,14 @@ impl Output {
         }
         self.text.advance(written.min(self.text.len()));
         if self.is_empty() {
-            *self = Self::default();
+            self.clear();
         }
     }
 
     /// Drops everything not yet written.
     pub(crate) fn clear(&mut self) {
-        *self = Self::default();
+        let Self { text, .. } = std::mem::take(self);
+        buffers::give_output(text);
     }
 }
 

@@ -9,6 +9,7 @@ use bytes::BytesMut;
 use tidegate_net::BoxIo;
 
 use super::body::Decoder;
+use super::buffers;
 use super::output::Output;
 use super::rules::Violation;
 use crate::stream::{BodyFrame, StreamError};
@@ -65,6 +66,9 @@ impl Wire {
             Fill::Whole => (LARGE_READ / 2, LARGE_READ),
             Fill::Partial => (MIN_SPARE, SMALL_READ),
         };
+        if self.input.capacity() == 0 && self.fill == Fill::Partial && block <= self.limit {
+            self.input = buffers::take_input(block);
+        }
         if self.input.capacity() - self.input.len() < enough.min(self.limit) {
             self.input.reserve(block.min(self.limit));
         }
@@ -115,7 +119,7 @@ impl Wire {
     /// Gives the read buffer back if nothing is in it.
     pub(crate) fn release_input(&mut self) {
         if self.input.is_empty() {
-            self.input = BytesMut::new();
+            buffers::give_input(std::mem::take(&mut self.input));
             self.fill = Fill::Partial;
         }
     }
