@@ -211,8 +211,9 @@ impl Exchange<'_> {
         self.stream.info().request_complete.set(Some(now - self.timers.started()));
     }
 
+    /// The time of this poll: one look at the clock serves all that happens in it.
     pub(crate) fn now(&self) -> Instant {
-        Instant::now()
+        self.cx.clock.get()
     }
 
     /// Waits for `future` while watching the stream's deadlines and, on request, the client.
@@ -247,7 +248,8 @@ impl Exchange<'_> {
                 (Some((at, _)), None) => Some(at),
                 (None, age) => age,
             };
-            std::task::ready!(self.cx.timer.borrow_mut().poll(cx, at));
+            std::task::ready!(self.cx.timer.borrow_mut().poll(cx, at, self.now()));
+            self.cx.tick();
             let now = self.now();
             if connection.is_some_and(|age| age <= now) {
                 // The connection is old: this response is its last, the stream itself goes on.

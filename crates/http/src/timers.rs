@@ -15,18 +15,27 @@ use tokio::time::{Instant, Sleep};
 #[derive(Debug, Default)]
 pub(crate) struct LazyTimer {
     sleep: Option<Pin<Box<Sleep>>>,
+    /// The runtime knows the task to wake at the sleep's deadline.
+    registered: bool,
 }
 
 impl LazyTimer {
-    /// Ready when `deadline` has passed. Never early.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<()> {
+    /// Ready when `deadline` has passed. Never early. `now` may lag behind the clock by one poll of the
+    /// task: a deadline that passed meanwhile wakes the task again at once.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>, now: Instant) -> Poll<()> {
         let Some(deadline) = deadline else { return Poll::Pending };
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         if deadline < sleep.deadline() {
             sleep.as_mut().reset(deadline);
+            self.registered = false;
+        } else if self.registered && now < sleep.deadline() {
+            // Armed, early enough, for this same task: nothing to do, and no look at the wheel.
+            return Poll::Pending;
         }
         loop {
+            self.registered = true;
             std::task::ready!(sleep.as_mut().poll(cx));
+            self.registered = false;
             if deadline <= Instant::now() {
                 return Poll::Ready(());
             }
@@ -137,7 +146,7 @@ mod tests {
             }
             let next = timers.next().map(|(at, _)| at);
             let wake = if touched { next } else { Some(start + Duration::from_secs(1)) };
-            match timer.poll(cx, wake) {
+            match timer.poll(cx, wake, Instant::now()) {
                 Poll::Ready(()) if !touched => {
                     cx.waker().wake_by_ref();
                     Poll::Pending
@@ -153,9 +162,10 @@ mod tests {
     async fn a_nearer_deadline_fires_first() {
         let mut timer = LazyTimer::default();
         let start = Instant::now();
-        let far = poll_fn(|cx| Poll::Ready(timer.poll(cx, Some(start + Duration::from_secs(9))))).await;
+        let far =
+            poll_fn(|cx| Poll::Ready(timer.poll(cx, Some(start + Duration::from_secs(9)), start))).await;
         assert!(far.is_pending());
-        poll_fn(|cx| timer.poll(cx, Some(start + Duration::from_secs(1)))).await;
+        poll_fn(|cx| timer.poll(cx, Some(start + Duration::from_secs(1)), Instant::now())).await;
         assert_eq!(Instant::now() - start, Duration::from_secs(1));
     }
 

@@ -7,6 +7,7 @@
 
 pub mod headers;
 pub mod host;
+mod number;
 pub mod options;
 pub mod path;
 pub mod retry;

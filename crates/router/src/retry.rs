@@ -161,11 +161,34 @@ impl<'p> RetryState<'p> {
         if head.headers.keys().any(|name| steers_retries(name.as_str())) {
             state.take_headers(&mut head.headers);
         }
-        let limits = &policy.retriable_request_headers;
+        state.wanted(head)
+    }
+
+    /// The retries of a request whose head is known to ask for none.
+    pub fn of_policy(policy: &'p RetryPolicy, head: &RequestHead) -> Option<Self> {
+        if policy.on == RetryOn::NONE {
+            return None;
+        }
+        Self::new(policy).wanted(head)
+    }
+
+    fn new(policy: &'p RetryPolicy) -> Self {
+        Self {
+            policy,
+            on: policy.on,
+            remaining: policy.num_retries,
+            made: 0,
+            asked_status_codes: Vec::new(),
+            asked_headers: Vec::new(),
+        }
+    }
+
+    fn wanted(self, head: &RequestHead) -> Option<Self> {
+        let limits = &self.policy.retriable_request_headers;
         if !limits.is_empty() && !limits.iter().any(|matcher| matcher.matches_request(head)) {
             return None;
         }
-        (state.on != RetryOn::NONE).then_some(state)
+        (self.on != RetryOn::NONE).then_some(self)
     }
 
     fn take_headers(&mut self, headers: &mut HeaderMap) {

@@ -36,12 +36,17 @@ impl Timeouts {
         if headers.keys().any(|name| name.as_str().starts_with("x-envoy-upstream-rq-")) {
             timeouts.take_headers(headers);
         }
-        if let (Some(per_try), Some(global)) = (timeouts.per_try, timeouts.global)
+        timeouts.settled()
+    }
+
+    /// A try that may take as long as the whole has no time of its own.
+    fn settled(mut self) -> Self {
+        if let (Some(per_try), Some(global)) = (self.per_try, self.global)
             && per_try >= global
         {
-            timeouts.per_try = None;
+            self.per_try = None;
         }
-        timeouts
+        self
     }
 
     fn take_headers(&mut self, headers: &mut HeaderMap) {

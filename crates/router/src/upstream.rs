@@ -60,6 +60,8 @@ pub struct RequestFacts<'r> {
     pub retries: Option<RetryState<'r>>,
     /// Bytes of the body kept for retries when there is a policy.
     pub replay_limit: usize,
+    /// The time of the current poll of the stream's task.
+    pub clock: &'r Cell<Instant>,
     /// When the stream began: durations of the stream's facts count from here.
     pub started: Instant,
     /// The request came from inside: response codes count as `internal.`.
@@ -168,7 +170,7 @@ impl<'r> Upstream<'r> {
 
     /// Sends a frame of the request.
     pub fn send(&self, frame: BodyFrame) {
-        self.deadlines.touch(Instant::now());
+        self.deadlines.touch(self.now());
         if self.replay.borrow_mut().push(&frame) && self.retries.borrow().is_some() {
             self.facts.cluster.stats().router.retry_or_shadow_abandoned().inc();
         }
@@ -207,7 +209,7 @@ impl<'r> Upstream<'r> {
         };
         match frame {
             Ok(frame) => {
-                self.deadlines.touch(Instant::now());
+                self.deadlines.touch(self.now());
                 Poll::Ready(Ok(frame))
             }
             Err(error) => {
@@ -298,8 +300,12 @@ impl<'r> Upstream<'r> {
         attempt::with_attempt_headers(head, &self.facts, host.shared(), attempt, self.elapsed())
     }
 
+    fn now(&self) -> Instant {
+        self.facts.clock.get()
+    }
+
     /// Time since the request was complete.
     fn elapsed(&self) -> Duration {
-        self.request_complete.get().map_or(Duration::ZERO, |at| at.elapsed())
+        self.request_complete.get().map_or(Duration::ZERO, |at| self.now().saturating_duration_since(at))
     }
 }

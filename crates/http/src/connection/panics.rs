@@ -9,15 +9,24 @@ use std::task::Poll;
 #[derive(Debug)]
 pub(super) struct Panicked;
 
-/// Runs `future`, turning a panic into an error.
+/// Runs `future`, turning a panic into an error. `tick` runs before every poll but the first.
 ///
 /// Unwind safety: what the future shares with the rest of the worker are cells and statistics, whose every
 /// operation completes before other code runs; the future itself is dropped.
-pub(super) async fn catch<F: Future>(mut future: Pin<Box<F>>) -> Result<F::Output, Panicked> {
-    poll_fn(move |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
-        Ok(Poll::Pending) => Poll::Pending,
-        Err(_) => Poll::Ready(Err(Panicked)),
+pub(super) async fn catch<F: Future>(
+    mut future: Pin<Box<F>>,
+    tick: impl Fn(),
+) -> Result<F::Output, Panicked> {
+    let mut polled = false;
+    poll_fn(move |cx| {
+        if std::mem::replace(&mut polled, true) {
+            tick();
+        }
+        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+            Ok(Poll::Pending) => Poll::Pending,
+            Err(_) => Poll::Ready(Err(Panicked)),
+        }
     })
     .await
 }
@@ -28,7 +37,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_becomes_an_error_and_the_next_future_runs() {
-        assert!(catch(Box::pin(async { panic!("a filter's bug") })).await.is_err());
-        assert_eq!(catch(Box::pin(async { 7 })).await.unwrap(), 7);
+        assert!(catch(Box::pin(async { panic!("a filter's bug") }), || ()).await.is_err());
+        assert_eq!(catch(Box::pin(async { 7 }), || ()).await.unwrap(), 7);
     }
 }

@@ -68,9 +68,10 @@ impl Exchange<'_> {
                 (Some(nearest), Some(age)) => Some(nearest.min(age)),
                 (nearest, age) => nearest.or(age),
             };
-            if self.cx.timer.borrow_mut().poll(cx, at).is_pending() {
+            if self.cx.timer.borrow_mut().poll(cx, at, self.now()).is_pending() {
                 return Ok(());
             }
+            self.cx.tick();
             let now = self.now();
             if router.is_some_and(|at| at <= now) {
                 upstream.deadline_passed(now);

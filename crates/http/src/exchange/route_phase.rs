@@ -133,6 +133,7 @@ impl Exchange<'_> {
             timeouts,
             retries,
             replay_limit: limit.unwrap_or(self.hcm.shared.buffer_limit),
+            clock: &self.cx.clock,
             started: self.timers.started(),
             internal: self.internal.get(),
             attempt_headers: forward.attempt_headers,

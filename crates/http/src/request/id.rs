@@ -29,21 +29,28 @@ pub(super) fn apply(
 
 /// A new id.
 fn generate() -> HeaderValue {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let mut random = fastrand::u128(..);
     // Version 4 in the thirteenth digit, variant 10xx in the seventeenth.
-    random = (random & !(0xf << 76)) | (0x4 << 76);
-    random = (random & !(0x3 << 62)) | (0x2 << 62);
+    let high = (fastrand::u64(..) & !0xf000) | 0x4000;
+    let low = (fastrand::u64(..) & !(0x3 << 62)) | (0x2 << 62);
+    let mut digits = [0; 32];
+    hex(high, &mut digits[..16]);
+    hex(low, &mut digits[16..]);
     let mut text = [b'-'; 36];
-    let mut shift = 128;
-    for (at, byte) in text.iter_mut().enumerate() {
-        if !matches!(at, 8 | 13 | 18 | 23) {
-            shift -= 4;
-            *byte = HEX[(random >> shift) as usize & 0xf];
-        }
+    for (to, from) in [(0..8, 0..8), (9..13, 8..12), (14..18, 12..16), (19..23, 16..20), (24..36, 20..32)] {
+        text[to].copy_from_slice(&digits[from]);
     }
     // Hex digits and dashes are always a valid value.
     HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("-"))
+}
+
+/// Sixteen lower-case digits. Word-wise: a digit at a time with 128-bit shifts cost 600 instructions
+/// an id.
+fn hex(number: u64, digits: &mut [u8]) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    for (digit, byte) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+        digit[0] = HEX[usize::from(byte >> 4)];
+        digit[1] = HEX[usize::from(byte & 0xf)];
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,6 @@ use http::{HeaderName, HeaderValue};
 use tidegate_cluster::stream::{BodyFrame, ClientStream, ResponseFrame, StreamError};
 use tidegate_cluster::{Failed, HostShared, Lease, PoolError};
 use tidegate_types::{EndStream, RequestHead, ResetReason, ResponseFlags, ResponseHead, UpstreamInfo};
-use tokio::time::Instant;
 
 use super::deadlines::RouterTimeout;
 use super::outcome::Failure;
@@ -33,7 +32,7 @@ impl Upstream<'_> {
     pub(super) async fn begin_attempt(&self) -> Result<(), Failure> {
         let info = self.stream.info();
         info.attempts.set(info.attempts.get() + 1);
-        self.deadlines.attempt_begins(Instant::now(), self.request_complete.get().is_some());
+        self.deadlines.attempt_begins(self.now(), self.request_complete.get().is_some());
         let cluster = &self.facts.cluster;
         let host = cluster.choose_host().ok_or(Failure::NoHost)?;
         *self.host.borrow_mut() = Some(host.clone());
@@ -62,7 +61,7 @@ impl Upstream<'_> {
             }
         };
         *info.upstream.borrow_mut() = Some(upstream(Some(&lease)));
-        let now = Instant::now();
+        let now = self.now();
         self.deadlines.attached(now);
         if info.first_upstream_tx.get().is_none() {
             info.first_upstream_tx.set(Some(now - self.facts.started));
@@ -130,7 +129,7 @@ impl Upstream<'_> {
 
     /// Passes the head on: no attempt follows.
     pub(super) fn accept(&self, mut head: ResponseHead, end: EndStream) -> UpstreamHead {
-        let now = Instant::now();
+        let now = self.now();
         self.response_began.set(true);
         self.deadlines.response_began();
         self.deadlines.touch(now);
@@ -140,7 +139,7 @@ impl Upstream<'_> {
         // Envoy 1.40 names no time for a response that outran its request.
         if self.facts.envoy == EnvoyHeaders::Add && self.request_complete.get().is_some() {
             let ms = u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX);
-            head.headers.insert(SERVICE_TIME, HeaderValue::from(ms));
+            head.headers.insert(SERVICE_TIME, crate::number::value(ms));
         }
         if self.facts.attempt_headers.in_response {
             head.headers.insert(ATTEMPT_COUNT, HeaderValue::from(info.attempts.get()));
