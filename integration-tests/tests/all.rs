@@ -20,7 +20,6 @@ mod all {
     mod oracle;
     mod pools;
     mod reload;
-    mod reload_load;
     mod resources;
     mod routing;
     mod signals;
