@@ -10,6 +10,7 @@ mod config_dump;
 mod lifecycle;
 mod listeners;
 mod logging;
+mod own_stats;
 mod query;
 mod server_info;
 mod stats;
@@ -30,6 +31,7 @@ use crate::control::Control;
 use crate::run::write_address;
 use crate::simple_http::{self, Answer};
 use commands::{Access, COMMANDS, Handler};
+use own_stats::AdminStats;
 use query::Query;
 
 /// Starts the admin server that the configuration asks for, on the calling thread's runtime.
@@ -60,7 +62,11 @@ pub(crate) fn start(control: &Rc<Control>) -> Result<Option<Rc<Listener>>, Strin
         access_logs: Vec::new(),
     };
     let stats = ListenerStats::main_thread(&control.store, "admin");
-    let terminal = Rc::new(AdminTerminal { control: control.clone(), codec: Rc::default() });
+    let terminal = Rc::new(AdminTerminal {
+        control: control.clone(),
+        codec: Rc::default(),
+        stats: Rc::new(AdminStats::new(&control.store)),
+    });
     let socket = bound.sockets.into_iter().next().ok_or("admin: no socket")?;
     let listener = Listener::start("admin".into(), socket, options, stats, terminal);
     listener.map(Some).map_err(|error| format!("admin: {error}"))
@@ -69,18 +75,24 @@ pub(crate) fn start(control: &Rc<Control>) -> Result<Option<Rc<Listener>>, Strin
 struct AdminTerminal {
     control: Rc<Control>,
     codec: Rc<ServerOptions>,
+    stats: Rc<AdminStats>,
 }
 
 impl Terminal for AdminTerminal {
     fn serve(&self, connection: Connection) -> Serving {
         let conn = ServerConn::new(connection.io, self.codec.clone());
-        let (control, info) = (self.control.clone(), connection.info);
-        Box::pin(simple_http::serve(conn, async move |head, _body| {
-            let begun = Begun { info: info.clone(), at: SystemTime::now(), instant: Instant::now() };
-            let answer = answer(&control, &head).await.into_answer();
-            begun.log(&control, head, &answer);
-            answer
-        }))
+        let (control, stats, info) = (self.control.clone(), self.stats.clone(), connection.info);
+        Box::pin(async move {
+            let _connection = stats.connection();
+            simple_http::serve(conn, async |head, _body| {
+                let begun = Begun { info: info.clone(), at: SystemTime::now(), instant: Instant::now() };
+                let answer = answer(&control, &head).await.into_answer();
+                stats.answered(answer.status);
+                begun.log(&control, head, &answer);
+                answer
+            })
+            .await;
+        })
     }
 }
 
