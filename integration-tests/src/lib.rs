@@ -14,6 +14,7 @@ pub mod admin;
 pub mod binary;
 pub mod config;
 pub mod documents;
+pub mod examples;
 pub mod message;
 pub mod origin;
 pub mod process;

@@ -208,12 +208,12 @@ impl Exchange<'_> {
         self.request_ended.set(true);
         self.timers.set_request(None);
         self.timers.touch(now);
-        self.stream.info().request_complete.set(Some(self.cx.clock.elapsed()));
+        self.stream.info().request_complete.set(Some(now - self.timers.started()));
     }
 
     /// The time of this poll: one look at the clock serves all that happens in it.
     pub(crate) fn now(&self) -> Instant {
-        self.cx.clock.now()
+        self.cx.clock.get()
     }
 
     /// Waits for `future` while watching the stream's deadlines and, on request, the client.
@@ -249,7 +249,7 @@ impl Exchange<'_> {
                 (None, age) => age,
             };
             std::task::ready!(self.cx.timer.borrow_mut().poll(cx, at, self.now()));
-            self.cx.clock.tick();
+            self.cx.tick();
             let now = self.now();
             if connection.is_some_and(|age| age <= now) {
                 // The connection is old: this response is its last, the stream itself goes on.

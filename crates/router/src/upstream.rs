@@ -23,7 +23,6 @@ use tidegate_filter::{LocalReply, Stream};
 use tidegate_types::{EndStream, RequestHead, ResponseFlags, ResponseHead};
 use tokio::time::Instant;
 
-use crate::clock::PollClock;
 use crate::retry::RetryState;
 use crate::route::{AttemptHeaders, EnvoyHeaders, Route};
 use crate::timeout::Timeouts;
@@ -62,7 +61,9 @@ pub struct RequestFacts<'r> {
     /// Bytes of the body kept for retries when there is a policy.
     pub replay_limit: usize,
     /// The time of the current poll of the stream's task.
-    pub clock: &'r PollClock,
+    pub clock: &'r Cell<Instant>,
+    /// When the stream began: durations of the stream's facts count from here.
+    pub started: Instant,
     /// The request came from inside: response codes count as `internal.`.
     pub internal: bool,
     /// Which attempt headers the virtual host asks for.
@@ -300,7 +301,7 @@ impl<'r> Upstream<'r> {
     }
 
     fn now(&self) -> Instant {
-        self.facts.clock.now()
+        self.facts.clock.get()
     }
 
     /// Time since the request was complete.

@@ -9,7 +9,6 @@ pub mod body;
 pub mod details;
 pub mod error;
 pub mod flags;
-pub mod hash;
 pub mod head;
 pub mod json;
 pub mod stream_info;

@@ -100,7 +100,8 @@ impl Exchange<'_> {
     fn count_end(&self, end: ExchangeEnd) {
         let stats = &self.hcm.shared.stats;
         stats.downstream_rq_active().dec();
-        let elapsed = self.cx.clock.elapsed();
+        let now = self.now();
+        let elapsed = now - self.timers.started();
         self.stream.info().ended.set(Some(elapsed));
         match end {
             ExchangeEnd::Complete | ExchangeEnd::Replied => {}

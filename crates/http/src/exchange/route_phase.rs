@@ -134,6 +134,7 @@ impl Exchange<'_> {
             retries,
             replay_limit: limit.unwrap_or(self.hcm.shared.buffer_limit),
             clock: &self.cx.clock,
+            started: self.timers.started(),
             internal: self.internal.get(),
             attempt_headers: forward.attempt_headers,
             route: &route,

@@ -4,12 +4,13 @@
 //! Envoy docs, `config.route.v3.VirtualHost`, `domains`.
 
 use smallvec::SmallVec;
-use tidegate_types::hash::ConfiguredMap;
+
+use super::hash::ByteMap;
 
 /// From a host to the number of its virtual host.
 #[derive(Debug, Default)]
 pub(super) struct HostIndex {
-    exact: ConfiguredMap<Box<[u8]>, usize>,
+    exact: ByteMap<usize>,
     /// `*.foo.com` by `.foo.com`.
     suffixes: Wildcards,
     /// `foo.*` by `foo.`.
@@ -19,7 +20,7 @@ pub(super) struct HostIndex {
 
 #[derive(Debug, Default)]
 struct Wildcards {
-    by_text: ConfiguredMap<Box<[u8]>, usize>,
+    by_text: ByteMap<usize>,
     /// Distinct lengths, the longest first.
     lengths: Vec<usize>,
 }

@@ -6,9 +6,10 @@
 //! that merging them keeps the configured order.
 
 use std::collections::BTreeMap;
-use tidegate_types::hash::ConfiguredMap;
 
 use regex::Regex;
+
+use super::hash::ByteMap;
 
 /// A path condition as the index files it.
 #[derive(Debug)]
@@ -52,7 +53,7 @@ impl SlowPath {
 /// The index of one virtual host.
 #[derive(Debug, Default)]
 pub(super) struct RouteIndex {
-    exact: ConfiguredMap<Box<[u8]>, Box<[u32]>>,
+    exact: ByteMap<Box<[u32]>>,
     prefixes: Vec<Prefix>,
     others: Box<[u32]>,
 }
