@@ -23,6 +23,7 @@ mod all {
     mod resources;
     mod routing;
     mod signals;
+    mod strict;
     mod timeouts;
     mod upgrade;
     mod upstream_failures;

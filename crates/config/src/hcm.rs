@@ -9,6 +9,7 @@ use crate::RouteConfig;
 use crate::access_log::{AccessLogConfig, AccessLogOptions, access_logs};
 use crate::protocol::{CommonHttpOptions, Http1Options};
 use crate::reader::{Message, Reader};
+use crate::values::TimeoutOverride;
 
 mod client;
 mod local_reply;
@@ -104,8 +105,8 @@ pub struct HcmTimeouts {
     pub stream_flush: Option<Duration>,
     /// `request_timeout`, off when unset.
     pub request: Option<Duration>,
-    /// `request_headers_timeout`, 15 s when unset (deviations, row 2; Envoy: off), off when 0.
-    pub request_headers: Option<Duration>,
+    /// `request_headers_timeout`; what holds when it is unset is up to the connection manager.
+    pub request_headers: TimeoutOverride,
     /// `drain_timeout`, 5 s when unset; 0 closes at once.
     pub drain: Duration,
     /// `delayed_close_timeout`, 1 s when unset.
@@ -180,7 +181,7 @@ impl HcmTimeouts {
             stream_idle,
             stream_flush: r.duration("stream_flush_timeout").zero_is_off(stream_idle),
             request: r.duration("request_timeout").zero_is_off(None),
-            request_headers: r.duration("request_headers_timeout").zero_is_off(Some(Duration::from_secs(15))),
+            request_headers: r.duration("request_headers_timeout").overriding(),
             drain: r.duration("drain_timeout").or(Duration::from_secs(5)),
             delayed_close: r.duration("delayed_close_timeout").zero_is_off(Some(Duration::from_secs(1))),
             http1_safe_max_connection_duration: r.bool("http1_safe_max_connection_duration").or_default(),

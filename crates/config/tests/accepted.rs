@@ -32,7 +32,7 @@ fn defaults_are_envoys() {
     let manager = manager(&bootstrap);
     assert_eq!(manager.common.idle_timeout, Some(Duration::from_secs(3600)));
     assert_eq!(manager.timeouts.stream_idle, Some(Duration::from_secs(300)));
-    assert_eq!(manager.timeouts.request_headers, Some(Duration::from_secs(15)));
+    assert_eq!(manager.timeouts.request_headers, TimeoutOverride::Inherit);
     assert_eq!((manager.max_request_headers_kb, manager.common.max_headers_count), (60, 100));
     assert!(manager.request_id.generate);
     assert_eq!(manager.server_name, "envoy");

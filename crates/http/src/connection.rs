@@ -136,7 +136,7 @@ pub async fn serve(
             }
             Event::ClosedByPeer => break Close::Remote,
             Event::Shutdown => break Close::Linger,
-            Event::DrainWindowOver => break Close::Linger,
+            Event::DrainWindowOver => break drain_close(&hcm),
             Event::Idle => {
                 stats.downstream_cx_idle_timeout().inc();
                 tracing::debug!(target: "http", connection = cx.info.id, "idle timeout");
@@ -152,7 +152,7 @@ pub async fn serve(
             }
         }
     };
-    close::run(close, &cx, &mut conn, &slot.current().shared).await;
+    let close = close::run(close, &cx, &mut conn, &slot.current().shared).await;
     traffic.count(&conn, &stats);
     close::count(close, &stats);
     stats.downstream_cx_active().dec();
@@ -170,10 +170,15 @@ fn start_drain(cx: &ConnectionCx, hcm: &WorkerHcm) -> Option<Close> {
         return Some(Close::Now);
     }
     if window.is_zero() {
-        return Some(Close::Linger);
+        return Some(drain_close(hcm));
     }
     cx.draining.set(Some(cx.tick() + window));
     None
+}
+
+/// How the drain ends.
+fn drain_close(hcm: &WorkerHcm) -> Close {
+    if hcm.shared.compat.is_strict() { Close::Deaf } else { Close::Linger }
 }
 
 /// Waits between exchanges: for bytes, the client's close, a deadline or a drain.
@@ -182,11 +187,15 @@ async fn next_event(cx: &ConnectionCx, conn: &mut ServerConn, hcm: &WorkerHcm, i
         return Event::Request;
     }
     let idle = hcm.shared.config.common.idle_timeout.map(|timeout| idle_since + timeout);
+    // Envoy's way: any byte, a blank line too, begins a stream.
+    let strict = hcm.shared.compat.is_strict();
+    let received = conn.rx_bytes();
     poll_fn(|task| {
         cx.tick();
         match conn.poll_readable(task) {
             Poll::Ready(Readable::Bytes) => return Poll::Ready(Event::Request),
             Poll::Ready(Readable::Closed | Readable::Broken(_)) => return Poll::Ready(Event::ClosedByPeer),
+            Poll::Pending if strict && conn.rx_bytes() > received => return Poll::Ready(Event::Request),
             Poll::Pending => {}
         }
         if cx.drain.poll_reached(task, DrainPhase::CloseIdle).is_ready() {
@@ -220,6 +229,7 @@ async fn one_exchange(
     cx.served.set(cx.served.get().saturating_add(1));
     traffic.first_byte(&stats);
     let delayed_close = hcm.shared.config.timeouts.delayed_close;
+    let strict = hcm.shared.compat.is_strict();
     // Boxed: the state of a request lives on the heap while there is one, not in every idle connection.
     let exchange = Box::pin(exchange::serve(cx, hcm, conn, cx.clock.get()));
     let end = panics::catch(exchange, || _ = cx.tick()).await;
@@ -227,6 +237,8 @@ async fn one_exchange(
     match end {
         Ok(ExchangeEnd::Complete) => match conn.finish_exchange() {
             Next::KeepAlive => None,
+            // Envoy waits for the end of the drain window, whatever the response announced.
+            Next::Close if strict && cx.draining.get().is_some() => Some(Close::Deaf),
             Next::Close => Some(Close::Now),
         },
         Ok(ExchangeEnd::Replied) => match conn.finish_exchange() {

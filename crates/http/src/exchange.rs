@@ -111,7 +111,7 @@ pub(crate) async fn serve(
     let timers = StreamTimers::new(now);
     let timeouts = &hcm.shared.config.timeouts;
     timers.set_idle(timeouts.stream_idle);
-    timers.set_headers(timeouts.request_headers);
+    timers.set_headers(hcm.shared.request_headers_timeout);
     timers.set_request(timeouts.request);
     timers.set_max_duration(hcm.shared.config.common.max_stream_duration);
     let exchange = Exchange {

@@ -5,12 +5,14 @@ mod build;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderValue;
 use tidegate_codec::h1::ServerOptions;
 use tidegate_config::HcmConfig;
 use tidegate_filter::AccessLog;
 use tidegate_router::{RouteTable, RouterOptions};
+use tidegate_types::Compat;
 
 use crate::access_log::LogFilter;
 use crate::chain::ConfiguredFilter;
@@ -41,6 +43,10 @@ pub struct Hcm {
     pub(crate) local_address: Option<std::net::IpAddr>,
     /// The listener's `per_connection_buffer_limit_bytes`.
     pub(crate) buffer_limit: usize,
+    /// `request_headers_timeout`, with its default.
+    pub(crate) request_headers_timeout: Option<Duration>,
+    /// Whose behaviour holds where the two differ.
+    pub(crate) compat: Compat,
 }
 
 /// One access log and what it leaves out.

@@ -20,7 +20,7 @@ use std::time::Duration;
 use tidegate_cluster::stream::{BodyFrame, StreamError};
 use tidegate_cluster::{Cluster, Failed, Host, Lease, RetryPermit};
 use tidegate_filter::{LocalReply, Stream};
-use tidegate_types::{EndStream, RequestHead, ResponseFlags, ResponseHead};
+use tidegate_types::{Compat, EndStream, RequestHead, ResponseFlags, ResponseHead};
 use tokio::time::Instant;
 
 use crate::retry::RetryState;
@@ -72,6 +72,8 @@ pub struct RequestFacts<'r> {
     pub route: &'r Route,
     /// Whether `x-envoy-*` fields are added.
     pub envoy: EnvoyHeaders,
+    /// Whether what needs no policy is retried (deviations, rows 7 and 8).
+    pub compat: Compat,
     /// Whether a body follows.
     pub body: RequestBody,
 }

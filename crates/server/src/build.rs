@@ -15,7 +15,8 @@ use tidegate_config::{Bootstrap, ConfigError, Format, HcmConfig, ListenerConfig,
 use tidegate_filter::{AccessLog, Registry};
 use tidegate_http::{BuildContext, Hcm};
 use tidegate_stats::Store;
-use tidegate_types::json::Problem;
+use tidegate_types::Compat;
+use tidegate_types::json::{JsonPath, Problem, Span};
 
 use crate::cli::ServeOptions;
 use crate::snapshot::{ListenerSnapshot, Snapshot, Source};
@@ -51,7 +52,10 @@ impl Draft {
         let mut bootstrap = from_str(&text, &file, format)?;
         command_line_node(&mut bootstrap, builder.options);
         let file: Arc<str> = file.into();
-        let mut problems = Vec::new();
+        let mut problems = match builder.options.compat() {
+            Compat::Tidegate => Vec::new(),
+            Compat::EnvoyStrict => extensions(&bootstrap),
+        };
         let mut listeners = Vec::new();
         for config in &bootstrap.listeners {
             match listener(config, &bootstrap, builder, previous) {
@@ -117,6 +121,16 @@ fn command_line_node(bootstrap: &mut Bootstrap, options: &ServeOptions) {
     fill(&mut bootstrap.node.locality.zone, &options.service_zone);
 }
 
+/// Uses of Tidegate's own additions to the configuration, which `--envoy-strict` refuses.
+fn extensions(bootstrap: &Bootstrap) -> Vec<Problem> {
+    let own = bootstrap.runtime.values.keys().filter(|key| key.starts_with("tidegate."));
+    own.map(|key| {
+        let message = format!("runtime key `{key}` is Tidegate's own, which --envoy-strict refuses");
+        Problem::new(JsonPath::root().field("layered_runtime"), Span::default(), message)
+    })
+    .collect()
+}
+
 fn listener(
     config: &Arc<ListenerConfig>,
     bootstrap: &Bootstrap,
@@ -135,6 +149,7 @@ fn listener(
         runtime: &bootstrap.runtime,
         node: &bootstrap.node,
         local_address: local_address(),
+        compat: builder.options.compat(),
     };
     let hcm = Hcm::build(hcm_config(config)?, &cx)?;
     let logs = access_logs(&config.access_log, builder.registry)?;

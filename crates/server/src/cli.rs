@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tidegate_types::Compat;
 
 use crate::logging::Level;
 
@@ -111,6 +112,11 @@ impl ServeOptions {
     /// `--drain-time-s`.
     pub(crate) fn drain_time(&self) -> Duration {
         Duration::from_secs(self.drain_time_s)
+    }
+
+    /// `--envoy-strict`.
+    pub(crate) fn compat(&self) -> Compat {
+        if self.envoy_strict { Compat::EnvoyStrict } else { Compat::Tidegate }
     }
 
     /// Number of workers.

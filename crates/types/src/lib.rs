@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod body;
+pub mod compat;
 pub mod details;
 pub mod error;
 pub mod flags;
@@ -15,6 +16,7 @@ pub mod stream_info;
 
 pub use address::Address;
 pub use body::BodyBuf;
+pub use compat::Compat;
 pub use error::{ErrorSource, ResetReason};
 pub use flags::ResponseFlags;
 pub use head::{EndStream, RequestHead, ResponseHead, Scheme};

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
+use tidegate_codec::ServerStream;
 use tidegate_codec::h1::ServerConn;
 use tokio::time::Instant;
 
@@ -22,12 +23,15 @@ pub(super) enum Close {
     /// FIN at once, then late bytes are read and discarded for `delayed_close_timeout`, so that they
     /// meet a FIN and not an RST (deviations, row 1).
     Linger,
+    /// Envoy's end of a drain (`--envoy-strict`): nothing is answered until the drain window and
+    /// `delayed_close_timeout` are over; late bytes turn the close into an RST.
+    Deaf,
     /// The client gets `delayed_close_timeout` to read the response to its unfinished request; then FIN.
     Delayed,
 }
 
-/// Carries out `close`; dropping the connection afterwards ends it.
-pub(super) async fn run(close: Close, cx: &ConnectionCx, conn: &mut ServerConn, hcm: &Hcm) {
+/// Carries out `close`; dropping the connection afterwards ends it. Answers how it came to close in the end.
+pub(super) async fn run(close: Close, cx: &ConnectionCx, conn: &mut ServerConn, hcm: &Hcm) -> Close {
     let patience = hcm.config.timeouts.delayed_close.map(|delay| Instant::now() + delay);
     match close {
         Close::Remote | Close::RemoteActive => {}
@@ -48,7 +52,35 @@ pub(super) async fn run(close: Close, cx: &ConnectionCx, conn: &mut ServerConn, 
             discard(cx, conn, patience, hcm).await;
             shut_down(conn).await;
         }
+        Close::Deaf => return wait_deaf(cx, conn, hcm).await,
     }
+    close
+}
+
+async fn wait_deaf(cx: &ConnectionCx, conn: &mut ServerConn, hcm: &Hcm) -> Close {
+    let now = cx.tick();
+    let window = cx.draining.get().map_or(now, |over| over.max(now));
+    let patience = window + hcm.config.timeouts.delayed_close.unwrap_or_default();
+    let received = conn.rx_bytes();
+    let left = poll_fn(|task| {
+        if conn.poll_gone(task).is_ready() {
+            return Poll::Ready(true);
+        }
+        cx.timer.borrow_mut().poll(task, Some(patience), cx.tick()).map(|()| false)
+    })
+    .await;
+    if left {
+        return Close::Remote;
+    }
+    if hcm.config.timeouts.delayed_close.is_some() {
+        delayed_close_over(cx, hcm);
+    }
+    if conn.rx_bytes() > received {
+        conn.abort();
+    } else {
+        shut_down(conn).await;
+    }
+    Close::Deaf
 }
 
 /// Counts a close that has happened.
@@ -61,7 +93,9 @@ pub(super) fn count(close: Close, stats: &HcmStats) {
             stats.downstream_cx_destroy_active_rq().inc();
             stats.downstream_cx_destroy_remote_active_rq().inc();
         }
-        Close::Now | Close::Linger | Close::Delayed => stats.downstream_cx_destroy_local().inc(),
+        Close::Now | Close::Linger | Close::Delayed | Close::Deaf => {
+            stats.downstream_cx_destroy_local().inc()
+        }
     }
 }
 
@@ -86,7 +120,11 @@ async fn discard(cx: &ConnectionCx, conn: &mut ServerConn, patience: Option<Inst
     })
     .await;
     if timed_out {
-        hcm.stats.downstream_cx_delayed_close_timeout().inc();
-        tracing::debug!(target: "connection", connection = cx.info.id, "triggered delayed close");
+        delayed_close_over(cx, hcm);
     }
+}
+
+fn delayed_close_over(cx: &ConnectionCx, hcm: &Hcm) {
+    hcm.stats.downstream_cx_delayed_close_timeout().inc();
+    tracing::debug!(target: "connection", connection = cx.info.id, "triggered delayed close");
 }

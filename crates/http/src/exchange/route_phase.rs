@@ -139,6 +139,7 @@ impl Exchange<'_> {
             attempt_headers: forward.attempt_headers,
             route: &route,
             envoy,
+            compat: self.hcm.shared.compat,
             body: if follows { RequestBody::Follows } else { RequestBody::None },
         };
         let upstream = Upstream::new(self.stream.clone(), facts, self.now());

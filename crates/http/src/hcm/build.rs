@@ -2,18 +2,20 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
 use tidegate_codec::h1::{NameCase, ServerOptions};
 use tidegate_config::bootstrap::Node;
 use tidegate_config::protocol::HeaderKeyFormat;
+use tidegate_config::values::TimeoutOverride;
 use tidegate_config::{HcmConfig, Runtime};
 use tidegate_filter::{FactoryContext, Registry};
 use tidegate_router::{FilterSlots, ROUTER_TYPE_URL, RouteTable, RouterOptions};
 use tidegate_stats::{Scope, Store};
-use tidegate_types::Scheme;
 use tidegate_types::json::{self, JsonPath, Problem, Span, TypedConfig};
+use tidegate_types::{Compat, Scheme};
 
 use super::{ConfiguredLog, Hcm};
 use crate::access_log::LogFilter;
@@ -37,6 +39,8 @@ pub struct BuildContext<'a> {
     pub node: &'a Node,
     /// This machine's first address that is not loopback.
     pub local_address: Option<IpAddr>,
+    /// Whose behaviour holds where Tidegate's differs from Envoy's.
+    pub compat: Compat,
 }
 
 impl Hcm {
@@ -89,7 +93,19 @@ impl Hcm {
             node_cluster: text(&cx.node.cluster),
             local_address: cx.local_address,
             buffer_limit: cx.buffer_limit,
+            request_headers_timeout: request_headers_timeout(config.timeouts.request_headers, cx.compat),
+            compat: cx.compat,
         }))
+    }
+}
+
+/// 15 s unless configured: half a head must not hold a connection for ever (deviations, row 2). Envoy has no
+/// default.
+fn request_headers_timeout(configured: TimeoutOverride, compat: Compat) -> Option<Duration> {
+    match configured {
+        TimeoutOverride::After(time) => Some(time),
+        TimeoutOverride::Off => None,
+        TimeoutOverride::Inherit => (!compat.is_strict()).then_some(Duration::from_secs(15)),
     }
 }
 
@@ -201,5 +217,21 @@ pub(super) fn codec_options(config: &HcmConfig, buffer_limit: usize) -> ServerOp
             HeaderKeyFormat::ProperCase => NameCase::Proper,
         },
         scheme: Scheme::Http,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_a_head_is_bounded_unless_strict_or_told_otherwise() {
+        let time = Duration::from_secs(3);
+        let all = |configured| {
+            [Compat::Tidegate, Compat::EnvoyStrict].map(|compat| request_headers_timeout(configured, compat))
+        };
+        assert_eq!(all(TimeoutOverride::Inherit), [Some(Duration::from_secs(15)), None]);
+        assert_eq!(all(TimeoutOverride::Off), [None, None]);
+        assert_eq!(all(TimeoutOverride::After(time)), [Some(time), Some(time)]);
     }
 }

@@ -217,6 +217,9 @@ impl Upstream<'_> {
 
     /// Retries that need no policy (deviations, rows 7 and 8).
     fn reuse_retry(&self, reason: ResetReason) -> bool {
+        if self.facts.compat.is_strict() {
+            return false;
+        }
         let Some(head) = self.stream.request() else { return false };
         let replay = if self.replay.borrow().is_complete() {
             reuse::Replay::Possible
