@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use memchr::memchr;
 use tidegate_types::{RequestHead, ResponseHead};
 
+use self::names::Meaning;
 use super::options::ServerOptions;
 use super::rules::{self, Asked, Fields, Framing, Keep, Violation};
 
@@ -257,7 +258,7 @@ pub fn parse_response(
 /// dropped (RFC 9110 §6.5.1).
 pub fn parse_trailers(block: &Bytes) -> Result<HeaderMap, Violation> {
     let mut trailers = HeaderMap::new();
-    for_each_field(block, 0, |name, value| {
+    for_each_field(block, 0, |name, value, _| {
         let forbidden = rules::is_connection_field(&name)
             || matches!(name, http::header::CONTENT_LENGTH | http::header::HOST | http::header::TE);
         if forbidden { Ok(()) } else { append(&mut trailers, name, value) }
@@ -330,10 +331,15 @@ fn first_line(block: &Bytes) -> Result<(&[u8], usize), Violation> {
 /// Parses the field lines from `at` into `headers`, without those that [`Fields`] keeps back.
 fn parse_fields(block: &Bytes, at: usize, headers: &mut HeaderMap) -> Result<Fields, Violation> {
     let mut fields = Fields::default();
-    for_each_field(block, at, |name, value| match fields.take(&name, &value)? {
-        Keep::Yes => append(headers, name, value),
-        Keep::As(value) => append(headers, name, HeaderValue::from_static(value)),
-        Keep::No => Ok(()),
+    for_each_field(block, at, |name, value, meaning| {
+        if meaning == Meaning::None {
+            return append(headers, name, value);
+        }
+        match fields.take(&name, &value)? {
+            Keep::Yes => append(headers, name, value),
+            Keep::As(value) => append(headers, name, HeaderValue::from_static(value)),
+            Keep::No => Ok(()),
+        }
     })?;
     Ok(fields)
 }
@@ -362,7 +368,7 @@ fn remove_in_order(headers: &mut HeaderMap, remove: impl Fn(&HeaderName) -> bool
 fn for_each_field(
     block: &Bytes,
     mut at: usize,
-    mut each: impl FnMut(HeaderName, HeaderValue) -> Result<(), Violation>,
+    mut each: impl FnMut(HeaderName, HeaderValue, Meaning) -> Result<(), Violation>,
 ) -> Result<(), Violation> {
     loop {
         let rest = block.get(at..).ok_or(Violation::LineEnd)?;
@@ -380,15 +386,12 @@ fn for_each_field(
         let end = colon + memchr(b'\n', after).ok_or(Violation::LineEnd)?;
         let value = rest.get(colon + 1..end).and_then(|value| value.strip_suffix(b"\r"));
         let value = value.ok_or(Violation::LineEnd)?;
-        let name = match names::frequent(name) {
-            Some(name) => name,
-            None => HeaderName::from_bytes(name)
-                .map_err(|_| if name.contains(&0) { Violation::Character } else { Violation::FieldLine })?,
-        };
+        let (name, meaning) = names::known(name)
+            .ok_or_else(|| if name.contains(&0) { Violation::Character } else { Violation::FieldLine })?;
         let value = trim_ows(value);
         let value =
             HeaderValue::from_maybe_shared(block.slice_ref(value)).map_err(|_| Violation::Character)?;
-        each(name, value)?;
+        each(name, value, meaning)?;
         at += end + 1;
     }
 }

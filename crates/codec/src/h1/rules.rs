@@ -427,6 +427,12 @@ pub fn is_connection_field(name: &HeaderName) -> bool {
         || CONNECTION_FIELDS.contains(name)
 }
 
+/// Whether a field may mean something to [`Fields::take`]. Must hold for every name that it looks for.
+pub fn is_meaningful(name: &HeaderName) -> bool {
+    is_connection_field(name)
+        || matches!(*name, header::HOST | header::CONTENT_LENGTH | header::EXPECT | header::TE)
+}
+
 static CONNECTION_FIELDS: [HeaderName; 3] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),

@@ -1,51 +1,102 @@
-//! Field names that `http` does not know but proxies see all the time: without them each costs an
-//! allocation a message.
+//! Field names, remembered: a worker sees the same few dozen again and again, in the same spelling.
+//!
+//! A name that is known costs a comparison of its bytes; an unknown one is judged and lower-cased by
+//! `http`, and one that `http` has no constant for would cost an allocation a message. Measured with
+//! callgrind: 1,500 of 27,700 instructions of a small request.
+
+use std::cell::RefCell;
 
 use http::HeaderName;
 
-/// The name, if it is one of the frequent ones, in any case.
-pub(super) fn frequent(name: &[u8]) -> Option<HeaderName> {
-    // Most names are `http`'s own and leave here.
-    if !matches!(name.first()? | 0x20, b'x' | b's' | b't' | b'k' | b'g' | b'p') {
-        return None;
-    }
-    FREQUENT.iter().find(|known| known.as_str().as_bytes().eq_ignore_ascii_case(name)).cloned()
+use crate::h1::rules;
+
+/// What a name means to the codec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// Nothing: the field belongs to the message as it is.
+    None,
+    /// It may say something about framing or the connection: [`rules::Fields`] must look.
+    Connection,
 }
 
-static FREQUENT: [HeaderName; 22] = [
-    HeaderName::from_static("x-forwarded-for"),
-    HeaderName::from_static("x-forwarded-proto"),
-    HeaderName::from_static("x-request-id"),
-    HeaderName::from_static("x-forwarded-host"),
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-real-ip"),
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("sec-fetch-dest"),
-    HeaderName::from_static("sec-fetch-mode"),
-    HeaderName::from_static("sec-fetch-site"),
-    HeaderName::from_static("sec-fetch-user"),
-    HeaderName::from_static("sec-ch-ua"),
-    HeaderName::from_static("sec-ch-ua-mobile"),
-    HeaderName::from_static("sec-ch-ua-platform"),
-    HeaderName::from_static("priority"),
-    HeaderName::from_static("traceparent"),
-    HeaderName::from_static("tracestate"),
-    HeaderName::from_static("grpc-timeout"),
-    HeaderName::from_static("x-requested-with"),
-    HeaderName::from_static("x-envoy-upstream-service-time"),
-    HeaderName::from_static("x-powered-by"),
-];
+/// The name's spelling on the wire, what it is and what it means. `None` if it is not a valid name.
+pub(super) fn known(raw: &[u8]) -> Option<(HeaderName, Meaning)> {
+    if raw.len() > MAX_RAW || raw.is_empty() {
+        return judge(raw);
+    }
+    NAMES.with_borrow_mut(|names| {
+        let slot = &mut names[place(raw)];
+        if let Some(name) = slot
+            && name.raw.get(..usize::from(name.len)) == Some(raw)
+        {
+            return Some((name.name.clone(), name.meaning));
+        }
+        let (name, meaning) = judge(raw)?;
+        let mut spelling = [0; MAX_RAW];
+        spelling[..raw.len()].copy_from_slice(raw);
+        // The newest takes the place: no peer can fill a table that does not grow.
+        *slot = Some(Known { raw: spelling, len: raw.len() as u8, name: name.clone(), meaning });
+        Some((name, meaning))
+    })
+}
+
+fn judge(raw: &[u8]) -> Option<(HeaderName, Meaning)> {
+    let name = HeaderName::from_bytes(raw).ok()?;
+    let meaning = if rules::is_meaningful(&name) { Meaning::Connection } else { Meaning::None };
+    Some((name, meaning))
+}
+
+struct Known {
+    raw: [u8; MAX_RAW],
+    len: u8,
+    name: HeaderName,
+    meaning: Meaning,
+}
+
+/// Longer names are rare and not remembered.
+const MAX_RAW: usize = 39;
+
+/// Places in the table: 10 KB a worker.
+const PLACES: usize = 128;
+
+thread_local! {
+    static NAMES: RefCell<[Option<Known>; PLACES]> = const { RefCell::new([const { None }; PLACES]) };
+}
+
+/// Length, first, middle and last byte tell most names apart.
+fn place(raw: &[u8]) -> usize {
+    let at = |index: usize| raw.get(index).copied().map_or(0, usize::from);
+    (raw.len() * 31 + at(0) * 7 + at(raw.len() / 2) * 17 + at(raw.len() - 1) * 3) % PLACES
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn frequent_names_are_found_in_any_case_and_others_are_not() {
-        assert_eq!(frequent(b"X-Forwarded-For").unwrap(), "x-forwarded-for");
-        for name in ["", "x-forwarded-fo", "x", "host", "te"] {
-            assert!(frequent(name.as_bytes()).is_none());
+    fn a_spelling_is_its_own_and_the_name_is_the_same() {
+        for raw in ["X-Forwarded-For", "x-forwarded-for", "X-FORWARDED-FOR", "X-Forwarded-For"] {
+            assert_eq!(known(raw.as_bytes()), Some((HeaderName::from_static("x-forwarded-for"), Meaning::None)));
         }
+        assert_eq!(known(b"Connection"), Some((http::header::CONNECTION, Meaning::Connection)));
+        assert_eq!(known(b"keep-alive").unwrap().1, Meaning::Connection);
+    }
+
+    #[test]
+    fn names_that_share_a_place_do_not_mix() {
+        let names: Vec<String> = (0..1000).map(|n| format!("x-{n:03}")).collect();
+        for name in names.iter().chain(&names) {
+            assert_eq!(known(name.as_bytes()).unwrap().0, name.as_str());
+        }
+    }
+
+    #[test]
+    fn invalid_names_are_refused_every_time() {
+        for raw in ["", "a b", "a:", "\u{e9}", " a"] {
+            assert_eq!(known(raw.as_bytes()), None);
+            assert_eq!(known(raw.as_bytes()), None);
+        }
+        let long = "x".repeat(200);
+        assert_eq!(known(long.as_bytes()).unwrap().0, long.as_str());
     }
 }
