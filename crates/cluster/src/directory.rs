@@ -1,13 +1,13 @@
 //! A worker's clusters by name.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Poll;
 
 use tidegate_filter::{Clusters, HttpCallout};
+use tidegate_types::hash::ConfiguredMap;
 
 use crate::callout::Callout;
 use crate::cluster::Cluster;
@@ -16,7 +16,7 @@ use crate::shared::ClusterShared;
 
 /// The clusters of one worker.
 pub struct Directory {
-    entries: RefCell<HashMap<Arc<str>, Entry>>,
+    entries: RefCell<ConfiguredMap<Arc<str>, Entry>>,
     peers: Arc<Peers>,
     bell: Arc<PeerBell>,
 }
@@ -42,7 +42,7 @@ impl Directory {
     /// connections now and the others with their streams.
     pub fn apply(&self, clusters: &[Arc<ClusterShared>]) {
         let mut old = self.entries.take();
-        let mut new = HashMap::with_capacity(clusters.len());
+        let mut new = ConfiguredMap::with_capacity_and_hasher(clusters.len(), Default::default());
         for shared in clusters {
             let kept = old.remove(shared.name()).and_then(|entry| {
                 if Arc::ptr_eq(&entry.shared, shared) {
@@ -58,7 +58,7 @@ impl Directory {
         old.values().for_each(Entry::drain);
     }
 
-    /// The cluster of that name. Look it up once per configuration, not per request.
+    /// The cluster of that name: one hash of a short name.
     pub fn cluster(&self, name: &str) -> Option<Rc<Cluster>> {
         let entries = self.entries.borrow();
         let entry = entries.get(name)?;

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tidegate_codec::h1::{Next, Readable, ServerConn};
 use tidegate_filter::Clusters;
-use tidegate_router::Directory;
+use tidegate_router::{Directory, PollClock};
 use tidegate_types::ConnectionInfo;
 use tokio::time::Instant;
 
@@ -34,7 +34,7 @@ pub(crate) struct ConnectionCx {
     /// The connection's one timer.
     pub(crate) timer: RefCell<LazyTimer>,
     /// When the task was last polled.
-    pub(crate) clock: Cell<Instant>,
+    pub(crate) clock: PollClock,
     born: Instant,
     max_age: Cell<Option<Duration>>,
     /// Exchanges begun.
@@ -44,13 +44,6 @@ pub(crate) struct ConnectionCx {
 }
 
 impl ConnectionCx {
-    /// Looks at the clock.
-    pub(crate) fn tick(&self) -> Instant {
-        let now = Instant::now();
-        self.clock.set(now);
-        now
-    }
-
     /// When `max_connection_duration` ends, until it has.
     pub(crate) fn age_deadline(&self) -> Option<Instant> {
         self.max_age.get().map(|age| self.born + age)
@@ -114,7 +107,7 @@ pub async fn serve(
         directory,
         drain: drain.watch(),
         timer: RefCell::default(),
-        clock: Cell::new(now),
+        clock: PollClock::new(now),
         born: now,
         max_age: Cell::new(hcm.shared.config.common.max_connection_duration),
         served: Cell::new(0),
@@ -129,10 +122,12 @@ pub async fn serve(
         let hcm = slot.current();
         match next_event(&cx, &mut conn, &hcm, idle_since).await {
             Event::Request => {
+                // The configuration of now, not of when the wait began: a reload reaches open connections.
+                let hcm = slot.current();
                 if let Some(close) = one_exchange(&cx, &mut conn, hcm, &mut traffic).await {
                     break close;
                 }
-                idle_since = cx.clock.get();
+                idle_since = cx.clock.now();
             }
             Event::ClosedByPeer => break Close::Remote,
             Event::Shutdown => break Close::Linger,
@@ -172,7 +167,7 @@ fn start_drain(cx: &ConnectionCx, hcm: &WorkerHcm) -> Option<Close> {
     if window.is_zero() {
         return Some(drain_close(hcm));
     }
-    cx.draining.set(Some(cx.tick() + window));
+    cx.draining.set(Some(cx.clock.tick() + window));
     None
 }
 
@@ -191,7 +186,7 @@ async fn next_event(cx: &ConnectionCx, conn: &mut ServerConn, hcm: &WorkerHcm, i
     let strict = hcm.shared.compat.is_strict();
     let received = conn.rx_bytes();
     poll_fn(|task| {
-        cx.tick();
+        cx.clock.tick();
         match conn.poll_readable(task) {
             Poll::Ready(Readable::Bytes) => return Poll::Ready(Event::Request),
             Poll::Ready(Readable::Closed | Readable::Broken(_)) => return Poll::Ready(Event::ClosedByPeer),
@@ -212,7 +207,7 @@ fn poll_idle_deadline(cx: &ConnectionCx, task: &mut Context<'_>, idle: Option<In
         None => ([idle, cx.age_deadline()], None),
     };
     let nearest = deadlines.into_iter().flatten().min();
-    std::task::ready!(cx.timer.borrow_mut().poll(task, nearest, cx.clock.get()));
+    std::task::ready!(cx.timer.borrow_mut().poll(task, nearest, cx.clock.now()));
     Poll::Ready(event.unwrap_or_else(|| {
         if cx.age_deadline().is_some_and(|age| Some(age) == nearest) { Event::Age } else { Event::Idle }
     }))
@@ -228,11 +223,12 @@ async fn one_exchange(
     let stats = hcm.shared.stats.clone();
     cx.served.set(cx.served.get().saturating_add(1));
     traffic.first_byte(&stats);
+    cx.clock.start();
     let delayed_close = hcm.shared.config.timeouts.delayed_close;
     let strict = hcm.shared.compat.is_strict();
     // Boxed: the state of a request lives on the heap while there is one, not in every idle connection.
-    let exchange = Box::pin(exchange::serve(cx, hcm, conn, cx.clock.get()));
-    let end = panics::catch(exchange, || _ = cx.tick()).await;
+    let exchange = Box::pin(exchange::serve(cx, hcm, conn, cx.clock.now()));
+    let end = panics::catch(exchange, || _ = cx.clock.tick()).await;
     traffic.count(conn, &stats);
     match end {
         Ok(ExchangeEnd::Complete) => match conn.finish_exchange() {

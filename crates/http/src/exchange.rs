@@ -208,12 +208,12 @@ impl Exchange<'_> {
         self.request_ended.set(true);
         self.timers.set_request(None);
         self.timers.touch(now);
-        self.stream.info().request_complete.set(Some(now - self.timers.started()));
+        self.stream.info().request_complete.set(Some(self.cx.clock.elapsed()));
     }
 
     /// The time of this poll: one look at the clock serves all that happens in it.
     pub(crate) fn now(&self) -> Instant {
-        self.cx.clock.get()
+        self.cx.clock.now()
     }
 
     /// Waits for `future` while watching the stream's deadlines and, on request, the client.
@@ -249,7 +249,7 @@ impl Exchange<'_> {
                 (None, age) => age,
             };
             std::task::ready!(self.cx.timer.borrow_mut().poll(cx, at, self.now()));
-            self.cx.tick();
+            self.cx.clock.tick();
             let now = self.now();
             if connection.is_some_and(|age| age <= now) {
                 // The connection is old: this response is its last, the stream itself goes on.

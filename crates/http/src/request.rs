@@ -10,8 +10,10 @@ mod external;
 mod id;
 mod underscores;
 
+use http::header::Entry;
 use http::{HeaderName, HeaderValue, StatusCode};
 use tidegate_config::hcm::StripPort;
+use tidegate_config::protocol::UnderscoreAction;
 use tidegate_filter::LocalReply;
 use tidegate_router::path::Normalized;
 use tidegate_router::{host, path};
@@ -40,7 +42,6 @@ pub(crate) struct Prepared {
 struct Present {
     envoy: bool,
     forwarded_for: bool,
-    underscores: bool,
 }
 
 impl Present {
@@ -52,7 +53,6 @@ impl Present {
                 present.envoy |= name.starts_with("x-envoy-");
                 present.forwarded_for |= name == "x-forwarded-for";
             }
-            present.underscores |= name.contains('_');
         }
         present
     }
@@ -65,7 +65,7 @@ pub(crate) fn prepare(
     info: &StreamInfo,
 ) -> Result<Prepared, Box<LocalReply>> {
     let present = Present::of(head);
-    if present.underscores {
+    if hcm.config.common.headers_with_underscores_action != UnderscoreAction::Allow {
         underscores::apply(hcm, head)?;
     }
     normalize(hcm, head, info)?;
@@ -133,16 +133,18 @@ pub(crate) fn refuse(status: StatusCode, details: &'static str) -> Box<LocalRepl
 fn forwarded_proto(hcm: &Hcm, head: &mut RequestHead, info: &StreamInfo) {
     let client = &hcm.config.client;
     let untrusted = client.use_remote_address && client.xff_num_trusted_hops == 0;
-    match head.headers.get(&X_FORWARDED_PROTO).map(HeaderValue::as_bytes) {
-        Some(_) if untrusted => set_proto(head),
-        Some(b"http") => head.scheme = Scheme::Http,
-        Some(b"https") => head.scheme = Scheme::Https,
-        Some(_) => {}
-        None => set_proto(head),
+    match head.headers.entry(X_FORWARDED_PROTO) {
+        Entry::Occupied(mut entry) if untrusted => _ = entry.insert(scheme_value(head.scheme)),
+        Entry::Occupied(entry) => match entry.get().as_bytes() {
+            b"http" => head.scheme = Scheme::Http,
+            b"https" => head.scheme = Scheme::Https,
+            _ => {}
+        },
+        Entry::Vacant(entry) => _ = entry.insert(scheme_value(head.scheme)),
     }
     if let Some(scheme) = &hcm.config.scheme_override {
         head.scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
-        set_proto(head);
+        head.headers.insert(X_FORWARDED_PROTO, scheme_value(head.scheme));
     }
     if client.append_x_forwarded_port
         && (untrusted || !head.headers.contains_key(&X_FORWARDED_PORT))
@@ -152,8 +154,8 @@ fn forwarded_proto(hcm: &Hcm, head: &mut RequestHead, info: &StreamInfo) {
     }
 }
 
-fn set_proto(head: &mut RequestHead) {
-    head.headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(head.scheme.as_str()));
+fn scheme_value(scheme: Scheme) -> HeaderValue {
+    HeaderValue::from_static(scheme.as_str())
 }
 
 /// `add_user_agent` and `via`.

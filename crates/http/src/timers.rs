@@ -81,11 +81,6 @@ impl StreamTimers {
         }
     }
 
-    /// When the stream began.
-    pub(crate) fn started(&self) -> Instant {
-        self.started
-    }
-
     /// Sets `stream_idle_timeout`; `None` is off.
     pub(crate) fn set_idle(&self, timeout: Option<Duration>) {
         self.idle.set(timeout);

@@ -5,6 +5,7 @@
 //! protocol version and no downstream connection. Start with [`RouteTable`], which answers a [`Route`],
 //! and [`Upstream`].
 
+mod clock;
 pub mod headers;
 pub mod host;
 mod number;
@@ -17,6 +18,7 @@ pub mod timeout;
 mod upstream;
 pub mod weighted;
 
+pub use clock::PollClock;
 pub use options::{ROUTER_TYPE_URL, RouterOptions};
 pub use retry::RetryState;
 pub use route::{ClusterTarget, EnvoyHeaders, Forward, Route, RouteAction};

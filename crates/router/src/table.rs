@@ -18,7 +18,6 @@ use crate::route::Route;
 use crate::weighted::Weighted;
 
 mod compile;
-mod hash;
 mod hosts;
 mod index;
 pub mod matcher;

@@ -71,12 +71,8 @@ impl Timeouts {
     /// Writes `x-envoy-expected-rq-timeout-ms`; a caller's value stays when there is no limit.
     pub fn write_expected(&self, elapsed: Duration, headers: &mut HeaderMap) {
         if let Some(expected) = self.expected(elapsed) {
-            let value = match u64::try_from(expected.as_millis()).unwrap_or(u64::MAX) {
-                // The default, so on most requests: not worth an allocation each.
-                15_000 => HeaderValue::from_static("15000"),
-                ms => HeaderValue::from(ms),
-            };
-            headers.insert(EXPECTED_TIMEOUT, value);
+            let ms = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX);
+            headers.insert(EXPECTED_TIMEOUT, crate::number::value(ms));
         }
     }
 }

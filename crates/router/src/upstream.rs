@@ -23,6 +23,7 @@ use tidegate_filter::{LocalReply, Stream};
 use tidegate_types::{Compat, EndStream, RequestHead, ResponseFlags, ResponseHead};
 use tokio::time::Instant;
 
+use crate::clock::PollClock;
 use crate::retry::RetryState;
 use crate::route::{AttemptHeaders, EnvoyHeaders, Route};
 use crate::timeout::Timeouts;
@@ -61,9 +62,7 @@ pub struct RequestFacts<'r> {
     /// Bytes of the body kept for retries when there is a policy.
     pub replay_limit: usize,
     /// The time of the current poll of the stream's task.
-    pub clock: &'r Cell<Instant>,
-    /// When the stream began: durations of the stream's facts count from here.
-    pub started: Instant,
+    pub clock: &'r PollClock,
     /// The request came from inside: response codes count as `internal.`.
     pub internal: bool,
     /// Which attempt headers the virtual host asks for.
@@ -303,7 +302,7 @@ impl<'r> Upstream<'r> {
     }
 
     fn now(&self) -> Instant {
-        self.facts.clock.get()
+        self.facts.clock.now()
     }
 
     /// Time since the request was complete.

@@ -10,6 +10,7 @@ pub mod compat;
 pub mod details;
 pub mod error;
 pub mod flags;
+pub mod hash;
 pub mod head;
 pub mod json;
 pub mod stream_info;

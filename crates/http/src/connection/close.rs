@@ -116,7 +116,7 @@ async fn discard(cx: &ConnectionCx, conn: &mut ServerConn, patience: Option<Inst
         if conn.poll_discard(task).is_ready() {
             return Poll::Ready(false);
         }
-        cx.timer.borrow_mut().poll(task, Some(patience), cx.tick()).map(|()| true)
+        cx.timer.borrow_mut().poll(task, Some(patience), cx.clock.tick()).map(|()| true)
     })
     .await;
     if timed_out {

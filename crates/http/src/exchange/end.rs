@@ -100,8 +100,7 @@ impl Exchange<'_> {
     fn count_end(&self, end: ExchangeEnd) {
         let stats = &self.hcm.shared.stats;
         stats.downstream_rq_active().dec();
-        let now = self.now();
-        let elapsed = now - self.timers.started();
+        let elapsed = self.cx.clock.elapsed();
         self.stream.info().ended.set(Some(elapsed));
         match end {
             ExchangeEnd::Complete | ExchangeEnd::Replied => {}

@@ -71,7 +71,7 @@ impl Exchange<'_> {
             if self.cx.timer.borrow_mut().poll(cx, at, self.now()).is_pending() {
                 return Ok(());
             }
-            self.cx.tick();
+            self.cx.clock.tick();
             let now = self.now();
             if router.is_some_and(|at| at <= now) {
                 upstream.deadline_passed(now);

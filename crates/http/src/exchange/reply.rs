@@ -99,10 +99,10 @@ impl Exchange<'_> {
     /// Finishes the head as the manager does for every response, and serialises it.
     pub(super) fn write_head(&self, mut head: ResponseHead, end: EndStream) {
         let info = self.stream.info();
-        let now = self.now();
-        response::finish(&self.hcm, &mut head, info, now - self.timers.started(), &self.response_request_id);
+        let elapsed = self.cx.clock.elapsed();
+        response::finish(&self.hcm, &mut head, info, elapsed, &self.response_request_id);
         info.response_code.set(head.status.as_u16());
-        info.first_downstream_tx.set(Some(now - self.timers.started()));
+        info.first_downstream_tx.set(Some(elapsed));
         self.response.set(ResponseState::Started);
         self.count_response(head.status);
         let mut server = self.server.borrow_mut();

@@ -134,7 +134,6 @@ impl Exchange<'_> {
             retries,
             replay_limit: limit.unwrap_or(self.hcm.shared.buffer_limit),
             clock: &self.cx.clock,
-            started: self.timers.started(),
             internal: self.internal.get(),
             attempt_headers: forward.attempt_headers,
             route: &route,

@@ -1,5 +1,6 @@
 //! `x-request-id`: a random UUID (RFC 9562, version 4) that follows a request through every hop.
 
+use http::header::Entry;
 use http::{HeaderName, HeaderValue};
 use tidegate_config::hcm::RequestIdConfig;
 use tidegate_types::RequestHead;
@@ -16,9 +17,10 @@ pub(super) fn apply(
     forced_trace: bool,
 ) -> Option<HeaderValue> {
     if config.generate {
-        let present = head.headers.contains_key(&X_REQUEST_ID);
-        if !present || (edge && !config.preserve_external) {
-            head.headers.insert(X_REQUEST_ID, generate());
+        match head.headers.entry(X_REQUEST_ID) {
+            Entry::Vacant(entry) => _ = entry.insert(generate()),
+            Entry::Occupied(mut entry) if edge && !config.preserve_external => _ = entry.insert(generate()),
+            Entry::Occupied(_) => {}
         }
     }
     if !config.always_set_in_response && !forced_trace {

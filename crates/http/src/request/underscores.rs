@@ -7,8 +7,11 @@ use tidegate_types::{RequestHead, ResponseFlags};
 
 use crate::hcm::Hcm;
 
-/// Applies the action to a head that has such a field.
+/// Applies the action.
 pub(super) fn apply(hcm: &Hcm, head: &mut RequestHead) -> Result<(), Box<LocalReply>> {
+    if !head.headers.keys().any(|name| name.as_str().contains('_')) {
+        return Ok(());
+    }
     match hcm.config.common.headers_with_underscores_action {
         UnderscoreAction::Allow => Ok(()),
         UnderscoreAction::RejectRequest => {

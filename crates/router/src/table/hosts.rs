@@ -4,13 +4,12 @@
 //! Envoy docs, `config.route.v3.VirtualHost`, `domains`.
 
 use smallvec::SmallVec;
-
-use super::hash::ByteMap;
+use tidegate_types::hash::ConfiguredMap;
 
 /// From a host to the number of its virtual host.
 #[derive(Debug, Default)]
 pub(super) struct HostIndex {
-    exact: ByteMap<usize>,
+    exact: ConfiguredMap<Box<[u8]>, usize>,
     /// `*.foo.com` by `.foo.com`.
     suffixes: Wildcards,
     /// `foo.*` by `foo.`.
@@ -20,7 +19,7 @@ pub(super) struct HostIndex {
 
 #[derive(Debug, Default)]
 struct Wildcards {
-    by_text: ByteMap<usize>,
+    by_text: ConfiguredMap<Box<[u8]>, usize>,
     /// Distinct lengths, the longest first.
     lengths: Vec<usize>,
 }

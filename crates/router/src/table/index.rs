@@ -6,10 +6,9 @@
 //! that merging them keeps the configured order.
 
 use std::collections::BTreeMap;
+use tidegate_types::hash::ConfiguredMap;
 
 use regex::Regex;
-
-use super::hash::ByteMap;
 
 /// A path condition as the index files it.
 #[derive(Debug)]
@@ -53,7 +52,7 @@ impl SlowPath {
 /// The index of one virtual host.
 #[derive(Debug, Default)]
 pub(super) struct RouteIndex {
-    exact: ByteMap<Box<[u32]>>,
+    exact: ConfiguredMap<Box<[u8]>, Box<[u32]>>,
     prefixes: Vec<Prefix>,
     others: Box<[u32]>,
 }

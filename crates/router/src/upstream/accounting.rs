@@ -74,7 +74,7 @@ impl Upstream<'_> {
 
     /// A response was taken whole.
     pub(super) fn count_complete(&self, now: Instant) {
-        self.stream.info().last_upstream_rx.set(Some(now - self.facts.started));
+        self.stream.info().last_upstream_rx.set(Some(self.facts.clock.elapsed()));
         let Some(sent) = self.request_complete.get() else { return };
         let ms = u64::try_from((now - sent).as_millis()).unwrap_or(u64::MAX);
         let origin = if self.facts.internal { Origin::Internal } else { Origin::External };

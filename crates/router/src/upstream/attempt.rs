@@ -64,7 +64,7 @@ impl Upstream<'_> {
         let now = self.now();
         self.deadlines.attached(now);
         if info.first_upstream_tx.get().is_none() {
-            info.first_upstream_tx.set(Some(now - self.facts.started));
+            info.first_upstream_tx.set(Some(self.facts.clock.elapsed()));
         }
         if let Some(head) = self.stream.request() {
             let end = EndStream::from_last(self.facts.body == RequestBody::None);
@@ -135,7 +135,7 @@ impl Upstream<'_> {
         self.deadlines.touch(now);
         self.replay.borrow_mut().stop();
         let info = self.stream.info();
-        info.first_upstream_rx.set(Some(now - self.facts.started));
+        info.first_upstream_rx.set(Some(self.facts.clock.elapsed()));
         // Envoy 1.40 names no time for a response that outran its request.
         if self.facts.envoy == EnvoyHeaders::Add && self.request_complete.get().is_some() {
             let ms = u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX);

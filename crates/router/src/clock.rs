@@ -1,0 +1,62 @@
+//! The time of one poll of a stream's task: one look at the clock, and one subtraction, serve all that
+//! happens in it.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A clock that stands still between ticks.
+#[derive(Debug)]
+pub struct PollClock {
+    now: Cell<Instant>,
+    started: Cell<Instant>,
+    elapsed: Cell<Duration>,
+}
+
+impl PollClock {
+    /// A clock at `now`, whose stream starts now.
+    pub fn new(now: Instant) -> Self {
+        Self { now: Cell::new(now), started: Cell::new(now), elapsed: Cell::new(Duration::ZERO) }
+    }
+
+    /// Looks at the real clock: once a poll.
+    pub fn tick(&self) -> Instant {
+        let now = Instant::now();
+        self.now.set(now);
+        self.elapsed.set(now.saturating_duration_since(self.started.get()));
+        now
+    }
+
+    /// A stream starts at the last tick.
+    pub fn start(&self) {
+        self.started.set(self.now.get());
+        self.elapsed.set(Duration::ZERO);
+    }
+
+    /// The last tick.
+    pub fn now(&self) -> Instant {
+        self.now.get()
+    }
+
+    /// From the stream's start to the last tick.
+    pub fn elapsed(&self) -> Duration {
+        self.elapsed.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn time_stands_still_between_ticks() {
+        let clock = PollClock::new(Instant::now());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(clock.elapsed(), Duration::ZERO);
+        clock.tick();
+        assert_eq!(clock.elapsed(), Duration::from_secs(1));
+        clock.start();
+        assert_eq!((clock.elapsed(), clock.now()), (Duration::ZERO, Instant::now()));
+    }
+}
