@@ -58,7 +58,7 @@ pub(super) async fn run(close: Close, cx: &ConnectionCx, conn: &mut ServerConn, 
 }
 
 async fn wait_deaf(cx: &ConnectionCx, conn: &mut ServerConn, hcm: &Hcm) -> Close {
-    let now = cx.tick();
+    let now = cx.clock.tick();
     let window = cx.draining.get().map_or(now, |over| over.max(now));
     let patience = window + hcm.config.timeouts.delayed_close.unwrap_or_default();
     let received = conn.rx_bytes();
@@ -66,7 +66,7 @@ async fn wait_deaf(cx: &ConnectionCx, conn: &mut ServerConn, hcm: &Hcm) -> Close
         if conn.poll_gone(task).is_ready() {
             return Poll::Ready(true);
         }
-        cx.timer.borrow_mut().poll(task, Some(patience), cx.tick()).map(|()| false)
+        cx.timer.borrow_mut().poll(task, Some(patience), cx.clock.tick()).map(|()| false)
     })
     .await;
     if left {
