@@ -113,6 +113,11 @@ impl Control {
         self.bound.borrow().get(listener).cloned()
     }
 
+    /// The addresses of all listening sockets.
+    pub(crate) fn held_addresses(&self) -> Vec<Address> {
+        self.bound.borrow().values().cloned().collect()
+    }
+
     /// Makes `snapshot` the configuration of the process; returns when every worker has applied it.
     ///
     /// # Errors

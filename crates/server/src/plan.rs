@@ -43,9 +43,13 @@ pub(crate) struct ListenerPlan {
 }
 
 impl ListenerPlan {
-    /// Compares two configurations.
-    pub(crate) fn new(old: &[Arc<ListenerConfig>], new: &[Arc<ListenerConfig>]) -> Self {
-        let steps = new.iter().map(|listener| step(old, listener)).collect();
+    /// Compares two configurations; `held` are the addresses that the old one's sockets have, port 0 replaced.
+    pub(crate) fn new(
+        old: &[Arc<ListenerConfig>],
+        new: &[Arc<ListenerConfig>],
+        held: &[tidegate_types::Address],
+    ) -> Self {
+        let steps = new.iter().map(|listener| step(old, listener, held)).collect();
         let gone = |o: &&Arc<ListenerConfig>| !new.iter().any(|n| n.name == o.name);
         Self { steps, removed: old.iter().filter(gone).map(|o| o.name.clone()).collect() }
     }
@@ -61,11 +65,8 @@ impl ListenerPlan {
     }
 }
 
-fn step(old: &[Arc<ListenerConfig>], new: &ListenerConfig) -> Step {
-    let address = match old.iter().any(|o| o.address == new.address && o.bind_to_port) {
-        true if new.address.port() != Some(0) => Address::TakenOver,
-        _ => Address::Free,
-    };
+fn step(old: &[Arc<ListenerConfig>], new: &ListenerConfig, held: &[tidegate_types::Address]) -> Step {
+    let address = if held.contains(&new.address) { Address::TakenOver } else { Address::Free };
     match old.iter().find(|o| o.name == new.name) {
         None => Step::Open(Opening::Added, address),
         Some(old) if **old == *new => Step::Keep,

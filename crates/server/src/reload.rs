@@ -56,7 +56,8 @@ async fn try_reload(control: &Control) -> Result<u64, String> {
     let old = control.snapshot();
     let builder = control.builder();
     let draft = Draft::build(&control.source, &builder, Some(&old)).map_err(|errors| lines(&errors))?;
-    let plan = ListenerPlan::new(&old.bootstrap.listeners, &draft.bootstrap.listeners);
+    let plan =
+        ListenerPlan::new(&old.bootstrap.listeners, &draft.bootstrap.listeners, &control.held_addresses());
     let sockets = bind_all(&draft.bootstrap.listeners, &plan, builder.options.workers());
     let sockets = sockets.map_err(|errors| lines(&errors))?;
     if old.bootstrap.admin != draft.bootstrap.admin {
@@ -74,7 +75,7 @@ async fn try_reload(control: &Control) -> Result<u64, String> {
 /// Sockets that cannot be bound, one a line.
 pub(crate) async fn first(control: &Control) -> Result<(), String> {
     let snapshot = control.snapshot();
-    let plan = ListenerPlan::new(&[], &snapshot.bootstrap.listeners);
+    let plan = ListenerPlan::new(&[], &snapshot.bootstrap.listeners, &[]);
     let sockets = bind_all(&snapshot.bootstrap.listeners, &plan, control.options.workers());
     let sockets = sockets.map_err(|errors| lines(&errors))?;
     count(control, &plan, None, &snapshot);

@@ -39,7 +39,14 @@ fn bootstrap(listeners: &[(&str, u16, u16)], clusters: &[(&str, &str)]) -> Boots
 }
 
 fn plan(old: &[(&str, u16, u16)], new: &[(&str, u16, u16)]) -> ListenerPlan {
-    ListenerPlan::new(&bootstrap(old, &[]).listeners, &bootstrap(new, &[]).listeners)
+    let old = bootstrap(old, &[]).listeners;
+    // The kernel gave port 7 to those that asked for any.
+    let bound = |address: &tidegate_types::Address| match address.port() {
+        Some(0) => tidegate_types::Address::Ip(([127, 0, 0, 1], 7).into()),
+        _ => address.clone(),
+    };
+    let held: Vec<_> = old.iter().map(|listener| bound(&listener.address)).collect();
+    ListenerPlan::new(&old, &bootstrap(new, &[]).listeners, &held)
 }
 
 #[test]
@@ -71,6 +78,12 @@ fn a_renamed_listener_takes_its_address_over() {
         [Step::Open(Opening::Added, Address::TakenOver), Step::Open(Opening::Added, Address::Free)]
     );
     assert_eq!(plan.removed, ["a", "z"]);
+}
+
+#[test]
+fn a_port_that_the_kernel_chose_can_be_taken_over_by_its_number() {
+    let plan = plan(&[("z", 0, 200)], &[("y", 7, 200)]);
+    assert_eq!(plan.steps, [Step::Open(Opening::Added, Address::TakenOver)]);
 }
 
 #[test]
