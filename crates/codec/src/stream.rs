@@ -35,6 +35,9 @@ pub enum StreamError {
     /// The peer closed its connection (FIN) where more was due.
     #[error("connection closed by the peer")]
     Closed,
+    /// The peer's connection ended inside a message (RFC 9112 §8).
+    #[error("connection ended inside a message")]
+    Truncated,
     /// The connection broke.
     #[error("connection failed: {0}")]
     Io(#[from] std::io::Error),
@@ -79,6 +82,10 @@ pub trait ServerStream {
     /// Ready when the client is gone. To be polled while the response is awaited; bytes of a
     /// pipelined request are kept, up to a bound.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Whether the client waits for 100 (Continue) that nobody has sent yet and that is not the upstream's
+    /// to send (RFC 9110 §10.1.1).
+    fn expects_continue(&self) -> bool;
 
     /// Serialises a 1xx head other than 101.
     fn send_informational(&mut self, head: &ResponseHead);

@@ -96,6 +96,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) informed: Cell<bool>,
     /// The response is the proxy's own.
     pub(crate) replied: Cell<bool>,
+    /// The response began before the request was complete.
+    pub(crate) outran_request: Cell<bool>,
 }
 
 /// Serves one exchange whose first byte has arrived. A stream error on one side never outlives this call:
@@ -129,6 +131,7 @@ pub(crate) async fn serve(
         tunnel: Cell::new(false),
         informed: Cell::new(false),
         replied: Cell::new(false),
+        outran_request: Cell::new(false),
         hcm,
     };
     exchange.begin();
@@ -139,6 +142,8 @@ pub(crate) async fn serve(
 
 impl Exchange<'_> {
     fn begin(&self) {
+        // Said of a request that never shows its own version.
+        self.stream.info().protocol.set(Some(Version::HTTP_11));
         let stats = &self.hcm.shared.stats;
         stats.downstream_rq_total().inc();
         stats.downstream_rq_http1_total().inc();
@@ -186,21 +191,35 @@ impl Exchange<'_> {
                 if end.is_end() {
                     self.request_complete(now);
                 }
+                if self.server.borrow().expects_continue() {
+                    self.answer_expectation().await?;
+                }
                 Ok((head, end))
             }
             Err(HeadError::Gone { .. }) => Err(Abort::Gone),
             Err(HeadError::Refused { status, body, details, head }) => {
-                let info = self.stream.info();
-                info.protocol.set(Some(head.as_ref().map_or(Version::HTTP_11, |head| head.version)));
-                if let Some(head) = head {
-                    self.stream.set_request(*head);
-                }
-                let reply = LocalReply::new(status, body, details)
-                    .with_flags(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR);
-                self.hcm.shared.stats.downstream_cx_protocol_error().inc();
+                let reply = LocalReply::new(status, body, details);
+                let Some(head) = head else {
+                    let reply = reply.with_flags(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR);
+                    self.hcm.shared.stats.downstream_cx_protocol_error().inc();
+                    return Err(Abort::Refused(Box::new(reply)));
+                };
+                // Well-formed, and refused for what it says: no protocol error for Envoy.
+                self.stream.info().protocol.set(Some(head.version));
+                self.stream.set_request(*head);
+                self.request_complete(self.now());
                 Err(Abort::Refused(Box::new(reply)))
             }
         }
+    }
+
+    /// The client waits for word before it sends its body: Envoy gives it at once, whatever will be answered.
+    async fn answer_expectation(&self) -> Result<(), Abort> {
+        let head = tidegate_types::ResponseHead::new(http::StatusCode::CONTINUE);
+        self.stream.info().response_code.set(100);
+        self.server.borrow_mut().send_informational(&head);
+        self.count_response(head.status);
+        self.guard(self.flush(), WatchClient::No).await?
     }
 
     /// The request's last byte was read.

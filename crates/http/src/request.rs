@@ -22,11 +22,16 @@ use tidegate_types::{Address, RequestHead, Scheme, StreamInfo, details};
 use crate::hcm::Hcm;
 
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const X_ENVOY_INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
 const X_ENVOY_EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
 const SERVICE_CLUSTER: HeaderName = HeaderName::from_static("x-envoy-downstream-service-cluster");
 const SERVICE_NODE: HeaderName = HeaderName::from_static("x-envoy-downstream-service-node");
+
+/// What `x-forwarded-proto` says of the connection, whatever an absolute target claims: there are no TLS
+/// listeners yet.
+const CONNECTION_SCHEME: Scheme = Scheme::Http;
 
 /// What the rest of the exchange must know.
 #[derive(Debug, Default)]
@@ -42,6 +47,7 @@ pub(crate) struct Prepared {
 struct Present {
     envoy: bool,
     forwarded_for: bool,
+    client_cert: bool,
 }
 
 impl Present {
@@ -52,6 +58,7 @@ impl Present {
             if name.starts_with("x-") {
                 present.envoy |= name.starts_with("x-envoy-");
                 present.forwarded_for |= name == "x-forwarded-for";
+                present.client_cert |= name == "x-forwarded-client-cert";
             }
         }
         present
@@ -71,6 +78,10 @@ pub(crate) fn prepare(
     normalize(hcm, head, info)?;
     if present.envoy {
         head.headers.remove(&X_ENVOY_INTERNAL);
+    }
+    // `forward_client_cert_details: SANITIZE`, the only one there is: nobody's word is taken for it.
+    if present.client_cert {
+        head.headers.remove(&X_FORWARDED_CLIENT_CERT);
     }
     let client = client_address::resolve(hcm, head, info, present.forwarded_for);
     forwarded_proto(hcm, head, info);
@@ -94,7 +105,7 @@ pub(crate) fn prepare(
 /// Path and host in their canonical form, as routes are to see them.
 fn normalize(hcm: &Hcm, head: &mut RequestHead, info: &StreamInfo) -> Result<(), Box<LocalReply>> {
     let options = &hcm.config.normalization;
-    if head.path.first() != Some(&b'/') && head.method != http::Method::CONNECT && head.path != "*" {
+    if head.path.first() != Some(&b'/') && head.method != http::Method::CONNECT {
         hcm.stats.downstream_rq_non_relative_path().inc();
         return Err(refuse(StatusCode::NOT_FOUND, details::ABSOLUTE_PATH));
     }
@@ -134,13 +145,13 @@ fn forwarded_proto(hcm: &Hcm, head: &mut RequestHead, info: &StreamInfo) {
     let client = &hcm.config.client;
     let untrusted = client.use_remote_address && client.xff_num_trusted_hops == 0;
     match head.headers.entry(X_FORWARDED_PROTO) {
-        Entry::Occupied(mut entry) if untrusted => _ = entry.insert(scheme_value(head.scheme)),
+        Entry::Occupied(mut entry) if untrusted => _ = entry.insert(scheme_value(CONNECTION_SCHEME)),
         Entry::Occupied(entry) => match entry.get().as_bytes() {
             b"http" => head.scheme = Scheme::Http,
             b"https" => head.scheme = Scheme::Https,
             _ => {}
         },
-        Entry::Vacant(entry) => _ = entry.insert(scheme_value(head.scheme)),
+        Entry::Vacant(entry) => _ = entry.insert(scheme_value(CONNECTION_SCHEME)),
     }
     if let Some(scheme) = &hcm.config.scheme_override {
         head.scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };

@@ -118,6 +118,14 @@ impl ClusterTarget {
             Self::Header(name) => head.header(name).filter(|value| !value.is_empty()),
         }
     }
+
+    /// The same, to keep.
+    pub fn named(&self, head: &RequestHead) -> Option<Arc<str>> {
+        match self {
+            Self::Name(name) => Some(name.clone()),
+            Self::Header(_) => self.name(head).map(Arc::from),
+        }
+    }
 }
 
 /// A fixed response; details `direct_response`.

@@ -88,6 +88,8 @@ pub struct Upstream<'r> {
     lease: RefCell<Option<Lease>>,
     request_complete: Cell<Option<Instant>>,
     response_began: Cell<bool>,
+    /// A 1xx head came.
+    informed: Cell<bool>,
     /// Failures of reused connections that were made good so far.
     reuse_failures: Cell<u32>,
     /// The circuit breaker's place for a retry under way.
@@ -116,6 +118,7 @@ impl<'r> Upstream<'r> {
             lease: RefCell::default(),
             request_complete: Cell::default(),
             response_began: Cell::default(),
+            informed: Cell::default(),
             reuse_failures: Cell::default(),
             retry_permit: RefCell::default(),
             last_attempt: Cell::new(crate::retry::reuse::Attempt::New),
@@ -148,7 +151,10 @@ impl<'r> Upstream<'r> {
                     }
                     return Ok(self.accept(head, end));
                 }
-                Ok(informational) => return Ok(informational),
+                Ok(UpstreamHead::Informational(head)) => {
+                    self.count_informational(head.status);
+                    return Ok(UpstreamHead::Informational(head));
+                }
                 Err(failure) => match self.retry_failure(&failure) {
                     Some(wait) => self.pause(wait).await,
                     None => return Err(self.refuse(&failure)),
@@ -214,15 +220,8 @@ impl<'r> Upstream<'r> {
                 Poll::Ready(Ok(frame))
             }
             Err(error) => {
-                let mut failure = Failure::of_stream(&error);
-                // A message that ends before its length is a protocol error (RFC 9112 §8).
-                if let Failure::Reset { reason, .. } = &mut failure
-                    && *reason == tidegate_types::ResetReason::ConnectionTermination
-                {
-                    *reason = attempt::cut_body_reason(&error);
-                }
-                self.give_up_lease(&failure);
-                self.cut(&failure);
+                self.give_up_lease(Failed::of(&error, true));
+                self.cut(&Failure::of_stream(&error));
                 Poll::Ready(Err(()))
             }
         }
@@ -251,7 +250,7 @@ impl<'r> Upstream<'r> {
     pub fn tunnel_closed(&self) {
         let failure = Failure::of_stream(&StreamError::Closed);
         if let Some(lease) = self.lease.borrow_mut().take() {
-            lease.failed(Failed::PeerClosedInMessage);
+            lease.failed(Failed::PeerClosed);
         }
         self.cut(&failure);
     }
@@ -267,7 +266,7 @@ impl<'r> Upstream<'r> {
     fn refuse(&self, failure: &Failure) -> Box<LocalReply> {
         self.deadlines.clear();
         let retried = self.retries.borrow().as_ref().is_some_and(|retries| retries.retries() > 0);
-        let mut reply = failure.reply(retried);
+        let mut reply = failure.reply(retried, self.informed.get());
         if self.stream.info().flags.get().intersects(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED) && !retried
         {
             // The limit was 0: nothing was retried, and Envoy does not flag it.
@@ -275,6 +274,9 @@ impl<'r> Upstream<'r> {
         }
         if self.facts.envoy == EnvoyHeaders::Suppress {
             reply.headers.clear();
+        }
+        if self.facts.attempt_headers.in_response {
+            reply.headers.push((attempt::ATTEMPT_COUNT, self.stream.info().attempts.get().into()));
         }
         self.count_reply(failure, reply.status);
         Box::new(reply)

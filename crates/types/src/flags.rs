@@ -108,6 +108,16 @@ impl ResponseFlags {
         self.0 == 0
     }
 
+    /// The names of the set. Envoy prints flags in the order in which they were raised; what is ever raised
+    /// before another one is the end of retries.
+    fn in_order(self) -> impl Iterator<Item = &'static (Self, &'static str, &'static str)> {
+        let retries = Self::UPSTREAM_RETRY_LIMIT_EXCEEDED;
+        let is_first = move |flag: Self| flag == retries;
+        let set = move |(flag, ..): &&'static (Self, _, _)| self.intersects(*flag);
+        let first = NAMES.iter().filter(set).filter(move |(flag, ..)| is_first(*flag));
+        first.chain(NAMES.iter().filter(set).filter(move |(flag, ..)| !is_first(*flag)))
+    }
+
     /// The flag with that short name.
     pub fn from_short(name: &str) -> Option<Self> {
         NAMES.iter().find(|(_, short, _)| *short == name).map(|(flag, ..)| *flag)
@@ -115,8 +125,7 @@ impl ResponseFlags {
 
     /// The long names joined by commas, `-` when empty (`%RESPONSE_FLAGS_LONG%`).
     pub fn long(self) -> String {
-        let names: Vec<_> =
-            NAMES.iter().filter(|(flag, ..)| self.intersects(*flag)).map(|(.., long)| *long).collect();
+        let names: Vec<_> = self.in_order().map(|(.., long)| *long).collect();
         if names.is_empty() { "-".to_owned() } else { names.join(",") }
     }
 }
@@ -127,7 +136,7 @@ impl fmt::Display for ResponseFlags {
             return f.write_str("-");
         }
         let mut separator = "";
-        for (_, short, _) in NAMES.iter().filter(|(flag, ..)| self.intersects(*flag)) {
+        for (_, short, _) in self.in_order() {
             write!(f, "{separator}{short}")?;
             separator = ",";
         }
@@ -144,8 +153,8 @@ mod tests {
         assert_eq!(ResponseFlags::NONE.to_string(), "-");
         let flags =
             ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED.with(ResponseFlags::UPSTREAM_CONNECTION_FAILURE);
-        assert_eq!(flags.to_string(), "UF,URX");
-        assert_eq!(flags.long(), "UpstreamConnectionFailure,UpstreamRetryLimitExceeded");
+        assert_eq!(flags.to_string(), "URX,UF");
+        assert_eq!(flags.long(), "UpstreamRetryLimitExceeded,UpstreamConnectionFailure");
         assert_eq!(ResponseFlags::from_short("DPE"), Some(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR));
     }
 }

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use tidegate_net::BoxIo;
-use tidegate_types::{Address, EndStream, RequestHead, details};
+use tidegate_types::{Address, EndStream, RequestHead};
 
 use super::body::{Decoder, Trailers};
 use super::encode::{self, Encoder};
@@ -109,6 +109,16 @@ impl ClientConn {
         self.reuse == Reuse::Refused
     }
 
+    /// Whether the peer's FIN was read.
+    pub fn is_closed_by_peer(&self) -> bool {
+        self.wire.eof
+    }
+
+    /// Whether bytes came behind the response, which nobody asked for.
+    pub fn has_excess(&self) -> bool {
+        matches!(self.response, Response::Done) && !self.wire.input.is_empty()
+    }
+
     /// Whether the request was written whole, to the last byte.
     pub fn is_request_complete(&self) -> bool {
         self.wire.output.is_empty() && matches!(self.request, Request::Body(encoder) if encoder.is_done())
@@ -203,19 +213,20 @@ impl ClientConn {
 
     /// Head => (Head | Body | Done)
     fn on_head(&mut self, parsed: ParsedResponse) -> ResponseFrame {
-        let ParsedResponse { head, framing, persists } = parsed;
+        let ParsedResponse { head, framing, persists, announces_close } = parsed;
         if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
             self.response = Response::Head(HeadScan::default());
             return ResponseFrame::Informational(head);
         }
         match framing {
-            Framing::Tunnel | Framing::UntilClose => self.reuse = Reuse::No,
-            _ if !persists => self.reuse = Reuse::Refused,
+            Framing::Tunnel => self.reuse = Reuse::No,
+            _ if announces_close => self.reuse = Reuse::Refused,
+            _ if !persists => self.reuse = Reuse::No,
             _ => {}
         }
         if let (Request::Tunnel(_), true) = (self.request, framing != Framing::Tunnel) {
             // The upgrade was refused. What was sent for the tunnel may be taken for a request there.
-            self.request = Request::Body(Encoder::Done);
+            self.request = Request::Body(Encoder::Broken);
             self.reuse = Reuse::No;
         }
         self.response = Response::Body(Decoder::new(framing, self.limits(), self.trailers()));
@@ -287,7 +298,10 @@ impl ClientStream for ClientConn {
                 }
             }
             match ready!(self.wire.poll_fill(cx)) {
-                Ok(0) => return Poll::Ready(Err(self.fail(StreamError::Closed))),
+                Ok(0) if self.wire.input.is_empty() => {
+                    return Poll::Ready(Err(self.fail(StreamError::Closed)));
+                }
+                Ok(0) => return Poll::Ready(Err(self.fail(StreamError::Truncated))),
                 Ok(_) => {}
                 Err(error) => return Poll::Ready(Err(self.fail(error.into()))),
             }
@@ -311,9 +325,8 @@ impl ClientStream for ClientConn {
                 Poll::Ready(Ok(BodyFrame::Data(Bytes::new(), EndStream::Yes)))
             }
             // An incomplete message (RFC 9112 §8): for Envoy the upstream broke the protocol.
-            Err(StreamError::Closed) => {
-                let error = StreamError::Protocol { details: details::HTTP1_CODEC_ERROR };
-                Poll::Ready(Err(self.fail(error)))
+            Err(StreamError::Closed | StreamError::Io(_)) => {
+                Poll::Ready(Err(self.fail(StreamError::Truncated)))
             }
             Err(error) => Poll::Ready(Err(self.fail(error))),
         }

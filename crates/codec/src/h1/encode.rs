@@ -259,8 +259,17 @@ fn status_line(text: &mut BytesMut, version: Version, status: StatusCode) {
     text.extend_from_slice(if version == Version::HTTP_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
     text.extend_from_slice(status.as_str().as_bytes());
     text.extend_from_slice(b" ");
-    text.extend_from_slice(status.canonical_reason().unwrap_or("Unknown").as_bytes());
+    text.extend_from_slice(reason_phrase(status).as_bytes());
     text.extend_from_slice(b"\r\n");
+}
+
+/// Envoy's phrases: it does not know all codes.
+fn reason_phrase(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        103 | 418 | 451 => "Unknown",
+        203 => "Non-Authoritative Information",
+        _ => status.canonical_reason().unwrap_or("Unknown"),
+    }
 }
 
 fn fields(

@@ -128,7 +128,7 @@ pub fn parse_request(
     let target = target::parse(&block, line.target, &line.method, options)?;
 
     let mut headers = header_map(extent.lines + ADDED_FIELDS)?;
-    let fields = parse_fields(&block, at, &mut headers)?;
+    let fields = parse_fields(&block, at, &mut headers, names::is_joined_in_requests)?;
     let authority = match target.authority {
         Some(authority) => authority,
         None => fields.host.as_ref().map(|host| block.slice_ref(host.as_bytes())).unwrap_or_default(),
@@ -150,11 +150,15 @@ pub fn parse_request(
                 && !(framing == Framing::Chunked && fields.content_length().is_some()),
             expects_continue: fields.expects_continue
                 && !options.proxy_100_continue
-                && matches!(framing, Framing::Length(_) | Framing::Chunked)
                 && head.version == Version::HTTP_11,
             head,
         })),
-        Err(violation) => Err(RefusedRequest { violation, head: Some(Box::new(head)) }),
+        Err(violation) => {
+            if violation == Violation::MissingHost {
+                head.authority = Bytes::new();
+            }
+            Err(RefusedRequest { violation, head: Some(Box::new(head)) })
+        }
     }
 }
 
@@ -203,6 +207,8 @@ pub struct ParsedResponse {
     pub framing: Framing,
     /// Whether the connection may serve another request afterwards.
     pub persists: bool,
+    /// Whether the peer said that it closes the connection (`connection: close`, HTTP/1.0).
+    pub announces_close: bool,
 }
 
 /// Takes a complete response head off `buf`, or says that more bytes are needed.
@@ -225,7 +231,7 @@ pub fn parse_response(
     let (line, at) = first_line(&block)?;
     let (version, status) = parse_status_line(line)?;
     let mut headers = header_map(extent.lines + ADDED_FIELDS)?;
-    let mut fields = parse_fields(&block, at, &mut headers)?;
+    let mut fields = parse_fields(&block, at, &mut headers, names::is_joined_in_responses)?;
     // Meaningless here, and gone from the map: an upstream's mistake that must not vanish silently.
     if let Some(host) = fields.host.take() {
         append(&mut headers, http::header::HOST, host)?;
@@ -249,9 +255,10 @@ pub fn parse_response(
     }
     // HTTP/1.0 knows no chunks: whoever sends them may be a relay that does not see their end (RFC 9112 §6.1).
     let faulty = version == Version::HTTP_10 && framing == Framing::Chunked;
-    let persists =
-        fields.persists(version) && !faulty && !matches!(framing, Framing::UntilClose | Framing::Tunnel);
-    Ok(Some(ParsedResponse { head: ResponseHead { status, version, headers }, framing, persists }))
+    let announces_close = !fields.persists(version) || faulty;
+    let persists = !announces_close && !matches!(framing, Framing::UntilClose | Framing::Tunnel);
+    let head = ResponseHead { status, version, headers };
+    Ok(Some(ParsedResponse { head, framing, persists, announces_close }))
 }
 
 /// Parses a complete trailer section. Fields that frame or route are
@@ -329,18 +336,31 @@ fn first_line(block: &Bytes) -> Result<(&[u8], usize), Violation> {
 }
 
 /// Parses the field lines from `at` into `headers`, without those that [`Fields`] keeps back.
-fn parse_fields(block: &Bytes, at: usize, headers: &mut HeaderMap) -> Result<Fields, Violation> {
+fn parse_fields(
+    block: &Bytes,
+    at: usize,
+    headers: &mut HeaderMap,
+    joined: fn(&HeaderName) -> bool,
+) -> Result<Fields, Violation> {
     let mut fields = Fields::default();
+    let mut repeated = false;
     for_each_field(block, at, |name, value, meaning| {
         if meaning == Meaning::None {
-            return append(headers, name, value);
+            repeated |= headers.try_append(name, value).map_err(|_| Violation::TooManyFields)?;
+            return Ok(());
         }
         match fields.take(&name, &value)? {
-            Keep::Yes => append(headers, name, value),
+            Keep::Yes => {
+                repeated |= headers.try_append(name, value).map_err(|_| Violation::TooManyFields)?;
+                Ok(())
+            }
             Keep::As(value) => append(headers, name, HeaderValue::from_static(value)),
             Keep::No => Ok(()),
         }
     })?;
+    if repeated {
+        join_repeated(headers, joined)?;
+    }
     Ok(fields)
 }
 
@@ -351,6 +371,18 @@ fn header_map(fields: usize) -> Result<HeaderMap, Violation> {
 
 fn append(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) -> Result<(), Violation> {
     headers.try_append(name, value).map(|_| ()).map_err(|_| Violation::TooManyFields)
+}
+
+/// Joins the lines of fields that Envoy joins (RFC 9110 §5.3).
+fn join_repeated(headers: &mut HeaderMap, joined: fn(&HeaderName) -> bool) -> Result<(), Violation> {
+    let repeated = |name: &&HeaderName| joined(name) && headers.get_all(*name).iter().nth(1).is_some();
+    let names: Vec<HeaderName> = headers.keys().filter(repeated).cloned().collect();
+    for name in names {
+        let lines: Vec<&[u8]> = headers.get_all(&name).iter().map(HeaderValue::as_bytes).collect();
+        let value = Bytes::from(lines.join(&b','));
+        headers.insert(name, HeaderValue::from_maybe_shared(value).map_err(|_| Violation::Character)?);
+    }
+    Ok(())
 }
 
 /// Removes fields and keeps the others in order of arrival, which `HeaderMap::remove` does not.

@@ -22,9 +22,6 @@ pub enum Violation {
     /// Not a request target (RFC 9112 §3.2).
     #[error("bad request target")]
     Target,
-    /// The target holds a fragment (RFC 9112 §3.2).
-    #[error("request target with a fragment")]
-    Fragment,
     /// A form of target that the method does not take, or one without a host (RFC 9112 §3.2).
     #[error("bad URL")]
     Url,
@@ -99,8 +96,8 @@ impl Violation {
     /// The body that answers the request: Envoy's.
     pub fn body(self) -> &'static str {
         match self {
-            // The connection manager, not the codec, refuses these in Envoy, without a body.
-            Self::MissingHost | Self::Fragment => "",
+            // The connection manager, not the codec, refuses it in Envoy, without a body.
+            Self::MissingHost => "",
             Self::LowVersion => "Upgrade Required",
             Self::HeadTooLarge | Self::TooManyFields => "Request Header Fields Too Large",
             Self::Coding => "Not Implemented",
@@ -114,7 +111,6 @@ impl Violation {
         match self {
             Self::LowVersion => details::LOW_VERSION,
             Self::MissingHost => details::MISSING_HOST,
-            Self::Fragment => details::PATH_NORMALIZATION_FAILED,
             Self::Url => "http1.invalid_url",
             Self::Scheme => "http1.invalid_scheme",
             Self::BadHost => "http.invalid_authority",
@@ -506,7 +502,7 @@ pub fn is_authority(text: &[u8]) -> bool {
 
 /// Methods that Envoy accepts by default (`allow_custom_methods` off).
 pub fn is_known_method(method: &Method) -> bool {
-    const OTHERS: [&str; 24] = [
+    const OTHERS: [&str; 25] = [
         "ACL",
         "BIND",
         "CHECKOUT",
@@ -518,6 +514,7 @@ pub fn is_known_method(method: &Method) -> bool {
         "MKCALENDAR",
         "MKCOL",
         "MOVE",
+        "MSEARCH",
         "NOTIFY",
         "PROPFIND",
         "PROPPATCH",

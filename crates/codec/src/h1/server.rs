@@ -19,7 +19,7 @@ use super::body::{Decoder, Trailers};
 use super::encode::{self, Encoder, ResponseContext};
 use super::options::ServerOptions;
 use super::parse::{HeadScan, Limits, ParsedRequest, RefusedRequest, parse_request};
-use super::rules::{Asked, Framing};
+use super::rules::{Asked, Framing, Violation};
 use super::wire::Wire;
 use crate::stream::{BodyFrame, HeadError, ServerStream, StreamError};
 
@@ -273,6 +273,11 @@ impl ServerConn {
         if let Some(head) = &head {
             self.asked = Asked::of(&head.method, false);
         }
+        // Only a request without a host was understood; of others nothing is told on.
+        let head = head.filter(|_| violation == Violation::MissingHost);
+        if let Some(head) = &head {
+            self.version = head.version;
+        }
         // Nothing behind a message that was not understood can be (RFC 9112 §2.2).
         self.after = After::Close;
         self.request = Request::Done;
@@ -398,6 +403,10 @@ impl ServerStream for ServerConn {
         Poll::Pending
     }
 
+    fn expects_continue(&self) -> bool {
+        self.expectation == Expectation::Continue
+    }
+
     fn announce_close(&mut self) {
         self.close_after_response();
     }
@@ -468,8 +477,8 @@ impl ServerStream for ServerConn {
     }
 
     fn reset(&mut self) {
+        // What was written before stays: it shows how far the response came.
         self.after = After::Close;
-        self.wire.output.clear();
         self.response = Response::Body(Encoder::Broken);
     }
 }

@@ -13,7 +13,8 @@ use crate::chain::ResponseChain;
 pub(crate) enum ExchangeEnd {
     /// The response is complete; the codec knows whether another request may follow.
     Complete,
-    /// As `Complete`, with a response of our own: if the connection closes, the client gets time to read.
+    /// As `Complete`, with a response of our own or one that outran its request: if the connection
+    /// closes, the client gets time to read.
     Replied,
     /// The response is complete, the request is not: the client gets time to read before the close.
     DelayedClose,
@@ -39,7 +40,7 @@ impl Exchange<'_> {
     }
 
     fn completed(&self) -> ExchangeEnd {
-        match (self.request_ended.get(), self.replied.get()) {
+        match (self.request_ended.get(), self.replied.get() || self.outran_request.get()) {
             (true, false) => ExchangeEnd::Complete,
             (true, true) => ExchangeEnd::Replied,
             (false, _) => ExchangeEnd::DelayedClose,
@@ -104,10 +105,7 @@ impl Exchange<'_> {
         self.stream.info().ended.set(Some(elapsed));
         match end {
             ExchangeEnd::Complete | ExchangeEnd::Replied => {}
-            ExchangeEnd::DelayedClose => {
-                stats.downstream_rq_response_before_rq_complete().inc();
-                stats.downstream_rq_rx_reset().inc();
-            }
+            ExchangeEnd::DelayedClose => stats.downstream_rq_rx_reset().inc(),
             ExchangeEnd::Reset | ExchangeEnd::ResetDelayed => {
                 stats.downstream_rq_rx_reset().inc();
                 stats.downstream_rq_tx_reset().inc();
@@ -116,7 +114,6 @@ impl Exchange<'_> {
         }
         if self.tunnel.get() {
             stats.downstream_cx_upgrades_active().dec();
-            stats.downstream_rq_response_before_rq_complete().inc();
         }
         if self.response.get() != ResponseState::None {
             stats.downstream_rq_time().record(elapsed.as_millis() as u64);

@@ -73,6 +73,8 @@ impl Exchange<'_> {
 
     fn too_large(&self) -> LocalReply {
         self.hcm.shared.stats.downstream_rq_too_large().inc();
+        // As Envoy: refused in the middle, also when the last byte was in the same read.
+        self.request_ended.set(false);
         LocalReply::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "Payload Too Large",
@@ -91,7 +93,7 @@ impl Exchange<'_> {
         let now = self.now();
         self.timers.touch(now);
         let frame = frame.map_err(|error| match error {
-            StreamError::Closed | StreamError::Io(_) => Abort::Gone,
+            StreamError::Closed | StreamError::Truncated | StreamError::Io(_) => Abort::Gone,
             StreamError::Protocol { details } => {
                 self.hcm.shared.stats.downstream_cx_protocol_error().inc();
                 Abort::BadRequest(details)

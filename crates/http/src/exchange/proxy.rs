@@ -121,6 +121,7 @@ impl Exchange<'_> {
             let frame = self.account_frame(frame)?;
             if self.tunnel.get() && self.request_ended.get() {
                 // Either end of an upgraded stream ends both: there is no half-close through HTTP/1.
+                poll_fn(|cx| upstream.poll_request_flush(cx)).await;
                 return Err(Abort::Gone);
             }
             match frame {
@@ -173,6 +174,7 @@ impl Exchange<'_> {
         if head.status == StatusCode::OK && self.stream.request().is_some_and(|head| head.upgrade.is_some()) {
             return self.upgrade_ignored(head, filters).await;
         }
+        self.stream.info().response_code.set(head.status.as_u16());
         route.finalize_response(&mut head, &self.log_context(None));
         let more = self.send_response_head(head, end, filters, Some(upstream)).await?;
         if let Some(end) = more {
@@ -213,7 +215,7 @@ impl Exchange<'_> {
         }
         filters.informational(&mut head).await?;
         self.server.borrow_mut().send_informational(&head);
-        self.hcm.shared.stats.downstream_rq_1xx().inc();
+        self.count_response(head.status);
         self.flush().await
     }
 
@@ -351,7 +353,7 @@ impl Exchange<'_> {
     pub(super) fn client_error(&self, error: StreamError) -> Abort {
         match error {
             StreamError::Protocol { details } => Abort::BadRequest(details),
-            StreamError::Closed | StreamError::Io(_) => Abort::Gone,
+            StreamError::Closed | StreamError::Truncated | StreamError::Io(_) => Abort::Gone,
         }
     }
 

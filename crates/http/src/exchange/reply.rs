@@ -51,6 +51,9 @@ impl Exchange<'_> {
 
     /// A router's own reply has the fields that its route adds to every response.
     pub(super) fn with_route_headers(&self, route: &Route, mut reply: Box<LocalReply>) -> Abort {
+        // The fields may print both.
+        self.stream.info().flag(reply.flags);
+        self.stream.info().detail(reply.details.clone());
         let mut added = ResponseHead::new(reply.status);
         added.headers.extend(reply.headers.drain(..));
         route.finalize_response(&mut added, &self.log_context(None));
@@ -70,7 +73,8 @@ impl Exchange<'_> {
         // From here on the reply is the response: a second failure only resets.
         self.replied.set(true);
         self.timers.set_request(None);
-        if !self.request_ended.get() {
+        let http_10 = self.stream.request().is_some_and(|request| request.version == http::Version::HTTP_10);
+        if !self.request_ended.get() || http_10 {
             self.close_after.set(true);
         }
         let (head, body) = local_reply::render(&self.hcm.shared, &reply, self.stream.request(), info);
@@ -83,7 +87,8 @@ impl Exchange<'_> {
         body: Bytes,
         filters: &mut ResponseChain,
     ) -> Result<(), Abort> {
-        let end = EndStream::from_last(body.is_empty());
+        let asked_head = self.stream.request().is_some_and(|request| request.method == http::Method::HEAD);
+        let end = EndStream::from_last(body.is_empty() || asked_head);
         if self.send_response_head(head, end, filters, None).await?.is_some() {
             let mut body = BodyBuf::from(body);
             if filters.wants_body() {
@@ -105,11 +110,17 @@ impl Exchange<'_> {
         info.first_downstream_tx.set(Some(elapsed));
         self.response.set(ResponseState::Started);
         self.count_response(head.status);
+        let tunnel = head.status == StatusCode::SWITCHING_PROTOCOLS || self.is_connect(&head);
+        if !self.request_ended.get() {
+            self.hcm.shared.stats.downstream_rq_response_before_rq_complete().inc();
+            // What is left of the request could not be told from the next one.
+            self.outran_request.set(!tunnel);
+        }
         let mut server = self.server.borrow_mut();
-        if self.must_close() {
+        if self.must_close() || self.outran_request.get() {
             server.announce_close();
         }
-        if head.status == StatusCode::SWITCHING_PROTOCOLS || self.is_connect(&head) {
+        if tunnel {
             self.tunnel.set(true);
             self.hcm.shared.stats.downstream_cx_upgrades_active().inc();
         }
@@ -135,14 +146,16 @@ impl Exchange<'_> {
         self.close_after.get() || self.cx.last_request(&self.hcm.shared)
     }
 
-    fn count_response(&self, status: StatusCode) {
+    /// Counts a head that was sent, a 1xx as well.
+    pub(super) fn count_response(&self, status: StatusCode) {
         let (stats, listener) = (&self.hcm.shared.stats, &self.hcm.shared.listener_stats);
         match status.as_u16() / 100 {
             1 => (stats.downstream_rq_1xx().inc(), listener.downstream_rq_1xx().inc()),
             2 => (stats.downstream_rq_2xx().inc(), listener.downstream_rq_2xx().inc()),
             3 => (stats.downstream_rq_3xx().inc(), listener.downstream_rq_3xx().inc()),
             4 => (stats.downstream_rq_4xx().inc(), listener.downstream_rq_4xx().inc()),
-            _ => (stats.downstream_rq_5xx().inc(), listener.downstream_rq_5xx().inc()),
+            5 => (stats.downstream_rq_5xx().inc(), listener.downstream_rq_5xx().inc()),
+            _ => ((), ()),
         };
         stats.downstream_rq_completed().inc();
         listener.downstream_rq_completed().inc();

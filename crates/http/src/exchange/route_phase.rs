@@ -40,6 +40,7 @@ impl Exchange<'_> {
             info.route_name.borrow_mut().clone_from(&route.view.name);
             info.virtual_host.borrow_mut().clone_from(&route.view.virtual_host);
             if let Some(forward) = forward(route) {
+                info.cluster.borrow_mut().clone_from(&forward.cluster.named(head));
                 let timeouts = &self.hcm.shared.config.timeouts;
                 let common = &self.hcm.shared.config.common;
                 self.timers.set_idle(overridden(forward.idle_timeout, timeouts.stream_idle));
@@ -54,7 +55,8 @@ impl Exchange<'_> {
     pub(super) fn check_upgrade(&self, head: &RequestHead, route: Option<&Route>) -> Result<(), Abort> {
         let protocol = match &head.upgrade {
             Some(protocol) => protocol.as_ref(),
-            None if head.method == http::Method::CONNECT => b"CONNECT",
+            // Without a route it is 404 for Envoy, and not 403.
+            None if head.method == http::Method::CONNECT && route.is_some() => b"CONNECT",
             None => return Ok(()),
         };
         let matching = |upgrade: &&tidegate_config::hcm::UpgradeConfig| {
@@ -112,7 +114,6 @@ impl Exchange<'_> {
         let Some(cluster) = cluster else {
             return Err(self.no_cluster(head, forward.cluster_not_found));
         };
-        *self.stream.info().cluster.borrow_mut() = Some(cluster.shared().name().clone());
         let original = route.reads_original().then(|| head.clone());
         let timeouts = Timeouts::of_request(forward.timeouts, &mut head.headers);
         let retries = RetryState::of_request(&forward.retry, &mut head);
@@ -151,6 +152,7 @@ impl Exchange<'_> {
 
     fn no_cluster(&self, head: RequestHead, status: StatusCode) -> Abort {
         self.hcm.shared.stats.no_cluster().inc();
+        *self.stream.info().cluster.borrow_mut() = None;
         self.stream.set_request(head);
         let reply = LocalReply::new(status, "", details::CLUSTER_NOT_FOUND);
         Abort::Reply(Box::new(reply.with_flags(ResponseFlags::NO_CLUSTER_FOUND)))

@@ -30,10 +30,16 @@ pub enum AfterExchange {
     Reusable,
     /// The peer announced that it will close (`connection: close`, HTTP/1.0).
     Announced,
+    /// It announced it, and did it.
+    AnnouncedAndClosed,
     /// The response ended with the connection.
     Closed,
+    /// The peer sent more than the response.
+    Excess,
     /// The response is complete and the request is not: the rest of it would be taken for a request.
     RequestIncomplete,
+    /// The same, and the peer announced that it will close.
+    RequestIncompleteAndAnnounced,
 }
 
 /// How an idle connection ended.

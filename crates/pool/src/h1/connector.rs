@@ -52,13 +52,15 @@ impl Conn for ClientConn {
     #[inline]
     fn after_exchange(&self) -> AfterExchange {
         if self.is_reusable() {
-            AfterExchange::Reusable
-        } else if self.saw_close_notice() {
-            AfterExchange::Announced
-        } else if self.is_request_complete() {
-            AfterExchange::Closed
-        } else {
-            AfterExchange::RequestIncomplete
+            return AfterExchange::Reusable;
+        }
+        match (self.is_request_complete(), self.saw_close_notice()) {
+            (false, false) => AfterExchange::RequestIncomplete,
+            (false, true) => AfterExchange::RequestIncompleteAndAnnounced,
+            (true, true) if self.is_closed_by_peer() => AfterExchange::AnnouncedAndClosed,
+            (true, true) => AfterExchange::Announced,
+            (true, false) if self.has_excess() => AfterExchange::Excess,
+            (true, false) => AfterExchange::Closed,
         }
     }
 

@@ -35,6 +35,7 @@ impl Failed {
     pub fn of(error: &StreamError, after_head: bool) -> Self {
         match error {
             StreamError::Protocol { .. } => Self::Protocol,
+            StreamError::Truncated => Self::PeerClosedInMessage,
             StreamError::Closed | StreamError::Io(_) if after_head => Self::PeerClosedInMessage,
             StreamError::Closed | StreamError::Io(_) => Self::PeerClosed,
         }
@@ -80,7 +81,10 @@ impl Lease {
         let end = match conn.after_exchange() {
             AfterExchange::Reusable => StreamEnd::Complete,
             AfterExchange::Announced => StreamEnd::CompleteAndAnnounced,
+            AfterExchange::AnnouncedAndClosed => StreamEnd::CompleteAtAnnouncedClose,
             AfterExchange::Closed => StreamEnd::CompleteAtClose,
+            AfterExchange::Excess => StreamEnd::CompleteWithExcess,
+            AfterExchange::RequestIncompleteAndAnnounced => StreamEnd::RequestIncompleteAndAnnounced,
             AfterExchange::RequestIncomplete => StreamEnd::RequestIncomplete,
         };
         self.pool.end_stream(self.key, Some(conn), end);

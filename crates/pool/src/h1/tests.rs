@@ -196,7 +196,8 @@ async fn bytes_that_nobody_asked_for_end_an_idle_connection() {
         lease.finish();
         server.write_all(OK.as_bytes()).await.unwrap();
         until("the bytes are noticed", || pool.is_empty()).await;
-        assert_eq!(shared.stats.upstream_cx_protocol_error().value(), 1);
+        assert_eq!(shared.stats.upstream_cx_destroy_local().value(), 1);
+        assert_eq!(shared.stats.upstream_cx_protocol_error().value(), 0);
     };
     LocalSet::new().run_until(test).await;
 }

@@ -16,8 +16,14 @@ pub enum StreamEnd {
     CompleteAndAnnounced,
     /// Complete: the response's end was the connection's end.
     CompleteAtClose,
+    /// The same, and the peer had announced it.
+    CompleteAtAnnouncedClose,
+    /// Complete, and the peer sent more than the response.
+    CompleteWithExcess,
     /// The response is complete, the request is not: an HTTP/1.1 connection is of no more use.
     RequestIncomplete,
+    /// The same, and the peer announced that it will close.
+    RequestIncompleteAndAnnounced,
     /// The stream never used its connection.
     Unused,
     /// Its owner gave it up.
@@ -78,9 +84,21 @@ impl Machine {
                 self.shared.stats.upstream_cx_close_notify().inc();
                 self.retire(now, key, CloseCause::Announced);
             }
-            StreamEnd::CompleteAtClose => {
+            StreamEnd::CompleteAtClose | StreamEnd::CompleteAtAnnouncedClose => {
                 self.detach(key);
+                if end == StreamEnd::CompleteAtAnnouncedClose {
+                    self.shared.stats.upstream_cx_close_notify().inc();
+                }
                 self.retire(now, key, CloseCause::ByPeer);
+            }
+            StreamEnd::CompleteWithExcess => {
+                self.detach(key);
+                self.shared.stats.upstream_cx_protocol_error().inc();
+                self.retire(now, key, CloseCause::WithStream);
+            }
+            StreamEnd::RequestIncompleteAndAnnounced => {
+                self.shared.stats.upstream_cx_close_notify().inc();
+                self.retire(now, key, CloseCause::WithStream);
             }
             StreamEnd::RequestIncomplete | StreamEnd::Aborted => {
                 self.retire(now, key, CloseCause::WithStream);
@@ -114,7 +132,7 @@ impl Machine {
     /// The peer sent what nobody asked for on an idle connection: the next response could not be trusted.
     pub fn handle_unexpected_data(&mut self, now: Instant, key: ConnKey) {
         if self.conns.contains(key.0) {
-            self.shared.stats.upstream_cx_protocol_error().inc();
+            // No protocol error for Envoy: it is often an answer (408) to a request that never came.
             self.retire(now, key, CloseCause::WithStream);
         }
         self.settle(now);

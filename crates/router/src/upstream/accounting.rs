@@ -81,6 +81,13 @@ impl Upstream<'_> {
         self.facts.cluster.stats().record_time(Some(origin), ms);
     }
 
+    /// Envoy counts the first 1xx of a response, of those that it knows.
+    pub(super) fn count_informational(&self, status: StatusCode) {
+        if matches!(status.as_u16(), 100 | 102..=104) && !self.informed.replace(true) {
+            self.count_code(status);
+        }
+    }
+
     fn count_code(&self, status: StatusCode) {
         let codes = &self.facts.cluster.stats().codes;
         codes.record(status.as_u16());

@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderName, HeaderValue};
-use tidegate_cluster::stream::{BodyFrame, ClientStream, ResponseFrame, StreamError};
+use tidegate_cluster::stream::{BodyFrame, ClientStream, ResponseFrame};
 use tidegate_cluster::{Failed, HostShared, Lease, PoolError};
 use tidegate_types::{EndStream, RequestHead, ResetReason, ResponseFlags, ResponseHead, UpstreamInfo};
 
@@ -23,7 +23,7 @@ const DISCARD_BYTES: usize = 64 * 1024;
 const DISCARD_TIME: Duration = Duration::from_millis(100);
 
 /// `x-envoy-attempt-count`.
-const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
+pub(super) const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 /// `x-envoy-upstream-service-time`.
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 
@@ -86,6 +86,7 @@ impl Upstream<'_> {
 
     /// Waits for a response head on the attempt's connection.
     pub(super) async fn await_head(&self) -> Result<UpstreamHead, Failure> {
+        let mut how = None;
         let frame = poll_fn(|cx| {
             if let Some(timeout) = self.deadlines.take_fired() {
                 return Poll::Ready(Err(Failure::Timeout(timeout)));
@@ -97,34 +98,31 @@ impl Upstream<'_> {
             if self.request_complete.get().is_some() && lease.stream().buffered() > 0 {
                 let _ = lease.stream().poll_flush(cx);
             }
-            lease.stream().poll_head(cx).map_err(|error| Failure::of_stream(&error))
+            lease.stream().poll_head(cx).map_err(|error| {
+                how = Some(Failed::of(&error, self.response_began.get()));
+                Failure::of_stream(&error)
+            })
         })
         .await;
         match frame {
             Ok(ResponseFrame::Informational(head)) => Ok(UpstreamHead::Informational(head)),
             Ok(ResponseFrame::Head(head, end)) => Ok(UpstreamHead::Final(head, end)),
             Err(failure) => {
-                self.give_up_lease(&failure);
+                match how {
+                    Some(how) => self.give_up_lease(how),
+                    // Dropped with a request on it: closed by us.
+                    None => drop(self.lease.borrow_mut().take()),
+                }
                 Err(failure)
             }
         }
     }
 
-    /// The attempt's connection is of no use any more.
-    pub(super) fn give_up_lease(&self, failure: &Failure) {
+    /// The attempt's connection failed.
+    pub(super) fn give_up_lease(&self, how: Failed) {
         let Some(lease) = self.lease.borrow_mut().take() else { return };
-        match failure.reason() {
-            Some(reason) if !matches!(failure, Failure::Timeout(_)) => {
-                self.note_reuse(&lease);
-                lease.failed(match reason {
-                    ResetReason::ProtocolError => Failed::Protocol,
-                    _ if self.response_began.get() => Failed::PeerClosedInMessage,
-                    _ => Failed::PeerClosed,
-                });
-            }
-            // Dropped with a request on it: closed by us.
-            _ => drop(lease),
-        }
+        self.note_reuse(&lease);
+        lease.failed(how);
     }
 
     /// Passes the head on: no attempt follows.
@@ -277,15 +275,6 @@ pub(super) fn send_frame(stream: &mut dyn ClientStream, frame: BodyFrame) {
     match frame {
         BodyFrame::Data(data, end) => stream.send_data(data, end),
         BodyFrame::Trailers(trailers) => stream.send_trailers(&trailers),
-    }
-}
-
-/// What the end of the connection means in the middle of a body.
-pub(super) fn cut_body_reason(error: &StreamError) -> ResetReason {
-    match error {
-        // A FIN before the length is reached breaks the framing; an RST ends the connection.
-        StreamError::Closed | StreamError::Protocol { .. } => ResetReason::ProtocolError,
-        StreamError::Io(_) => ResetReason::ConnectionTermination,
     }
 }
 

@@ -26,7 +26,7 @@ impl Failure {
     pub(super) fn of_stream(error: &StreamError) -> Self {
         let reason = match error {
             StreamError::Closed | StreamError::Io(_) => ResetReason::ConnectionTermination,
-            StreamError::Protocol { .. } => ResetReason::ProtocolError,
+            StreamError::Protocol { .. } | StreamError::Truncated => ResetReason::ProtocolError,
         };
         Self::Reset { reason, transport: None }
     }
@@ -40,8 +40,9 @@ impl Failure {
         }
     }
 
-    /// The reply to the client, before any part of a response went down.
-    pub(super) fn reply(&self, retried: bool) -> LocalReply {
+    /// The reply to the client, before any part of a response went down. `informed`: a 1xx head had come, for
+    /// Envoy the response's start.
+    pub(super) fn reply(&self, retried: bool, informed: bool) -> LocalReply {
         match self {
             Self::NoHost => LocalReply::new(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -55,7 +56,8 @@ impl Failure {
                 let body = format!(
                     "upstream connect error or disconnect/reset before headers. {how}reset reason: {text}"
                 );
-                let details = reset_details("before", *reason, transport.as_deref());
+                let details =
+                    reset_details(if informed { "after" } else { "before" }, *reason, transport.as_deref());
                 let mut reply = LocalReply::new(status(*reason), body, details).with_flags(flag(*reason));
                 if *reason == ResetReason::Overflow {
                     reply.headers.push((OVERLOADED, HeaderValue::from_static("true")));
@@ -149,15 +151,15 @@ mod tests {
             reason: ResetReason::RemoteConnectionFailure,
             transport: Some("delayed connect error: Connection refused".into()),
         };
-        let reply = refused.reply(false);
+        let reply = refused.reply(false, false);
         assert_eq!(reply.status, 503);
         assert_eq!(reply.body.len(), 98);
         assert_eq!(
             reply.details,
             "upstream_reset_before_response_started{remote_connection_failure|delayed_connect_error:_Connection_refused}"
         );
-        assert_eq!(refused.reply(true).body.len(), 121);
-        let overflow = Failure::Reset { reason: ResetReason::Overflow, transport: None }.reply(false);
+        assert_eq!(refused.reply(true, false).body.len(), 121);
+        let overflow = Failure::Reset { reason: ResetReason::Overflow, transport: None }.reply(false, false);
         assert_eq!((overflow.body.len(), overflow.headers.len()), (81, 1));
         assert_eq!(overflow.flags, ResponseFlags::UPSTREAM_OVERFLOW);
         let (flag, cut) = Failure::of_stream(&StreamError::Protocol { details: "x" }).cut();

@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 
-use http::HeaderName;
+use http::{HeaderName, header};
 
 use crate::h1::rules;
 
@@ -69,6 +69,57 @@ fn place(raw: &[u8]) -> usize {
     (raw.len() * 31 + at(0) * 7 + at(raw.len() / 2) * 17 + at(raw.len() - 1) * 3) % PLACES
 }
 
+/// Fields of requests whose repeated lines become one, joined with commas; others stay apart. The same
+/// list as Envoy 1.40's.
+pub(super) fn is_joined_in_requests(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        header::ACCEPT
+            | header::ACCEPT_ENCODING
+            | header::ACCESS_CONTROL_REQUEST_HEADERS
+            | header::ACCESS_CONTROL_REQUEST_METHOD
+            | header::AUTHORIZATION
+            | header::CACHE_CONTROL
+            | header::CONTENT_ENCODING
+            | header::CONTENT_TYPE
+            | header::EXPECT
+            | header::IF_MATCH
+            | header::IF_MODIFIED_SINCE
+            | header::IF_NONE_MATCH
+            | header::ORIGIN
+            | header::PRAGMA
+            | header::REFERER
+            | header::USER_AGENT
+            | header::VIA
+    ) || matches!(
+        name.as_str(),
+        "x-forwarded-for"
+            | "x-forwarded-host"
+            | "x-forwarded-port"
+            | "x-forwarded-proto"
+            | "x-request-id"
+            | "grpc-timeout"
+            | "x-envoy-original-path"
+            | "authentication"
+    )
+}
+
+/// The same for responses.
+pub(super) fn is_joined_in_responses(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        header::AGE
+            | header::CACHE_CONTROL
+            | header::CONTENT_ENCODING
+            | header::CONTENT_TYPE
+            | header::DATE
+            | header::ETAG
+            | header::LOCATION
+            | header::VARY
+            | header::VIA
+    ) || name.as_str() == "x-request-id"
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,7 +127,10 @@ mod tests {
     #[test]
     fn a_spelling_is_its_own_and_the_name_is_the_same() {
         for raw in ["X-Forwarded-For", "x-forwarded-for", "X-FORWARDED-FOR", "X-Forwarded-For"] {
-            assert_eq!(known(raw.as_bytes()), Some((HeaderName::from_static("x-forwarded-for"), Meaning::None)));
+            assert_eq!(
+                known(raw.as_bytes()),
+                Some((HeaderName::from_static("x-forwarded-for"), Meaning::None))
+            );
         }
         assert_eq!(known(b"Connection"), Some((http::header::CONNECTION, Meaning::Connection)));
         assert_eq!(known(b"keep-alive").unwrap().1, Meaning::Connection);

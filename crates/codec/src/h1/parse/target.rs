@@ -46,9 +46,7 @@ pub(super) fn parse(
             Err(Violation::Url)
         };
     }
-    if target.contains(&b'#') {
-        return Err(Violation::Fragment);
-    }
+    // A fragment (§3.2) is refused by whoever serves the request, who answers it as a bad path.
     match target {
         [b'/', ..] => Ok(Target::path_only(block.slice_ref(target))),
         b"*" if *method == Method::OPTIONS => Ok(Target::path_only(Bytes::from_static(b"*"))),

@@ -130,3 +130,16 @@ fn a_long_head_is_scanned_once() {
     }
     assert!(buf.is_empty());
 }
+
+#[test]
+fn lines_of_a_list_field_become_one_and_others_stay() {
+    let text = "GET / HTTP/1.1\r\nHost: a\r\nAccept: x\r\nX-A: 1\r\nAccept: y\r\nX-A: 2\r\n\r\n";
+    let mut buf = BytesMut::from(text);
+    let parsed =
+        parse_request(&mut buf, &mut HeadScan::default(), &ServerOptions::default()).unwrap().unwrap();
+    let lines = |name: &str| {
+        parsed.head.headers.get_all(name).iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(lines("accept"), ["x,y"]);
+    assert_eq!(lines("x-a"), ["1", "2"]);
+}

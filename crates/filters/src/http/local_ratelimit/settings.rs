@@ -81,7 +81,35 @@ fn prefix<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error
 
 #[derive(Deserialize)]
 struct HttpStatus {
+    #[serde(deserialize_with = "code")]
     code: u16,
+}
+
+/// `envoy.type.v3.StatusCode`, an enum by number or name; the names are the reason phrases without blanks
+/// and hyphens.
+fn code<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    struct Code;
+    impl serde::de::Visitor<'_> for Code {
+        type Value = u16;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a status code by number or name")
+        }
+
+        fn visit_u64<E: serde::de::Error>(self, code: u64) -> Result<u16, E> {
+            u16::try_from(code).map_err(|_| E::custom("not a status code"))
+        }
+
+        fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<u16, E> {
+            let phrase =
+                |code: &u16| StatusCode::from_u16(*code).ok().and_then(|code| code.canonical_reason());
+            let is_named = |phrase: &str| phrase.bytes().filter(u8::is_ascii_alphanumeric).eq(name.bytes());
+            (100..600)
+                .find(|code| phrase(code).is_some_and(is_named))
+                .ok_or_else(|| E::custom(format!("`{name}` is not a status code")))
+        }
+    }
+    deserializer.deserialize_any(Code)
 }
 
 /// A status below 400 would tell the client that all is well: it means 429, as in Envoy.
