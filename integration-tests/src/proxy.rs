@@ -73,6 +73,8 @@ impl Options {
             }
             std::fs::read_to_string(&admin_file).ok()?.trim().parse().ok().map(Admin)
         });
+        // Then the listeners are open and, once it answers again, the file is watched.
+        wait::until("its loop", || process.output().contains("starting main dispatch loop"));
         wait::until("readiness", || {
             Wire::try_connect(admin.0).is_ok() && admin.get("/ready").text().starts_with("LIVE")
         });

@@ -20,6 +20,7 @@ mod all {
     mod oracle;
     mod pools;
     mod reload;
+    mod reload_load;
     mod resources;
     mod routing;
     mod signals;

@@ -1,7 +1,7 @@
 //! Circuit breakers over HTTP/1.1: the limits are exact, the refusals are Envoy's.
 
 use integration_tests::config::cluster;
-use integration_tests::{Config, Gate, Origin, Proxy, Response, Wire};
+use integration_tests::{Config, Gate, Origin, Proxy, Response, Wire, wait};
 use serde_json::{Value, json};
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: a.test\r\n\r\n";
@@ -160,7 +160,8 @@ fn max_connections_is_exact_over_workers() {
     for client in &mut clients {
         assert_eq!(client.response().status, 200);
     }
-    assert!(origin.open_connections() <= 2);
+    // A connection that made room for another may be seen to end a little later.
+    wait::until("two connections", || origin.open_connections() <= 2);
 }
 
 #[test]

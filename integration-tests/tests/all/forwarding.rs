@@ -167,6 +167,7 @@ fn counters_carry_envoys_names() {
         client.ask("GET / HTTP/1.1\r\nhost: a.test\r\n\r\n");
     }
     proxy.admin.await_stat("http.ingress.downstream_rq_2xx", 3);
+    proxy.admin.await_stat("http.ingress.downstream_rq_active", 0);
     let stats = proxy.admin.stats();
     let expected = [
         ("http.ingress.downstream_rq_total", 3),

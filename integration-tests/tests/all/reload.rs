@@ -180,3 +180,51 @@ fn counters_and_unchanged_clusters_survive() {
     assert_eq!(one.connections(), 1);
     assert_eq!(stats.get("cluster_manager.cluster_modified"), 1);
 }
+
+#[test]
+fn post_reload_answers_when_the_next_request_sees_it() {
+    let origin = Origin::ok();
+    let options = Options { concurrency: 2, ..Options::default() };
+    let proxy = options.start(&version(&origin, "1"));
+    let mut clients: Vec<Wire> = (0..8).map(|_| proxy.connect()).collect();
+    clients.iter_mut().for_each(|client| has_version(client, "1"));
+    for number in 2..10 {
+        let number = number.to_string();
+        write(&proxy, &version(&origin, &number));
+        let answer = proxy.admin.post("/reload");
+        assert_eq!((answer.status, answer.text().as_str()), (200, "OK\n"));
+        clients.iter_mut().for_each(|client| has_version(client, &number));
+    }
+    let stats = proxy.admin.stats();
+    assert_eq!(stats.get("http.ingress.downstream_cx_total"), 8, "a client's connection was closed");
+    assert_eq!(stats.get("config.reload_failed"), 0);
+    assert!(origin.connections() <= 2, "a reload must keep the pools: {}", origin.connections());
+}
+
+#[test]
+fn a_bad_file_changes_nothing_and_is_reported_everywhere() {
+    let origin = Origin::ok();
+    let proxy = Proxy::start(&version(&origin, "1"));
+    let mut client = proxy.connect();
+    has_version(&mut client, "1");
+    let bad = version(&origin, "2").route(json!({"route": {"cluster": "orgin", "timeot": "1s"}}));
+    write(&proxy, &bad);
+    let answer = proxy.admin.post("/reload");
+    assert_eq!(answer.status, 400);
+    for part in ["timeot", "did you mean `timeout`", "orgin", "proxy.json:1:"] {
+        assert!(answer.text().contains(part), "no {part} in {}", answer.text());
+    }
+    has_version(&mut client, "1");
+    assert!(proxy.stat("config.reload_failed") >= 1);
+    assert_eq!(proxy.stat("config.reload_success"), 0);
+    let dump = proxy.admin.get("/config_dump").json();
+    let details = dump["tidegate"]["error_state"]["details"].to_string();
+    assert!(details.contains("timeot") && details.contains("orgin"), "{dump}");
+    wait::until("the log", || proxy.log().contains("timeot"));
+
+    write(&proxy, &version(&origin, "3"));
+    assert_eq!(proxy.admin.post("/reload").status, 200);
+    has_version(&mut client, "3");
+    let dump = proxy.admin.get("/config_dump").json();
+    assert!(dump["tidegate"]["error_state"].is_null(), "{dump}");
+}
