@@ -90,12 +90,18 @@ fn the_route_timeout_does_not_run_while_the_request_uploads() {
     assert_eq!(client.response().status, 200);
 }
 
+/// Nobody is internal unless `internal_address_config` says so, and only the internal may.
 #[test]
-fn a_client_may_set_its_own_timeout() {
+fn an_internal_client_may_set_its_own_timeout() {
     let origin = silent();
-    let proxy = Proxy::start(&Config::new(origin.address()));
+    let internal = json!({"internal_address_config": {"cidr_ranges": [
+        {"address_prefix": "127.0.0.0", "prefix_len": 8},
+    ]}});
+    let config = Config::new(origin.address()).hcm(json!({"use_remote_address": true})).hcm(internal);
+    let proxy = Proxy::start(&config);
     let asked = "GET / HTTP/1.1\r\nhost: a.test\r\nx-envoy-upstream-rq-timeout-ms: 200\r\n\r\n";
     assert_eq!(proxy.connect().ask(asked).status, 504);
+    assert_eq!(origin.request().header("x-envoy-expected-rq-timeout-ms"), Some("200"));
 }
 
 #[test]
