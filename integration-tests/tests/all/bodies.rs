@@ -127,3 +127,17 @@ fn an_upstream_that_cuts_a_chunked_body_is_not_completed() {
     assert_ne!(client.end(), End::Open);
     assert!(!client.text().contains("\r\n0\r\n"), "{}", client.text());
 }
+
+#[test]
+fn an_upstream_that_cuts_a_body_is_shown_to_the_client() {
+    let origin = Origin::script(|mut peer| {
+        if peer.request().is_some() {
+            peer.send("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc");
+        }
+    });
+    let proxy = Proxy::start(&Config::new(origin.address()));
+    let mut client = proxy.connect();
+    client.send(GET);
+    assert_ne!(client.end(), End::Open);
+    assert!(client.text().ends_with("\r\n\r\nabc"), "{:?}", client.text());
+}

@@ -98,3 +98,30 @@ fn local_reply_config_rewrites_the_answer() {
     assert_eq!((response.status, response.header("x-m")), (410, Some("1")));
     assert_eq!(response.text(), "gone 410 route_not_found\n");
 }
+
+#[test]
+fn format_operators_are_filled_in() {
+    let origin = Origin::ok();
+    let config = Config::new(origin.address()).route(json!({
+        "name": "the-route",
+        "request_headers_to_add": [
+            add("x-format", "%REQ(x-in)%|%PROTOCOL%|%UPSTREAM_CLUSTER%|%ROUTE_NAME%|100%%", APPEND),
+            add("x-empty", "%REQ(x-missing)%", APPEND),
+        ],
+        "response_headers_to_add": [add("x-code", "%RESPONSE_CODE%|%UPSTREAM_HOST%", APPEND)],
+    }));
+    let proxy = Proxy::start(&config);
+    let response = proxy.connect().ask("GET / HTTP/1.1\r\nhost: a\r\nx-in: 1\r\n\r\n");
+    let seen = origin.request();
+    assert_eq!(seen.header("x-format"), Some("1|HTTP/1.1|origin|the-route|100%"));
+    assert_eq!(seen.header("x-empty"), None);
+    assert_eq!(response.header("x-code").unwrap(), format!("200|{}", origin.address()));
+}
+
+#[test]
+fn route_level_mutations_reach_local_replies() {
+    let config = Config::with_clusters(&[integration_tests::config::cluster("origin", &[])])
+        .virtual_host(json!({"response_headers_to_add": [add("x-flags", "%RESPONSE_FLAGS%", APPEND)]}));
+    let response = Proxy::start(&config).get("/");
+    assert_eq!((response.status, response.header("x-flags")), (503, Some("UH")));
+}

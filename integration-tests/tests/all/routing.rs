@@ -293,3 +293,25 @@ fn ten_thousand_hosts_and_a_thousand_routes_are_served() {
     };
     assert_eq!((ask("h9999.test", 9999), ask("other", 999)), ("9999".to_owned(), "999".to_owned()));
 }
+
+#[test]
+fn direct_responses() {
+    let routes = json!([
+        {"match": {"path": "/text"}, "direct_response": {"status": 200, "body": {"inline_string": "hi"}}},
+        {"match": {"path": "/none"}, "direct_response": {"status": 204}},
+        {"match": {"path": "/json"}, "direct_response": {"status": 418, "body": {"inline_string": "{}"}},
+         "response_headers_to_add": [{"header": {"key": "content-type", "value": "application/json"},
+                                      "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]},
+    ]);
+    let proxy = Proxy::start(&Config::with_clusters(&[]).routes(routes));
+    let text = proxy.get("/text");
+    assert_eq!((text.text().as_str(), text.header("content-type")), ("hi", Some("text/plain")));
+    assert_eq!(text.names(), ["content-length", "content-type", "date", "server"]);
+    let none = proxy.get("/none");
+    assert_eq!((none.status, none.header("content-length")), (204, None));
+    let teapot = proxy.get("/json");
+    assert!(teapot.head.starts_with("HTTP/1.1 418 Unknown\r\n"));
+    assert_eq!(teapot.headers("content-type"), ["application/json"]);
+    let head = proxy.connect().ask("HEAD /text HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert_eq!((head.header("content-length"), head.text().as_str()), (Some("2"), ""));
+}

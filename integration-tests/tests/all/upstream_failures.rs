@@ -155,3 +155,23 @@ fn a_5xx_is_retried_when_asked_for() {
     let bodies: Vec<Vec<u8>> = origin.requests().into_iter().map(|request| request.body).collect();
     assert_eq!(bodies, [b"body", b"body"]);
 }
+
+#[test]
+fn half_a_head_is_502_upe() {
+    let origin = closing("HTTP/1.1 200 OK\r\ncontent-le");
+    let (response, log) = once(Config::new(origin.address()));
+    assert_eq!((response.status, response.text()), (502, format!("{RESET}protocol error")));
+    assert_eq!(log, "502 UPE upstream_reset_before_response_started{protocol_error}");
+}
+
+#[test]
+fn retries_end_with_urx() {
+    let nobody = Nobody::new();
+    let config = Config::new(nobody.address()).route(json!({
+        "route": {"retry_policy": {"retry_on": "connect-failure", "num_retries": 2}},
+    }));
+    let (response, log) = once(config);
+    assert_eq!(response.status, 503);
+    assert!(log.starts_with("503 URX,UF "), "{log}");
+    assert!(response.text().contains("retried and the latest reset reason: remote connection failure"));
+}
