@@ -17,7 +17,7 @@ use tidegate_filter::Registry;
 use tidegate_http::{BuildContext, Drain, Hcm, HcmSlot};
 use tidegate_net::Io;
 use tidegate_stats::Store;
-use tidegate_types::{Address, ConnectionInfo};
+use tidegate_types::{Address, Compat, ConnectionInfo};
 
 use crate::document::connection_manager;
 use crate::memory::{MemoryIo, pair};
@@ -41,6 +41,7 @@ impl Downstream {
             runtime: &bootstrap.runtime,
             node: &bootstrap.node,
             local_address: None,
+            compat: Compat::Tidegate,
         };
         let hcm = Hcm::build(connection_manager(bootstrap), &cx).unwrap_or_else(|all| panic!("{all:?}"));
         let directory = Directory::new(&Arc::<Peers>::default());
