@@ -15,8 +15,11 @@ fn version(origin: &Origin, version: &str) -> Config {
         .route(json!({"response_headers_to_add": [{"header": {"key": "x-version", "value": version}}]}))
 }
 
+/// By a rename, so that the watcher, which looks at the same time, never meets half a file.
 fn write(proxy: &Proxy, config: &Config) {
-    std::fs::write(proxy.config_file(), config.0.to_string()).unwrap();
+    let fresh = proxy.folder().join("fresh");
+    std::fs::write(&fresh, config.0.to_string()).unwrap();
+    std::fs::rename(&fresh, proxy.config_file()).unwrap();
 }
 
 /// Asks on an open connection until it answers with that version.
@@ -47,7 +50,7 @@ fn a_write_in_place_is_seen() {
     let proxy = Proxy::start(&version(&origin, "1"));
     let mut client = proxy.connect();
     for number in ["1", "2", "3"] {
-        write(&proxy, &version(&origin, number));
+        std::fs::write(proxy.config_file(), version(&origin, number).0.to_string()).unwrap();
         await_version(&mut client, number);
     }
 }
@@ -58,9 +61,7 @@ fn a_rename_over_the_file_is_seen() {
     let proxy = Proxy::start(&version(&origin, "1"));
     let mut client = proxy.connect();
     for number in ["2", "3"] {
-        let fresh = proxy.folder().join("fresh");
-        std::fs::write(&fresh, version(&origin, number).0.to_string()).unwrap();
-        std::fs::rename(&fresh, proxy.config_file()).unwrap();
+        write(&proxy, &version(&origin, number));
         await_version(&mut client, number);
     }
 }
