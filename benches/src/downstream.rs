@@ -41,6 +41,7 @@ impl Downstream {
             runtime: &bootstrap.runtime,
             node: &bootstrap.node,
             local_address: None,
+            log_flush_interval: Duration::from_secs(1),
             compat: Compat::Tidegate,
         };
         let hcm = Hcm::build(connection_manager(bootstrap), &cx).unwrap_or_else(|all| panic!("{all:?}"));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tidegate_filter::FactoryContext;
-use tidegate_stats::Store;
+use tidegate_stats::{Scope, Store};
 use tidegate_types::json::{self, JsonPath, Kind, Node, TypedConfig};
 
 #[test]
@@ -13,10 +13,11 @@ fn the_example_file_is_accepted() {
     typed_configs(&file, &JsonPath::root(), &mut found);
     let registry = super::registry();
     let store = Store::new(1);
-    let cx = FactoryContext { stats: &store, stat_prefix: "http.ingress" };
+    let scope = Scope::http("ingress");
+    let cx = FactoryContext { stats: &store, scope: &scope, runtime: &|_| None };
     for config in &found {
         let problems = match config.type_url.strip_suffix("PerRoute") {
-            Some(filter) => registry.build_route(filter, config).err(),
+            Some(filter) => registry.build_route(filter, config, &cx).err(),
             None => registry.build_http(config, &cx).err(),
         };
         assert_eq!(problems.unwrap_or_default(), []);

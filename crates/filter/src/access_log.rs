@@ -1,6 +1,9 @@
 //! Access logs: one call at the end of each stream.
 
+use std::time::Duration;
+
 use http::HeaderMap;
+use tidegate_stats::Store;
 use tidegate_types::{RequestHead, ResponseHead, StreamInfo};
 
 /// What an access log, a header template or a local-reply template may print.
@@ -18,6 +21,15 @@ pub struct LogContext<'a> {
     pub info: &'a StreamInfo,
 }
 
+/// What an access logger may use while a configuration is built.
+#[derive(Clone, Copy)]
+pub struct AccessLogContext<'a> {
+    /// Where the logger's statistics live.
+    pub stats: &'a Store,
+    /// How long a line may be held back before it is written (`--file-flush-interval-msec`).
+    pub flush_interval: Duration,
+}
+
 /// An access logger: built when a configuration is loaded, shared by all workers.
 pub trait AccessLog: Send + Sync {
     /// The stream ended. Must not block.
@@ -26,6 +38,6 @@ pub trait AccessLog: Send + Sync {
     /// The operator rotated the files (SIGUSR1): open them anew.
     fn reopen(&self) {}
 
-    /// Write out what is held back. May block; called on the main thread, at exit for instance.
+    /// Write out what is held back. May block; called on the main thread at exit.
     fn flush(&self) {}
 }

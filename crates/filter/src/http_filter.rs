@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use serde::de::DeserializeOwned;
-use tidegate_stats::Store;
+use tidegate_stats::{Scope, Store};
 use tidegate_types::{BodyBuf, EndStream, RequestHead, ResponseHead};
 
 use crate::route::ErasedConfig;
@@ -111,9 +111,14 @@ impl HttpFilter {
 pub struct FactoryContext<'a> {
     /// Where the filter's statistics live.
     pub stats: &'a Store,
-    /// The prefix of the connection manager's statistics, `http.<stat_prefix>`.
-    pub stat_prefix: &'a str,
+    /// The connection manager's scope, `http.<stat_prefix>.`: a filter's own is a child of it.
+    pub scope: &'a Scope,
+    /// The values of `layered_runtime`.
+    pub runtime: RuntimeValues<'a>,
 }
+
+/// Looks a runtime key up: its value if it is an unsigned integer.
+pub type RuntimeValues<'a> = &'a dyn Fn(&str) -> Option<u64>;
 
 /// What filter authors write; [`Registry`](crate::Registry) erases it once, when a configuration is loaded.
 pub trait HttpFilterType: 'static {
@@ -133,6 +138,12 @@ pub trait HttpFilterType: 'static {
     /// Validates the configuration and builds the factory. The error is shown with the place of the
     /// filter in the user's file.
     fn build(config: Self::Config, cx: &FactoryContext<'_>) -> Result<Self::Factory, String>;
+
+    /// Validates a per-route configuration and makes it ready: with statistics, for instance. The error is
+    /// shown with its place in the user's file.
+    fn build_route(config: Self::RouteConfig, _cx: &FactoryContext<'_>) -> Result<Self::RouteConfig, String> {
+        Ok(config)
+    }
 
     /// Opens the filter on a stream.
     fn open(factory: &Arc<Self::Factory>, stream: &Rc<Stream>) -> HttpFilter;

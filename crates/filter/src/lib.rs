@@ -18,13 +18,14 @@ pub mod reply;
 pub mod route;
 pub mod stream;
 
-pub use access_log::{AccessLog, LogContext};
+pub use access_log::{AccessLog, AccessLogContext, LogContext};
 pub use callout::{CalloutError, CalloutResponse, Clusters, HttpCallout};
 pub use flow::{Flow, HeadFlow, LocalFuture, Step};
 pub use format::{Format, FormatError, JsonFormat, Missing};
 pub use from_fn::{from_request_fn, from_response_fn};
 pub use http_filter::{
     FactoryContext, HttpFilter, HttpFilterFactory, HttpFilterType, RequestFilter, ResponseFilter,
+    RuntimeValues,
 };
 pub use registry::{AccessLogType, Registry};
 pub use reply::LocalReply;

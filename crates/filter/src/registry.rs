@@ -9,7 +9,7 @@ use tidegate_types::json::{self, Problem, TypedConfig};
 
 use crate::http_filter::{TypedFactory, erase};
 use crate::route::ErasedConfig;
-use crate::{AccessLog, FactoryContext, HttpFilterFactory, HttpFilterType};
+use crate::{AccessLog, AccessLogContext, FactoryContext, HttpFilterFactory, HttpFilterType};
 
 /// What access-logger authors write.
 pub trait AccessLogType: 'static {
@@ -19,7 +19,7 @@ pub trait AccessLogType: 'static {
     type Config: DeserializeOwned;
 
     /// Validates the configuration and opens the log.
-    fn build(config: Self::Config) -> Result<Arc<dyn AccessLog>, String>;
+    fn build(config: Self::Config, cx: &AccessLogContext<'_>) -> Result<Arc<dyn AccessLog>, String>;
 }
 
 /// All filters and access loggers that a binary has. Start from `tidegate_filters::registry()` and add yours.
@@ -31,8 +31,8 @@ pub struct Registry {
 }
 
 type BuildHttp = fn(&TypedConfig, &FactoryContext<'_>) -> Result<Arc<dyn HttpFilterFactory>, Vec<Problem>>;
-type BuildRoute = fn(&TypedConfig) -> Result<ErasedConfig, Vec<Problem>>;
-type BuildLog = fn(&TypedConfig) -> Result<Arc<dyn AccessLog>, Vec<Problem>>;
+type BuildRoute = fn(&TypedConfig, &FactoryContext<'_>) -> Result<ErasedConfig, Vec<Problem>>;
+type BuildLog = fn(&TypedConfig, &AccessLogContext<'_>) -> Result<Arc<dyn AccessLog>, Vec<Problem>>;
 
 struct HttpEntry {
     build: BuildHttp,
@@ -44,16 +44,16 @@ impl Registry {
     #[must_use]
     pub fn http<T: HttpFilterType>(mut self) -> Self {
         self.http.insert(T::TYPE_URL, HttpEntry { build: build_http::<T>, route_type: T::ROUTE_TYPE_URL });
-        self.routes.insert(T::ROUTE_TYPE_URL, |config| json::from_typed::<T::RouteConfig>(config).map(erase));
+        self.routes.insert(T::ROUTE_TYPE_URL, build_route::<T>);
         self
     }
 
     /// Adds an access logger. A later one of the same `@type` takes its place.
     #[must_use]
     pub fn access_log<T: AccessLogType>(mut self) -> Self {
-        self.access_logs.insert(T::TYPE_URL, |config| {
+        self.access_logs.insert(T::TYPE_URL, |config, cx| {
             let decoded = json::from_typed::<T::Config>(config)?;
-            T::build(decoded).map_err(|message| vec![problem(config, message)])
+            T::build(decoded, cx).map_err(|message| vec![problem(config, message)])
         });
         self
     }
@@ -78,14 +78,19 @@ impl Registry {
         self.http.contains_key(type_url)
     }
 
-    /// Decodes the per-route configuration of the filter whose own `@type` is `filter_type`.
+    /// Builds the per-route configuration of the filter whose own `@type` is `filter_type`.
     ///
     /// # Errors
     /// A per-route `@type` that is not that filter's, or everything that is wrong with it.
-    pub fn build_route(&self, filter_type: &str, config: &TypedConfig) -> Result<ErasedConfig, Vec<Problem>> {
+    pub fn build_route(
+        &self,
+        filter_type: &str,
+        config: &TypedConfig,
+        cx: &FactoryContext<'_>,
+    ) -> Result<ErasedConfig, Vec<Problem>> {
         let expected = self.http.get(filter_type).map(|entry| entry.route_type);
         match (expected, self.routes.get(&*config.type_url)) {
-            (Some(expected), Some(build)) if expected == config.type_url => build(config),
+            (Some(expected), Some(build)) if expected == config.type_url => build(config, cx),
             (Some(expected), _) => Err(vec![problem(
                 config,
                 format!(
@@ -101,9 +106,13 @@ impl Registry {
     ///
     /// # Errors
     /// An unknown `@type`, or everything that is wrong with the configuration.
-    pub fn build_access_log(&self, config: &TypedConfig) -> Result<Arc<dyn AccessLog>, Vec<Problem>> {
+    pub fn build_access_log(
+        &self,
+        config: &TypedConfig,
+        cx: &AccessLogContext<'_>,
+    ) -> Result<Arc<dyn AccessLog>, Vec<Problem>> {
         match self.access_logs.get(&*config.type_url) {
-            Some(build) => build(config),
+            Some(build) => build(config, cx),
             None => Err(vec![unknown(config, "access logger", self.access_logs.keys())]),
         }
     }
@@ -116,6 +125,14 @@ fn build_http<T: HttpFilterType>(
     let decoded = json::from_typed::<T::Config>(config)?;
     let factory = T::build(decoded, cx).map_err(|message| vec![problem(config, message)])?;
     Ok(Arc::new(TypedFactory::<T> { factory: Arc::new(factory) }))
+}
+
+fn build_route<T: HttpFilterType>(
+    config: &TypedConfig,
+    cx: &FactoryContext<'_>,
+) -> Result<ErasedConfig, Vec<Problem>> {
+    let decoded = json::from_typed::<T::RouteConfig>(config)?;
+    T::build_route(decoded, cx).map(erase).map_err(|message| vec![problem(config, message)])
 }
 
 fn problem(config: &TypedConfig, message: String) -> Problem {

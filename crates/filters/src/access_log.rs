@@ -1,7 +1,8 @@
 //! Access loggers: `envoy.access_loggers.file`, `.stdout` and `.stderr`.
 //!
 //! A log call formats into a buffer of its worker and appends the line to its target's queue; a background
-//! thread writes (see [`set_flush_interval`]). Loggers with the same path share one file.
+//! thread writes, at the latest after `--file-flush-interval-msec`. Loggers with the same path share one file.
+//! Statistics: `filesystem.`
 
 mod config;
 mod line;
@@ -12,12 +13,11 @@ mod tests;
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use tidegate_filter::{AccessLog, AccessLogType, LogContext};
+use tidegate_filter::{AccessLog, AccessLogContext, AccessLogType, LogContext};
 
 use config::{FileConfig, StreamConfig};
 use line::LineFormat;
 use sink::{Sink, Target};
-pub use sink::{dropped_lines, set_flush_interval};
 
 /// `envoy.access_loggers.file`: `path`, and at most one of `log_format`, `format`, `json_format` and
 /// `typed_json_format`, of which the last three are Envoy's deprecated forms.
@@ -34,8 +34,8 @@ impl AccessLogType for FileAccessLog {
         "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog";
     type Config = FileConfig;
 
-    fn build(config: FileConfig) -> Result<Arc<dyn AccessLog>, String> {
-        open(Target::of_path(&config.path), config.format)
+    fn build(config: FileConfig, cx: &AccessLogContext<'_>) -> Result<Arc<dyn AccessLog>, String> {
+        open(Target::of_path(&config.path), config.format, cx)
     }
 }
 
@@ -44,8 +44,8 @@ impl AccessLogType for StdoutAccessLog {
         "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog";
     type Config = StreamConfig;
 
-    fn build(config: StreamConfig) -> Result<Arc<dyn AccessLog>, String> {
-        open(Target::Stdout, config.log_format.unwrap_or_default())
+    fn build(config: StreamConfig, cx: &AccessLogContext<'_>) -> Result<Arc<dyn AccessLog>, String> {
+        open(Target::Stdout, config.log_format.unwrap_or_default(), cx)
     }
 }
 
@@ -54,13 +54,13 @@ impl AccessLogType for StderrAccessLog {
         "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StderrAccessLog";
     type Config = StreamConfig;
 
-    fn build(config: StreamConfig) -> Result<Arc<dyn AccessLog>, String> {
-        open(Target::Stderr, config.log_format.unwrap_or_default())
+    fn build(config: StreamConfig, cx: &AccessLogContext<'_>) -> Result<Arc<dyn AccessLog>, String> {
+        open(Target::Stderr, config.log_format.unwrap_or_default(), cx)
     }
 }
 
-fn open(target: Target, format: LineFormat) -> Result<Arc<dyn AccessLog>, String> {
-    Ok(Arc::new(LineLog { format, sink: Sink::open(target)? }))
+fn open(target: Target, format: LineFormat, cx: &AccessLogContext<'_>) -> Result<Arc<dyn AccessLog>, String> {
+    Ok(Arc::new(LineLog { format, sink: Sink::open(target, cx)? }))
 }
 
 /// A format and where its lines go.

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tidegate_filter::FactoryContext;
-use tidegate_stats::Store;
+use tidegate_filter::{AccessLogContext, FactoryContext};
+use tidegate_stats::{Scope, Store};
 use tidegate_types::json::{self, JsonPath, Kind, Node, TypedConfig};
 
 #[test]
@@ -43,13 +44,15 @@ fn build(node: &Node, type_url: &str, path: &JsonPath, built: &mut usize) {
         TypedConfig { name: String::new(), type_url: type_url.into(), value, path: path.clone(), span };
     let registry = tidegate_filters::registry();
     let store = Store::new(1);
+    let scope = Scope::http("test");
+    let cx = FactoryContext { stats: &store, scope: &scope, runtime: &|_| None };
     let problems = if registry.knows_http(type_url) {
-        let cx = FactoryContext { stats: &store, stat_prefix: "http.test" };
         registry.build_http(&typed, &cx).err()
     } else if type_url.contains("access_loggers") {
-        registry.build_access_log(&typed).err()
+        let cx = AccessLogContext { stats: &store, flush_interval: Duration::from_secs(1) };
+        registry.build_access_log(&typed, &cx).err()
     } else if let Some(filter) = type_url.strip_suffix("PerRoute") {
-        registry.build_route(filter, &typed).err()
+        registry.build_route(filter, &typed, &cx).err()
     } else {
         return;
     };

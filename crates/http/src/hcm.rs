@@ -14,7 +14,6 @@ use tidegate_filter::AccessLog;
 use tidegate_router::{RouteTable, RouterOptions};
 use tidegate_types::Compat;
 
-use crate::access_log::LogFilter;
 use crate::chain::ConfiguredFilter;
 use crate::date::DateCache;
 use crate::local_reply::ReplyTemplates;
@@ -28,7 +27,7 @@ pub struct Hcm {
     pub(crate) filters: Vec<ConfiguredFilter>,
     pub(crate) routes: RouteTable,
     pub(crate) router: RouterOptions,
-    pub(crate) logs: Vec<ConfiguredLog>,
+    pub(crate) logs: Vec<Arc<dyn AccessLog>>,
     pub(crate) replies: ReplyTemplates,
     pub(crate) stats: HcmStats,
     pub(crate) listener_stats: ListenerHttpStats,
@@ -49,12 +48,6 @@ pub struct Hcm {
     pub(crate) compat: Compat,
 }
 
-/// One access log and what it leaves out.
-pub(crate) struct ConfiguredLog {
-    pub(crate) log: Arc<dyn AccessLog>,
-    pub(crate) filter: Option<LogFilter>,
-}
-
 impl Hcm {
     /// The configuration.
     pub fn config(&self) -> &Arc<HcmConfig> {
@@ -68,7 +61,7 @@ impl Hcm {
 
     /// The access logs.
     pub fn access_logs(&self) -> impl Iterator<Item = &Arc<dyn AccessLog>> {
-        self.logs.iter().map(|log| &log.log)
+        self.logs.iter()
     }
 
     /// What the codec must know of the configuration.

@@ -4,7 +4,7 @@
 //! Build a [`Hcm`] from configuration, give each worker an [`HcmSlot`] of it, and run [`serve`] for
 //! every connection. It decides nothing about hosts and knows no socket and no HTTP version.
 
-mod access_log;
+pub mod access_log;
 mod chain;
 mod connection;
 mod date;

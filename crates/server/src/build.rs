@@ -12,8 +12,8 @@ use tidegate_cluster::ClusterShared;
 use tidegate_config::access_log::AccessLogConfig;
 use tidegate_config::listener::NetworkFilterConfig;
 use tidegate_config::{Bootstrap, ConfigError, Format, HcmConfig, ListenerConfig, from_str};
-use tidegate_filter::{AccessLog, Registry};
-use tidegate_http::{BuildContext, Hcm};
+use tidegate_filter::{AccessLog, AccessLogContext, Registry};
+use tidegate_http::{BuildContext, Hcm, access_log};
 use tidegate_stats::Store;
 use tidegate_types::Compat;
 use tidegate_types::json::{JsonPath, Problem, Span};
@@ -149,10 +149,11 @@ fn listener(
         runtime: &bootstrap.runtime,
         node: &bootstrap.node,
         local_address: local_address(),
+        log_flush_interval: builder.options.log_flush_interval(),
         compat: builder.options.compat(),
     };
     let hcm = Hcm::build(hcm_config(config)?, &cx)?;
-    let logs = access_logs(&config.access_log, builder.registry)?;
+    let logs = access_logs(&config.access_log, bootstrap, builder)?;
     Ok(ListenerSnapshot { config: config.clone(), hcm, logs })
 }
 
@@ -161,11 +162,14 @@ fn admin_logs(
     builder: &Builder<'_>,
     previous: Option<&Snapshot>,
 ) -> Result<Vec<Arc<dyn AccessLog>>, Vec<Problem>> {
-    match previous.filter(|previous| previous.bootstrap.admin == bootstrap.admin) {
+    let same = |previous: &&Snapshot| {
+        previous.bootstrap.admin == bootstrap.admin && previous.bootstrap.runtime == bootstrap.runtime
+    };
+    match previous.filter(same) {
         Some(previous) => Ok(previous.admin_logs.clone()),
         None => {
             let configs = bootstrap.admin.as_ref().map_or(&[][..], |admin| &admin.access_log);
-            access_logs(configs, builder.registry)
+            access_logs(configs, bootstrap, builder)
         }
     }
 }
@@ -173,21 +177,11 @@ fn admin_logs(
 /// Access logs outside a connection manager.
 fn access_logs(
     configs: &[AccessLogConfig],
-    registry: &Registry,
+    bootstrap: &Bootstrap,
+    builder: &Builder<'_>,
 ) -> Result<Vec<Arc<dyn AccessLog>>, Vec<Problem>> {
-    let mut problems = Vec::new();
-    let mut logs = Vec::new();
-    for config in configs {
-        if config.filter.is_some() {
-            let message = "access log filters work in connection managers only in this build".to_owned();
-            problems.push(Problem::new(config.logger.path.clone(), config.logger.span, message));
-        }
-        match registry.build_access_log(&config.logger) {
-            Ok(log) => logs.push(log),
-            Err(more) => problems.extend(more),
-        }
-    }
-    if problems.is_empty() { Ok(logs) } else { Err(problems) }
+    let cx = AccessLogContext { stats: builder.store, flush_interval: builder.options.log_flush_interval() };
+    access_log::build(configs, builder.registry, &cx, &bootstrap.runtime)
 }
 
 /// A connection manager is built anew when anything that it was built from differs; an unchanged one keeps

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tidegate_types::Compat;
 
-use crate::logging::Level;
+use crate::logging::{ComponentLevels, Level, Pattern};
 
 /// Envoy-compatible proxy. Without arguments it serves a demo and says where.
 #[derive(Debug, Clone, Parser)]
@@ -50,22 +50,23 @@ pub(crate) struct ServeOptions {
     #[arg(short, long, default_value = "info", value_parser = Level::parse)]
     pub(crate) log_level: Level,
     /// Levels of single loggers: `http:debug,router:trace`.
-    #[arg(long, value_name = "LOGGER:LEVEL,..", default_value = "")]
-    pub(crate) component_log_level: String,
+    #[arg(long, value_name = "LOGGER:LEVEL,..", default_value = "", value_parser = ComponentLevels::parse)]
+    pub(crate) component_log_level: ComponentLevels,
     /// File to log to instead of stderr.
     #[arg(long, value_name = "FILE")]
     pub(crate) log_path: Option<PathBuf>,
-    /// Accepted, ignored: the format is Envoy's default.
-    #[arg(long, value_name = "FORMAT", default_value = "")]
-    pub(crate) log_format: String,
+    /// A line of the log: %Y %m %d %H %M %S %T %e %f time, %t thread, %l %L level, %n logger, %v message,
+    /// %g %s file, %# line, %P process.
+    #[arg(long, value_name = "FORMAT", default_value = Pattern::DEFAULT, value_parser = Pattern::parse)]
+    pub(crate) log_format: Pattern,
     /// Serve, or only check the configuration.
     #[arg(long, value_enum, default_value_t = Mode::Serve)]
     pub(crate) mode: Mode,
     /// Seconds that requests get to finish when the process ends or a listener goes away.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub(crate) drain_time_s: u64,
-    /// Accepted, ignored: draining is immediate.
-    #[arg(long, value_name = "gradual|immediate", default_value = "immediate")]
+    /// Only `immediate`: connections drain at once.
+    #[arg(long, value_name = "immediate", default_value = "immediate", value_parser = immediate)]
     pub(crate) drain_strategy: String,
     /// Accepted, ignored: there is no hot restart.
     #[arg(long, value_name = "SECONDS", default_value_t = 900)]
@@ -79,8 +80,8 @@ pub(crate) struct ServeOptions {
     /// Accepted, ignored: there is no hot restart.
     #[arg(long)]
     pub(crate) disable_hot_restart: bool,
-    /// Accepted, ignored: there is no hot restart.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    /// Only 0: there is no hot restart.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = first_epoch)]
     pub(crate) restart_epoch: u32,
     /// `node.cluster`, unless the configuration names it.
     #[arg(long, value_name = "NAME", default_value = "")]
@@ -114,6 +115,11 @@ impl ServeOptions {
         Duration::from_secs(self.drain_time_s)
     }
 
+    /// `--file-flush-interval-msec`.
+    pub(crate) fn log_flush_interval(&self) -> Duration {
+        Duration::from_millis(self.file_flush_interval_msec.max(1))
+    }
+
     /// `--envoy-strict`.
     pub(crate) fn compat(&self) -> Compat {
         if self.envoy_strict { Compat::EnvoyStrict } else { Compat::Tidegate }
@@ -123,6 +129,24 @@ impl ServeOptions {
     pub(crate) fn workers(&self) -> usize {
         let hardware = || std::thread::available_parallelism().map_or(1, usize::from);
         self.concurrency.filter(|n| *n > 0).unwrap_or_else(hardware)
+    }
+}
+
+/// `--drain-strategy`: Envoy's default spreads the closes over `--drain-time-s`, which this build does not.
+fn immediate(text: &str) -> Result<String, String> {
+    match text {
+        "immediate" => Ok(text.to_owned()),
+        "gradual" => Err("not supported by this build, which drains immediately".to_owned()),
+        _ => Err("unknown drain strategy, expected `immediate`".to_owned()),
+    }
+}
+
+/// `--restart-epoch`: a hot restarter that counts on the new process must hear that there is none.
+fn first_epoch(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(0) => Ok(0),
+        Ok(_) => Err("hot restart is not supported by this build: only 0 is accepted".to_owned()),
+        Err(_) => Err("not a number".to_owned()),
     }
 }
 
@@ -178,7 +202,18 @@ mod tests {
         assert_eq!(files.len(), 2);
         assert!(matches!(parse("schema").unwrap().command, Some(Command::Schema)));
         assert!(parse("").unwrap().command.is_none());
-        for bad in ["--mode foo", "-l foo", "--concurrency abc", "--nope", "validate"] {
+        for bad in [
+            "--mode foo",
+            "-l foo",
+            "--concurrency abc",
+            "--nope",
+            "validate",
+            "--drain-strategy gradual",
+            "--restart-epoch 1",
+            "--log-format %Q",
+            "--component-log-level http",
+            "--component-log-level nope:debug",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
         assert_eq!(parse("--mode validate").unwrap().serve.mode, Mode::Validate);

@@ -1,4 +1,4 @@
-//! The application log, in Envoy's line format: `[time][thread][level][logger] message`.
+//! The application log, by default `[time][thread][level][logger] message`, as Envoy's ([`Pattern`]).
 //!
 //! A small `tracing` subscriber instead of a general one: levels are per logger and change while the process
 //! runs (`/logging`), and a line that is off costs one atomic load (tracing's global maximum, then the call
@@ -6,6 +6,7 @@
 
 pub(crate) mod line;
 mod loggers;
+mod pattern;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -17,7 +18,8 @@ use tracing::span;
 use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Subscriber};
 
-pub(crate) use loggers::{Level, Loggers, UnknownLogger};
+pub(crate) use loggers::{ComponentLevels, Level, Loggers, UnknownLogger};
+pub(crate) use pattern::Pattern;
 
 /// The running log. A cheap handle.
 #[derive(Clone)]
@@ -29,6 +31,7 @@ struct Shared {
     loggers: Loggers,
     sink: Mutex<Sink>,
     path: Option<PathBuf>,
+    pattern: Pattern,
 }
 
 enum Sink {
@@ -41,13 +44,17 @@ impl Log {
     ///
     /// # Errors
     /// When `path` cannot be opened for appending.
-    pub(crate) fn start(level: Level, path: Option<&Path>) -> io::Result<Self> {
+    pub(crate) fn start(level: Level, path: Option<&Path>, pattern: Pattern) -> io::Result<Self> {
         let sink = match path {
             Some(path) => Sink::File(open(path)?),
             None => Sink::Stderr,
         };
-        let shared =
-            Shared { loggers: Loggers::new(level), sink: Mutex::new(sink), path: path.map(Path::to_owned) };
+        let shared = Shared {
+            loggers: Loggers::new(level),
+            sink: Mutex::new(sink),
+            path: path.map(Path::to_owned),
+            pattern,
+        };
         let log = Self { shared: Arc::new(shared) };
         // Fails only if a log was started before (tests in one process): its lines go there.
         let _ = tracing::subscriber::set_global_default(LogSubscriber(log.clone()));
@@ -63,6 +70,14 @@ impl Log {
     pub(crate) fn set_all(&self, level: Level) {
         self.shared.loggers.set_all(level);
         tracing::callsite::rebuild_interest_cache();
+    }
+
+    /// Sets some loggers.
+    pub(crate) fn set_components(&self, levels: &ComponentLevels) {
+        for (logger, level) in levels.iter() {
+            // Their names were looked up when they were read.
+            let _ = self.set(logger, level);
+        }
     }
 
     /// Sets one logger.
@@ -117,7 +132,7 @@ impl Subscriber for LogSubscriber {
     }
 
     fn event(&self, event: &Event<'_>) {
-        self.0.write(&line::format(event));
+        self.0.write(&line::format(&self.0.shared.pattern, event));
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {

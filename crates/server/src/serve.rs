@@ -47,9 +47,9 @@ pub(crate) fn serve(
     ready: impl FnOnce(&Control),
 ) -> Result<ExitCode, StartError> {
     let started = Instant::now();
-    let log = Log::start(options.log_level, options.log_path.as_deref())
+    let log = Log::start(options.log_level, options.log_path.as_deref(), options.log_format.clone())
         .map_err(|error| StartError::System { what: "--log-path", error })?;
-    component_levels(&log, &options.component_log_level).map_err(StartError::Listen)?;
+    log.set_components(&options.component_log_level);
     // One shard for the main thread.
     let store = Store::new(1 + options.workers());
     let builder = Builder { registry: &registry, store: &store, options: &options };
@@ -109,9 +109,6 @@ async fn until_end(control: &Rc<Control>, signals: &mut Signals) {
     let flush_every = control.snapshot().bootstrap.stats_flush_interval.max(Duration::from_millis(1));
     let mut flush = tokio::time::interval(flush_every);
     flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut log_flush =
-        tokio::time::interval(Duration::from_millis(control.options.file_flush_interval_msec.max(1)));
-    log_flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             signal = signals.next() => match signal {
@@ -122,7 +119,6 @@ async fn until_end(control: &Rc<Control>, signals: &mut Signals) {
             () = control.quit.notified() => return,
             () = changed(&mut watch) => reload_apart(control, Trigger::File).await,
             _ = flush.tick() => gauges::flush(control),
-            _ = log_flush.tick() => shutdown::flush_logs(control),
         }
     }
 }
@@ -153,15 +149,4 @@ async fn changed(watch: &mut Option<Watch>) {
         Some(watch) => watch.changed().await,
         None => std::future::pending().await,
     }
-}
-
-/// `--component-log-level http:debug,router:trace`.
-pub(crate) fn component_levels(log: &Log, text: &str) -> Result<(), String> {
-    for part in text.split(',').filter(|part| !part.is_empty()) {
-        let (logger, level) =
-            part.split_once(':').ok_or("error: component log level not correctly specified")?;
-        let level = crate::logging::Level::parse(level)?;
-        log.set(logger, level).map_err(|error| format!("{error} '{logger}'"))?;
-    }
-    Ok(())
 }

@@ -19,7 +19,7 @@ use tidegate_filter::route::{ErasedConfig, Slot};
 use tidegate_filter::{
     FactoryContext, HttpFilterFactory, HttpFilterType, PerFilterConfig, Registry, RouteView, Stream,
 };
-use tidegate_stats::Store;
+use tidegate_stats::{Scope, Store};
 use tidegate_types::json::{self, JsonPath, Problem, Span, TypedConfig};
 use tidegate_types::{Address, ConnectionInfo, StreamInfo};
 
@@ -36,6 +36,7 @@ pub struct FilterHarness {
     levels: Vec<ErasedConfig>,
     clusters: Rc<FakeClusters>,
     store: Store,
+    runtime: &'static [(&'static str, u64)],
 }
 
 impl FilterHarness {
@@ -44,10 +45,21 @@ impl FilterHarness {
     /// # Errors
     /// What is wrong with the configuration, with path and place, as the proxy would print it.
     pub fn new<T: HttpFilterType>(config: &str) -> Result<Self, Vec<Problem>> {
+        Self::with_runtime::<T>(config, &[])
+    }
+
+    /// As [`FilterHarness::new`], with values of the runtime layer.
+    ///
+    /// # Errors
+    /// As [`FilterHarness::new`].
+    pub fn with_runtime<T: HttpFilterType>(
+        config: &str,
+        runtime: &'static [(&'static str, u64)],
+    ) -> Result<Self, Vec<Problem>> {
         let registry = Registry::default().http::<T>();
         let store = Store::new(1);
-        let cx = FactoryContext { stats: &store, stat_prefix: "http.test" };
-        let factory = registry.build_http(&typed(T::NAME, T::TYPE_URL, config)?, &cx)?;
+        let typed = typed(T::NAME, T::TYPE_URL, config)?;
+        let factory = with_context(&store, runtime, |cx| registry.build_http(&typed, cx))?;
         Ok(Self {
             registry,
             filter_type: T::TYPE_URL,
@@ -56,6 +68,7 @@ impl FilterHarness {
             levels: Vec::new(),
             clusters: Rc::default(),
             store,
+            runtime,
         })
     }
 
@@ -65,7 +78,10 @@ impl FilterHarness {
     /// What is wrong with the configuration.
     pub fn route(mut self, config: &str) -> Result<Self, Vec<Problem>> {
         let typed = typed("route", self.route_type, config)?;
-        self.levels.push(self.registry.build_route(self.filter_type, &typed)?);
+        let level = with_context(&self.store, self.runtime, |cx| {
+            self.registry.build_route(self.filter_type, &typed, cx)
+        })?;
+        self.levels.push(level);
         Ok(self)
     }
 
@@ -98,6 +114,15 @@ impl FilterHarness {
         }
         Run::new(self.factory.open(&stream), stream)
     }
+}
+
+fn with_context<T>(
+    store: &Store,
+    runtime: &[(&str, u64)],
+    build: impl FnOnce(&FactoryContext<'_>) -> T,
+) -> T {
+    let value = |key: &str| runtime.iter().find(|(name, _)| *name == key).map(|(_, value)| *value);
+    build(&FactoryContext { stats: store, scope: &Scope::http("test"), runtime: &value })
 }
 
 /// A typed configuration as the proxy reads it from a file.

@@ -1,7 +1,7 @@
 //! Access logs: Envoy's default line, text and JSON formats, filters.
 
 use integration_tests::config::{file_log, text_format};
-use integration_tests::proxy::await_lines;
+use integration_tests::proxy::{Options, await_lines};
 use integration_tests::{Config, Origin, Proxy};
 use serde_json::{Value, json};
 
@@ -105,4 +105,50 @@ fn filters_choose_what_is_logged() {
         proxy.get(status);
     }
     assert_eq!(await_lines(&log, 2), ["503", "500"]);
+}
+
+#[test]
+fn a_listeners_log_has_filters_too() {
+    let origin = Origin::ok();
+    let folder = tempfile::tempdir().unwrap();
+    let (all, none) = (folder.path().join("all.log"), folder.path().join("none.log"));
+    let filtered = |path: &std::path::Path, status: u16| {
+        let mut log = file_log(path, text_format("%RESPONSE_CODE%\n"));
+        log["filter"] = json!({"status_code_filter": {"comparison": {
+            "op": "LE", "value": {"default_value": status, "runtime_key": "limit"}}}});
+        log
+    };
+    let config = Config::new(origin.address()).listener(json!({"access_log": [filtered(&all, 100)]}));
+    let proxy = Proxy::start(&config);
+    proxy.get("/");
+    assert_eq!(await_lines(&all, 1).len(), 1);
+    proxy.admin.await_stat("filesystem.write_buffered", 1);
+    proxy.admin.await_stat("filesystem.write_completed", 1);
+    assert_eq!(proxy.stat("filesystem.write_total_buffered"), 0);
+
+    // A connection has no status: it counts as 0, and `GE 1` leaves it out.
+    let mut log = filtered(&none, 1);
+    log["filter"]["status_code_filter"]["comparison"]["op"] = json!("GE");
+    let config = config.listener(json!({"access_log": [log, file_log(&all, text_format("2\n"))]}));
+    let proxy = Proxy::start(&config);
+    proxy.get("/");
+    assert_eq!(await_lines(&all, 2).len(), 2);
+    assert_eq!(std::fs::read_to_string(&none).unwrap(), "");
+}
+
+#[test]
+fn lines_wait_for_the_flush_interval() {
+    let origin = Origin::ok();
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    let config = Config::new(origin.address()).access_log(&log, text_format("x\n"));
+    let arguments = vec!["--file-flush-interval-msec".to_owned(), "3600000".to_owned()];
+    let mut proxy = Options { arguments, ..Options::default() }.start(&config);
+    proxy.get("/");
+    proxy.admin.await_stat("filesystem.write_buffered", 1);
+    assert_eq!(proxy.stat("filesystem.write_total_buffered"), 2);
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), "");
+    proxy.admin.post("/quitquitquit");
+    proxy.process.exit();
+    assert_eq!(await_lines(&log, 1), ["x"]);
 }

@@ -19,7 +19,7 @@ use tidegate_filter::{
     CalloutError, CalloutResponse, Cx, FactoryContext, HeadFlow, HttpFilter, HttpFilterType, LocalReply,
     RequestFilter, Step, Stream,
 };
-use tidegate_stats::{Scope, stat_block};
+use tidegate_stats::stat_block;
 use tidegate_types::{EndStream, RequestHead, ResponseFlags};
 
 use config::WhenFailed;
@@ -61,7 +61,7 @@ impl HttpFilterType for Callout {
     type Factory = Factory;
 
     fn build(config: Config, cx: &FactoryContext<'_>) -> Result<Factory, String> {
-        let stats = CalloutStats::new(cx.stats, Scope::root().child(cx.stat_prefix).child("callout"));
+        let stats = CalloutStats::new(cx.stats, cx.scope.child("callout"));
         Ok(Factory { config, stats })
     }
 

@@ -7,10 +7,13 @@ use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::Thread;
 use std::time::Duration;
+
+use tidegate_filter::AccessLogContext;
+use tidegate_stats::{Scope, stat_block};
 
 /// Bytes held for one target before lines are dropped: seconds of a busy proxy, and it keeps a stuck disk
 /// from eating the memory.
@@ -22,21 +25,32 @@ const WRITE_SIZE: usize = 64 << 10;
 /// Bytes of buffer that an idle target keeps.
 const BUFFER_KEPT: usize = 256 << 10;
 
-/// Sets how long a line may be held back, for the whole process (`--file-flush-interval-msec`). 200 ms
-/// until then; at least 1 ms.
-pub fn set_flush_interval(interval: Duration) {
-    let millis = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1);
-    FLUSH_INTERVAL_MS.store(millis, Relaxed);
-    wake_writer();
-}
+/// How long a line may be held back, in ms: one value for the process, from its command line.
+static FLUSH_INTERVAL_MS: AtomicU64 = AtomicU64::new(1000);
 
-/// Lines that were lost since the start because a target could not keep up or could not be written.
-pub fn dropped_lines() -> u64 {
-    DROPPED.load(Relaxed)
+stat_block! {
+    /// `filesystem.`: Envoy's names, and one of our own.
+    struct FileStats {
+        counters {
+            /// Lines taken.
+            write_buffered,
+            /// Writes done, of all that was queued at that time.
+            write_completed,
+            /// Writes that failed; their lines are lost.
+            write_failed,
+            /// The flush interval ended.
+            flushed_by_timer,
+            /// A file could not be opened anew: the old one is written on.
+            reopen_failed,
+            /// Lines lost since the queue was full or their write failed (not in Envoy).
+            write_dropped,
+        }
+        gauges {
+            /// Bytes queued.
+            write_total_buffered,
+        }
+    }
 }
-
-static FLUSH_INTERVAL_MS: AtomicU64 = AtomicU64::new(200);
-static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 /// What a sink writes to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -73,6 +87,7 @@ fn open_file(path: &Path) -> io::Result<File> {
 /// One target's queue and handle.
 pub(super) struct Sink {
     target: Target,
+    stats: FileStats,
     /// Taken for the time of a copy, by workers.
     queue: Mutex<Queue>,
     /// Taken while writing, never by workers. Always before `queue`.
@@ -102,7 +117,11 @@ impl Sink {
     ///
     /// # Errors
     /// The message for the user when the file cannot be opened.
-    pub(super) fn open(target: Target) -> Result<Arc<Self>, String> {
+    pub(super) fn open(target: Target, cx: &AccessLogContext<'_>) -> Result<Arc<Self>, String> {
+        let millis = u64::try_from(cx.flush_interval.as_millis()).unwrap_or(u64::MAX).max(1);
+        if FLUSH_INTERVAL_MS.swap(millis, Relaxed) != millis {
+            wake_writer();
+        }
         let mut sinks = lock(sinks());
         if let Some(sink) = sinks.get(&target).and_then(Weak::upgrade) {
             return Ok(sink);
@@ -112,7 +131,8 @@ impl Sink {
             other => format!("unable to open {other:?}: {error}"),
         })?;
         let writer = Mutex::new(Writer { output, spare: Vec::new() });
-        let sink = Arc::new(Self { target: target.clone(), queue: Mutex::default(), writer });
+        let stats = FileStats::new(cx.stats, Scope::new("filesystem", &[]));
+        let sink = Arc::new(Self { target: target.clone(), stats, queue: Mutex::default(), writer });
         sinks.retain(|_, sink| sink.strong_count() > 0);
         sinks.insert(target, Arc::downgrade(&sink));
         start_writer()?;
@@ -124,13 +144,16 @@ impl Sink {
         let mut queue = lock(&self.queue);
         let before = queue.bytes.len();
         if before + line.len() > QUEUE_LIMIT {
-            DROPPED.fetch_add(1, Relaxed);
+            drop(queue);
+            self.stats.write_dropped().inc();
             return;
         }
         queue.bytes.extend_from_slice(line.as_bytes());
         queue.lines += 1;
         let crossed = before < WRITE_SIZE && queue.bytes.len() >= WRITE_SIZE;
         drop(queue);
+        self.stats.write_buffered().inc();
+        self.stats.write_total_buffered().add(size(line.len()));
         if crossed {
             wake_writer();
         }
@@ -145,8 +168,9 @@ impl Sink {
     pub(super) fn reopen(&self) {
         let mut writer = lock(&self.writer);
         self.flush_with(&mut writer);
-        if let Ok(new) = self.target.open() {
-            writer.output = new;
+        match self.target.open() {
+            Ok(new) => writer.output = new,
+            Err(_) => self.stats.reopen_failed().inc(),
         }
     }
 
@@ -164,8 +188,13 @@ impl Sink {
             Output::Stderr => write_all(io::stderr().lock(), &writer.spare),
             Output::File(file) => file.write_all(&writer.spare),
         };
-        if written.is_err() {
-            DROPPED.fetch_add(lines, Relaxed);
+        self.stats.write_total_buffered().sub(size(writer.spare.len()));
+        match written {
+            Ok(()) => self.stats.write_completed().inc(),
+            Err(_) => {
+                self.stats.write_failed().inc();
+                self.stats.write_dropped().add(lines);
+            }
         }
         writer.spare.clear();
         // A burst's memory is given back.
@@ -177,6 +206,10 @@ impl Drop for Sink {
     fn drop(&mut self) {
         self.flush();
     }
+}
+
+fn size(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 fn write_all(mut stream: impl Write, bytes: &[u8]) -> io::Result<()> {
@@ -203,8 +236,12 @@ fn start_writer() -> Result<(), String> {
     Ok(())
 }
 
+/// The writer was woken, and not by its timer.
+static WOKEN: AtomicBool = AtomicBool::new(false);
+
 fn wake_writer() {
     if let Some(writer) = WRITER.get() {
+        WOKEN.store(true, Relaxed);
         writer.unpark();
     }
 }
@@ -215,7 +252,13 @@ fn write_for_ever() {
         std::thread::park_timeout(Duration::from_millis(FLUSH_INTERVAL_MS.load(Relaxed)));
         // Handles are collected first: writing must not hold up a configuration that opens a log.
         let living: Vec<_> = lock(sinks()).values().filter_map(Weak::upgrade).collect();
-        living.iter().for_each(|sink| sink.flush());
+        let by_timer = !WOKEN.swap(false, Relaxed);
+        for sink in living {
+            if by_timer {
+                sink.stats.flushed_by_timer().inc();
+            }
+            sink.flush();
+        }
     }
 }
 
@@ -228,7 +271,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+    use tidegate_stats::Store;
+
     use super::*;
+
+    fn open(target: Target) -> Result<Arc<Sink>, String> {
+        let cx = AccessLogContext { stats: &Store::new(1), flush_interval: Duration::from_millis(200) };
+        Sink::open(target, &cx)
+    }
 
     fn file(path: &Path) -> Target {
         Target::of_path(path.to_str().unwrap())
@@ -238,7 +288,7 @@ mod tests {
     fn one_path_is_one_sink_and_lines_stay_in_order() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.log");
-        let (a, b) = (Sink::open(file(&path)).unwrap(), Sink::open(file(&path)).unwrap());
+        let (a, b) = (open(file(&path)).unwrap(), open(file(&path)).unwrap());
         assert!(Arc::ptr_eq(&a, &b));
         a.append("1\n");
         b.append("2\n");
@@ -247,7 +297,7 @@ mod tests {
         b.append("3\n");
         drop((a, b));
         // The writer thread may hold the sink for a moment: a new handle flushes what is left either way.
-        Sink::open(file(&path)).unwrap().flush();
+        open(file(&path)).unwrap().flush();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "1\n2\n3\n");
     }
 
@@ -255,7 +305,7 @@ mod tests {
     fn a_rotated_file_is_opened_anew() {
         let dir = tempfile::tempdir().unwrap();
         let (path, old) = (dir.path().join("b.log"), dir.path().join("b.log.1"));
-        let sink = Sink::open(file(&path)).unwrap();
+        let sink = open(file(&path)).unwrap();
         sink.append("old\n");
         std::fs::rename(&path, &old).unwrap();
         sink.reopen();
@@ -268,20 +318,24 @@ mod tests {
     #[test]
     fn a_full_queue_drops_and_counts() {
         let dir = tempfile::tempdir().unwrap();
-        let sink = Sink::open(file(&dir.path().join("c.log"))).unwrap();
+        let sink = open(file(&dir.path().join("c.log"))).unwrap();
         // Keeps the writer out.
         let writer = lock(&sink.writer);
         let line = "x".repeat(1 << 20);
-        let before = dropped_lines();
         (0..10).for_each(|_| sink.append(&line));
         assert_eq!(lock(&sink.queue).lines, 8);
-        assert!(dropped_lines() >= before + 2);
+        assert_eq!(sink.stats.write_dropped().value(), 2);
+        assert_eq!(sink.stats.write_buffered().value(), 8);
+        assert_eq!(sink.stats.write_total_buffered().value(), 8 << 20);
         drop(writer);
+        sink.flush();
+        assert_eq!(sink.stats.write_total_buffered().value(), 0);
+        assert_eq!(sink.stats.write_failed().value(), 0);
     }
 
     #[test]
     fn a_missing_folder_is_said() {
-        let error = Sink::open(Target::of_path("/nonexistent/a.log")).err().unwrap();
+        let error = open(Target::of_path("/nonexistent/a.log")).err().unwrap();
         assert!(error.starts_with("unable to open file '/nonexistent/a.log': No such file"), "{error}");
     }
 }

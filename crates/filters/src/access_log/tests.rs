@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode};
-use tidegate_filter::{AccessLog, LogContext, Registry};
+use tidegate_filter::{AccessLog, AccessLogContext, LogContext, Registry};
+use tidegate_stats::Store;
 use tidegate_testkit::filter::stream_info;
 use tidegate_types::json::{self, JsonPath, TypedConfig};
 use tidegate_types::{RequestHead, ResponseHead};
@@ -23,7 +24,8 @@ fn build(type_url: &str, config: &str) -> Result<Arc<dyn AccessLog>, String> {
         span: value.span,
         value,
     };
-    registry.build_access_log(&typed).map_err(|problems| problems[0].to_string())
+    let cx = AccessLogContext { stats: &Store::new(1), flush_interval: Duration::from_millis(200) };
+    registry.build_access_log(&typed, &cx).map_err(|problems| problems[0].to_string())
 }
 
 /// One stream's line in a file of its own.

@@ -1,6 +1,7 @@
 //! `envoy.type.v3.FractionalPercent` and `envoy.config.core.v3.RuntimeFractionalPercent`.
 
 use serde::Deserialize;
+use tidegate_filter::RuntimeValues;
 
 /// A share of events: `numerator` of 100, 10,000 or 1,000,000.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
@@ -36,19 +37,24 @@ impl FractionalPercent {
     }
 }
 
-/// A share that Envoy can override at run time. Tidegate has no run-time layer: the default always holds.
+/// A share that a runtime key overrides.
 #[derive(Clone, Debug, Deserialize)]
 pub struct RuntimeFractionalPercent {
     default_value: FractionalPercent,
-    /// Accepted so that files run unmodified.
-    #[serde(default, rename = "runtime_key")]
-    _runtime_key: String,
+    #[serde(default)]
+    runtime_key: String,
 }
 
 impl RuntimeFractionalPercent {
-    /// The share.
-    pub fn value(&self) -> FractionalPercent {
-        self.default_value
+    /// The share: a whole percentage if the key has a value, else the default.
+    pub fn value(&self, runtime: RuntimeValues<'_>) -> FractionalPercent {
+        match runtime(&self.runtime_key) {
+            Some(percent) => FractionalPercent {
+                numerator: u32::try_from(percent).unwrap_or(u32::MAX),
+                denominator: Denominator::Hundred,
+            },
+            None => self.default_value,
+        }
     }
 }
 
@@ -61,5 +67,16 @@ mod tests {
         let share = FractionalPercent { numerator: 25, denominator: Denominator::TenThousand };
         assert_eq!((0..10_000).filter(|random| share.holds(*random)).count(), 25);
         assert!(FractionalPercent::default().is_zero());
+    }
+
+    #[test]
+    fn a_runtime_key_holds_a_percentage() {
+        let share = RuntimeFractionalPercent { default_value: share(1), runtime_key: "a".into() };
+        assert_eq!(share.value(&|key| (key == "a").then_some(30)).numerator, 30);
+        assert_eq!(share.value(&|key| (key == "b").then_some(30)).numerator, 1);
+    }
+
+    fn share(numerator: u32) -> FractionalPercent {
+        FractionalPercent { numerator, denominator: Denominator::Million }
     }
 }

@@ -64,36 +64,31 @@ impl LimitStats {
     }
 }
 
-/// What lives as long as the configuration.
-pub struct Factory {
-    settings: Arc<Settings>,
-    stats: LimitStats,
-    /// For the statistics of routes, which are found at their first use.
-    store: Store,
-}
-
 impl HttpFilterType for LocalRateLimit {
     const NAME: &'static str = "envoy.filters.http.local_ratelimit";
     const TYPE_URL: &'static str =
         "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit";
     type Config = Settings;
     type RouteConfig = Settings;
-    type Factory = Factory;
+    type Factory = Settings;
 
-    fn build(config: Settings, cx: &FactoryContext<'_>) -> Result<Factory, String> {
-        let stats = LimitStats::of(cx.stats, &config.stat_prefix);
-        Ok(Factory { settings: Arc::new(config), stats, store: cx.stats.clone() })
+    fn build(config: Settings, cx: &FactoryContext<'_>) -> Result<Settings, String> {
+        Ok(config.resolve(cx))
     }
 
-    fn open(factory: &Arc<Factory>, _: &Rc<Stream>) -> HttpFilter {
+    fn build_route(config: Settings, cx: &FactoryContext<'_>) -> Result<Settings, String> {
+        Ok(config.resolve(cx))
+    }
+
+    fn open(factory: &Arc<Settings>, _: &Rc<Stream>) -> HttpFilter {
         let level = Rc::new(Cell::new(None));
-        HttpFilter::request(Request { factory: factory.clone(), level: level.clone() })
+        HttpFilter::request(Request { settings: factory.clone(), level: level.clone() })
             .and_response(Response { level })
     }
 }
 
 struct Request {
-    factory: Arc<Factory>,
+    settings: Arc<Settings>,
     /// For the response's `x-ratelimit-*` fields.
     level: Rc<Cell<Option<Level>>>,
 }
@@ -101,14 +96,11 @@ struct Request {
 impl RequestFilter for Request {
     fn on_head<'a>(&'a mut self, cx: &'a Cx, head: &'a mut RequestHead, _: EndStream) -> Step<'a, HeadFlow> {
         let route = cx.route_config::<Settings>();
-        let settings = route.as_ref().unwrap_or(&self.factory.settings);
-        if !settings.filter_enabled.holds(fastrand::u64(..)) {
+        let settings = route.as_ref().unwrap_or(&self.settings);
+        if !settings.resolved.enabled.holds(fastrand::u64(..)) {
             return Step::Now(HeadFlow::Skip);
         }
-        let stats = match &route {
-            Some(route) => route.stats(&self.factory.store),
-            None => &self.factory.stats,
-        };
+        let stats = &settings.resolved.stats;
         stats.enabled().inc();
         let now = since_epoch();
         let taken = settings.token_bucket.as_ref().map_or(Taken::Yes, |bucket| bucket.take(now));
@@ -120,7 +112,7 @@ impl RequestFilter for Request {
             return Step::Now(HeadFlow::Skip);
         }
         stats.rate_limited().inc();
-        if !settings.filter_enforced.holds(fastrand::u64(..)) {
+        if !settings.resolved.enforced.holds(fastrand::u64(..)) {
             for rule in settings.request_headers_to_add_when_not_enforced.iter() {
                 if let Some(value) = rule.render(&context(cx, head)) {
                     rule.put(&mut head.headers, value);

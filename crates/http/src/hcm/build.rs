@@ -11,14 +11,14 @@ use tidegate_config::bootstrap::Node;
 use tidegate_config::protocol::HeaderKeyFormat;
 use tidegate_config::values::TimeoutOverride;
 use tidegate_config::{HcmConfig, Runtime};
-use tidegate_filter::{FactoryContext, Registry};
+use tidegate_filter::{AccessLogContext, FactoryContext, Registry};
 use tidegate_router::{FilterSlots, ROUTER_TYPE_URL, RouteTable, RouterOptions};
 use tidegate_stats::{Scope, Store};
 use tidegate_types::json::{self, JsonPath, Problem, Span, TypedConfig};
 use tidegate_types::{Compat, Scheme};
 
-use super::{ConfiguredLog, Hcm};
-use crate::access_log::LogFilter;
+use super::Hcm;
+use crate::access_log;
 use crate::chain::ConfiguredFilter;
 use crate::local_reply::ReplyTemplates;
 use crate::stats::{CodecStats, HcmStats, ListenerHttpStats};
@@ -39,6 +39,8 @@ pub struct BuildContext<'a> {
     pub node: &'a Node,
     /// This machine's first address that is not loopback.
     pub local_address: Option<IpAddr>,
+    /// How long access logs may hold lines back.
+    pub log_flush_interval: Duration,
     /// Whose behaviour holds where Tidegate's differs from Envoy's.
     pub compat: Compat,
 }
@@ -50,7 +52,10 @@ impl Hcm {
     /// Everything that is wrong with filters, per-route configurations, access logs and format strings.
     pub fn build(config: &Arc<HcmConfig>, cx: &BuildContext<'_>) -> Result<Arc<Self>, Vec<Problem>> {
         let mut problems = Vec::new();
-        let (filters, slots, router) = filters(config, cx, &mut problems);
+        let scope = Scope::http(&config.stat_prefix);
+        let runtime = |key: &str| cx.runtime.integer(key);
+        let factory = FactoryContext { stats: cx.store, scope: &scope, runtime: &runtime };
+        let (filters, slots, router) = filters(config, cx, &factory, &mut problems);
         let routes = match RouteTable::compile(
             &config.route_config,
             &JsonPath::root().field("route_config"),
@@ -62,7 +67,13 @@ impl Hcm {
                 None
             }
         };
-        let logs = access_logs(config, cx, &mut problems);
+        let log_cx = AccessLogContext { stats: cx.store, flush_interval: cx.log_flush_interval };
+        let logs = access_log::build(&config.access_log, cx.registry, &log_cx, cx.runtime).unwrap_or_else(
+            |errors| {
+                problems.extend(errors);
+                Vec::new()
+            },
+        );
         let replies = ReplyTemplates::compile(&config.local_reply, cx.runtime).unwrap_or_else(|message| {
             problems.push(general(&format!("local_reply_config: {message}")));
             ReplyTemplates::default()
@@ -76,7 +87,7 @@ impl Hcm {
         };
         let text = |text: &str| HeaderValue::from_str(text).ok().filter(|value| !value.is_empty());
         Ok(Arc::new(Self {
-            stats: HcmStats::new(cx.store, Scope::http(&config.stat_prefix)),
+            stats: HcmStats::new(cx.store, scope.clone()),
             codec_stats: CodecStats::new(cx.store, Scope::root()),
             listener_stats: ListenerHttpStats::new(
                 cx.store,
@@ -112,6 +123,7 @@ fn request_headers_timeout(configured: TimeoutOverride, compat: Compat) -> Optio
 /// The filters of the chain by slot, for `typed_per_filter_config`.
 struct Slots<'a> {
     registry: &'a Registry,
+    factory: &'a FactoryContext<'a>,
     filters: Vec<TypedConfig>,
     names: Vec<String>,
 }
@@ -127,7 +139,7 @@ impl FilterSlots for Slots<'_> {
         config: &TypedConfig,
     ) -> Result<tidegate_filter::route::ErasedConfig, Vec<Problem>> {
         match self.filters.get(slot) {
-            Some(filter) => self.registry.build_route(&filter.type_url, config),
+            Some(filter) => self.registry.build_route(&filter.type_url, config, self.factory),
             None => Err(vec![general("no such filter")]),
         }
     }
@@ -135,11 +147,10 @@ impl FilterSlots for Slots<'_> {
 
 fn filters<'a>(
     config: &HcmConfig,
-    cx: &BuildContext<'a>,
+    cx: &'a BuildContext<'a>,
+    factory: &'a FactoryContext<'a>,
     problems: &mut Vec<Problem>,
 ) -> (Vec<ConfiguredFilter>, Slots<'a>, RouterOptions) {
-    let stat_prefix = format!("http.{}", config.stat_prefix);
-    let factory = FactoryContext { stats: cx.store, stat_prefix: &stat_prefix };
     let (mut filters, mut slots, mut router) = (Vec::new(), Vec::new(), None);
     for (index, filter) in config.http_filters.iter().enumerate() {
         let last = index + 1 == config.http_filters.len();
@@ -160,7 +171,7 @@ fn filters<'a>(
         if last {
             problems.push(at(typed, "the last HTTP filter must be the router"));
         }
-        match cx.registry.build_http(typed, &factory) {
+        match cx.registry.build_http(typed, factory) {
             Ok(factory) => {
                 filters.push(ConfiguredFilter { factory, disabled: filter.disabled });
                 slots.push(typed.clone());
@@ -169,22 +180,8 @@ fn filters<'a>(
         }
     }
     let names = slots.iter().map(|filter| filter.name.clone()).collect();
-    (filters, Slots { registry: cx.registry, filters: slots, names }, router.unwrap_or_default())
-}
-
-fn access_logs(config: &HcmConfig, cx: &BuildContext<'_>, problems: &mut Vec<Problem>) -> Vec<ConfiguredLog> {
-    let mut logs = Vec::new();
-    for log in &config.access_log {
-        let filter = log.filter.as_ref().map(|filter| LogFilter::compile(filter, cx.runtime)).transpose();
-        match (cx.registry.build_access_log(&log.logger), filter) {
-            (Ok(log), Ok(filter)) => logs.push(ConfiguredLog { log, filter }),
-            (built, filter) => {
-                problems.extend(built.err().into_iter().flatten());
-                problems.extend(filter.err().map(|message| at(&log.logger, &message)));
-            }
-        }
-    }
-    logs
+    let slots = Slots { registry: cx.registry, factory, filters: slots, names };
+    (filters, slots, router.unwrap_or_default())
 }
 
 fn at(typed: &TypedConfig, message: &str) -> Problem {

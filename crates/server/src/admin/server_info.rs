@@ -54,7 +54,7 @@ fn options(control: &Control) -> Value {
     json!({
         "admin_address_path": path(options.admin_address_path.as_deref()),
         "base_id": options.base_id.to_string(),
-        "component_log_level": options.component_log_level,
+        "component_log_level": options.component_log_level.as_str(),
         "concurrency": options.workers(),
         "config_path": path(options.config_path.as_deref()),
         "config_yaml": options.config_yaml.as_deref().unwrap_or_default(),
@@ -62,7 +62,7 @@ fn options(control: &Control) -> Value {
         "drain_strategy": "Immediate",
         "drain_time": seconds(options.drain_time()),
         "file_flush_interval": seconds(Duration::from_millis(options.file_flush_interval_msec)),
-        "log_format": options.log_format,
+        "log_format": options.log_format.as_str(),
         "log_level": options.log_level.as_str(),
         "log_path": path(options.log_path.as_deref()),
         "mode": options.mode.as_str(),

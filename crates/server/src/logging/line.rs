@@ -7,9 +7,10 @@ use tracing::Event;
 use tracing::field::{Field, Visit};
 
 use super::loggers::logger_of;
+use super::pattern::{Line, Pattern};
 
-/// `[2026-01-31 12:00:00.123][worker_0][info][http] message (key value, ...)`, in UTC.
-pub(super) fn format(event: &Event<'_>) -> String {
+/// The event by `pattern`, with its end; the message is followed by the event's fields. Times are in UTC.
+pub(super) fn format(pattern: &Pattern, event: &Event<'_>) -> String {
     let mut fields = Fields::default();
     event.record(&mut fields);
     let metadata = event.metadata();
@@ -21,14 +22,18 @@ pub(super) fn format(event: &Event<'_>) -> String {
         tracing::Level::ERROR => "error",
     };
     let thread = std::thread::current();
-    let mut line = format!(
-        "[{}][{}][{level}][{}] {}",
-        timestamp(SystemTime::now()),
-        thread.name().unwrap_or("-"),
-        logger_of(metadata.target()),
-        fields.message,
-    );
-    line.push_str(&fields.others);
+    fields.message.push_str(&fields.others);
+    let parts = Line {
+        time: SystemTime::now(),
+        thread: thread.name().unwrap_or("-"),
+        level,
+        logger: logger_of(metadata.target()),
+        message: &fields.message,
+        file: metadata.file().unwrap_or_default(),
+        line: metadata.line().unwrap_or_default(),
+    };
+    let mut line = String::new();
+    pattern.write(&parts, &mut line);
     line.push('\n');
     line
 }
@@ -67,7 +72,7 @@ pub(crate) fn rfc3339(time: SystemTime) -> String {
 
 /// Days since 1970-01-01 to a Gregorian date (Howard Hinnant's `civil_from_days`: years begin in March, so
 /// that the leap day is the last of its year).
-fn civil(days: u64) -> (u64, u64, u64) {
+pub(super) fn civil(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let era = days / 146_097;
     let of_era = days % 146_097;

@@ -69,6 +69,42 @@ impl Level {
 #[error("error: unknown logger name")]
 pub(crate) struct UnknownLogger;
 
+/// `--component-log-level`: levels of single loggers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ComponentLevels {
+    text: String,
+    levels: Vec<(&'static str, Level)>,
+}
+
+impl ComponentLevels {
+    /// Reads `http:debug,router:trace`.
+    ///
+    /// # Errors
+    /// Envoy's words for what is wrong.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let one = |part: &str| {
+            let (logger, level) =
+                part.split_once(':').ok_or("error: component log level not correctly specified")?;
+            let name = NAMES.iter().find(|name| **name == logger);
+            let name =
+                name.ok_or_else(|| format!("{UnknownLogger} '{logger}', known are {}", NAMES.join(" ")))?;
+            Ok((*name, Level::parse(level)?))
+        };
+        let parts = text.split(',').filter(|part| !part.is_empty());
+        Ok(Self { text: text.to_owned(), levels: parts.map(one).collect::<Result<_, String>>()? })
+    }
+
+    /// As the command line gave it.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Logger and level, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, Level)> {
+        self.levels.iter().copied()
+    }
+}
+
 /// The levels of all loggers.
 #[derive(Debug)]
 pub(crate) struct Loggers {

@@ -1,10 +1,8 @@
 //! The message `LocalRateLimit`, decoded and validated.
 
-use std::sync::OnceLock;
-
 use http::StatusCode;
 use serde::{Deserialize, Deserializer};
-use tidegate_stats::Store;
+use tidegate_filter::FactoryContext;
 
 use super::LimitStats;
 use super::bucket::TokenBucket;
@@ -19,10 +17,10 @@ pub struct Settings {
     pub(super) status: StatusCode,
     #[serde(default)]
     pub(super) token_bucket: Option<TokenBucket>,
-    #[serde(default, deserialize_with = "share")]
-    pub(super) filter_enabled: FractionalPercent,
-    #[serde(default, deserialize_with = "share")]
-    pub(super) filter_enforced: FractionalPercent,
+    #[serde(default)]
+    filter_enabled: Option<RuntimeFractionalPercent>,
+    #[serde(default)]
+    filter_enforced: Option<RuntimeFractionalPercent>,
     #[serde(default)]
     pub(super) response_headers_to_add: HeaderRules,
     #[serde(default)]
@@ -37,8 +35,25 @@ pub struct Settings {
     /// Descriptors alone use it.
     #[serde(default, rename = "stage")]
     _stage: u32,
+    /// What the context adds.
     #[serde(skip)]
-    stats: OnceLock<LimitStats>,
+    pub(super) resolved: Resolved,
+}
+
+/// What a limit has besides its message.
+#[derive(Debug)]
+pub(super) struct Resolved {
+    /// `filter_enabled`, or its runtime value.
+    pub(super) enabled: FractionalPercent,
+    /// `filter_enforced`, or its runtime value.
+    pub(super) enforced: FractionalPercent,
+    pub(super) stats: LimitStats,
+}
+
+impl Default for Resolved {
+    fn default() -> Self {
+        Self { enabled: Default::default(), enforced: Default::default(), stats: LimitStats::detached() }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
@@ -60,10 +75,17 @@ impl Settings {
         self.rate_limited_as_resource_exhausted.then_some(8)
     }
 
-    /// The statistics of a route's limit. A route's configuration is decoded without a store, so they are
-    /// found at the first use.
-    pub(super) fn stats(&self, store: &Store) -> &LimitStats {
-        self.stats.get_or_init(|| LimitStats::of(store, &self.stat_prefix))
+    /// The limit with its statistics and runtime values.
+    pub(super) fn resolve(mut self, cx: &FactoryContext<'_>) -> Self {
+        let share = |share: &Option<RuntimeFractionalPercent>| {
+            share.as_ref().map(|share| share.value(cx.runtime)).unwrap_or_default()
+        };
+        self.resolved = Resolved {
+            enabled: share(&self.filter_enabled),
+            enforced: share(&self.filter_enforced),
+            stats: LimitStats::of(cx.stats, &self.stat_prefix),
+        };
+        self
     }
 }
 
@@ -120,10 +142,6 @@ fn status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<StatusCode, D::E
     }
     let status = StatusCode::from_u16(code).map_err(serde::de::Error::custom)?;
     Ok(if code < 400 { too_many_requests() } else { status })
-}
-
-fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<FractionalPercent, D::Error> {
-    RuntimeFractionalPercent::deserialize(deserializer).map(|share| share.value())
 }
 
 fn off<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {

@@ -131,3 +131,15 @@ fn what_is_wrong_is_said_with_its_place() {
         )
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn runtime_keys_override_the_shares() {
+    let config = format!(
+        r#"{{"stat_prefix": "rl", {ON}, "token_bucket": {{"max_tokens": 0, "fill_interval": "1s"}}}}"#
+    );
+    let harness = |runtime| FilterHarness::with_runtime::<LocalRateLimit>(&config, runtime).unwrap();
+    harness(&[("k", 100)]).open().request(request()).await.reply();
+    let harness = harness(&[("k", 0)]).route(&config).unwrap();
+    harness.open().request(request()).await.forwarded();
+    assert_eq!(counters(&harness, "rl"), [1, 0, 1, 0].map(Some));
+}
