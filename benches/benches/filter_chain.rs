@@ -19,7 +19,7 @@ use tidegate_filter::{
     Clusters, Cx, FactoryContext, Flow, HeadFlow, HttpCallout, HttpFilter, HttpFilterFactory, HttpFilterType,
     Registry, RequestFilter, ResponseFilter, Step, Stream,
 };
-use tidegate_stats::Store;
+use tidegate_stats::{Scope, Store};
 use tidegate_types::{Address, BodyBuf, ConnectionInfo, EndStream, RequestHead, ResponseHead, StreamInfo};
 
 const LENGTHS: [usize; 3] = [0, 4, 8];
@@ -94,7 +94,7 @@ async fn walk_once(
 fn factories(length: usize) -> Vec<Arc<dyn HttpFilterFactory>> {
     let bootstrap = Document::with_action(DIRECT).with_filters(Onlooker::TYPE_URL, length).load();
     let (registry, store) = (registry(), Store::new(2));
-    let cx = FactoryContext { stats: &store, stat_prefix: "http.bench" };
+    let cx = FactoryContext { stats: &store, scope: &Scope::http("bench"), runtime: &|_| None };
     let filters = connection_manager(&bootstrap).http_filters.iter().take(length);
     filters
         .map(|filter| registry.build_http(&filter.config, &cx).unwrap_or_else(|all| panic!("{all:?}")))
