@@ -190,16 +190,14 @@ impl Message for VirtualHost {
     }
 }
 
-/// `domains`: one wildcard at most, at one end, and no domain twice in the table (names have no case).
+/// `domains`: no domain twice in the table (names have no case). A wildcard that is not at one end stands for
+/// itself, as in Envoy; the log says so, since nobody means it.
 fn domains(r: &Reader<'_>) -> Vec<String> {
     let domains = r.strings("domains");
     for domain in domains.peek().into_iter().flatten() {
-        let stars = domain.matches('*').count();
-        if domain.is_empty() {
-            domains.report("a domain must not be empty", None);
-        } else if stars > 1 || (stars == 1 && !domain.starts_with('*') && !domain.ends_with('*')) {
-            let expected = "a name, `*.name`, `name.*` or `*`".to_owned();
-            domains.report(format!("`{domain}` has a wildcard in the middle"), Some(expected));
+        let inner = domain.strip_prefix('*').or(domain.strip_suffix('*')).unwrap_or(domain);
+        if inner.contains('*') || domain.is_empty() {
+            tracing::warn!(target: "config", "domains: `{domain}` matches no host that a client would send");
         }
         r.cx.define(Space::Domain, &domain.to_ascii_lowercase(), &domains.path(), domains.span);
     }

@@ -271,11 +271,6 @@ fn routes_retries_and_headers() {
         ],
     );
     route(
-        r#"{"match": {"prefix": "/"}, "route": {"cluster_header": "x-cluster", "retry_policy": {"retry_on": "5xx,conect-failure"}}}"#,
-        &["20:98: R.route.retry_policy.retry_on: unknown retry condition `conect-failure`, did you mean \
-           `connect-failure`?"],
-    );
-    route(
         r#"{"match": {"prefix": "/"}, "non_forwarding_action": {}, "request_headers_to_remove": ["Host"]}"#,
         &[
             "20:86: R.request_headers_to_remove: `host` cannot be removed: pseudo-headers and `host` are changed by \

@@ -208,7 +208,10 @@ impl Exchange<'_> {
                 self.stream.info().protocol.set(Some(head.version));
                 self.stream.set_request(*head);
                 self.request_complete(self.now());
-                Err(Abort::Refused(Box::new(reply)))
+                Err(match self.hcm.shared.keeps_after_bad_request() {
+                    true => Abort::Reply(Box::new(reply)),
+                    false => Abort::Refused(Box::new(reply)),
+                })
             }
         }
     }

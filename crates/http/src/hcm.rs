@@ -59,6 +59,10 @@ impl Hcm {
         &self.stats
     }
 
+    pub(crate) fn keeps_after_bad_request(&self) -> bool {
+        build::keeps_after_bad_request(&self.config)
+    }
+
     /// The access logs.
     pub fn access_logs(&self) -> impl Iterator<Item = &Arc<dyn AccessLog>> {
         self.logs.iter()

@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime};
 use tidegate_filter::LogContext;
 use tidegate_net::BoxIo;
 use tidegate_net::listen::Accepted;
-use tidegate_types::{ConnectionInfo, StreamInfo};
+use tidegate_types::{Address, ConnectionInfo, StreamInfo};
 
 use crate::Reservation;
 use crate::listener::Listener;
@@ -44,10 +44,15 @@ pub(crate) async fn run(listener: Rc<Listener>, accepted: Accepted, reservation:
 }
 
 fn establish(listener: &Listener, accepted: Accepted) -> Connection {
+    // A Unix-domain client has no name of its own: it is called after the socket, as in Envoy.
+    let peer = match accepted.peer_address {
+        Address::Unix(path) if path.as_os_str().is_empty() => accepted.local_address.clone(),
+        named => named,
+    };
     let info = Rc::new(ConnectionInfo {
         id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
         local_address: accepted.local_address,
-        direct_remote_address: accepted.peer_address,
+        direct_remote_address: peer,
         listener: listener.name().clone(),
     });
     Connection { io: accepted.io, info, buffer_limit: listener.options().buffer_limit }

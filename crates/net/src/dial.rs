@@ -112,8 +112,10 @@ async fn dial_unix(path: &std::path::Path) -> Result<Dialed, DialError> {
         _ => UnixStream::connect(path).await,
     };
     // The kernel answers at once on a Unix-domain socket.
-    let stream = stream
-        .map_err(|error| DialError::Remote { transport: describe("immediate_connect_error", &error) })?;
+    let stream = stream.map_err(|error| {
+        let reason = describe("immediate_connect_error", &error);
+        DialError::Remote { transport: format!("{reason}|remote_address:{}", path.display()).into() }
+    })?;
     Ok(Dialed { io: Box::new(StreamIo::unix(stream)), local: None, remote })
 }
 
@@ -202,6 +204,7 @@ mod tests {
         });
         assert_eq!(read.await.unwrap(), 0);
         let error = dial(&[Address::Unix("/nowhere/x".into())], &DialOptions::default()).await.map(|_| ());
-        assert_eq!(error.unwrap_err().to_string(), "immediate_connect_error:_No_such_file_or_directory");
+        let expected = "immediate_connect_error:_No_such_file_or_directory|remote_address:/nowhere/x";
+        assert_eq!(error.unwrap_err().to_string(), expected);
     }
 }

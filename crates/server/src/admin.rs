@@ -58,7 +58,8 @@ pub(crate) fn start(control: &Rc<Control>) -> Result<Option<Rc<Listener>>, Strin
     let options = ListenerOptions {
         buffer_limit: 1024 * 1024,
         accept_burst: 64,
-        limit: (!config.ignore_global_conn_limit).then(|| control.limit.clone()),
+        // A full proxy must still answer its operator, as Envoy does.
+        limit: None,
         access_logs: Vec::new(),
     };
     let stats = ListenerStats::main_thread(&control.store, "admin");

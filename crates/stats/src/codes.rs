@@ -53,6 +53,7 @@ struct Group {
 struct Rare {
     scope: DynScope,
     counters: [OnceLock<OwnedCounter>; 500],
+    unknown: OnceLock<OwnedCounter>,
 }
 
 impl CodeCounters {
@@ -82,12 +83,14 @@ impl CodeCounters {
         self.record_as(CodePrefix::All, status);
     }
 
-    /// Counts a final response status under a prefix. A status outside 100..=599 counts as completed only.
+    /// Counts a final response status under a prefix. A status outside 100..=599 counts as `unknown`.
     #[inline]
     pub fn record_as(&self, prefix: CodePrefix, status: u16) {
         let Some(group) = self.inner.group(prefix) else { return };
         group.codes.add(COMPLETED, 1);
-        let Some(offset) = status.checked_sub(100).map(usize::from).filter(|o| *o < 500) else { return };
+        let Some(offset) = status.checked_sub(100).map(usize::from).filter(|o| *o < 500) else {
+            return group.rare(&self.inner, prefix).unknown();
+        };
         group.codes.add(CLASSES + offset / 100, 1);
         match CELL_OF[offset] {
             NO_CELL => group.rare(&self.inner, prefix).count(offset),
@@ -130,12 +133,17 @@ impl Group {
 
 impl Rare {
     fn new(store: &Store, scope: Scope) -> Box<Self> {
-        Box::new(Self { scope: DynScope::new(store, scope), counters: [const { OnceLock::new() }; 500] })
+        let counters = [const { OnceLock::new() }; 500];
+        Box::new(Self { scope: DynScope::new(store, scope), counters, unknown: OnceLock::new() })
     }
 
     fn count(&self, offset: usize) {
         let Some(slot) = self.counters.get(offset) else { return };
         slot.get_or_init(|| self.scope.counter(&format!("upstream_rq_{}", offset + 100))).inc();
+    }
+
+    fn unknown(&self) {
+        self.unknown.get_or_init(|| self.scope.counter("upstream_rq_unknown")).inc();
     }
 }
 
@@ -212,7 +220,8 @@ mod tests {
             cluster.a.upstream_rq_200: 1\n\
             cluster.a.upstream_rq_204: 1\n\
             cluster.a.upstream_rq_2xx: 2\n\
-            cluster.a.upstream_rq_completed: 3\n";
+            cluster.a.upstream_rq_completed: 3\n\
+            cluster.a.upstream_rq_unknown: 1\n";
         assert_eq!(text(&store, &Filter::default()), expected);
         assert_eq!(codes.value(CodePrefix::External, 299), 1);
         assert_eq!(codes.value(CodePrefix::All, 204), 1);

@@ -51,6 +51,8 @@ pub struct ServerOptions {
     pub allow_chunked_length: bool,
     /// Accept methods that Envoy does not know.
     pub allow_custom_methods: bool,
+    /// Keep the connection after a request without `Host`, which is understood and yet no request.
+    pub keep_without_host: bool,
     /// Forward `Expect: 100-continue` instead of answering it here.
     pub proxy_100_continue: bool,
     /// How response field names are written.
@@ -71,6 +73,7 @@ impl Default for ServerOptions {
             allow_absolute_url: true,
             allow_chunked_length: false,
             allow_custom_methods: false,
+            keep_without_host: false,
             proxy_100_continue: false,
             name_case: NameCase::Lower,
             scheme: Scheme::Http,

@@ -102,11 +102,13 @@ pub struct RefusedRequest {
     pub violation: Violation,
     /// The head, when it could be cut apart.
     pub head: Option<Box<RequestHead>>,
+    /// Nothing follows the head, and the client would go on.
+    pub leaves_connection: bool,
 }
 
 impl From<Violation> for RefusedRequest {
     fn from(violation: Violation) -> Self {
-        Self { violation, head: None }
+        Self { violation, head: None, leaves_connection: false }
     }
 }
 
@@ -157,7 +159,9 @@ pub fn parse_request(
             if violation == Violation::MissingHost {
                 head.authority = Bytes::new();
             }
-            Err(RefusedRequest { violation, head: Some(Box::new(head)) })
+            let framing = fields.request_framing(&head.method, head.version, options.allow_chunked_length);
+            let leaves_connection = framing == Ok(Framing::None) && fields.persists(head.version);
+            Err(RefusedRequest { violation, head: Some(Box::new(head)), leaves_connection })
         }
     }
 }

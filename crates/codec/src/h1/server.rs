@@ -269,7 +269,7 @@ impl ServerConn {
     }
 
     fn refuse(&mut self, refused: RefusedRequest) -> HeadError {
-        let RefusedRequest { violation, head } = refused;
+        let RefusedRequest { violation, head, leaves_connection } = refused;
         if let Some(head) = &head {
             self.asked = Asked::of(&head.method, false);
         }
@@ -279,7 +279,10 @@ impl ServerConn {
             self.version = head.version;
         }
         // Nothing behind a message that was not understood can be (RFC 9112 §2.2).
-        self.after = After::Close;
+        let understood = head.is_some() && leaves_connection && self.options.keep_without_host;
+        if !understood {
+            self.after = After::Close;
+        }
         self.request = Request::Done;
         HeadError::Refused {
             status: violation.status(),

@@ -105,17 +105,19 @@ fn attempts(r: &Reader<'_>) -> u32 {
     attempts.optional().and_then(|n| n.try_into().ok()).unwrap_or(1)
 }
 
-/// Envoy ignores a condition that it does not know; a misspelt one would never retry.
+/// Envoy ignores a condition that it does not know, and so must we; but a misspelt one would never retry, and
+/// the log says so.
 fn split_conditions(text: String) -> Result<Vec<String>, String> {
     let conditions = text.split(',').map(str::trim).filter(|name| !name.is_empty());
     let conditions: Vec<_> = conditions.map(str::to_owned).collect();
-    match conditions.iter().find(|name| !CONDITIONS.contains(&name.as_str())) {
-        None => Ok(conditions),
-        Some(name) => Err(match nearest(name, CONDITIONS.iter().copied()) {
-            Some(known) => format!("unknown retry condition `{name}`, did you mean `{known}`?"),
-            None => format!("unknown retry condition `{name}`, known are {}", CONDITIONS.join(", ")),
-        }),
+    for name in conditions.iter().filter(|name| !CONDITIONS.contains(&name.as_str())) {
+        let known = match nearest(name, CONDITIONS.iter().copied()) {
+            Some(known) => format!("did you mean `{known}`?"),
+            None => format!("known are {}", CONDITIONS.join(", ")),
+        };
+        tracing::warn!(target: "config", "retry_on: unknown condition `{name}` is ignored; {known}");
     }
+    Ok(conditions)
 }
 
 /// Envoy docs, "Router": `x-envoy-retry-on` and `x-envoy-retry-grpc-on`.

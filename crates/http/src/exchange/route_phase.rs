@@ -23,7 +23,9 @@ impl Exchange<'_> {
     pub(super) fn sanitise(&self, head: &mut RequestHead) -> Result<(), Abort> {
         let info = self.stream.info();
         let prepared = request::prepare(&self.hcm.shared, head, info).map_err(|reply| {
-            self.close_after.set(reply.status == StatusCode::BAD_REQUEST || self.close_after.get());
+            let closes =
+                reply.status == StatusCode::BAD_REQUEST && !self.hcm.shared.keeps_after_bad_request();
+            self.close_after.set(closes || self.close_after.get());
             Abort::Reply(reply)
         })?;
         self.internal.set(prepared.internal);

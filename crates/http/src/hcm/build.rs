@@ -192,6 +192,12 @@ fn general(message: &str) -> Problem {
     Problem::new(JsonPath::root(), Span::default(), message)
 }
 
+/// Whether a request that is understood and yet refused with 400 leaves its connection open.
+pub(super) fn keeps_after_bad_request(config: &HcmConfig) -> bool {
+    let of_http1 = config.http1.override_stream_error_on_invalid_http_message;
+    of_http1.unwrap_or(config.stream_error_on_invalid_http_message)
+}
+
 /// What the codec must know of the configuration.
 pub(super) fn codec_options(config: &HcmConfig, buffer_limit: usize) -> ServerOptions {
     let http1 = &config.http1;
@@ -208,6 +214,7 @@ pub(super) fn codec_options(config: &HcmConfig, buffer_limit: usize) -> ServerOp
         allow_absolute_url: http1.allow_absolute_url,
         allow_chunked_length: http1.allow_chunked_length,
         allow_custom_methods: http1.allow_custom_methods,
+        keep_without_host: keeps_after_bad_request(config),
         proxy_100_continue: config.proxy_100_continue,
         name_case: match http1.header_key_format {
             HeaderKeyFormat::Lowercase => NameCase::Lower,

@@ -52,8 +52,9 @@ impl Upstream<'_> {
 
     /// The router answers in the upstream's place.
     pub(super) fn count_reply(&self, failure: &Failure, status: StatusCode) {
-        // The cluster's own limit on streams leaves no trace among the codes.
-        if !matches!(failure, Failure::Timeout(RouterTimeout::MaxStreamDuration)) {
+        // The cluster's own limit on streams leaves no trace among the codes, nor does what follows a 1xx,
+        // which Envoy takes for the response's start.
+        if !self.informed.get() && !matches!(failure, Failure::Timeout(RouterTimeout::MaxStreamDuration)) {
             self.count_code(status);
         }
     }
