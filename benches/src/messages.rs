@@ -46,7 +46,7 @@ pub fn large() -> String {
 pub fn parsed(text: &str) -> RequestHead {
     let mut buf = BytesMut::from(text.as_bytes());
     let parsed = parse_request(&mut buf, &mut HeadScan::default(), &ServerOptions::default());
-    parsed.expect("a valid head").expect("a whole head").head
+    *parsed.expect("a valid head").expect("a whole head").head
 }
 
 /// `GET path` for `host`, with the fields of [`MEDIUM`].

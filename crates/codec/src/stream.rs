@@ -72,8 +72,8 @@ pub enum HeadError {
 
 /// One exchange, served.
 pub trait ServerStream {
-    /// Reads the request's head.
-    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(RequestHead, EndStream), HeadError>>;
+    /// Reads the request's head. Boxed: it is handed on a dozen times and large to move.
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Box<RequestHead>, EndStream), HeadError>>;
 
     /// Reads the next part of the request after its head. Must not be called again after the end.
     /// Answers `Expect: 100-continue` first, unless a final response was begun or told otherwise.

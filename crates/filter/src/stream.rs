@@ -15,7 +15,7 @@ pub struct Stream {
     clusters: Rc<dyn Clusters>,
     route: RefCell<Option<Arc<RouteView>>>,
     route_cleared: Cell<bool>,
-    request: OnceCell<RequestHead>,
+    request: OnceCell<Box<RequestHead>>,
     state: RefCell<Vec<Rc<dyn Any>>>,
 }
 
@@ -66,11 +66,11 @@ impl Stream {
 
     /// The request's head as it went to the router: there once the request filters are done with it.
     pub fn request(&self) -> Option<&RequestHead> {
-        self.request.get()
+        self.request.get().map(|head| &**head)
     }
 
     /// For the engine: the request filters are done with the head. Ignored when called twice.
-    pub fn set_request(&self, head: RequestHead) {
+    pub fn set_request(&self, head: Box<RequestHead>) {
         // The first head wins: the request is routed once.
         let _ = self.request.set(head);
     }

@@ -181,7 +181,7 @@ impl Exchange<'_> {
         self.route_request(route, head, body, &mut request_filters, response_filters).await
     }
 
-    async fn read_head(&self) -> Result<(RequestHead, EndStream), Abort> {
+    async fn read_head(&self) -> Result<(Box<RequestHead>, EndStream), Abort> {
         let head = self.guard(poll_fn(|cx| self.server.borrow_mut().poll_head(cx)), WatchClient::No).await?;
         self.timers.set_headers(None);
         match head {
@@ -206,7 +206,7 @@ impl Exchange<'_> {
                 };
                 // Well-formed, and refused for what it says: no protocol error for Envoy.
                 self.stream.info().protocol.set(Some(head.version));
-                self.stream.set_request(*head);
+                self.stream.set_request(head);
                 self.request_complete(self.now());
                 Err(match self.hcm.shared.keeps_after_bad_request() {
                     true => Abort::Reply(Box::new(reply)),

@@ -20,6 +20,11 @@ pub(crate) struct LazyTimer {
 }
 
 impl LazyTimer {
+    /// Whether it is armed and will wake this task before any deadline that it was given.
+    pub(crate) fn is_armed(&self, now: Instant) -> bool {
+        self.registered && self.sleep.as_ref().is_some_and(|sleep| now < sleep.deadline())
+    }
+
     /// Ready when `deadline` has passed. Never early. `now` may lag behind the clock by one poll of the
     /// task: a deadline that passed meanwhile wakes the task again at once.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>, now: Instant) -> Poll<()> {
@@ -66,6 +71,8 @@ pub(crate) struct StreamTimers {
     headers: Cell<Option<Instant>>,
     request: Cell<Option<Instant>>,
     max_duration: Cell<Option<Instant>>,
+    /// A deadline may be nearer than when [`StreamTimers::settle`] was last called.
+    changed: Cell<bool>,
 }
 
 impl StreamTimers {
@@ -78,30 +85,40 @@ impl StreamTimers {
             headers: Cell::new(None),
             request: Cell::new(None),
             max_duration: Cell::new(None),
+            changed: Cell::new(true),
         }
     }
 
     /// Sets `stream_idle_timeout`; `None` is off.
     pub(crate) fn set_idle(&self, timeout: Option<Duration>) {
         self.idle.set(timeout);
+        self.changed.set(true);
     }
 
     /// Sets `request_headers_timeout`, or clears it when the head is complete.
     pub(crate) fn set_headers(&self, timeout: Option<Duration>) {
         self.headers.set(timeout.map(|timeout| self.started + timeout));
+        self.changed.set(true);
     }
 
     /// Sets `request_timeout`, or clears it when the request is complete or the response began.
     pub(crate) fn set_request(&self, timeout: Option<Duration>) {
         self.request.set(timeout.map(|timeout| self.started + timeout));
+        self.changed.set(true);
     }
 
     /// Sets `max_stream_duration`, counted from the stream's start.
     pub(crate) fn set_max_duration(&self, timeout: Option<Duration>) {
         self.max_duration.set(timeout.map(|timeout| self.started + timeout));
+        self.changed.set(true);
     }
 
-    /// Something moved in either direction.
+    /// Whether a deadline may have come nearer since the last call.
+    pub(crate) fn settle(&self) -> bool {
+        self.changed.replace(false)
+    }
+
+    /// Something moved in either direction: the idle deadline moves away.
     pub(crate) fn touch(&self, now: Instant) {
         self.active_at.set(now);
     }

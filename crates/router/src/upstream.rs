@@ -227,6 +227,11 @@ impl<'r> Upstream<'r> {
         }
     }
 
+    /// Whether a deadline may have come nearer since the last call.
+    pub fn deadlines_changed(&self) -> bool {
+        self.deadlines.settle()
+    }
+
     /// The nearest deadline of the router.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.next()

@@ -65,7 +65,7 @@ where
     };
     let with_body = if head.method == Method::HEAD { WithBody::No } else { WithBody::Yes };
     let body = read_body(conn, end).await?;
-    let answer = handler(head, body).await;
+    let answer = handler(*head, body).await;
     respond(conn, answer, with_body).await?;
     Ok(conn.finish_exchange())
 }

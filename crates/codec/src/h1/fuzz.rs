@@ -93,7 +93,7 @@ fn reparse(head: &RequestHead, end: EndStream) -> Option<RequestHead> {
     encode::request_head(&mut output, head, end, NameCase::Lower);
     let mut buf = std::mem::take(output.text(0));
     let options = ServerOptions { scheme: head.scheme, ..ServerOptions::default() };
-    parse_request(&mut buf, &mut HeadScan::default(), &options).ok().flatten().map(|parsed| parsed.head)
+    parse_request(&mut buf, &mut HeadScan::default(), &options).ok().flatten().map(|parsed| *parsed.head)
 }
 
 /// Equal, but for the length that a request without a body may gain.

@@ -86,7 +86,7 @@ impl HeadScan {
 #[derive(Debug)]
 pub struct ParsedRequest {
     /// The head.
-    pub head: RequestHead,
+    pub head: Box<RequestHead>,
     /// Where the body ends.
     pub framing: Framing,
     /// Whether the connection may serve another request afterwards.
@@ -135,7 +135,7 @@ pub fn parse_request(
         Some(authority) => authority,
         None => fields.host.as_ref().map(|host| block.slice_ref(host.as_bytes())).unwrap_or_default(),
     };
-    let mut head = RequestHead {
+    let mut head = Box::new(RequestHead {
         method: line.method,
         scheme: target.scheme.unwrap_or(options.scheme),
         authority,
@@ -143,7 +143,7 @@ pub fn parse_request(
         version: line.version,
         headers,
         upgrade: None,
-    };
+    });
     match judge_request(&mut head, &fields, options) {
         Ok(framing) => Ok(Some(ParsedRequest {
             framing,
@@ -161,7 +161,7 @@ pub fn parse_request(
             }
             let framing = fields.request_framing(&head.method, head.version, options.allow_chunked_length);
             let leaves_connection = framing == Ok(Framing::None) && fields.persists(head.version);
-            Err(RefusedRequest { violation, head: Some(Box::new(head)), leaves_connection })
+            Err(RefusedRequest { violation, head: Some(head), leaves_connection })
         }
     }
 }

@@ -250,7 +250,7 @@ impl ServerConn {
     }
 
     /// Head => (Body | Upgrade | Done)
-    fn begin(&mut self, parsed: ParsedRequest) -> (RequestHead, EndStream) {
+    fn begin(&mut self, parsed: ParsedRequest) -> (Box<RequestHead>, EndStream) {
         let ParsedRequest { head, framing, persists, expects_continue } = parsed;
         self.asked = Asked::of(&head.method, head.upgrade.is_some());
         self.version = head.version;
@@ -331,7 +331,7 @@ impl ServerConn {
 }
 
 impl ServerStream for ServerConn {
-    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(RequestHead, EndStream), HeadError>> {
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Box<RequestHead>, EndStream), HeadError>> {
         loop {
             let Request::Head(scan) = &mut self.request else {
                 return Poll::Ready(Err(HeadError::Gone { partial: false }));

@@ -56,6 +56,10 @@ impl Exchange<'_> {
 
     /// The manager's deadlines end the stream; the router's are handed to it.
     fn poll_deadlines(&self, cx: &mut Context<'_>, upstream: &Upstream<'_>) -> Result<(), Abort> {
+        let nearer = self.timers.settle() | upstream.deadlines_changed();
+        if !nearer && self.cx.timer.borrow().is_armed(self.now()) {
+            return Ok(());
+        }
         loop {
             let router = upstream.next_deadline();
             let own = self.timers.next();

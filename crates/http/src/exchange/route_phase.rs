@@ -79,7 +79,7 @@ impl Exchange<'_> {
     pub(super) async fn route_request(
         &self,
         mut route: Option<Arc<Route>>,
-        mut head: RequestHead,
+        mut head: Box<RequestHead>,
         body: HeldBody,
         request_filters: Filters<'_>,
         response_filters: &mut ResponseChain,
@@ -125,7 +125,7 @@ impl Exchange<'_> {
         if forward.attempt_headers.in_request {
             head.headers.insert(ATTEMPT_COUNT, HeaderValue::from(1_u32));
         }
-        let cx = LogContext { request: original.as_ref(), ..self.log_context(None) };
+        let cx = LogContext { request: original.as_deref(), ..self.log_context(None) };
         route.finalize_request(&mut head, &cx, envoy);
         let follows = !self.request_ended.get() || !body.body.is_empty() || body.trailers.is_some();
         self.stream.set_request(head);
@@ -152,7 +152,7 @@ impl Exchange<'_> {
         if self.hcm.shared.router.suppress_envoy_headers { EnvoyHeaders::Suppress } else { EnvoyHeaders::Add }
     }
 
-    fn no_cluster(&self, head: RequestHead, status: StatusCode) -> Abort {
+    fn no_cluster(&self, head: Box<RequestHead>, status: StatusCode) -> Abort {
         self.hcm.shared.stats.no_cluster().inc();
         *self.stream.info().cluster.borrow_mut() = None;
         self.stream.set_request(head);
@@ -164,7 +164,7 @@ impl Exchange<'_> {
     fn answer(
         &self,
         route: &Route,
-        head: RequestHead,
+        head: Box<RequestHead>,
         status: StatusCode,
         body: Bytes,
         location: Option<HeaderValue>,

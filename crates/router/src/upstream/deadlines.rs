@@ -36,6 +36,8 @@ pub(super) struct Deadlines {
     per_try_idle: Cell<Option<Instant>>,
     max_stream: Cell<Option<Instant>>,
     fired: Cell<Option<RouterTimeout>>,
+    /// A deadline may be nearer than when [`Deadlines::settle`] was last called.
+    changed: Cell<bool>,
 }
 
 impl Deadlines {
@@ -47,11 +49,13 @@ impl Deadlines {
             per_try_idle: Cell::default(),
             max_stream: Cell::default(),
             fired: Cell::default(),
+            changed: Cell::new(true),
         }
     }
 
     /// The request is complete: the route's timeout and the try's begin (Envoy docs, "Timeouts").
     pub(super) fn request_complete(&self, now: Instant) {
+        self.changed.set(true);
         self.route.set(self.limits.route.map(|limit| now + limit));
         self.per_try.set(self.limits.per_try.map(|limit| now + limit));
     }
@@ -61,6 +65,7 @@ impl Deadlines {
         self.per_try_idle.set(None);
         self.max_stream.set(None);
         self.fired.set(None);
+        self.changed.set(true);
         if request_complete {
             self.per_try.set(self.limits.per_try.map(|limit| now + limit));
         }
@@ -68,13 +73,20 @@ impl Deadlines {
 
     /// The attempt has a connection.
     pub(super) fn attached(&self, now: Instant) {
+        self.changed.set(true);
         self.per_try_idle.set(self.limits.per_try_idle.map(|limit| now + limit));
         self.max_stream.set(self.limits.max_stream_duration.map(|limit| now + limit));
+    }
+
+    /// Whether a deadline may have come nearer since the last call.
+    pub(super) fn settle(&self) -> bool {
+        self.changed.replace(false)
     }
 
     /// Bytes moved on the attempt.
     pub(super) fn touch(&self, now: Instant) {
         if let Some(limit) = self.limits.per_try_idle {
+            self.changed.set(true);
             self.per_try_idle.set(Some(now + limit));
         }
     }

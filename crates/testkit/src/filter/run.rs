@@ -34,7 +34,7 @@ impl Run {
             None => Outcome::Forwarded(message),
         };
         if let Outcome::Forwarded(message) = &outcome {
-            self.stream.set_request(message.head.clone());
+            self.stream.set_request(Box::new(message.head.clone()));
         }
         outcome
     }

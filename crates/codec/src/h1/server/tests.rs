@@ -19,7 +19,7 @@ fn serve_over(link: Link, options: ServerOptions) -> (ServerConn, MemIo) {
     (ServerConn::new(Box::new(near), Rc::new(options)), far)
 }
 
-async fn head(conn: &mut ServerConn) -> (RequestHead, EndStream) {
+async fn head(conn: &mut ServerConn) -> (Box<RequestHead>, EndStream) {
     poll_fn(|cx| conn.poll_head(cx)).await.unwrap()
 }
 
