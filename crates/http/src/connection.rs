@@ -117,6 +117,7 @@ pub async fn serve(
     stats.downstream_cx_total().inc();
     stats.downstream_cx_active().inc();
     let mut traffic = Traffic::default();
+    let mut soft_drained = false;
     let mut idle_since = now;
     let close = loop {
         let hcm = slot.current();
@@ -141,7 +142,11 @@ pub async fn serve(
             }
             Event::Age => {
                 cx.age_reached(&stats);
-                if let Some(close) = start_drain(&cx, &hcm) {
+                if hcm.shared.config.timeouts.http1_safe_max_connection_duration {
+                    // The next response is the last; without one the connection stays.
+                    soft_drained = true;
+                    stats.downstream_cx_http1_soft_drain().inc();
+                } else if let Some(close) = start_drain(&cx, &hcm) {
                     break close;
                 }
             }
@@ -151,6 +156,9 @@ pub async fn serve(
     traffic.count(&conn, &stats);
     close::count(close, &stats);
     stats.downstream_cx_active().dec();
+    if soft_drained {
+        stats.downstream_cx_http1_soft_drain().dec();
+    }
     if traffic.spoke_http1 {
         stats.downstream_cx_http1_active().dec();
     }
@@ -231,15 +239,13 @@ async fn one_exchange(
     let end = panics::catch(exchange, || _ = cx.clock.tick()).await;
     traffic.count(conn, &stats);
     match end {
-        Ok(ExchangeEnd::Complete) => match conn.finish_exchange() {
+        Ok(end @ (ExchangeEnd::Complete | ExchangeEnd::Replied)) => match conn.finish_exchange() {
             Next::KeepAlive => None,
             // Envoy waits for the end of the drain window, whatever the response announced.
             Next::Close if strict && cx.draining.get().is_some() => Some(Close::Deaf),
-            Next::Close => Some(Close::Now),
-        },
-        Ok(ExchangeEnd::Replied) => match conn.finish_exchange() {
-            Next::KeepAlive => None,
-            Next::Close if delayed_close.is_some() => Some(Close::Delayed),
+            // FIN at once, and a request that crosses it meets no RST (deviations, row 1).
+            Next::Close if cx.draining.get().is_some() => Some(Close::Linger),
+            Next::Close if end == ExchangeEnd::Replied && delayed_close.is_some() => Some(Close::Delayed),
             Next::Close => Some(Close::Now),
         },
         Ok(ExchangeEnd::DelayedClose | ExchangeEnd::ResetDelayed) if delayed_close.is_some() => {
