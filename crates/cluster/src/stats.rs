@@ -92,31 +92,6 @@ stat_block! {
     }
 }
 
-stat_block! {
-    /// With `track_cluster_stats.timeout_budgets`.
-    pub struct TimeoutBudgetStats {
-        histograms {
-            /// Percent of the route's timeout that a request used.
-            upstream_rq_timeout_budget_percent_used,
-            upstream_rq_timeout_budget_per_try_percent_used,
-        }
-    }
-}
-
-stat_block! {
-    /// With `track_cluster_stats.request_response_sizes`, in bytes.
-    pub struct SizeStats {
-        histograms {
-            upstream_rq_headers_size,
-            upstream_rq_headers_count,
-            upstream_rq_body_size,
-            upstream_rs_headers_size,
-            upstream_rs_headers_count,
-            upstream_rs_body_size,
-        }
-    }
-}
-
 /// All statistics of one cluster.
 #[derive(Debug)]
 pub struct ClusterStats {
@@ -130,10 +105,6 @@ pub struct ClusterStats {
     pub http1: Http1Stats,
     /// Response codes.
     pub codes: CodeCounters,
-    /// Only if tracked.
-    pub timeout_budgets: Option<TimeoutBudgetStats>,
-    /// Only if tracked.
-    pub sizes: Option<SizeStats>,
     scope: DynScope,
     time: OnceLock<OwnedHistogram>,
     external_time: OnceLock<OwnedHistogram>,
@@ -153,15 +124,12 @@ impl ClusterStats {
     /// The statistics of `config`'s cluster: those living in `store` go on.
     pub fn new(store: &Store, config: &ClusterConfig) -> Self {
         let scope = Scope::cluster(config.stat_name());
-        let track = config.track_stats;
         Self {
             upstream: UpstreamStats::new(store, scope.clone()),
             router: RouterStats::new(store, scope.clone()),
             members: MemberStats::new(store, scope.clone()),
             http1: Http1Stats::new(store, scope.child("http1")),
             codes: CodeCounters::new(store, scope.clone()),
-            timeout_budgets: track.timeout_budgets.then(|| TimeoutBudgetStats::new(store, scope.clone())),
-            sizes: track.request_response_sizes.then(|| SizeStats::new(store, scope.clone())),
             scope: DynScope::new(store, scope),
             time: OnceLock::new(),
             external_time: OnceLock::new(),

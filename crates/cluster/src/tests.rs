@@ -12,7 +12,7 @@ use http::Method;
 use tidegate_config::ClusterConfig;
 use tidegate_config::cluster::{
     CircuitBreakers, Discovery, EndpointConfig, HealthStatus, LbPolicy, LocalityEndpoints, Thresholds,
-    TrackStats, UpstreamProtocol,
+    UpstreamProtocol,
 };
 use tidegate_config::listener::TransportSocket;
 use tidegate_config::runtime::Runtime;
@@ -53,7 +53,6 @@ fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
         common_http: Default::default(),
         tcp_keepalive: None,
         source_address: None,
-        track_stats: TrackStats::default(),
         transport_socket: TransportSocket::Raw,
         wait_for_warm_on_init: true,
     }

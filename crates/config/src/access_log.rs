@@ -1,7 +1,5 @@
 //! `envoy.config.accesslog.v3.AccessLog` and its filters.
 
-use std::time::Duration;
-
 use tidegate_types::json::TypedConfig;
 
 use crate::reader::{Message, Reader};
@@ -69,17 +67,6 @@ pub enum ComparisonOp {
     LessOrEqual,
     /// `NE`.
     NotEqual,
-}
-
-/// `access_log_options`: when a log line is written besides the stream's end.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AccessLogOptions {
-    /// `access_log_flush_interval`, at least 1 ms; `None` writes no interim lines.
-    pub flush_interval: Option<Duration>,
-    /// `flush_access_log_on_new_request`.
-    pub on_new_request: bool,
-    /// `flush_log_on_tunnel_successfully_established`.
-    pub on_tunnel_established: bool,
 }
 
 impl Message for Option<AccessLogConfig> {
@@ -252,18 +239,3 @@ const FLAGS: &[&str] = &[
     "LH", "UH", "UT", "LR", "UR", "UF", "UC", "UO", "NR", "DI", "FI", "RL", "UAEX", "RLSE", "DC", "URX",
     "SI", "IH", "DPE", "UMSDR", "RFCF", "NFCF", "DT", "UPE", "NC", "OM", "DF", "DO", "DR", "UDO",
 ];
-
-impl Message for AccessLogOptions {
-    const NAME: &'static str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.HcmAccessLogOptions";
-
-    fn read(r: &Reader<'_>) -> Self {
-        Self {
-            flush_interval: r
-                .duration("access_log_flush_interval")
-                .at_least(Duration::from_millis(1))
-                .optional(),
-            on_new_request: r.bool("flush_access_log_on_new_request").or_default(),
-            on_tunnel_established: r.bool("flush_log_on_tunnel_successfully_established").or_default(),
-        }
-    }
-}

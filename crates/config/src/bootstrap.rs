@@ -61,7 +61,7 @@ pub struct AdminConfig {
     pub address: Address,
     /// `access_log`.
     pub access_log: Vec<AccessLogConfig>,
-    /// `profile_path`, kept for `/server_info`.
+    /// `profile_path`: without effect, of which the server warns, since there is no CPU profiler.
     pub profile_path: Option<String>,
     /// `ignore_global_conn_limit`: admin connections do not count against the global limit.
     pub ignore_global_conn_limit: bool,

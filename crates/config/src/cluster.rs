@@ -48,8 +48,6 @@ pub struct ClusterConfig {
     pub tcp_keepalive: Option<TcpKeepalive>,
     /// `upstream_bind_config.source_address`; port 0 when none is fixed.
     pub source_address: Option<(IpAddr, u16)>,
-    /// `track_cluster_stats`.
-    pub track_stats: TrackStats,
     /// `transport_socket`.
     pub transport_socket: TransportSocket,
     /// `wait_for_warm_on_init`, true when unset.
@@ -87,17 +85,6 @@ pub enum UpstreamProtocol {
     Http1(Http1Options),
 }
 
-/// `track_cluster_stats`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct TrackStats {
-    /// `timeout_budgets`: `upstream_rq_timeout_budget_*` histograms.
-    pub timeout_budgets: bool,
-    /// `request_response_sizes`: header and body size histograms.
-    pub request_response_sizes: bool,
-    /// `per_endpoint_stats`.
-    pub per_endpoint_stats: bool,
-}
-
 impl Message for ClusterConfig {
     const NAME: &'static str = "envoy.config.cluster.v3.Cluster";
 
@@ -114,6 +101,7 @@ impl Message for ClusterConfig {
             ("LOAD_BALANCING_POLICY_CONFIG", 7),
         ];
         let http = HttpOptions::read(r);
+        r.message::<TrackStats>("track_cluster_stats").optional();
         Self {
             name: r.string("name").unique(Space::Cluster).required_non_empty(),
             alt_stat_name: r.string("alt_stat_name").non_empty(),
@@ -142,7 +130,6 @@ impl Message for ClusterConfig {
                 .message::<BindConfig>("upstream_bind_config")
                 .optional()
                 .and_then(|bind| bind.0),
-            track_stats: r.message_or_defaults("track_cluster_stats"),
             transport_socket: r.message_or_defaults("transport_socket"),
             wait_for_warm_on_init: r.bool("wait_for_warm_on_init").or(true),
         }
@@ -184,14 +171,16 @@ impl Message for BindConfig {
     }
 }
 
+/// `track_cluster_stats`, of which nothing is supported but what is the default.
+struct TrackStats;
+
 impl Message for TrackStats {
     const NAME: &'static str = "envoy.config.cluster.v3.TrackClusterStats";
 
     fn read(r: &Reader<'_>) -> Self {
-        Self {
-            timeout_budgets: r.bool("timeout_budgets").or_default(),
-            request_response_sizes: r.bool("request_response_sizes").or_default(),
-            per_endpoint_stats: r.bool("per_endpoint_stats").or_default(),
+        for name in ["timeout_budgets", "request_response_sizes", "per_endpoint_stats"] {
+            r.bool(name).only(false);
         }
+        Self
     }
 }

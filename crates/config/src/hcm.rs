@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidegate_types::json::TypedConfig;
 
 use crate::RouteConfig;
-use crate::access_log::{AccessLogConfig, AccessLogOptions, access_logs};
+use crate::access_log::{AccessLogConfig, access_logs};
 use crate::protocol::{CommonHttpOptions, Http1Options};
 use crate::reader::{Message, Reader};
 use crate::values::TimeoutOverride;
@@ -61,8 +61,6 @@ pub struct HcmConfig {
     pub max_request_headers_kb: u32,
     /// `access_log`.
     pub access_log: Vec<AccessLogConfig>,
-    /// `access_log_options`.
-    pub access_log_options: AccessLogOptions,
     /// `via`; empty adds none.
     pub via: String,
     /// `proxy_100_continue`: the upstream's own 100 reaches the client; else the proxy answers 100.
@@ -101,8 +99,6 @@ pub struct HttpFilterConfig {
 pub struct HcmTimeouts {
     /// `stream_idle_timeout`, 5 min when unset.
     pub stream_idle: Option<Duration>,
-    /// `stream_flush_timeout`, `stream_idle` when unset.
-    pub stream_flush: Option<Duration>,
     /// `request_timeout`, off when unset.
     pub request: Option<Duration>,
     /// `request_headers_timeout`; what holds when it is unset is up to the connection manager.
@@ -164,7 +160,6 @@ impl Message for HcmConfig {
                 .and_then(|transformation| transformation.0),
             max_request_headers_kb: r.u32("max_request_headers_kb").within(1..=8192).or(60),
             access_log: access_logs(r),
-            access_log_options: r.message_or_defaults("access_log_options"),
             via: r.string("via").or_default(),
             proxy_100_continue: r.bool("proxy_100_continue").or_default(),
             upgrades: upgrades::<HcmUpgrade>(r),
@@ -176,10 +171,8 @@ impl Message for HcmConfig {
 
 impl HcmTimeouts {
     fn read(r: &Reader<'_>) -> Self {
-        let stream_idle = r.duration("stream_idle_timeout").zero_is_off(Some(Duration::from_secs(300)));
         Self {
-            stream_idle,
-            stream_flush: r.duration("stream_flush_timeout").zero_is_off(stream_idle),
+            stream_idle: r.duration("stream_idle_timeout").zero_is_off(Some(Duration::from_secs(300))),
             request: r.duration("request_timeout").zero_is_off(None),
             request_headers: r.duration("request_headers_timeout").overriding(),
             drain: r.duration("drain_timeout").or(Duration::from_secs(5)),

@@ -54,8 +54,6 @@ pub struct Http1Options {
     pub allow_chunked_length: bool,
     /// `override_stream_error_on_invalid_http_message`; `None`: the manager's setting.
     pub override_stream_error_on_invalid_http_message: Option<bool>,
-    /// `send_fully_qualified_url`, upstream only.
-    pub send_fully_qualified_url: bool,
     /// `allow_custom_methods`: any token is a method.
     pub allow_custom_methods: bool,
 }
@@ -94,7 +92,6 @@ impl Default for Http1Options {
             enable_trailers: false,
             allow_chunked_length: false,
             override_stream_error_on_invalid_http_message: None,
-            send_fully_qualified_url: false,
             allow_custom_methods: false,
         }
     }
@@ -131,6 +128,7 @@ impl Message for Http1Options {
     const NAME: &'static str = "envoy.config.core.v3.Http1ProtocolOptions";
 
     fn read(r: &Reader<'_>) -> Self {
+        r.bool("send_fully_qualified_url").only(false);
         Self {
             allow_absolute_url: r.bool("allow_absolute_url").or(true),
             accept_http_10: r.bool("accept_http_10").or_default(),
@@ -141,7 +139,6 @@ impl Message for Http1Options {
             override_stream_error_on_invalid_http_message: r
                 .bool("override_stream_error_on_invalid_http_message")
                 .optional(),
-            send_fully_qualified_url: r.bool("send_fully_qualified_url").or_default(),
             allow_custom_methods: r.bool("allow_custom_methods").or_default(),
         }
     }

@@ -102,8 +102,6 @@ pub struct Route {
     pub headers: HeaderMutations,
     /// As [`VirtualHost::request_body_buffer_limit`].
     pub request_body_buffer_limit: Option<u64>,
-    /// `stat_prefix`; empty adds no route statistics.
-    pub stat_prefix: String,
     /// `typed_per_filter_config`.
     pub per_filter: PerFilterConfigs,
     /// `metadata`, as written.
@@ -231,7 +229,6 @@ impl Message for Route {
             action: action.unwrap_or(Action::NonForwarding),
             headers: HeaderMutations::read(r),
             request_body_buffer_limit: body_buffer_limit(r),
-            stat_prefix: r.string("stat_prefix").or_default(),
             per_filter: per_filter(r),
             metadata: metadata(r),
         }

@@ -316,3 +316,20 @@ fn an_unreadable_file_is_an_error_without_a_place() {
     let errors = tidegate_config::load("/nowhere/edge.json".as_ref()).unwrap_err();
     assert_eq!(errors[0].to_string(), "/nowhere/edge.json: No such file or directory (os error 2)");
 }
+
+/// What Envoy knows and this build would have to ignore is an error, even where the name is right.
+#[test]
+fn what_would_have_no_effect_is_refused() {
+    let cluster = |fields: &str| format!("static_resources: {{clusters: [{{name: a, {fields}}}]}}");
+    let refused = |text: &str| from_str(text, "x.yaml", Format::Yaml).err().map(|all| all.len());
+    for fields in [
+        "track_cluster_stats: {timeout_budgets: true}",
+        "track_cluster_stats: {request_response_sizes: true}",
+        "track_cluster_stats: {per_endpoint_stats: true}",
+        "circuit_breakers: {thresholds: [{retry_budget: {budget_interval: 1s}}]}",
+        "http_protocol_options: {send_fully_qualified_url: true}",
+    ] {
+        assert_eq!(refused(&cluster(fields)), Some(1), "{fields}");
+    }
+    assert_eq!(refused(&cluster("track_cluster_stats: {timeout_budgets: false}")), None);
+}

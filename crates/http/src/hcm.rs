@@ -1,6 +1,7 @@
 //! A connection manager's configuration made ready to serve, and each worker's hold on it.
 
 mod build;
+mod runtime;
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -37,8 +37,6 @@ pub struct Route {
     pub view: Arc<RouteView>,
     /// What to do.
     pub action: RouteAction,
-    /// `stat_prefix`, when the route has statistics of its own.
-    pub stat_prefix: Option<Arc<str>>,
     pub(crate) mutations: Mutations,
 }
 
@@ -66,8 +64,6 @@ pub struct Forward {
     pub timeouts: Timeouts,
     /// `idle_timeout` over the manager's `stream_idle_timeout`.
     pub idle_timeout: TimeoutOverride,
-    /// `flush_timeout` over the manager's `stream_flush_timeout`.
-    pub flush_timeout: TimeoutOverride,
     /// `max_stream_duration` over the manager's.
     pub max_stream_duration: TimeoutOverride,
     /// `grpc_timeout_header_max`.
@@ -88,6 +84,24 @@ pub struct Forward {
     pub(crate) host_rewrite: Option<HostRewrite>,
     pub(crate) cluster_host: Option<Bytes>,
     pub(crate) append_x_forwarded_host: bool,
+}
+
+impl Forward {
+    /// The stream's time by the caller's `grpc-timeout`, where the route heeds that field; takes the place of
+    /// `max_stream_duration`. Source: Envoy docs, `grpc_timeout_header_max` and `grpc_timeout_header_offset`.
+    pub fn grpc_stream_duration(&self, headers: &http::HeaderMap) -> Option<Duration> {
+        let most = match self.grpc_timeout_header_max {
+            TimeoutOverride::Inherit => return None,
+            TimeoutOverride::Off => Duration::MAX,
+            TimeoutOverride::After(most) => most,
+        };
+        let asked = crate::timeout::grpc_timeout(headers)?;
+        // A caller that sets 0 waits for ever: the route's limit holds.
+        let limit = if asked.is_zero() { most } else { asked.min(most) };
+        let offset = self.grpc_timeout_header_offset.unwrap_or_default();
+        let shortened = limit.checked_sub(offset).filter(|left| !left.is_zero()).unwrap_or(limit);
+        (limit < Duration::MAX).then_some(shortened)
+    }
 }
 
 /// Headers that number the tries.

@@ -77,6 +77,25 @@ impl Timeouts {
     }
 }
 
+/// `grpc-timeout`: up to 8 digits and a unit (gRPC over HTTP/2, "Requests").
+pub(crate) fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let count: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(count * 3600),
+        "M" => Duration::from_secs(count * 60),
+        "S" => Duration::from_secs(count),
+        "m" => Duration::from_millis(count),
+        "u" => Duration::from_micros(count),
+        "n" => Duration::from_nanos(count),
+        _ => return None,
+    })
+}
+
 /// A whole number of milliseconds, 0 for off; `None` when it is no number.
 fn milliseconds(value: &HeaderValue) -> Option<Option<Duration>> {
     let ms: u64 = value.to_str().ok()?.trim().parse().ok()?;
@@ -93,6 +112,13 @@ mod tests {
 
     fn request(pairs: &[(HeaderName, &'static str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn grpc_timeouts_have_a_unit() {
+        let parse = |text| grpc_timeout(&request(&[(HeaderName::from_static("grpc-timeout"), text)]));
+        assert_eq!(["1H", "2M", "3S", "40m"].map(parse), [ms(3_600_000), ms(120_000), ms(3000), ms(40)]);
+        assert_eq!(["", "S", "1", "1x", "-1S", "123456789S"].map(parse), [None; 6]);
     }
 
     const ROUTE: Timeouts =

@@ -4,6 +4,7 @@
 //! is new, [`Draft::finish`] (which cannot fail, and may touch limits that live clusters share) makes the
 //! snapshot once the sockets are bound too.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -11,7 +12,7 @@ use std::time::SystemTime;
 use tidegate_cluster::ClusterShared;
 use tidegate_config::access_log::AccessLogConfig;
 use tidegate_config::listener::NetworkFilterConfig;
-use tidegate_config::{Bootstrap, ConfigError, Format, HcmConfig, ListenerConfig, from_str};
+use tidegate_config::{Bootstrap, ClusterConfig, ConfigError, Format, HcmConfig, ListenerConfig, from_str};
 use tidegate_filter::{AccessLog, AccessLogContext, Registry};
 use tidegate_http::{BuildContext, Hcm, access_log};
 use tidegate_stats::Store;
@@ -67,6 +68,9 @@ impl Draft {
             problems.extend(more);
             Vec::new()
         });
+        if bootstrap.admin.as_ref().is_some_and(|admin| admin.profile_path.is_some()) {
+            tracing::warn!(target: "config", "admin.profile_path has no effect: there is no CPU profiler");
+        }
         if problems.is_empty() {
             return Ok(Self { text, format, bootstrap, listeners, admin_logs });
         }
@@ -80,8 +84,11 @@ impl Draft {
             store: builder.store,
             workers: builder.options.workers(),
         };
-        let old = |name: &str| previous.and_then(|p| p.clusters.iter().find(|c| &**c.name() == name));
-        let cluster = |config| ClusterShared::build(config, cx, old(&config.name));
+        let old: HashMap<&str, &Arc<ClusterShared>> =
+            previous.iter().flat_map(|p| &p.clusters).map(|cluster| (&**cluster.name(), cluster)).collect();
+        let cluster = |config: &Arc<ClusterConfig>| {
+            ClusterShared::build(config, cx, old.get(config.name.as_str()).copied())
+        };
         Snapshot {
             generation: previous.map_or(1, |previous| previous.generation + 1),
             clusters: self.bootstrap.clusters.iter().map(cluster).collect(),

@@ -1,5 +1,6 @@
 //! What a reload has to do, as plain data: a pure function of the old and the new configuration.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tidegate_config::{ClusterConfig, ListenerConfig};
@@ -96,14 +97,15 @@ impl ClusterPlan {
     /// Compares two configurations.
     pub(crate) fn new(old: &[Arc<ClusterConfig>], new: &[Arc<ClusterConfig>]) -> Self {
         let mut plan = Self::default();
+        let mut gone: HashMap<&str, _> = old.iter().map(|cluster| (cluster.name.as_str(), cluster)).collect();
         for cluster in new {
-            match old.iter().find(|o| o.name == cluster.name) {
+            match gone.remove(cluster.name.as_str()) {
                 None => plan.added += 1,
                 Some(old) if old != cluster => plan.modified += 1,
                 Some(_) => {}
             }
         }
-        plan.removed = old.iter().filter(|o| !new.iter().any(|n| n.name == o.name)).count() as u64;
+        plan.removed = gone.len() as u64;
         plan
     }
 }

@@ -162,3 +162,31 @@ fn a_slow_loris_is_ended_by_the_head_timeout_while_others_are_served() {
     }
     assert_eq!(origin.requests().len(), 1);
 }
+
+#[test]
+fn a_grpc_timeout_bounds_the_stream_where_the_route_heeds_it() {
+    let origin = silent();
+    let duration = json!({"route": {"max_stream_duration": {"grpc_timeout_header_max": "0s"}}});
+    let proxy = Proxy::start(&Config::new(origin.address()).route(duration));
+    let mut client = proxy.connect();
+    client.send("GET / HTTP/1.1\r\nhost: a.test\r\ngrpc-timeout: 100m\r\n\r\n");
+    proxy.admin.await_stat("http.ingress.downstream_rq_max_duration_reached", 1);
+    assert!(client.response().status >= 400);
+}
+
+#[test]
+fn an_old_connection_that_closes_the_safe_way_waits_for_a_request() {
+    let origin = Origin::ok();
+    let proxy = Proxy::start(&Config::new(origin.address()).hcm(json!({
+        "common_http_protocol_options": {"max_connection_duration": "0.2s"},
+        "drain_timeout": "0.1s",
+        "http1_safe_max_connection_duration": true,
+    })));
+    let mut client = proxy.connect();
+    assert!(!client.ask(GET).closes());
+    proxy.admin.await_stat("http.ingress.downstream_cx_max_duration_reached", 1);
+    proxy.admin.await_stat("http.ingress.downstream_cx_http1_soft_drain", 1);
+    assert!(client.is_quiet_for(Duration::from_millis(500)));
+    let last = client.ask(GET);
+    assert_eq!((last.status, last.closes(), client.end()), (200, true, End::Fin));
+}

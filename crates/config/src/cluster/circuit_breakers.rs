@@ -1,7 +1,5 @@
 //! `envoy.config.cluster.v3.CircuitBreakers`.
 
-use std::time::Duration;
-
 use crate::reader::{Message, Reader};
 use crate::route::Priority;
 use crate::values::Percent;
@@ -57,8 +55,6 @@ pub struct RetryBudget {
     pub budget_percent: f64,
     /// `min_retry_concurrency`, 3 when unset.
     pub min_retry_concurrency: u32,
-    /// `budget_interval`: 0 counts active and pending requests now, else requests started in the window.
-    pub budget_interval: Duration,
 }
 
 impl Message for CircuitBreakers {
@@ -116,7 +112,6 @@ impl Message for RetryBudget {
         Self {
             budget_percent: percent.map_or(20.0, |percent| percent.0),
             min_retry_concurrency: r.u32("min_retry_concurrency").or(3),
-            budget_interval: r.duration("budget_interval").or_default(),
         }
     }
 }

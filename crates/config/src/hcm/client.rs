@@ -13,8 +13,6 @@ pub struct ClientAddress {
     pub skip_xff_append: bool,
     /// `append_x_forwarded_port`.
     pub append_x_forwarded_port: bool,
-    /// `represent_ipv4_remote_address_as_ipv4_mapped_ipv6`.
-    pub represent_ipv4_as_mapped_ipv6: bool,
     /// `internal_address_config`; `None`: Envoy 1.40 trusts no address, only Unix-domain sockets.
     pub internal_addresses: Option<InternalAddresses>,
 }
@@ -40,14 +38,12 @@ pub struct CidrRange {
 impl ClientAddress {
     /// Its fields of the manager that `r` reads.
     pub(super) fn read(r: &Reader<'_>) -> Self {
+        r.bool("represent_ipv4_remote_address_as_ipv4_mapped_ipv6").only(false);
         Self {
             use_remote_address: r.bool("use_remote_address").or_default(),
             xff_num_trusted_hops: r.u32("xff_num_trusted_hops").or_default(),
             skip_xff_append: r.bool("skip_xff_append").or_default(),
             append_x_forwarded_port: r.bool("append_x_forwarded_port").or_default(),
-            represent_ipv4_as_mapped_ipv6: r
-                .bool("represent_ipv4_remote_address_as_ipv4_mapped_ipv6")
-                .or_default(),
             internal_addresses: r.message("internal_address_config").optional(),
         }
     }

@@ -87,6 +87,17 @@ impl<'a, T> Field<'a, T> {
         self
     }
 
+    /// Reports every value but `only`, the one that this build's behaviour has.
+    pub(crate) fn only(self, only: T)
+    where
+        T: PartialEq + std::fmt::Display,
+    {
+        let other = self.peek().is_some_and(|value| *value != only);
+        if other {
+            self.report("this value is not supported by this build", Some(only.to_string()));
+        }
+    }
+
     /// Turns the value into something else, or reports why not.
     pub(crate) fn convert<U>(self, convert: impl FnOnce(T) -> Result<U, String>) -> Field<'a, U> {
         let Self { cx, parent, name, state, span } = self;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidegate_types::json::{TypedConfig, nearest};
+use tidegate_types::json::nearest;
 
 use crate::reader::{Message, Reader};
 use crate::route::HeaderMatcher;
@@ -29,10 +29,6 @@ pub struct RetryPolicy {
     pub retriable_headers: Vec<HeaderMatcher>,
     /// `retriable_request_headers`: any must match, unless empty.
     pub retriable_request_headers: Vec<HeaderMatcher>,
-    /// `retry_host_predicate`.
-    pub host_predicates: Vec<TypedConfig>,
-    /// `host_selection_retry_max_attempts`, 1 when unset.
-    pub host_selection_max_attempts: u32,
 }
 
 /// `retry_back_off`: exponential with full jitter.
@@ -93,16 +89,8 @@ impl Message for RetryPolicy {
             retriable_status_codes: codes.or_default(),
             retriable_headers: r.repeated("retriable_headers").or_default(),
             retriable_request_headers: r.repeated("retriable_request_headers").or_default(),
-            host_predicates: host_predicates(r),
-            host_selection_max_attempts: attempts(r),
         }
     }
-}
-
-/// An `int64` in the API; more than a few make no sense.
-fn attempts(r: &Reader<'_>) -> u32 {
-    let attempts = r.i64("host_selection_retry_max_attempts").within(0..=i64::from(u32::MAX));
-    attempts.optional().and_then(|n| n.try_into().ok()).unwrap_or(1)
 }
 
 /// Envoy ignores a condition that it does not know, and so must we; but a misspelt one would never retry, and
@@ -187,19 +175,5 @@ impl Message for ResetHeader {
             name: header_name(r, "name").required_non_empty(),
             format: r.enumeration("format", FORMATS, &[]).or_default(),
         }
-    }
-}
-
-fn host_predicates(r: &Reader<'_>) -> Vec<TypedConfig> {
-    r.repeated::<HostPredicate>("retry_host_predicate").or_default().into_iter().filter_map(|p| p.0).collect()
-}
-
-struct HostPredicate(Option<TypedConfig>);
-
-impl Message for HostPredicate {
-    const NAME: &'static str = "envoy.config.route.v3.RetryPolicy.RetryHostPredicate";
-
-    fn read(r: &Reader<'_>) -> Self {
-        Self(r.extension())
     }
 }

@@ -46,8 +46,9 @@ impl Exchange<'_> {
                 let timeouts = &self.hcm.shared.config.timeouts;
                 let common = &self.hcm.shared.config.common;
                 self.timers.set_idle(overridden(forward.idle_timeout, timeouts.stream_idle));
-                self.timers
-                    .set_max_duration(overridden(forward.max_stream_duration, common.max_stream_duration));
+                let configured = overridden(forward.max_stream_duration, common.max_stream_duration);
+                let of_caller = forward.grpc_stream_duration(&head.headers);
+                self.timers.set_max_duration(of_caller.or(configured));
             }
         }
         route

@@ -17,7 +17,7 @@ use tidegate_stats::{Scope, Store};
 use tidegate_types::json::{self, JsonPath, Problem, Span, TypedConfig};
 use tidegate_types::{Compat, Scheme};
 
-use super::Hcm;
+use super::{Hcm, runtime};
 use crate::access_log;
 use crate::chain::ConfiguredFilter;
 use crate::local_reply::ReplyTemplates;
@@ -53,11 +53,11 @@ impl Hcm {
     pub fn build(config: &Arc<HcmConfig>, cx: &BuildContext<'_>) -> Result<Arc<Self>, Vec<Problem>> {
         let mut problems = Vec::new();
         let scope = Scope::http(&config.stat_prefix);
-        let runtime = |key: &str| cx.runtime.integer(key);
-        let factory = FactoryContext { stats: cx.store, scope: &scope, runtime: &runtime };
+        let values = |key: &str| cx.runtime.integer(key);
+        let factory = FactoryContext { stats: cx.store, scope: &scope, runtime: &values };
         let (filters, slots, router) = filters(config, cx, &factory, &mut problems);
         let routes = match RouteTable::compile(
-            &config.route_config,
+            &runtime::resolve(&config.route_config, cx.runtime),
             &JsonPath::root().field("route_config"),
             &slots,
         ) {

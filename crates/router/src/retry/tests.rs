@@ -17,8 +17,6 @@ fn policy(retry_on: &[&str]) -> config::RetryPolicy {
         retriable_status_codes: vec![418],
         retriable_headers: Vec::new(),
         retriable_request_headers: Vec::new(),
-        host_predicates: Vec::new(),
-        host_selection_max_attempts: 1,
     }
 }
 

@@ -100,7 +100,6 @@ impl Compiler<'_> {
         let tls_redirect = Arc::new(Route {
             view: Arc::new(view),
             action: RouteAction::Redirect(Box::new(Redirect::to_tls())),
-            stat_prefix: None,
             mutations: Mutations::default(),
         });
         VirtualHost { entries, index, require_tls: host.require_tls, tls_redirect }
@@ -242,7 +241,6 @@ impl Compiler<'_> {
                 per_try_idle: retry.per_try_idle_timeout,
             },
             idle_timeout: action.idle_timeout,
-            flush_timeout: action.flush_timeout,
             max_stream_duration: action.max_stream_duration,
             grpc_timeout_header_max: action.grpc_timeout_header_max,
             grpc_timeout_header_offset: action.grpc_timeout_header_offset,
@@ -303,8 +301,7 @@ impl Compiler<'_> {
             virtual_host: Some(outer.host_name.clone()),
             per_filter: self.per_filter(&levels),
         };
-        let stat_prefix = (!route.stat_prefix.is_empty()).then(|| route.stat_prefix.as_str().into());
-        Arc::new(Route { view: Arc::new(view), action, stat_prefix, mutations })
+        Arc::new(Route { view: Arc::new(view), action, mutations })
     }
 
     /// Resolves `typed_per_filter_config` of all levels to slots.

@@ -34,7 +34,6 @@ pub(crate) fn route(name: impl ToString, path: PathMatch) -> config::Route {
         action: Action::DirectResponse(DirectResponse { status: 200, body: None, body_format: None }),
         headers: config::HeaderMutations::default(),
         request_body_buffer_limit: None,
-        stat_prefix: String::new(),
         per_filter: BTreeMap::new(),
         metadata: None,
     }
