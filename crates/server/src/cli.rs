@@ -65,8 +65,8 @@ pub(crate) struct ServeOptions {
     /// Seconds that requests get to finish when the process ends or a listener goes away.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub(crate) drain_time_s: u64,
-    /// Only `immediate`: connections drain at once.
-    #[arg(long, value_name = "immediate", default_value = "immediate", value_parser = immediate)]
+    /// `gradual` or `immediate`, as scripts for Envoy give it; connections drain at once with either.
+    #[arg(long, value_name = "STRATEGY", default_value = "immediate", value_parser = drain_strategy)]
     pub(crate) drain_strategy: String,
     /// Accepted, ignored: there is no hot restart.
     #[arg(long, value_name = "SECONDS", default_value_t = 900)]
@@ -132,12 +132,12 @@ impl ServeOptions {
     }
 }
 
-/// `--drain-strategy`: Envoy's default spreads the closes over `--drain-time-s`, which this build does not.
-fn immediate(text: &str) -> Result<String, String> {
+/// `--drain-strategy`: with either, idle connections close at once and the others with their last response;
+/// Envoy's `gradual` spreads the announcements over `--drain-time-s`.
+fn drain_strategy(text: &str) -> Result<String, String> {
     match text {
-        "immediate" => Ok(text.to_owned()),
-        "gradual" => Err("not supported by this build, which drains immediately".to_owned()),
-        _ => Err("unknown drain strategy, expected `immediate`".to_owned()),
+        "immediate" | "gradual" => Ok(text.to_owned()),
+        _ => Err("unknown drain strategy, expected `gradual` or `immediate`".to_owned()),
     }
 }
 
@@ -208,7 +208,7 @@ mod tests {
             "--concurrency abc",
             "--nope",
             "validate",
-            "--drain-strategy gradual",
+            "--drain-strategy sudden",
             "--restart-epoch 1",
             "--log-format %Q",
             "--component-log-level http",
