@@ -1,6 +1,6 @@
 //! Heads from bytes: the incremental search for a head's end, and the request and response parsers.
 //!
-//! Sans-IO. Cuts bytes apart; what they may say is judged by [`rules`](super::rules). Values are slices
+//! Sans-IO. Cuts bytes apart; what they may say is judged by [`rules`]. Values are slices
 //! of the head's own block, so that parsing copies nothing. Start from [`HeadScan`], then
 //! [`parse_request`] and [`parse_response`].
 
