@@ -105,6 +105,12 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// Drops what was said of `unset`: that it is missing is the fault of the misspelt name that is reported
+    /// in its place.
+    fn forgive(&self, unset: &JsonPath) {
+        self.problems.borrow_mut().retain(|problem| problem.path != *unset);
+    }
+
     /// What `T` reads from nothing: defaults and, in describe mode, its shape.
     pub(crate) fn empty<T: Message>(&self) -> T {
         self.muted.set(self.muted.get() + 1);
@@ -257,14 +263,19 @@ impl<'a> Reader<'a> {
 
     fn check_required(&self) {
         // A field of Envoy's that this build does not support may be what was chosen: it gets its own report.
-        if self
-            .members
-            .iter()
-            .any(|member| !self.supports(&member.key) && known::has(self.message, &member.key))
-        {
+        let unsupported = || self.members.iter().filter(|member| !self.supports(&member.key));
+        if unsupported().any(|member| known::has(self.message, &member.key)) {
             return;
         }
+        // So may a misspelt one.
+        let misspelt = |names: &[&'static str]| {
+            let meant = |member: &Member| nearest(&member.key, self.names());
+            unsupported().filter_map(meant).any(|meant| names.contains(&meant))
+        };
         for names in self.required.borrow().iter().filter(|names| !names.iter().any(|name| self.has(name))) {
+            if misspelt(names) {
+                continue;
+            }
             let (message, expected) = match names {
                 [name] => (format!("missing field `{name}`"), None),
                 _ => ("nothing is chosen".to_owned(), Some(format!("one of {}", names.join(", ")))),
@@ -288,6 +299,11 @@ impl<'a> Reader<'a> {
         self.taken.borrow().iter().any(|name| names_field(key, name))
     }
 
+    /// The fields of the message: this build's, then Envoy's.
+    fn names(&self) -> Vec<&'static str> {
+        self.taken.borrow().iter().copied().chain(known::fields(self.message)).collect()
+    }
+
     fn finish(self) {
         self.check_required();
         for member in self.members.iter().filter(|member| !self.supports(&member.key)) {
@@ -299,10 +315,12 @@ impl<'a> Reader<'a> {
                 }
                 problem.message = format!("`{key}` is known to Envoy, but not supported by this build");
             } else {
-                let taken = self.taken.borrow();
-                let names = taken.iter().copied().chain(known::fields(self.message));
                 problem.message = format!("unknown field `{key}`");
-                problem.suggestion = nearest(key, names).map(str::to_owned);
+                let meant = nearest(key, self.names());
+                if let Some(meant) = meant.filter(|meant| !self.has(meant)) {
+                    self.cx.forgive(&self.path.field(meant));
+                }
+                problem.suggestion = meant.map(str::to_owned);
             }
             self.cx.report(problem);
         }

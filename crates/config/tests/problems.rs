@@ -43,6 +43,24 @@ fn check(piece: &str, with: &str, expected: &[&str]) {
     assert_eq!(errors, expected, "with {with}");
 }
 
+#[test]
+fn a_misspelt_required_field_is_one_mistake() {
+    let listener = "static_resources.listeners[0]";
+    let unknown = |path: &str, wrong: &str, right: &str| {
+        format!("{path}.{wrong}: unknown field `{wrong}` (did you mean `{right}`?)")
+    };
+    let chains = unknown(listener, "filter_chainz", "filter_chains");
+    check("\"filter_chains\"", "\"filter_chainz\"", &[&format!("12:1: {chains}")]);
+    let address = "\"address\": {\"socket_address\": {\"address\": \"127.0.0.1\", \"port_value\": 10000}}";
+    let misspelt = address.replacen("address", "adress", 1);
+    check(address, &misspelt, &[&format!("11:1: {}", unknown(listener, "adress", "address"))]);
+    check(
+        "{\"prefix\": \"/\"}",
+        "{\"prefixx\": \"/\"}",
+        &[&format!("20:12: {}", unknown("R.match", "prefixx", "prefix"))],
+    );
+}
+
 #[track_caller]
 fn cluster(field: &str, expected: &[&str]) {
     check("\"connect_timeout\": \"1s\"", field, expected);
