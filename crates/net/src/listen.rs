@@ -45,13 +45,13 @@ pub struct ListenOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// Somebody else listens there.
-    #[error("{address} is already in use (another process listens there)")]
+    #[error("cannot bind '{address}': Address already in use")]
     InUse {
         /// The address.
         address: Address,
     },
     /// Ports below 1024, or a directory that is not ours.
-    #[error("{address}: permission denied ({error})")]
+    #[error("cannot bind '{address}': {error}")]
     Denied {
         /// The address.
         address: Address,
@@ -59,13 +59,13 @@ pub enum ListenError {
         error: io::Error,
     },
     /// The address does not belong to this machine.
-    #[error("{address} is no address of this machine")]
+    #[error("cannot bind '{address}': it is no address of this machine")]
     NotOurs {
         /// The address.
         address: Address,
     },
     /// Anything else.
-    #[error("{address}: {error}")]
+    #[error("cannot bind '{address}': {error}")]
     Other {
         /// The address.
         address: Address,

@@ -49,7 +49,7 @@ pub(crate) fn start(control: &Rc<Control>) -> Result<Option<Rc<Listener>>, Strin
         keepalive: None,
         take_over: false,
     };
-    let bound = bind(&config.address, &options).map_err(|error| format!("admin: cannot bind {error}"))?;
+    let bound = bind(&config.address, &options).map_err(|error| format!("admin: {error}"))?;
     if let Some(path) = &control.options.admin_address_path {
         write_address(path, &bound.address.to_string())?;
     }

@@ -12,7 +12,7 @@ use crate::plan::{Address, ListenerPlan, Step};
 
 /// A listener whose sockets could not be bound.
 #[derive(Debug, thiserror::Error)]
-#[error("listener `{listener}`: cannot bind {error}")]
+#[error("listener `{listener}`: {error}")]
 pub(crate) struct BindError {
     listener: String,
     error: ListenError,

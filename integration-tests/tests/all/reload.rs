@@ -117,7 +117,7 @@ fn a_port_that_is_taken_refuses_the_whole_configuration() {
     write(&proxy, &config);
     let answer = proxy.admin.post("/reload");
     assert_eq!(answer.status, 400);
-    assert!(answer.text().contains("already in use"), "{}", answer.text());
+    assert!(answer.text().contains("Address already in use"), "{}", answer.text());
     has_version(&mut proxy.connect(), "1");
 }
 
