@@ -41,14 +41,46 @@ pub(crate) struct Control {
     pub(crate) admin_address: RefCell<Option<Address>>,
     snapshot: RefCell<Arc<Snapshot>>,
     bound: RefCell<HashMap<String, Address>>,
-    state: Cell<State>,
+    stage: Cell<Stage>,
+    health: Cell<Health>,
 }
 
-/// What the server says about itself (`/server_info`, `/ready`, `server.state`).
+/// How far the start has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    PreInitializing,
+    Initializing,
+    Live,
+}
+
+/// What the operator wants health checks to see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Health {
+    Pass,
+    /// `/healthcheck/fail`, or the process ends.
+    Fail,
+}
+
+/// What the server says about itself (`/server_info`, `/ready`, `server.state`): Envoy's
+/// `envoy.admin.v3.ServerInfo.State`, with its numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
-    Live,
-    Draining,
+    Live = 0,
+    Draining = 1,
+    PreInitializing = 2,
+    Initializing = 3,
+}
+
+impl State {
+    /// As `/ready` and `/server_info` print it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "LIVE",
+            Self::Draining => "DRAINING",
+            Self::PreInitializing => "PRE_INITIALIZING",
+            Self::Initializing => "INITIALIZING",
+        }
+    }
 }
 
 /// A configuration that was refused.
@@ -91,7 +123,8 @@ impl Control {
             admin_address: RefCell::default(),
             snapshot: RefCell::new(parts.snapshot),
             bound: RefCell::default(),
-            state: Cell::new(State::Live),
+            stage: Cell::new(Stage::PreInitializing),
+            health: Cell::new(Health::Pass),
         }
     }
 
@@ -105,7 +138,12 @@ impl Control {
     }
 
     pub(crate) fn state(&self) -> State {
-        self.state.get()
+        match (self.health.get(), self.stage.get()) {
+            (Health::Fail, _) => State::Draining,
+            (Health::Pass, Stage::PreInitializing) => State::PreInitializing,
+            (Health::Pass, Stage::Initializing) => State::Initializing,
+            (Health::Pass, Stage::Live) => State::Live,
+        }
     }
 
     /// Where a listener listens, port 0 replaced.
@@ -200,14 +238,25 @@ impl Control {
         self.bound.replace(new);
     }
 
-    /// `/healthcheck/fail` and `/healthcheck/ok`.
-    pub(crate) fn set_state(&self, state: State) {
-        self.state.set(state);
+    /// The start has come to `stage`.
+    pub(crate) fn enter(&self, stage: Stage) {
+        self.stage.set(stage);
+        self.show_state();
+    }
+
+    fn show_state(&self) {
+        let state = self.state();
         self.stats.server.live().set(i64::from(state == State::Live));
-        self.stats.server.state().set(i64::from(state == State::Draining));
-        let phase = match state {
-            State::Live => DrainPhase::Serving,
-            State::Draining => DrainPhase::Announce,
+        self.stats.server.state().set(state as i64);
+    }
+
+    /// `/healthcheck/fail`, `/healthcheck/ok`, and the end of the process.
+    pub(crate) fn set_health(&self, health: Health) {
+        self.health.set(health);
+        self.show_state();
+        let phase = match health {
+            Health::Pass => DrainPhase::Serving,
+            Health::Fail => DrainPhase::Announce,
         };
         self.workers.broadcast(move |worker| worker.set_phase(phase));
     }

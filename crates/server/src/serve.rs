@@ -13,7 +13,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::build::{Builder, Draft};
 use crate::cli::ServeOptions;
-use crate::control::{Control, Parts, State};
+use crate::control::{Control, Parts, Stage};
 use crate::logging::Log;
 use crate::reload::{self, Trigger, lines};
 use crate::signals::{Signal, Signals};
@@ -93,8 +93,9 @@ async fn run(control: &Rc<Control>, ready: impl FnOnce(&Control)) -> Result<Exit
         Signals::new().map_err(|error| StartError::System { what: "signal handlers", error })?;
     // The admin address first, as Envoy does: it is the cheaper one to be refused.
     let _admin = admin::start(control).map_err(StartError::Listen)?;
+    control.enter(Stage::Initializing);
     reload::first(control).await.map_err(StartError::Listen)?;
-    control.set_state(State::Live);
+    control.enter(Stage::Live);
     gauges::started(control);
     tracing::info!(target: "main", "starting main dispatch loop: {} workers", control.options.workers());
     ready(control);
@@ -136,7 +137,13 @@ async fn reload_apart(control: &Rc<Control>, trigger: Trigger) {
 fn start_watch(control: &Control) -> Option<Watch> {
     let Source::File(path) = &control.source else { return None };
     match Watch::start(path) {
-        Ok(watch) => Some(watch),
+        Ok(mut watch) => {
+            // It was read before it was watched. A pipe (`-c /dev/stdin`) cannot be read twice.
+            if std::fs::metadata(path).is_ok_and(|meta| meta.is_file()) {
+                watch.suspect();
+            }
+            Some(watch)
+        }
         Err(error) => {
             tracing::warn!(target: "config", %error, "the configuration file is not watched");
             None

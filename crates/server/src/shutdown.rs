@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use crate::control::{Control, State};
+use crate::control::{Control, Health};
 use crate::signals::{Signal, Signals};
 
 /// Drains (deviation 4 from Envoy): no new connections, idle ones close at once, the others announce their
 /// close and get `--drain-time-s` to finish. A second signal ends the wait.
 pub(crate) async fn run(control: &Control, signals: &mut Signals) {
     tracing::warn!(target: "main", "shutting down: draining for at most {:?}", control.options.drain_time());
-    control.set_state(State::Draining);
+    control.set_health(Health::Fail);
     control.workers.broadcast(|worker| worker.begin_shutdown());
     let impatient = async { while signals.next().await != Signal::End {} };
     tokio::select! {

@@ -56,6 +56,12 @@ impl Watch {
         Ok(watch)
     }
 
+    /// Lets the next [`Watch::changed`] return as if something had just happened: the file may have changed
+    /// between its reading and the watch's start.
+    pub(crate) fn suspect(&mut self) {
+        self.unsettled = Some(Instant::now());
+    }
+
     /// Waits until something happened and nothing more did for [`QUIET`], at most [`PATIENCE`]. Dropped half
     /// way and called again, it goes on where it was.
     pub(crate) async fn changed(&mut self) {
@@ -201,6 +207,17 @@ mod tests {
                 let _ = tokio::time::timeout(Duration::from_millis(1), watch.changed()).await;
             }
             tokio::time::timeout(Duration::from_secs(20), watch.changed()).await.expect("lost");
+        });
+    }
+
+    #[test]
+    fn a_change_before_the_watch_is_looked_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut watch = Watch::start(&directory.path().join("c.json")).unwrap();
+            watch.suspect();
+            tokio::time::timeout(Duration::from_secs(20), watch.changed()).await.expect("never looked");
         });
     }
 

@@ -8,7 +8,7 @@ use tidegate_config::listener::TrafficDirection;
 
 use super::Reply;
 use super::query::Query;
-use crate::control::{Control, State};
+use crate::control::{Control, Health, State};
 use crate::reload::{self, Trigger};
 use crate::shutdown;
 
@@ -16,19 +16,19 @@ use crate::shutdown;
 pub(super) fn ready(control: &Rc<Control>, _: &Query) -> Reply {
     match control.state() {
         State::Live => Reply::text("LIVE\n"),
-        State::Draining => Reply::with(StatusCode::SERVICE_UNAVAILABLE, "DRAINING\n"),
+        other => Reply::with(StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", other.as_str())),
     }
 }
 
 /// `/healthcheck/fail`: responses announce the close; idle connections are left alone.
 pub(super) fn fail(control: &Rc<Control>, _: &Query) -> Reply {
-    control.set_state(State::Draining);
+    control.set_health(Health::Fail);
     Reply::ok()
 }
 
 /// `/healthcheck/ok`
 pub(super) fn pass(control: &Rc<Control>, _: &Query) -> Reply {
-    control.set_state(State::Live);
+    control.set_health(Health::Pass);
     Reply::ok()
 }
 

@@ -9,7 +9,7 @@ use tidegate_config::RuntimeValue;
 
 use super::Reply;
 use super::query::Query;
-use crate::control::{Control, State};
+use crate::control::Control;
 use crate::gauges::Memory;
 
 /// `/server_info`
@@ -17,14 +17,10 @@ pub(super) fn info(control: &Rc<Control>, _: &Query) -> Reply {
     let snapshot = control.snapshot();
     let node = &snapshot.bootstrap.node;
     let uptime = seconds(Duration::from_secs(control.started.elapsed().as_secs()));
-    let state = match control.state() {
-        State::Live => "LIVE",
-        State::Draining => "DRAINING",
-    };
     let version: Vec<u32> = env!("CARGO_PKG_VERSION").split('.').filter_map(|n| n.parse().ok()).collect();
     Reply::json(&json!({
         "version": concat!("tidegate/", env!("CARGO_PKG_VERSION")),
-        "state": state,
+        "state": control.state().as_str(),
         "hot_restart_version": "disabled",
         "hot_restart_initializing": false,
         "uptime_current_epoch": uptime,
