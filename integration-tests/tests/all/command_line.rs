@@ -166,7 +166,11 @@ fn a_port_in_use_is_said() {
         let said = tidegate(&["-c", file.to_str().unwrap()]);
         assert_eq!(said.code, Some(1));
         let place = format!("127.0.0.1:{port}");
-        assert!(said.stderr.contains(&place) && said.stderr.contains("Address already in use"), "{}", said.stderr);
+        assert!(
+            said.stderr.contains(&place) && said.stderr.contains("Address already in use"),
+            "{}",
+            said.stderr
+        );
     });
 }
 
