@@ -18,6 +18,15 @@ use crate::chain::{HeadStep, ResponseChain};
 /// together in one system call; above it, the reader waits for the writer.
 const WRITE_HIGH: usize = 32 * 1024;
 
+/// What the timer had to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deadline {
+    /// It is armed for the nearest deadline.
+    Waiting,
+    /// One of the router's passed: the response side acts on it.
+    OfRouter,
+}
+
 impl Exchange<'_> {
     /// Runs the request and the response until the response is complete.
     pub(super) async fn proxy(
@@ -33,17 +42,22 @@ impl Exchange<'_> {
         let mut respond = pin!(self.respond(route, upstream, response_filters));
         let mut pumping = needs_pump;
         poll_fn(|cx| {
-            self.poll_deadlines(cx, upstream)?;
-            // The response side first: it connects and sends the head, then the pump has somewhere to
-            // pump to. Whatever the pump waits for is changed only by `respond`, in this very poll.
-            if let Poll::Ready(done) = respond.as_mut().poll(cx) {
-                return Poll::Ready(done);
-            }
-            if pumping {
-                match pump.as_mut().poll(cx) {
-                    Poll::Ready(Ok(())) => pumping = false,
-                    Poll::Ready(Err(abort)) => return Poll::Ready(Err(abort)),
-                    Poll::Pending => {}
+            loop {
+                // The response side first: it connects and sends the head, then the pump has somewhere to
+                // pump to. Whatever the pump waits for is changed only by `respond`, in this very poll.
+                if let Poll::Ready(done) = respond.as_mut().poll(cx) {
+                    return Poll::Ready(done);
+                }
+                if pumping {
+                    match pump.as_mut().poll(cx) {
+                        Poll::Ready(Ok(())) => pumping = false,
+                        Poll::Ready(Err(abort)) => return Poll::Ready(Err(abort)),
+                        Poll::Pending => {}
+                    }
+                }
+                // Last, since both set deadlines: one that nobody armed the timer for would never pass.
+                if self.poll_deadlines(cx, upstream)? == Deadline::Waiting {
+                    break;
                 }
             }
             if self.request_ended.get() && !self.tunnel.get() {
@@ -55,10 +69,10 @@ impl Exchange<'_> {
     }
 
     /// The manager's deadlines end the stream; the router's are handed to it.
-    fn poll_deadlines(&self, cx: &mut Context<'_>, upstream: &Upstream<'_>) -> Result<(), Abort> {
+    fn poll_deadlines(&self, cx: &mut Context<'_>, upstream: &Upstream<'_>) -> Result<Deadline, Abort> {
         let nearer = self.timers.settle() | upstream.deadlines_changed();
         if !nearer && self.cx.timer.borrow().is_armed(self.now()) {
-            return Ok(());
+            return Ok(Deadline::Waiting);
         }
         loop {
             let router = upstream.next_deadline();
@@ -73,13 +87,13 @@ impl Exchange<'_> {
                 (nearest, age) => nearest.or(age),
             };
             if self.cx.timer.borrow_mut().poll(cx, at, self.now()).is_pending() {
-                return Ok(());
+                return Ok(Deadline::Waiting);
             }
             self.cx.clock.tick();
             let now = self.now();
             if router.is_some_and(|at| at <= now) {
                 upstream.deadline_passed(now);
-                return Ok(());
+                return Ok(Deadline::OfRouter);
             }
             if age.is_some_and(|age| age <= now) {
                 self.cx.age_reached(&self.hcm.shared.stats);
