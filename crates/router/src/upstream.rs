@@ -92,6 +92,8 @@ pub struct Upstream<'r> {
     informed: Cell<bool>,
     /// Failures of reused connections that were made good so far.
     reuse_failures: Cell<u32>,
+    /// The attempt's connection takes no more bytes; what it answered may still be read.
+    write_failed: Cell<bool>,
     /// The circuit breaker's place for a retry under way.
     retry_permit: RefCell<Option<RetryPermit>>,
     /// What the last failed attempt was made on.
@@ -120,6 +122,7 @@ impl<'r> Upstream<'r> {
             response_began: Cell::default(),
             informed: Cell::default(),
             reuse_failures: Cell::default(),
+            write_failed: Cell::default(),
             retry_permit: RefCell::default(),
             last_attempt: Cell::new(crate::retry::reuse::Attempt::New),
             facts,
@@ -172,7 +175,7 @@ impl<'r> Upstream<'r> {
         if lease.stream().buffered() < high {
             return Poll::Ready(());
         }
-        lease.stream().poll_flush(cx).map(|_| ())
+        lease.stream().poll_flush(cx).map(|written| self.write_failed.set(written.is_err()))
     }
 
     /// Sends a frame of the request.
@@ -181,7 +184,10 @@ impl<'r> Upstream<'r> {
         if self.replay.borrow_mut().push(&frame) && self.retries.borrow().is_some() {
             self.facts.cluster.stats().router.retry_or_shadow_abandoned().inc();
         }
-        if let Some(lease) = self.lease.borrow_mut().as_mut() {
+        // Into a connection that takes nothing more it would only pile up.
+        if let Some(lease) = self.lease.borrow_mut().as_mut()
+            && !self.write_failed.get()
+        {
             attempt::send_frame(lease.stream(), frame);
         }
     }

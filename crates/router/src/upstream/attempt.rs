@@ -72,6 +72,7 @@ impl Upstream<'_> {
         }
         self.replay.borrow().frames().for_each(|frame| send_frame(lease.stream(), frame));
         *self.lease.borrow_mut() = Some(lease);
+        self.write_failed.set(false);
         Ok(())
     }
 
