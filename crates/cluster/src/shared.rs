@@ -25,14 +25,15 @@ pub struct ClusterShared {
     generation: AtomicU64,
     limits: [Arc<Limits>; 2],
     maxima: [Maxima; 2],
+    maintenance_percent: u64,
     stats: Arc<ClusterStats>,
 }
 
 /// What a cluster is built with beside its own message.
 #[derive(Clone, Copy, Debug)]
 pub struct BuildContext<'a> {
-    /// Overrides of circuit breakers: `circuit_breakers.<cluster>.<priority>.<limit>`, and
-    /// `tidegate.compat.connection_per_host`.
+    /// Overrides of circuit breakers: `circuit_breakers.<cluster>.<priority>.<limit>`,
+    /// `tidegate.compat.connection_per_host`, and `upstream.maintenance_mode.<cluster>`.
     pub runtime: &'a Runtime,
     /// All statistics.
     pub store: &'a Store,
@@ -49,9 +50,11 @@ impl ClusterShared {
         previous: Option<&Arc<Self>>,
     ) -> Arc<Self> {
         let maxima = [Priority::Default, Priority::High].map(|priority| maxima(config, cx.runtime, priority));
+        let maintenance_percent = maintenance_percent(config, cx.runtime);
         if let Some(previous) = previous
             && previous.config == *config
             && previous.maxima == maxima
+            && previous.maintenance_percent == maintenance_percent
         {
             return previous.clone();
         }
@@ -77,6 +80,7 @@ impl ClusterShared {
             generation: AtomicU64::new(0),
             limits,
             maxima,
+            maintenance_percent,
             stats,
         })
     }
@@ -120,6 +124,13 @@ impl ClusterShared {
         &self.maxima[priority as usize]
     }
 
+    /// Whether the request that drew `random` is refused with 503 for maintenance: so many of 100 as the runtime
+    /// key `upstream.maintenance_mode.<cluster>` says (Envoy docs, "HTTP routing: runtime").
+    #[inline]
+    pub fn refuses_for_maintenance(&self, random: impl FnOnce() -> u64) -> bool {
+        self.maintenance_percent > 0 && random() % 100 < self.maintenance_percent
+    }
+
     /// Statistics.
     #[inline]
     pub fn stats(&self) -> &Arc<ClusterStats> {
@@ -133,6 +144,11 @@ pub(crate) fn priority_name(priority: Priority) -> &'static str {
         Priority::Default => "default",
         Priority::High => "high",
     }
+}
+
+/// Of 100 requests; 0 unless the runtime says otherwise.
+fn maintenance_percent(config: &ClusterConfig, runtime: &Runtime) -> u64 {
+    runtime.integer(&format!("upstream.maintenance_mode.{}", config.name)).unwrap_or(0).min(100)
 }
 
 fn maxima(config: &ClusterConfig, runtime: &Runtime, priority: Priority) -> Maxima {

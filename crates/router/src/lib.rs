@@ -25,4 +25,4 @@ pub use route::{ClusterTarget, EnvoyHeaders, Forward, Route, RouteAction};
 pub use table::{FilterSlots, RouteTable};
 pub use tidegate_cluster::{Cluster, Directory};
 pub use timeout::Timeouts;
-pub use upstream::{RequestBody, RequestFacts, Upstream, UpstreamHead};
+pub use upstream::{RequestBody, RequestFacts, Upstream, UpstreamHead, refuse_for_maintenance};

@@ -27,6 +27,7 @@ use crate::clock::PollClock;
 use crate::retry::RetryState;
 use crate::route::{AttemptHeaders, EnvoyHeaders, Route};
 use crate::timeout::Timeouts;
+pub use accounting::refuse_for_maintenance;
 use deadlines::{Deadlines, Limits};
 use outcome::Failure;
 use replay::Replay;
@@ -134,7 +135,7 @@ impl<'r> Upstream<'r> {
     }
 
     /// Waits for the response's head, through as many attempts as the route allows. The error is the
-    /// answer to give instead.
+    /// answer to give instead. Writes nothing: that is [`Upstream::poll_request_flush`], to be polled after it.
     ///
     /// # Errors
     /// No host, no connection, no response in time, and no retry left.
@@ -192,7 +193,7 @@ impl<'r> Upstream<'r> {
         }
     }
 
-    /// Writes what was sent.
+    /// Writes what was sent. Failures show in the response.
     pub fn poll_request_flush(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self.lease.borrow_mut().as_mut() {
             Some(lease) => lease.stream().poll_flush(cx).map(|_| ()),

@@ -61,7 +61,11 @@ impl Exchange<'_> {
                 }
             }
             if self.request_ended.get() && !self.tunnel.get() {
-                return self.server.borrow_mut().poll_gone(cx).map(|()| Err(Abort::Gone));
+                // Before anything is written: nobody is asked on behalf of a client that has gone already.
+                if self.server.borrow_mut().poll_gone(cx).is_ready() {
+                    return Poll::Ready(Err(Abort::Gone));
+                }
+                let _ = upstream.poll_request_flush(cx);
             }
             Poll::Pending
         })
@@ -108,7 +112,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// Sends the request's body and trailers up as fast as the upstream takes them.
+    /// Sends the request's body and trailers up as fast as the upstream takes them; `proxy` writes the last of
+    /// them.
     async fn pump(
         &self,
         upstream: &Upstream<'_>,
@@ -156,7 +161,6 @@ impl Exchange<'_> {
             }
         }
         upstream.request_complete(self.now());
-        poll_fn(|cx| upstream.poll_request_flush(cx)).await;
         Ok(())
     }
 

@@ -117,6 +117,11 @@ impl Exchange<'_> {
         let Some(cluster) = cluster else {
             return Err(self.no_cluster(head, forward.cluster_not_found));
         };
+        if cluster.shared().refuses_for_maintenance(|| fastrand::u64(..)) {
+            self.stream.set_request(head);
+            let reply = tidegate_router::refuse_for_maintenance(cluster.stats(), self.internal.get(), envoy);
+            return Err(self.with_route_headers(&route, Box::new(reply)));
+        }
         let original = route.reads_original().then(|| head.clone());
         let timeouts = Timeouts::of_request(forward.timeouts, &mut head.headers);
         let retries = RetryState::of_request(&forward.retry, &mut head);

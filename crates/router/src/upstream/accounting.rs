@@ -2,8 +2,9 @@
 //! (Envoy docs, "Cluster manager statistics").
 
 use http::StatusCode;
-use tidegate_cluster::HostStat;
 use tidegate_cluster::stats::Origin;
+use tidegate_cluster::{ClusterStats, HostStat};
+use tidegate_filter::LocalReply;
 use tidegate_stats::CodePrefix;
 use tidegate_types::{ResetReason, ResponseHead};
 use tokio::time::Instant;
@@ -11,6 +12,22 @@ use tokio::time::Instant;
 use super::Upstream;
 use super::deadlines::RouterTimeout;
 use super::outcome::Failure;
+use crate::route::EnvoyHeaders;
+
+/// Counts a response code of a cluster, and whose request it answered.
+fn count_code(stats: &ClusterStats, status: StatusCode, internal: bool) {
+    stats.codes.record(status.as_u16());
+    let side = if internal { CodePrefix::Internal } else { CodePrefix::External };
+    stats.codes.record_as(side, status.as_u16());
+}
+
+/// The answer to a request whose cluster is in maintenance, counted.
+pub fn refuse_for_maintenance(stats: &ClusterStats, internal: bool, envoy: EnvoyHeaders) -> LocalReply {
+    let reply = super::outcome::maintenance(envoy);
+    stats.router.upstream_rq_maintenance_mode().inc();
+    count_code(stats, reply.status, internal);
+    reply
+}
 
 impl Upstream<'_> {
     /// A response is passed on.
@@ -90,10 +107,7 @@ impl Upstream<'_> {
     }
 
     fn count_code(&self, status: StatusCode) {
-        let codes = &self.facts.cluster.stats().codes;
-        codes.record(status.as_u16());
-        let side = if self.facts.internal { CodePrefix::Internal } else { CodePrefix::External };
-        codes.record_as(side, status.as_u16());
+        count_code(self.facts.cluster.stats(), status, self.facts.internal);
     }
 
     fn count_host(&self, stat: HostStat) {

@@ -94,11 +94,9 @@ impl Upstream<'_> {
             }
             let mut lease = self.lease.borrow_mut();
             let Some(lease) = lease.as_mut() else { return Poll::Ready(Err(Failure::NoHost)) };
-            // With a body the pump writes, so that the head leaves together with its first bytes. A
-            // failure to write is told by what can be read: perhaps the upstream answered first.
-            if self.request_complete.get().is_some() && lease.stream().buffered() > 0 {
-                let _ = lease.stream().poll_flush(cx);
-            }
+            // Whoever polls this writes afterwards ([`Upstream::poll_request_flush`]): the head leaves together
+            // with the body's first bytes. A failure to write is told by what can be read: perhaps the upstream
+            // answered first.
             lease.stream().poll_head(cx).map_err(|error| {
                 how = Some(Failed::of(&error, self.response_began.get()));
                 Failure::of_stream(&error)

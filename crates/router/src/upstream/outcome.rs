@@ -9,6 +9,7 @@ use tidegate_filter::LocalReply;
 use tidegate_types::{ResetReason, ResponseFlags, details};
 
 use super::deadlines::RouterTimeout;
+use crate::route::EnvoyHeaders;
 
 /// Why an attempt has no response.
 #[derive(Debug)]
@@ -84,6 +85,17 @@ impl Failure {
             }
         }
     }
+}
+
+/// The reply in place of an upstream that is in maintenance.
+pub(super) fn maintenance(envoy: EnvoyHeaders) -> LocalReply {
+    let mut reply =
+        LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, "maintenance mode", details::MAINTENANCE_MODE)
+            .with_flags(ResponseFlags::UPSTREAM_OVERFLOW);
+    if envoy == EnvoyHeaders::Add {
+        reply.headers.push((OVERLOADED, HeaderValue::from_static("true")));
+    }
+    reply
 }
 
 /// `x-envoy-overloaded`.
