@@ -1,6 +1,7 @@
 //! `envoy.config.bootstrap.v3.LayeredRuntime`: keys that change behaviour.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tidegate_types::json::{Kind, Node};
 
@@ -11,6 +12,31 @@ use crate::reader::{Message, Reader, Space};
 pub struct Runtime {
     /// Key to value, as the number, boolean or string was written.
     pub values: BTreeMap<String, RuntimeValue>,
+    reads: Reads,
+}
+
+/// The keys that were asked for, so that one which nothing heeds can be told to the user. Noted while a
+/// configuration is built; no request comes here.
+#[derive(Debug, Default)]
+struct Reads(Mutex<BTreeSet<String>>);
+
+impl Reads {
+    fn set(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Clone for Reads {
+    fn clone(&self) -> Self {
+        Self(Mutex::new(self.set().clone()))
+    }
+}
+
+/// Who read it is no part of a configuration.
+impl PartialEq for Reads {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// One runtime value.
@@ -25,9 +51,21 @@ pub enum RuntimeValue {
 }
 
 impl Runtime {
+    /// The keys that nothing has asked for, in order.
+    pub fn unread(&self) -> Vec<String> {
+        let read = self.reads.set();
+        self.values.keys().filter(|key| !read.contains(*key)).cloned().collect()
+    }
+
+    fn read_key(&self, key: &str) -> Option<&RuntimeValue> {
+        let value = self.values.get(key)?;
+        self.reads.set().insert(key.to_owned());
+        Some(value)
+    }
+
     /// The key's value as an unsigned integer; `None` when unset or of another kind.
     pub fn integer(&self, key: &str) -> Option<u64> {
-        match self.values.get(key)? {
+        match self.read_key(key)? {
             RuntimeValue::Number(n) if *n >= 0.0 && n.fract() == 0.0 => Some(*n as u64),
             _ => None,
         }
@@ -35,7 +73,7 @@ impl Runtime {
 
     /// The key's value as a number; `None` when unset or of another kind.
     pub fn number(&self, key: &str) -> Option<f64> {
-        match self.values.get(key)? {
+        match self.read_key(key)? {
             RuntimeValue::Number(n) => Some(*n),
             _ => None,
         }
@@ -43,7 +81,7 @@ impl Runtime {
 
     /// The key's value as a boolean; `None` when unset or of another kind.
     pub fn flag(&self, key: &str) -> Option<bool> {
-        match self.values.get(key)? {
+        match self.read_key(key)? {
             RuntimeValue::Bool(b) => Some(*b),
             _ => None,
         }
@@ -71,7 +109,7 @@ impl Message for Runtime {
 
     fn read(r: &Reader<'_>) -> Self {
         let layers = r.repeated::<Layer>("layers").or_default();
-        Self { values: layers.into_iter().flat_map(|layer| layer.0).collect() }
+        Self { values: layers.into_iter().flat_map(|layer| layer.0).collect(), reads: Reads::default() }
     }
 }
 

@@ -112,7 +112,10 @@ fn yaml_with_many_fields() {
         from_str(MANY_FIELDS, "many.yaml", Format::Yaml).unwrap_or_else(|errors| panic!("{errors:#?}"));
     assert_eq!(bootstrap.global_downstream_max_connections, Some(500));
     assert_eq!(bootstrap.runtime.integer("circuit_breakers.backend.default.max_connections"), Some(7));
+    assert!(!bootstrap.runtime.unread().iter().any(|key| key.starts_with("circuit_breakers.")));
+    assert_eq!(bootstrap.runtime.unread(), ["upstream.maintenance_mode.backend"]);
     assert_eq!(bootstrap.runtime.flag("upstream.maintenance_mode.backend"), Some(false));
+    assert!(bootstrap.runtime.unread().is_empty());
     let manager = manager(&bootstrap);
     assert_eq!(manager.route_config.virtual_hosts.len(), 2);
     assert_eq!(manager.common.idle_timeout, None);

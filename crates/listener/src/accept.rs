@@ -96,15 +96,18 @@ async fn try_accept(acceptor: &Acceptor) -> Poll<io::Result<Accepted>> {
 }
 
 fn admit(listener: &Rc<Listener>, connection: Accepted) {
-    let reservation = match &listener.options().limit {
+    let options = listener.options();
+    // Over a limit: accepted and closed at once, as Envoy does; left in the queue it would hang until a
+    // timeout. The process's limit is asked first, as there.
+    let global = match &options.limit {
         None => None,
         Some(limit) => match limit.reserve() {
             Some(reservation) => Some(reservation),
-            // Accepted and closed at once, as Envoy does: left in the queue it would hang until a timeout.
             None => return listener.stats().global_overflow(),
         },
     };
-    tokio::task::spawn_local(pipeline::run(listener.clone(), connection, reservation));
+    let Some(own) = options.own_limit.reserve() else { return listener.stats().overflow() };
+    tokio::task::spawn_local(pipeline::run(listener.clone(), connection, (global, own)));
 }
 
 /// How long not to accept when the process is out of descriptors: long enough not to spin, short enough

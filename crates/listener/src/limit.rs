@@ -1,28 +1,25 @@
-//! The process-wide limit of downstream connections: what keeps the proxy from running out of descriptors
-//! and memory when clients, not requests, are too many.
+//! Limits of downstream connections, the process's and each listener's: what keeps the proxy from running
+//! out of descriptors and memory when clients, not requests, are too many.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A count shared by all workers and the limit on it. Reserved before use, so that it is never exceeded.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ConnectionLimit {
     active: AtomicU64,
-    /// 0: no limit.
     max: AtomicU64,
 }
 
 impl ConnectionLimit {
-    /// A limit of `max` connections; `None`: no limit.
+    /// A limit of `max` connections; `None`: no limit. 0 admits none, as in Envoy.
     pub fn new(max: Option<u64>) -> Arc<Self> {
-        let limit = Arc::new(Self::default());
-        limit.set(max);
-        limit
+        Arc::new(Self { active: AtomicU64::new(0), max: AtomicU64::new(max.unwrap_or(u64::MAX)) })
     }
 
     /// Changes the limit. Connections above a lower one stay.
     pub fn set(&self, max: Option<u64>) {
-        self.max.store(max.unwrap_or(0), Ordering::Relaxed);
+        self.max.store(max.unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// Connections now.
@@ -32,10 +29,11 @@ impl ConnectionLimit {
 
     /// Takes one place; `None` when all are taken.
     pub fn reserve(self: &Arc<Self>) -> Option<Reservation> {
-        let taken = self.active.fetch_add(1, Ordering::Relaxed);
-        let reservation = Reservation(self.clone());
         let max = self.max.load(Ordering::Relaxed);
-        (max == 0 || taken < max).then_some(reservation)
+        // Not added first and taken back: the excess would refuse another worker's connection in between.
+        let place = |active| (active < max).then(|| active + 1);
+        let taken = self.active.fetch_update(Ordering::Relaxed, Ordering::Relaxed, place);
+        taken.is_ok().then(|| Reservation(self.clone()))
     }
 }
 
@@ -65,5 +63,6 @@ mod tests {
         limit.set(None);
         let many: Vec<_> = (0..3).filter_map(|_| limit.reserve()).collect();
         assert_eq!((many.len(), limit.active()), (3, 3));
+        assert!(ConnectionLimit::new(Some(0)).reserve().is_none());
     }
 }

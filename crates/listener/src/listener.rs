@@ -22,6 +22,8 @@ pub struct ListenerOptions {
     pub accept_burst: u32,
     /// The process-wide limit; `None`: this listener ignores it.
     pub limit: Option<Arc<ConnectionLimit>>,
+    /// The listener's own limit, for all workers together.
+    pub own_limit: Arc<ConnectionLimit>,
     /// `access_log`: a line at each connection's end.
     pub access_logs: Vec<Arc<dyn AccessLog>>,
 }
@@ -31,12 +33,14 @@ impl ListenerOptions {
     pub fn new(
         config: &ListenerConfig,
         limit: &Arc<ConnectionLimit>,
+        own_limit: Arc<ConnectionLimit>,
         access_logs: Vec<Arc<dyn AccessLog>>,
     ) -> Self {
         Self {
             buffer_limit: config.per_connection_buffer_limit_bytes,
             accept_burst: config.max_connections_to_accept_per_socket_event.unwrap_or(DEFAULT_BURST),
             limit: (!config.ignore_global_conn_limit).then(|| limit.clone()),
+            own_limit,
             access_logs,
         }
     }

@@ -32,12 +32,15 @@ pub trait Terminal {
     fn serve(&self, connection: Connection) -> Serving;
 }
 
+/// A connection's places under the process's limit, if it counts there, and its listener's.
+pub(crate) type Places = (Option<Reservation>, Reservation);
+
 /// The pipeline of one connection. Each further kind of step is a line here.
-pub(crate) async fn run(listener: Rc<Listener>, accepted: Accepted, reservation: Option<Reservation>) {
+pub(crate) async fn run(listener: Rc<Listener>, accepted: Accepted, places: Places) {
     // Listener filters would peek here, before there is a connection: they may set addresses and SNI.
     let connection = establish(&listener, accepted);
     // The filter chain is the listener's only one; a match by address, SNI and ALPN would choose it here.
-    let open = Open::begin(listener, connection.info.clone(), reservation);
+    let open = Open::begin(listener, connection.info.clone(), places);
     // Network filters would wrap the terminal filter here.
     let serving = open.listener.terminal().serve(connection);
     serving.await;
@@ -63,14 +66,14 @@ struct Open {
     listener: Rc<Listener>,
     info: Rc<ConnectionInfo>,
     since: Instant,
-    _reservation: Option<Reservation>,
+    _places: Places,
 }
 
 impl Open {
-    fn begin(listener: Rc<Listener>, info: Rc<ConnectionInfo>, reservation: Option<Reservation>) -> Self {
+    fn begin(listener: Rc<Listener>, info: Rc<ConnectionInfo>, places: Places) -> Self {
         listener.stats().opened();
         listener.count_connection(1);
-        Self { listener, info, since: Instant::now(), _reservation: reservation }
+        Self { listener, info, since: Instant::now(), _places: places }
     }
 }
 

@@ -63,6 +63,10 @@ impl ListenerStats {
         self.worker.downstream_cx_active().dec();
     }
 
+    pub(crate) fn overflow(&self) {
+        self.totals.downstream_cx_overflow().inc();
+    }
+
     pub(crate) fn global_overflow(&self) {
         self.totals.downstream_global_cx_overflow().inc();
     }

@@ -23,7 +23,9 @@ use http::header::{self, HeaderValue};
 use http::{Method, StatusCode};
 use tidegate_codec::h1::{ServerConn, ServerOptions};
 use tidegate_filter::LogContext;
-use tidegate_listener::{Connection, Listener, ListenerOptions, ListenerStats, Serving, Terminal};
+use tidegate_listener::{
+    Connection, ConnectionLimit, Listener, ListenerOptions, ListenerStats, Serving, Terminal,
+};
 use tidegate_net::listen::{ListenOptions, bind};
 use tidegate_types::{ConnectionInfo, RequestHead, ResponseHead, StreamInfo};
 
@@ -60,6 +62,7 @@ pub(crate) fn start(control: &Rc<Control>) -> Result<Option<Rc<Listener>>, Strin
         accept_burst: 64,
         // A full proxy must still answer its operator, as Envoy does.
         limit: None,
+        own_limit: ConnectionLimit::new(None),
         access_logs: Vec::new(),
     };
     let stats = ListenerStats::main_thread(&control.store, "admin");

@@ -89,7 +89,7 @@ impl Draft {
         let cluster = |config: &Arc<ClusterConfig>| {
             ClusterShared::build(config, cx, old.get(config.name.as_str()).copied())
         };
-        Snapshot {
+        let snapshot = Snapshot {
             generation: previous.map_or(1, |previous| previous.generation + 1),
             clusters: self.bootstrap.clusters.iter().map(cluster).collect(),
             text: self.text,
@@ -98,8 +98,20 @@ impl Draft {
             listeners: self.listeners,
             admin_logs: self.admin_logs,
             loaded_at: SystemTime::now(),
+        };
+        // What is unchanged was not built, and so read, anew.
+        if previous.is_none_or(|previous| previous.bootstrap.runtime != snapshot.bootstrap.runtime) {
+            for key in snapshot.bootstrap.runtime.unread() {
+                tracing::warn!(target: "config", "{}", unread(&key));
+            }
         }
+        snapshot
     }
+}
+
+/// What is said of a runtime key that nothing reads. Envoy takes any key in silence.
+pub(crate) fn unread(key: &str) -> String {
+    format!("runtime key `{key}` has no effect: nothing in this configuration or this build reads it")
 }
 
 /// The text of `source`.
@@ -161,7 +173,10 @@ fn listener(
     };
     let hcm = Hcm::build(hcm_config(config)?, &cx)?;
     let logs = access_logs(&config.access_log, bootstrap, builder)?;
-    Ok(ListenerSnapshot { config: config.clone(), hcm, logs })
+    // https://www.envoyproxy.io/docs/envoy/latest/configuration/listeners/runtime
+    let limit = format!("envoy.resource_limits.listener.{}.connection_limit", config.name);
+    let max_connections = bootstrap.runtime.integer(&limit);
+    Ok(ListenerSnapshot { config: config.clone(), hcm, logs, max_connections })
 }
 
 fn admin_logs(

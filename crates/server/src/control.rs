@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use crate::build::Builder;
 use crate::cli::ServeOptions;
 use crate::logging::Log;
-use crate::plan::ListenerPlan;
+use crate::plan::{ListenerPlan, Step};
 use crate::snapshot::{ListenerSnapshot, Snapshot, Source};
 use crate::stats::ControlStats;
 use crate::workers::{ListenerUpdate, SocketUpdate, WorkerState, WorkerUpdate};
@@ -41,6 +41,8 @@ pub(crate) struct Control {
     pub(crate) admin_address: RefCell<Option<Address>>,
     snapshot: RefCell<Arc<Snapshot>>,
     bound: RefCell<HashMap<String, Address>>,
+    /// Each listener's own limit of connections, which outlives what may change of it in place.
+    own_limits: RefCell<HashMap<String, Arc<ConnectionLimit>>>,
     stage: Cell<Stage>,
     health: Cell<Health>,
 }
@@ -123,6 +125,7 @@ impl Control {
             admin_address: RefCell::default(),
             snapshot: RefCell::new(parts.snapshot),
             bound: RefCell::default(),
+            own_limits: RefCell::default(),
             stage: Cell::new(Stage::PreInitializing),
             health: Cell::new(Health::Pass),
         }
@@ -168,6 +171,7 @@ impl Control {
     ) -> Result<(), String> {
         self.limit.set(snapshot.bootstrap.global_downstream_max_connections);
         self.remember_addresses(&snapshot, &sockets);
+        self.set_own_limits(&snapshot, plan);
         self.snapshot.replace(snapshot.clone());
         let mut sockets: HashMap<String, std::vec::IntoIter<ListenSocket>> =
             sockets.into_iter().map(|(name, bound)| (name, bound.sockets.into_iter())).collect();
@@ -201,16 +205,18 @@ impl Control {
         plan: &ListenerPlan,
         sockets: &mut HashMap<String, std::vec::IntoIter<ListenSocket>>,
     ) -> WorkerUpdate {
+        let own_limits = self.own_limits.borrow();
         let listener = |(listener, step): (&ListenerSnapshot, _)| {
             let config = &listener.config;
+            let own_limit = own_limits.get(&config.name)?.clone();
             let socket = match step {
-                crate::plan::Step::Open(..) => SocketUpdate::Open(sockets.get_mut(&config.name)?.next()?),
+                Step::Open(..) => SocketUpdate::Open(sockets.get_mut(&config.name)?.next()?),
                 _ => SocketUpdate::Keep,
             };
             Some(ListenerUpdate {
                 name: config.name.as_str().into(),
                 stat_name: ListenerSnapshot::stat_name(config).into(),
-                options: ListenerOptions::new(config, &self.limit, listener.logs.clone()),
+                options: ListenerOptions::new(config, &self.limit, own_limit, listener.logs.clone()),
                 hcm: listener.hcm.clone(),
                 socket,
             })
@@ -225,6 +231,20 @@ impl Control {
                 .collect(),
             drain_time: self.options.drain_time(),
         }
+    }
+
+    /// A listener with a new socket counts anew: the connections of the one that it replaces drain apart.
+    fn set_own_limits(&self, snapshot: &Snapshot, plan: &ListenerPlan) {
+        let mut old = self.own_limits.take();
+        let limit = |(listener, step): (&ListenerSnapshot, &Step)| {
+            let name = &listener.config.name;
+            let kept = old.remove(name).filter(|_| !matches!(step, Step::Open(..)));
+            let limit = kept.unwrap_or_else(|| ConnectionLimit::new(None));
+            limit.set(listener.max_connections);
+            (name.clone(), limit)
+        };
+        let new = snapshot.listeners.iter().zip(&plan.steps).map(limit).collect();
+        self.own_limits.replace(new);
     }
 
     fn remember_addresses(&self, snapshot: &Snapshot, sockets: &HashMap<String, Bound>) {

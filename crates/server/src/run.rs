@@ -9,7 +9,7 @@ use tidegate_config::Format;
 use tidegate_filter::Registry;
 use tidegate_stats::Store;
 
-use crate::build::{Builder, Draft};
+use crate::build::{Builder, Draft, unread};
 use crate::cli::{Cli, Command, Mode, ServeOptions};
 use crate::demo::{Demo, GREETING};
 use crate::reload::lines;
@@ -72,10 +72,15 @@ fn format_of(text: &str) -> Format {
 fn validate(sources: &[Source], registry: &Registry, options: &ServeOptions) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     for source in sources {
-        let store = Store::new(1);
+        let store = Store::new(1 + options.workers());
         let builder = Builder { registry, store: &store, options };
         match Draft::build(source, &builder, None) {
-            Ok(_) => say(&format!("configuration '{}' OK", source.name())),
+            Ok(draft) => {
+                for key in draft.finish(&builder, None).bootstrap.runtime.unread() {
+                    let _ = writeln!(io::stderr(), "warning: {}", unread(&key));
+                }
+                say(&format!("configuration '{}' OK", source.name()));
+            }
             Err(errors) => {
                 let name = source.name();
                 code = fail(&format!("{}\nerror initializing configuration '{name}'", lines(&errors)));

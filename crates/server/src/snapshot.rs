@@ -44,6 +44,8 @@ pub(crate) struct ListenerSnapshot {
     pub(crate) hcm: Arc<Hcm>,
     /// `access_log`: a line a connection.
     pub(crate) logs: Vec<Arc<dyn AccessLog>>,
+    /// Most connections at a time; `None`: no limit.
+    pub(crate) max_connections: Option<u64>,
 }
 
 impl ListenerSnapshot {

@@ -157,6 +157,23 @@ fn wrong_arguments_end_with_1() {
 }
 
 #[test]
+fn a_runtime_key_that_nothing_reads_is_a_warning() {
+    let mut config = valid();
+    let name = config.0["static_resources"]["listeners"][0]["name"].as_str().unwrap().to_owned();
+    let read = format!("envoy.resource_limits.listener.{name}.connection_limit");
+    let layer = json!({"name": "static", "static_layer": {read: 5, "envoy.no_such_feature": true}});
+    config.0["layered_runtime"] = json!({"layers": [layer]});
+    let said = validate(&config.0.to_string());
+    assert_eq!(said.code, Some(0));
+    assert!(
+        said.stderr.starts_with("warning: runtime key `envoy.no_such_feature` has no effect"),
+        "{}",
+        said.stderr
+    );
+    assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
+}
+
+#[test]
 fn a_port_in_use_is_said() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut config = valid();

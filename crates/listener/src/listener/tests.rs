@@ -35,6 +35,10 @@ struct Running {
 }
 
 fn start(limit: Option<u64>) -> Running {
+    start_limited(limit, None)
+}
+
+fn start_limited(limit: Option<u64>, own_limit: Option<u64>) -> Running {
     let options = ListenOptions {
         sockets: 1,
         reuse_port: true,
@@ -50,6 +54,7 @@ fn start(limit: Option<u64>) -> Running {
         buffer_limit: 1,
         accept_burst: 2,
         limit: Some(ConnectionLimit::new(limit)),
+        own_limit: ConnectionLimit::new(own_limit),
         access_logs: vec![],
     };
     let stats = ListenerStats::new(&store, "l", 0);
@@ -101,6 +106,26 @@ fn over_the_global_limit_a_connection_is_closed_at_once() {
         let mut second = TcpStream::connect(address).await.unwrap();
         assert_eq!(second.read(&mut [0]).await.unwrap(), 0);
         assert!(text(&store).contains("listener.l.downstream_global_cx_overflow: 1"));
+    });
+}
+
+#[test]
+fn over_its_own_limit_a_connection_is_closed_and_holds_no_place() {
+    on_worker(async {
+        let Running { listener, address, store } = start_limited(Some(2), Some(1));
+        let first = TcpStream::connect(address).await.unwrap();
+        until(|| listener.connections() == 1).await;
+        for _ in 0..2 {
+            let mut refused = TcpStream::connect(address).await.unwrap();
+            assert_eq!(refused.read(&mut [0]).await.unwrap(), 0);
+        }
+        drop(first);
+        until(|| listener.connections() == 0).await;
+        let _next = TcpStream::connect(address).await.unwrap();
+        until(|| listener.connections() == 1).await;
+        let text = text(&store);
+        assert!(text.contains("listener.l.downstream_cx_overflow: 2\n"), "{text}");
+        assert!(text.contains("listener.l.downstream_global_cx_overflow: 0\n"), "{text}");
     });
 }
 
