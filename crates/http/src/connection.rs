@@ -4,7 +4,6 @@
 //! allocated when bytes arrive and freed at its end.
 
 mod close;
-mod panics;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -235,11 +234,10 @@ async fn one_exchange(
     let delayed_close = hcm.shared.config.timeouts.delayed_close;
     let strict = hcm.shared.compat.is_strict();
     // Boxed: the state of a request lives on the heap while there is one, not in every idle connection.
-    let exchange = Box::pin(exchange::serve(cx, hcm, conn, cx.clock.now()));
-    let end = panics::catch(exchange, || _ = cx.clock.tick()).await;
+    let end = Box::pin(exchange::serve(cx, hcm, conn, cx.clock.now())).await;
     traffic.count(conn, &stats);
     match end {
-        Ok(end @ (ExchangeEnd::Complete | ExchangeEnd::Replied)) => match conn.finish_exchange() {
+        end @ (ExchangeEnd::Complete | ExchangeEnd::Replied) => match conn.finish_exchange() {
             Next::KeepAlive => None,
             // Envoy waits for the end of the drain window, whatever the response announced.
             Next::Close if strict && cx.draining.get().is_some() => Some(Close::Deaf),
@@ -248,16 +246,11 @@ async fn one_exchange(
             Next::Close if end == ExchangeEnd::Replied && delayed_close.is_some() => Some(Close::Delayed),
             Next::Close => Some(Close::Now),
         },
-        Ok(ExchangeEnd::DelayedClose | ExchangeEnd::ResetDelayed) if delayed_close.is_some() => {
+        ExchangeEnd::DelayedClose | ExchangeEnd::ResetDelayed if delayed_close.is_some() => {
             Some(Close::Delayed)
         }
-        Ok(ExchangeEnd::DelayedClose | ExchangeEnd::ResetDelayed | ExchangeEnd::Reset) => Some(Close::Now),
-        Ok(ExchangeEnd::Gone) => Some(Close::RemoteActive),
-        Err(panics::Panicked) => {
-            stats.downstream_rq_active().dec();
-            tracing::error!(target: "http", connection = cx.info.id, "a filter panicked: its stream is lost");
-            Some(Close::Now)
-        }
+        ExchangeEnd::DelayedClose | ExchangeEnd::ResetDelayed | ExchangeEnd::Reset => Some(Close::Now),
+        ExchangeEnd::Gone => Some(Close::RemoteActive),
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod end;
 mod filter_phase;
+mod panics;
 mod proxy;
 mod reply;
 mod route_phase;
@@ -135,12 +136,19 @@ pub(crate) async fn serve(
         hcm,
     };
     exchange.begin();
-    let mut response_filters = ResponseChain::default();
-    let outcome = exchange.run(&mut response_filters).await;
-    exchange.settle(outcome, &mut response_filters).await
+    match panics::catch(pin!(exchange.run_to_end()), || _ = cx.clock.tick()).await {
+        Ok(end) => end,
+        Err(panics::Panicked) => exchange.after_panic().await,
+    }
 }
 
 impl Exchange<'_> {
+    async fn run_to_end(&self) -> ExchangeEnd {
+        let mut response_filters = ResponseChain::default();
+        let outcome = self.run(&mut response_filters).await;
+        self.settle(outcome, &mut response_filters).await
+    }
+
     fn begin(&self) {
         // Said of a request that never shows its own version.
         self.stream.info().protocol.set(Some(Version::HTTP_11));

@@ -1,10 +1,12 @@
 //! The end of an exchange: the answer to a failure, the counters, the access log.
 
+use std::pin::pin;
+
 use http::StatusCode;
 use tidegate_filter::LocalReply;
-use tidegate_types::{ResponseFlags, details};
+use tidegate_types::{EndStream, ResponseFlags, ResponseHead, details};
 
-use super::{Abort, Exchange, ResponseState};
+use super::{Abort, Exchange, ResponseState, WatchClient, panics};
 use crate::access_log;
 use crate::chain::ResponseChain;
 
@@ -29,14 +31,59 @@ pub(crate) enum ExchangeEnd {
 
 impl Exchange<'_> {
     /// Answers a failure if it can still be answered, counts, and writes the access log.
-    pub(super) async fn settle(self, outcome: Result<(), Abort>, filters: &mut ResponseChain) -> ExchangeEnd {
+    pub(super) async fn settle(
+        &self,
+        outcome: Result<(), Abort>,
+        filters: &mut ResponseChain,
+    ) -> ExchangeEnd {
         let end = match outcome {
             Ok(()) => self.completed(),
             Err(abort) => self.aborted(abort, filters).await,
         };
         self.count_end(end);
-        access_log::write(&self);
+        access_log::write(self);
         end
+    }
+
+    /// A filter panicked, or an access logger. The stream's own code is gone: the client gets a bare 500 if no
+    /// response has begun, and the connection ends.
+    pub(super) async fn after_panic(&self) -> ExchangeEnd {
+        let connection = self.cx.info.id;
+        if self.stream.info().ended.get().is_some() {
+            tracing::error!(target: "http", connection, "an access logger panicked");
+            return ExchangeEnd::Reset;
+        }
+        tracing::error!(target: "http", connection, "a filter panicked: its stream is lost");
+        // The access log is other people's code as well.
+        let settled = panics::catch(pin!(self.settle_panic()), || _ = self.cx.clock.tick()).await;
+        settled.unwrap_or(ExchangeEnd::Reset)
+    }
+
+    async fn settle_panic(&self) -> ExchangeEnd {
+        self.stream.info().detail(details::FILTER_PANICKED);
+        let end = match self.response.get() {
+            ResponseState::None => self.send_bare_error().await,
+            ResponseState::Started | ResponseState::Complete => ExchangeEnd::Reset,
+        };
+        self.count_end(end);
+        access_log::write(self);
+        end
+    }
+
+    /// Past all filters and `local_reply_config`: any of them may be what panicked.
+    async fn send_bare_error(&self) -> ExchangeEnd {
+        self.replied.set(true);
+        self.close_after.set(true);
+        self.timers.set_request(None);
+        self.write_head(ResponseHead::new(StatusCode::INTERNAL_SERVER_ERROR), EndStream::Yes);
+        match self.guard(self.flush(), WatchClient::No).await {
+            Ok(Ok(())) => {
+                self.response.set(ResponseState::Complete);
+                self.completed()
+            }
+            Ok(Err(Abort::Gone)) => self.gone(),
+            Ok(Err(_)) | Err(_) => ExchangeEnd::Reset,
+        }
     }
 
     fn completed(&self) -> ExchangeEnd {

@@ -14,7 +14,7 @@ pub(super) struct Panicked;
 /// Unwind safety: what the future shares with the rest of the worker are cells and statistics, whose every
 /// operation completes before other code runs; the future itself is dropped.
 pub(super) async fn catch<F: Future>(
-    mut future: Pin<Box<F>>,
+    mut future: Pin<&mut F>,
     tick: impl Fn(),
 ) -> Result<F::Output, Panicked> {
     let mut polled = false;
@@ -33,11 +33,13 @@ pub(super) async fn catch<F: Future>(
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
 
     #[tokio::test]
     async fn a_panic_becomes_an_error_and_the_next_future_runs() {
-        assert!(catch(Box::pin(async { panic!("a filter's bug") }), || ()).await.is_err());
-        assert_eq!(catch(Box::pin(async { 7 }), || ()).await.unwrap(), 7);
+        assert!(catch(pin!(async { panic!("a filter's bug") }), || ()).await.is_err());
+        assert_eq!(catch(pin!(async { 7 }), || ()).await.unwrap(), 7);
     }
 }
