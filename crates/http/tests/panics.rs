@@ -185,7 +185,7 @@ async fn panic_at(path: &str) -> (Proxy, String) {
     let (mut bystander, mut client) = (proxy.connect(), proxy.connect());
     assert!(ask(&mut bystander, "/").await.ends_with("fine"));
     let mut answer = ask(&mut client, path).await;
-    answer += &String::from_utf8(client.read_to_end().await.to_vec()).unwrap();
+    answer += std::str::from_utf8(&client.read_to_end().await).unwrap();
     assert!(ask(&mut bystander, "/").await.ends_with("fine"), "another connection goes on");
     drop((bystander, client));
     tokio::time::sleep(Duration::from_secs(60)).await;
