@@ -69,6 +69,14 @@ impl ConnectionCx {
         }
     }
 
+    /// A response announced the close because of `/healthcheck/fail`: the connection is in its drain window
+    /// from here on, as in Envoy. Not when the process or the listener goes, which waits for nobody.
+    pub(crate) fn close_announced(&self, hcm: &Hcm) {
+        if self.drain.phase() == DrainPhase::Announce && self.draining.get().is_none() {
+            self.draining.set(Some(self.clock.now() + hcm.config.timeouts.drain));
+        }
+    }
+
     fn is_old(&self, hcm: &Hcm) -> bool {
         hcm.config.common.max_connection_duration.is_some_and(|age| self.born.elapsed() >= age)
     }

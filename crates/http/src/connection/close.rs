@@ -8,6 +8,7 @@ use tidegate_codec::h1::ServerConn;
 use tokio::time::Instant;
 
 use super::ConnectionCx;
+use crate::drain::DrainPhase;
 use crate::hcm::Hcm;
 use crate::stats::HcmStats;
 
@@ -66,13 +67,17 @@ async fn wait_deaf(cx: &ConnectionCx, conn: &mut ServerConn, hcm: &Hcm) -> Close
         if conn.poll_gone(task).is_ready() {
             return Poll::Ready(true);
         }
+        // The listener or the process goes, which waits for requests and not for what was told to leave.
+        if cx.drain.poll_reached(task, DrainPhase::CloseIdle).is_ready() {
+            return Poll::Ready(false);
+        }
         cx.timer.borrow_mut().poll(task, Some(patience), cx.clock.tick()).map(|()| false)
     })
     .await;
     if left {
         return Close::Remote;
     }
-    if hcm.config.timeouts.delayed_close.is_some() {
+    if hcm.config.timeouts.delayed_close.is_some() && cx.drain.phase() < DrainPhase::CloseIdle {
         delayed_close_over(cx, hcm);
     }
     if conn.rx_bytes() > received {

@@ -140,6 +140,7 @@ impl Exchange<'_> {
         if self.cx.drain.phase() >= DrainPhase::Announce {
             if !self.close_after.replace(true) {
                 self.hcm.shared.stats.downstream_cx_drain_close().inc();
+                self.cx.close_announced(&self.hcm.shared);
             }
             return true;
         }

@@ -53,6 +53,13 @@ pub(crate) const COMMANDS: &[Command] = &[
     ),
     command("/clusters", Any, "upstream cluster status", CLUSTERS, Now(clusters::clusters)),
     command("/config_dump", Any, "dump current Envoy configs", CONFIG_DUMP, Now(config_dump::config_dump)),
+    command(
+        "/contention",
+        Any,
+        "dump current Envoy mutex contention stats (if enabled)",
+        &[],
+        Now(|_, _| Reply::text(NO_CONTENTION)),
+    ),
     command("/drain_listeners", Post, "drain listeners", DRAIN, Now(lifecycle::drain_listeners)),
     command("/healthcheck/fail", Post, "cause the server to fail health checks", &[], Now(lifecycle::fail)),
     command("/healthcheck/ok", Post, "cause the server to pass health checks", &[], Now(lifecycle::pass)),
@@ -63,6 +70,14 @@ pub(crate) const COMMANDS: &[Command] = &[
         "print the hot restart compatibility version",
         &[],
         Now(|_, _| Reply::text("disabled")),
+    ),
+    command(
+        "/init_dump",
+        Any,
+        "dump current Envoy init manager information (experimental)",
+        INIT_DUMP,
+        // Nothing is left to initialise once the admin interface answers for a configuration.
+        Now(|_, _| Reply::json(&json!({}))),
     ),
     command("/listeners", Any, "print listener info", LISTENERS, Now(listeners::listeners)),
     command("/logging", Post, "query/change logging levels", LOGGING, Now(logging::logging)),
@@ -157,6 +172,13 @@ const DRAIN: &[(&str, &str)] = &[
         "Drains all inbound listeners. traffic_direction field in envoy_v3_api_msg_config.listener.v3.Listener is used to determine whether a listener is inbound or outbound.",
     ),
 ];
+const INIT_DUMP: &[(&str, &str)] = &[(
+    "mask",
+    "The desired component to dump unready targets. The mask is parsed as a Protobuf::FieldMask. For example, get the unready targets of all listeners with /init_dump?mask=listener`",
+)];
+/// Data are not shared between workers: there are no mutexes whose contention could be traced.
+const NO_CONTENTION: &str =
+    "Mutex contention tracing is not enabled. To enable, run Envoy with flag --enable-mutex-tracing.";
 const LISTENERS: &[(&str, &str)] = &[("format", "File format to use; One of (text, json)")];
 const LOGGING: &[(&str, &str)] = &[
     (

@@ -33,6 +33,12 @@ pub(super) fn prometheus(control: &Rc<Control>, query: &Query) -> Reply {
 }
 
 fn print(control: &Rc<Control>, query: &Query, format: &Format) -> Reply {
+    match query.value("hidden") {
+        // No statistic is hidden.
+        Some("only") => return empty(format),
+        None | Some("" | "include" | "exclude") => {}
+        Some(_) => return Reply::bad("usage: /stats?hidden=(include|only|exclude)\n\n"),
+    }
     let types = match query.value("type").unwrap_or("All") {
         "All" => Types::All,
         "Counters" => Types::Counters,
