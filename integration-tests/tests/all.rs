@@ -4,6 +4,7 @@
 
 mod all {
     mod access_log;
+    mod accounting;
     mod admin;
     mod bodies;
     mod circuit_breakers;
