@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use tidegate_cluster::Peers;
 use tidegate_codec::h1::ServerConn;
 use tidegate_config::bootstrap::Node;
 use tidegate_config::listener::NetworkFilterConfig;
@@ -18,6 +17,7 @@ use tidegate_filter::{
 };
 use tidegate_http::{BuildContext, Drain, Hcm, HcmSlot};
 use tidegate_router::Directory;
+use tidegate_router::Peers;
 use tidegate_stats::Store;
 use tidegate_testkit::io::{MemIo, pair};
 use tidegate_types::{Address, BodyBuf, Compat, ConnectionInfo, EndStream, RequestHead, ResponseHead};

@@ -23,6 +23,6 @@ pub use options::{ROUTER_TYPE_URL, RouterOptions};
 pub use retry::RetryState;
 pub use route::{ClusterTarget, EnvoyHeaders, Forward, Route, RouteAction};
 pub use table::{FilterSlots, RouteTable};
-pub use tidegate_cluster::{Cluster, Directory};
+pub use tidegate_cluster::{Cluster, Directory, Peers};
 pub use timeout::Timeouts;
 pub use upstream::{RequestBody, RequestFacts, Upstream, UpstreamHead, refuse_for_maintenance};
