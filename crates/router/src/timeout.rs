@@ -2,6 +2,7 @@
 //! upstream is told.
 //!
 //! Envoy docs, "Router": `x-envoy-upstream-rq-timeout-ms`, `x-envoy-upstream-rq-per-try-timeout-ms`,
+//! `x-envoy-upstream-stream-duration-ms`, `x-envoy-upstream-rq-timeout-alt-response`,
 //! `x-envoy-expected-rq-timeout-ms`. The connection manager has already removed these headers from
 //! requests that are not internal. No timers here. Start with [`Timeouts::of_request`].
 
@@ -13,6 +14,14 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 const RQ_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-upstream-rq-timeout-ms");
 /// `x-envoy-upstream-rq-per-try-timeout-ms`
 const PER_TRY_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-upstream-rq-per-try-timeout-ms");
+/// `x-envoy-upstream-stream-duration-ms`
+const STREAM_DURATION: HeaderName = HeaderName::from_static("x-envoy-upstream-stream-duration-ms");
+/// `x-envoy-upstream-rq-timeout-alt-response`
+const ALT_RESPONSE: HeaderName = HeaderName::from_static("x-envoy-upstream-rq-timeout-alt-response");
+/// `x-envoy-upstream-alt-stat-name`
+const ALT_STAT_NAME: HeaderName = HeaderName::from_static("x-envoy-upstream-alt-stat-name");
+/// `x-envoy-hedge-on-per-try-timeout`
+const HEDGE: HeaderName = HeaderName::from_static("x-envoy-hedge-on-per-try-timeout");
 /// `x-envoy-expected-rq-timeout-ms`
 const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 
@@ -25,15 +34,39 @@ pub struct Timeouts {
     pub per_try: Option<Duration>,
     /// One try without progress.
     pub per_try_idle: Option<Duration>,
+    /// What the caller says in place of the cluster's `max_stream_duration`.
+    pub stream_duration: Option<Option<Duration>>,
+    /// The answer when the upstream took too long.
+    pub late: LateAnswer,
+}
+
+/// What a client is told when its upstream took too long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LateAnswer {
+    /// 504.
+    #[default]
+    GatewayTimeout,
+    /// 204, as `x-envoy-upstream-rq-timeout-alt-response` asks.
+    NoContent,
 }
 
 impl Timeouts {
+    /// No limit.
+    pub const NONE: Self = Self {
+        global: None,
+        per_try: None,
+        per_try_idle: None,
+        stream_duration: None,
+        late: LateAnswer::GatewayTimeout,
+    };
+
     /// The times that a request gets: `route`'s, unless the caller's headers say otherwise. Takes those
     /// headers out of `headers`.
     pub fn of_request(route: Timeouts, headers: &mut HeaderMap) -> Self {
         let mut timeouts = route;
         // One walk over the names is cheaper than two look-ups, and nearly always the end of it.
-        if headers.keys().any(|name| name.as_str().starts_with("x-envoy-upstream-rq-")) {
+        let to_proxy = |name: &str| name.starts_with("x-envoy-upstream-") || *name == *HEDGE.as_str();
+        if headers.keys().any(|name| to_proxy(name.as_str())) {
             timeouts.take_headers(headers);
         }
         timeouts.settled()
@@ -56,6 +89,15 @@ impl Timeouts {
         if let Some(ms) = headers.remove(&PER_TRY_TIMEOUT).as_ref().and_then(milliseconds) {
             self.per_try = ms;
         }
+        if let Some(ms) = headers.remove(&STREAM_DURATION).as_ref().and_then(milliseconds) {
+            self.stream_duration = Some(ms);
+        }
+        if headers.remove(&ALT_RESPONSE).is_some() {
+            self.late = LateAnswer::NoContent;
+        }
+        // Said to the proxy, and nothing that this one does.
+        headers.remove(&ALT_STAT_NAME);
+        headers.remove(&HEDGE);
     }
 
     /// What the upstream has for the next try, `elapsed` after the request was complete. Never zero,
@@ -122,7 +164,7 @@ mod tests {
     }
 
     const ROUTE: Timeouts =
-        Timeouts { global: Some(Duration::from_secs(15)), per_try: None, per_try_idle: None };
+        Timeouts { global: Some(Duration::from_secs(15)), per_try: None, ..Timeouts::NONE };
 
     #[test]
     fn headers_override_the_route_and_are_taken_out() {
@@ -146,16 +188,16 @@ mod tests {
 
     #[test]
     fn a_try_as_long_as_the_whole_has_no_limit_of_its_own() {
-        let route = Timeouts { global: ms(100), per_try: ms(100), per_try_idle: ms(5) };
+        let route = Timeouts { global: ms(100), per_try: ms(100), per_try_idle: ms(5), ..Timeouts::NONE };
         let timeouts = Timeouts::of_request(route, &mut HeaderMap::new());
         assert_eq!((timeouts.per_try, timeouts.per_try_idle), (None, ms(5)));
-        let unbounded = Timeouts { global: None, per_try: ms(100), per_try_idle: None };
+        let unbounded = Timeouts { global: None, per_try: ms(100), ..Timeouts::NONE };
         assert_eq!(Timeouts::of_request(unbounded, &mut HeaderMap::new()).per_try, ms(100));
     }
 
     #[test]
     fn later_tries_have_what_is_left_and_at_least_a_millisecond() {
-        let timeouts = Timeouts { global: ms(100), per_try: ms(40), per_try_idle: None };
+        let timeouts = Timeouts { global: ms(100), per_try: ms(40), ..Timeouts::NONE };
         assert_eq!(timeouts.expected(Duration::from_millis(30)), ms(40));
         assert_eq!(timeouts.expected(Duration::from_millis(80)), ms(20));
         assert_eq!(timeouts.expected(Duration::from_millis(500)), ms(1));

@@ -109,7 +109,10 @@ impl<'r> Upstream<'r> {
             route: facts.timeouts.global,
             per_try: facts.timeouts.per_try,
             per_try_idle: facts.timeouts.per_try_idle,
-            max_stream_duration: facts.cluster.config().common_http.max_stream_duration,
+            max_stream_duration: facts
+                .timeouts
+                .stream_duration
+                .unwrap_or(facts.cluster.config().common_http.max_stream_duration),
         });
         let limit = if retries.is_some() { facts.replay_limit } else { replay::SMALL_BODY };
         let upstream = Self {
@@ -278,7 +281,7 @@ impl<'r> Upstream<'r> {
     fn refuse(&self, failure: &Failure) -> Box<LocalReply> {
         self.deadlines.clear();
         let retried = self.retries.borrow().as_ref().is_some_and(|retries| retries.retries() > 0);
-        let mut reply = failure.reply(retried, self.informed.get());
+        let mut reply = failure.reply(retried, self.informed.get(), self.facts.timeouts.late);
         if self.stream.info().flags.get().intersects(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED) && !retried
         {
             // The limit was 0: nothing was retried, and Envoy does not flag it.

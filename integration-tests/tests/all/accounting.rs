@@ -224,7 +224,7 @@ fn route_timeout_within_the_response() {
     let mut client = proxy.connect();
     client.send(GET);
     assert_eq!(client.end(), End::Fin);
-    check(&proxy, "base rq_timeout 200 local+rq", "client 2xx cut local", "success timeout total");
+    check(&proxy, "base rq_timeout 200 local+rq", "client 2xx cut lingered", "success timeout total");
 }
 
 #[test]

@@ -105,6 +105,26 @@ fn an_internal_client_may_set_its_own_timeout() {
 }
 
 #[test]
+fn an_internal_client_may_ask_for_another_answer_and_another_duration() {
+    let origin = silent();
+    let internal = json!({"use_remote_address": true, "internal_address_config": {"cidr_ranges": [
+        {"address_prefix": "127.0.0.0", "prefix_len": 8},
+    ]}});
+    let proxy = Proxy::start(&Config::new(origin.address()).hcm(internal));
+    let asked = "GET / HTTP/1.1\r\nhost: a.test\r\nx-envoy-upstream-alt-stat-name: mine\r\n\
+        x-envoy-upstream-rq-timeout-ms: 200\r\nx-envoy-upstream-rq-timeout-alt-response: 1\r\n\r\n";
+    assert_eq!(proxy.connect().ask(asked).status, 204);
+    let asked = "GET / HTTP/1.1\r\nhost: a.test\r\nx-envoy-upstream-stream-duration-ms: 200\r\n\r\n";
+    assert_eq!(proxy.connect().ask(asked).text(), "upstream max stream duration reached");
+    proxy.admin.await_stat("cluster.origin.upstream_rq_max_duration_reached", 1);
+    for request in origin.requests() {
+        for name in ["alt-stat-name", "rq-timeout-ms", "rq-timeout-alt-response", "stream-duration-ms"] {
+            assert_eq!(request.header(&format!("x-envoy-upstream-{name}")), None);
+        }
+    }
+}
+
+#[test]
 fn a_timeout_of_zero_is_off() {
     let origin = Origin::ok();
     let proxy = Proxy::start(&Config::new(origin.address()).route(json!({"route": {"timeout": "0s"}})));

@@ -97,7 +97,9 @@ impl Exchange<'_> {
     async fn aborted(&self, abort: Abort, filters: &mut ResponseChain) -> ExchangeEnd {
         let reply = match abort {
             Abort::Gone => return self.gone(),
-            Abort::UpstreamReset if self.tunnel.get() => return ExchangeEnd::ResetDelayed,
+            Abort::UpstreamReset if self.tunnel.get() || self.was_too_late() => {
+                return ExchangeEnd::ResetDelayed;
+            }
             Abort::UpstreamReset => return ExchangeEnd::Reset,
             Abort::Reset => return ExchangeEnd::Reset,
             Abort::Timeout(timeout) => {
@@ -136,6 +138,14 @@ impl Exchange<'_> {
             // A filter answered or refused the answer: one reply is all there is.
             Err(_) => ExchangeEnd::Reset,
         }
+    }
+
+    /// Whether a deadline of the router cut the response. When the upstream itself did, the client is told at
+    /// once (deviations, row 14).
+    fn was_too_late(&self) -> bool {
+        let late = ResponseFlags::UPSTREAM_REQUEST_TIMEOUT;
+        self.stream.info().flags.get().intersects(late)
+            || self.stream.info().flags.get().intersects(ResponseFlags::UPSTREAM_MAX_STREAM_DURATION)
     }
 
     fn gone(&self) -> ExchangeEnd {

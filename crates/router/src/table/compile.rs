@@ -239,6 +239,7 @@ impl Compiler<'_> {
                 global: action.timeout.filter(|_| !has_stream_duration(action)),
                 per_try: retry.per_try_timeout,
                 per_try_idle: retry.per_try_idle_timeout,
+                ..Timeouts::NONE
             },
             idle_timeout: action.idle_timeout,
             max_stream_duration: action.max_stream_duration,

@@ -10,6 +10,7 @@ use tidegate_types::{ResetReason, ResponseFlags, details};
 
 use super::deadlines::RouterTimeout;
 use crate::route::EnvoyHeaders;
+use crate::timeout::LateAnswer;
 
 /// Why an attempt has no response.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ impl Failure {
 
     /// The reply to the client, before any part of a response went down. `informed`: a 1xx head had come, for
     /// Envoy the response's start.
-    pub(super) fn reply(&self, retried: bool, informed: bool) -> LocalReply {
+    pub(super) fn reply(&self, retried: bool, informed: bool, late: LateAnswer) -> LocalReply {
         match self {
             Self::NoHost => LocalReply::new(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -67,7 +68,13 @@ impl Failure {
             }
             Self::Timeout(timeout) => {
                 let (body, details, flag) = timeout_facts(*timeout);
-                LocalReply::new(StatusCode::GATEWAY_TIMEOUT, body, details).with_flags(flag)
+                let reply = match (late, timeout) {
+                    (LateAnswer::GatewayTimeout, _) | (_, RouterTimeout::MaxStreamDuration) => {
+                        LocalReply::new(StatusCode::GATEWAY_TIMEOUT, body, details)
+                    }
+                    (LateAnswer::NoContent, _) => LocalReply::new(StatusCode::NO_CONTENT, "", details),
+                };
+                reply.with_flags(flag)
             }
         }
     }
@@ -163,15 +170,19 @@ mod tests {
             reason: ResetReason::RemoteConnectionFailure,
             transport: Some("delayed connect error: Connection refused".into()),
         };
-        let reply = refused.reply(false, false);
+        let reply = refused.reply(false, false, LateAnswer::default());
         assert_eq!(reply.status, 503);
         assert_eq!(reply.body.len(), 98);
         assert_eq!(
             reply.details,
             "upstream_reset_before_response_started{remote_connection_failure|delayed_connect_error:_Connection_refused}"
         );
-        assert_eq!(refused.reply(true, false).body.len(), 121);
-        let overflow = Failure::Reset { reason: ResetReason::Overflow, transport: None }.reply(false, false);
+        assert_eq!(refused.reply(true, false, LateAnswer::default()).body.len(), 121);
+        let overflow = Failure::Reset { reason: ResetReason::Overflow, transport: None }.reply(
+            false,
+            false,
+            LateAnswer::default(),
+        );
         assert_eq!((overflow.body.len(), overflow.headers.len()), (81, 1));
         assert_eq!(overflow.flags, ResponseFlags::UPSTREAM_OVERFLOW);
         let (flag, cut) = Failure::of_stream(&StreamError::Protocol { details: "x" }).cut();
