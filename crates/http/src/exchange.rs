@@ -3,7 +3,7 @@
 //! A pipeline of plain async functions: read the head, sanitise it, walk the request filters, match
 //! the route, then pump the request up while the response comes down. Nothing here depends on the HTTP
 //! version: both ends are codec streams. Waiting happens only in [`Exchange::guard`] and
-//! [`Exchange::both_ways`], which also watch the stream's deadlines and the client.
+//! [`Exchange::proxy`], which also watch the stream's deadlines and the client.
 
 mod end;
 mod filter_phase;
@@ -257,7 +257,7 @@ impl Exchange<'_> {
             if let Poll::Ready(value) = future.as_mut().poll(cx) {
                 return Poll::Ready(Ok(value));
             }
-            if let Poll::Ready(timeout) = self.poll_deadline(cx) {
+            if let Poll::Ready(Passed::Own(timeout)) = self.poll_deadline(cx, None) {
                 return Poll::Ready(Err(Abort::Timeout(timeout)));
             }
             if watch == WatchClient::Yes && self.request_ended.get() {
@@ -268,32 +268,44 @@ impl Exchange<'_> {
         .await
     }
 
-    /// Ready when a deadline of the manager passed.
-    pub(crate) fn poll_deadline(&self, cx: &mut std::task::Context<'_>) -> Poll<StreamTimeout> {
+    /// Ready when one of the manager's deadlines passed, or `router`, the nearest of the router's.
+    pub(crate) fn poll_deadline(
+        &self,
+        cx: &mut std::task::Context<'_>,
+        router: Option<Instant>,
+    ) -> Poll<Passed> {
         loop {
-            let next = self.timers.next();
-            let connection = self.cx.age_deadline();
-            let at = match (next, connection) {
-                (Some((at, _)), Some(age)) => Some(at.min(age)),
-                (Some((at, _)), None) => Some(at),
-                (None, age) => age,
-            };
-            std::task::ready!(self.cx.timer.borrow_mut().poll(cx, at, self.now()));
+            let own = self.timers.next();
+            let age = self.cx.age_deadline();
+            let nearest = [router, own.map(|(at, _)| at), age].into_iter().flatten().min();
+            std::task::ready!(self.cx.timer.borrow_mut().poll(cx, nearest, self.now()));
             self.cx.clock.tick();
             let now = self.now();
-            if connection.is_some_and(|age| age <= now) {
+            if router.is_some_and(|at| at <= now) {
+                return Poll::Ready(Passed::OfRouter);
+            }
+            if age.is_some_and(|age| age <= now) {
                 // The connection is old: this response is its last, the stream itself goes on.
                 self.cx.age_reached(&self.hcm.shared.stats);
                 self.close_after.set(true);
                 continue;
             }
-            if let Some((at, timeout)) = next
+            if let Some((at, timeout)) = own
                 && at <= now
             {
-                return Poll::Ready(timeout);
+                return Poll::Ready(Passed::Own(timeout));
             }
         }
     }
+}
+
+/// Whose deadline passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Passed {
+    /// The manager's: the stream ends.
+    Own(StreamTimeout),
+    /// The router's: the response side acts on it.
+    OfRouter,
 }
 
 /// Whether a wait ends when the client goes away.

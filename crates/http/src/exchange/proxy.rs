@@ -11,21 +11,12 @@ use tidegate_filter::LocalReply;
 use tidegate_router::{Route, Upstream, UpstreamHead};
 use tidegate_types::{BodyBuf, EndStream, ResponseHead, details};
 
-use super::{Abort, Exchange, Filters, HeldBody, ResponseState};
+use super::{Abort, Exchange, Filters, HeldBody, Passed, ResponseState};
 use crate::chain::{HeadStep, ResponseChain};
 
 /// Bytes that are collected before a write is worth it: below this, what arrives together leaves
 /// together in one system call; above it, the reader waits for the writer.
 const WRITE_HIGH: usize = 32 * 1024;
-
-/// What the timer had to say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Deadline {
-    /// It is armed for the nearest deadline.
-    Waiting,
-    /// One of the router's passed: the response side acts on it.
-    OfRouter,
-}
 
 impl Exchange<'_> {
     /// Runs the request and the response until the response is complete.
@@ -56,7 +47,7 @@ impl Exchange<'_> {
                     }
                 }
                 // Last, since both set deadlines: one that nobody armed the timer for would never pass.
-                if self.poll_deadlines(cx, upstream)? == Deadline::Waiting {
+                if self.poll_deadlines(cx, upstream)?.is_pending() {
                     break;
                 }
             }
@@ -72,44 +63,20 @@ impl Exchange<'_> {
         .await
     }
 
-    /// The manager's deadlines end the stream; the router's are handed to it.
-    fn poll_deadlines(&self, cx: &mut Context<'_>, upstream: &Upstream<'_>) -> Result<Deadline, Abort> {
+    /// The manager's deadlines end the stream; the router's are handed to it, and the response side is to
+    /// look at them: `Ready`.
+    fn poll_deadlines(&self, cx: &mut Context<'_>, upstream: &Upstream<'_>) -> Poll<Result<(), Abort>> {
         let nearer = self.timers.settle() | upstream.deadlines_changed();
         if !nearer && self.cx.timer.borrow().is_armed(self.now()) {
-            return Ok(Deadline::Waiting);
+            return Poll::Pending;
         }
-        loop {
-            let router = upstream.next_deadline();
-            let own = self.timers.next();
-            let nearest = match (router, own) {
-                (Some(router), Some((own, _))) => Some(router.min(own)),
-                (router, own) => router.or(own.map(|(at, _)| at)),
-            };
-            let age = self.cx.age_deadline();
-            let at = match (nearest, age) {
-                (Some(nearest), Some(age)) => Some(nearest.min(age)),
-                (nearest, age) => nearest.or(age),
-            };
-            if self.cx.timer.borrow_mut().poll(cx, at, self.now()).is_pending() {
-                return Ok(Deadline::Waiting);
+        self.poll_deadline(cx, upstream.next_deadline()).map(|passed| match passed {
+            Passed::Own(timeout) => Err(Abort::Timeout(timeout)),
+            Passed::OfRouter => {
+                upstream.deadline_passed(self.now());
+                Ok(())
             }
-            self.cx.clock.tick();
-            let now = self.now();
-            if router.is_some_and(|at| at <= now) {
-                upstream.deadline_passed(now);
-                return Ok(Deadline::OfRouter);
-            }
-            if age.is_some_and(|age| age <= now) {
-                self.cx.age_reached(&self.hcm.shared.stats);
-                self.close_after.set(true);
-                continue;
-            }
-            if let Some((at, timeout)) = own
-                && at <= now
-            {
-                return Err(Abort::Timeout(timeout));
-            }
-        }
+        })
     }
 
     /// Sends the request's body and trailers up as fast as the upstream takes them; `proxy` writes the last of

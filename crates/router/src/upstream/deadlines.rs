@@ -64,7 +64,11 @@ impl Deadlines {
     pub(super) fn attempt_begins(&self, now: Instant, request_complete: bool) {
         self.per_try_idle.set(None);
         self.max_stream.set(None);
-        self.fired.set(None);
+        // What ended the last try is over with it; the route's own time is not, also when it ended while the
+        // next try was waited for.
+        if self.fired.get() != Some(RouterTimeout::Route) {
+            self.fired.set(None);
+        }
         self.changed.set(true);
         if request_complete {
             self.per_try.set(self.limits.per_try.map(|limit| now + limit));
@@ -162,5 +166,17 @@ mod tests {
         deadlines.handle_timeout(start + 10 * second);
         assert_eq!(deadlines.take_fired(), Some(RouterTimeout::Route));
         assert_eq!(deadlines.next(), None);
+    }
+
+    #[test]
+    fn the_routes_time_holds_while_the_next_try_is_waited_for() {
+        let second = Duration::from_secs(1);
+        let deadlines = Deadlines::new(Limits { route: Some(second), ..Limits::default() });
+        let start = Instant::now();
+        deadlines.request_complete(start);
+        deadlines.handle_timeout(start + second);
+        deadlines.attempt_begins(start + 2 * second, true);
+        assert_eq!(deadlines.take_fired(), Some(RouterTimeout::Route));
+        assert_eq!(deadlines.take_fired(), None);
     }
 }
