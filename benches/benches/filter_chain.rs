@@ -161,11 +161,6 @@ impl Clusters for NoClusters {
 
 fn stream_info() -> StreamInfo {
     let address = |port| Address::Ip(([127, 0, 0, 1], port).into());
-    let connection = ConnectionInfo {
-        id: 1,
-        local_address: address(1),
-        direct_remote_address: address(40_000),
-        listener: Arc::from("bench"),
-    };
+    let connection = ConnectionInfo::new(1, address(1), address(40_000), Arc::from("bench"));
     StreamInfo::new(Rc::new(connection), SystemTime::UNIX_EPOCH)
 }

@@ -109,8 +109,13 @@ impl Connect for MemoryConnector {
             let (near, far) = pair();
             keep_open(far);
             let conn: Box<dyn Conn> = Box::new(ClientConn::new(Box::new(near), Rc::default()));
-            let facts =
-                ConnFacts { id: 1, local_address: None, remote_address: None, protocol: Version::HTTP_11 };
+            let facts = ConnFacts {
+                id: 1,
+                local_address: None,
+                remote_address: None,
+                protocol: Version::HTTP_11,
+                tls: None,
+            };
             Ok((conn, facts))
         })
     }

@@ -86,10 +86,5 @@ impl Downstream {
 
 fn client() -> Rc<ConnectionInfo> {
     let address = |port| Address::Ip(([127, 0, 0, 1], port).into());
-    Rc::new(ConnectionInfo {
-        id: 1,
-        local_address: address(1),
-        direct_remote_address: address(40_000),
-        listener: Arc::from("bench"),
-    })
+    Rc::new(ConnectionInfo::new(1, address(1), address(40_000), Arc::from("bench")))
 }

@@ -154,12 +154,7 @@ impl Proxy {
     fn connect(&self) -> MemIo {
         let (near, far) = pair();
         let address = |port| Address::Ip(([127, 0, 0, 1], port).into());
-        let info = ConnectionInfo {
-            id: 1,
-            local_address: address(1),
-            direct_remote_address: address(40_000),
-            listener: Arc::from("in"),
-        };
+        let info = ConnectionInfo::new(1, address(1), address(40_000), Arc::from("in"));
         let directory = Directory::new(&Arc::<Peers>::default());
         let conn = ServerConn::new(Box::new(far), self.slot.codec_options());
         let serve = tidegate_http::serve(conn, Rc::new(info), self.slot.clone(), directory, Drain::new());

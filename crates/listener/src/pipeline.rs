@@ -52,12 +52,12 @@ fn establish(listener: &Listener, accepted: Accepted) -> Connection {
         Address::Unix(path) if path.as_os_str().is_empty() => accepted.local_address.clone(),
         named => named,
     };
-    let info = Rc::new(ConnectionInfo {
-        id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-        local_address: accepted.local_address,
-        direct_remote_address: peer,
-        listener: listener.name().clone(),
-    });
+    let info = Rc::new(ConnectionInfo::new(
+        NEXT_ID.fetch_add(1, Ordering::Relaxed),
+        accepted.local_address,
+        peer,
+        listener.name().clone(),
+    ));
     Connection { io: accepted.io, info, buffer_limit: listener.options().buffer_limit }
 }
 

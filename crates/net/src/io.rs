@@ -2,10 +2,11 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::{BufMut, BytesMut};
-use tidegate_types::Address;
+use tidegate_types::{Address, CloseReason, TlsInfo};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -22,7 +23,11 @@ pub trait Io {
     /// Writes once: bytes written.
     fn poll_write(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>>;
 
-    /// Ends our direction: FIN after everything written.
+    /// Says why the [`Io::poll_shutdown`] or drop that follows comes: a transport may part differently from
+    /// an idle peer.
+    fn before_close(&mut self, _reason: CloseReason) {}
+
+    /// Ends our direction: FIN after everything written, and after the transport's own farewell.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// Makes the close that follows (by drop) an RST.
@@ -33,6 +38,21 @@ pub trait Io {
 
     /// The other end, if it has a name.
     fn peer_address(&self) -> Option<Address>;
+
+    /// The TCP socket itself, if its bytes are exactly the connection's bytes: what can be spliced.
+    fn plain_tcp(&self) -> Option<&TcpStream> {
+        None
+    }
+
+    /// The TLS session, once there is one.
+    fn tls(&self) -> Option<&Rc<TlsInfo>> {
+        None
+    }
+
+    /// Why the transport failed, after an error (`%DOWNSTREAM_TRANSPORT_FAILURE_REASON%`).
+    fn failure(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// An [`Io`] behind a pointer: a virtual call is about 2 ns against a system call's 2 us.
@@ -79,7 +99,7 @@ pub fn poll_read_buf<S: AsyncRead + Unpin>(
 }
 
 macro_rules! socket_io {
-    ($socket:ty, $address:expr, $abort:expr) => {
+    ($socket:ty, $address:expr, $abort:expr, $plain:expr) => {
         impl Io for StreamIo<$socket> {
             fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut BytesMut) -> Poll<io::Result<usize>> {
                 poll_read_buf(&mut self.0, cx, buf)
@@ -112,18 +132,28 @@ macro_rules! socket_io {
             fn peer_address(&self) -> Option<Address> {
                 self.0.peer_addr().ok().map($address)
             }
+
+            fn plain_tcp(&self) -> Option<&TcpStream> {
+                $plain(&self.0)
+            }
         }
     };
 }
 
-socket_io!(TcpStream, Address::from, |socket: &TcpStream| {
-    // A failure only means that the close is a FIN.
-    let _ = socket2::SockRef::from(socket).set_linger(Some(std::time::Duration::ZERO));
-});
+socket_io!(
+    TcpStream,
+    Address::from,
+    |socket: &TcpStream| {
+        // A failure only means that the close is a FIN.
+        let _ = socket2::SockRef::from(socket).set_linger(Some(std::time::Duration::ZERO));
+    },
+    |socket| Some(socket)
+);
 socket_io!(
     UnixStream,
     |address: tokio::net::unix::SocketAddr| Address::Unix(
         address.as_pathname().map(Into::into).unwrap_or_default()
     ),
-    |_: &UnixStream| {}
+    |_: &UnixStream| {},
+    |_| None
 );

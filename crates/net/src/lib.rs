@@ -7,7 +7,9 @@ pub mod dial;
 pub mod io;
 pub mod listen;
 pub mod options;
+pub mod transport;
 
 pub use dial::{DialError, DialOptions, Dialed, dial};
 pub use io::{BoxIo, Io, StreamIo};
 pub use options::Keepalive;
+pub use transport::{ServerTransport, Transport, TransportError, TransportOptions};

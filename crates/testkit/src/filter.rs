@@ -143,11 +143,11 @@ fn typed(name: &str, type_url: &str, config: &str) -> Result<TypedConfig, Vec<Pr
 /// A stream of a client at 192.0.2.1 (RFC 5737) that began at the Unix epoch.
 pub fn stream_info() -> StreamInfo {
     let address = |host: [u8; 4], port: u16| Address::Ip((host, port).into());
-    let connection = ConnectionInfo {
-        id: 1,
-        local_address: address([192, 0, 2, 10], 80),
-        direct_remote_address: address([192, 0, 2, 1], 40_000),
-        listener: Arc::from("test"),
-    };
+    let connection = ConnectionInfo::new(
+        1,
+        address([192, 0, 2, 10], 80),
+        address([192, 0, 2, 1], 40_000),
+        Arc::from("test"),
+    );
     StreamInfo::new(Rc::new(connection), SystemTime::UNIX_EPOCH)
 }

@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod body;
+pub mod close_reason;
 pub mod compat;
 pub mod details;
 pub mod error;
@@ -14,11 +15,14 @@ pub mod hash;
 pub mod head;
 pub mod json;
 pub mod stream_info;
+pub mod tls;
 
 pub use address::Address;
 pub use body::BodyBuf;
+pub use close_reason::CloseReason;
 pub use compat::Compat;
 pub use error::{ErrorSource, ResetReason};
 pub use flags::ResponseFlags;
 pub use head::{EndStream, RequestHead, ResponseHead, Scheme};
 pub use stream_info::{ConnectionInfo, StreamInfo, UpstreamInfo};
+pub use tls::{CertificateInfo, TlsInfo};

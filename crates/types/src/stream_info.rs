@@ -3,26 +3,60 @@
 //! Single-threaded: cells with short accessors, shared by the two directions of a stream.
 
 use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::Version;
 
-use crate::{Address, ResponseFlags};
+use crate::{Address, ResponseFlags, TlsInfo};
 
-/// Facts of a downstream connection, the same for all its streams.
+/// Facts of a downstream connection, the same for all its streams. Made by [`ConnectionInfo::new`]; what is
+/// learned later (by listener filters before anybody else sees it, by the handshake) is filled in.
 #[derive(Debug)]
 pub struct ConnectionInfo {
     /// Unique in the process (`%CONNECTION_ID%`).
     pub id: u64,
-    /// The address that the client connected to.
+    /// The address that the client connected to; the original destination if a listener filter restored it.
     pub local_address: Address,
     /// The peer of the socket, before any header is believed.
     pub direct_remote_address: Address,
+    /// The client: the peer, or who a PROXY header says it speaks for.
+    pub remote_address: Address,
     /// The listener's name.
     pub listener: Arc<str>,
+    /// The name of the filter chain that matched (`%FILTER_CHAIN_NAME%`); may be empty.
+    pub filter_chain: Arc<str>,
+    /// The server name that the client asked for, once it is known (`%REQUESTED_SERVER_NAME%`).
+    pub requested_server_name: RefCell<Option<Arc<str>>>,
+    /// Whether the transport socket is TLS, whatever became of the handshake.
+    pub secure: bool,
+    /// The TLS session, after the handshake.
+    pub tls: OnceCell<Rc<TlsInfo>>,
+    /// Why the transport failed (`%DOWNSTREAM_TRANSPORT_FAILURE_REASON%`).
+    pub transport_failure: RefCell<Option<Box<str>>>,
+    /// Why a filter ended the connection (`%CONNECTION_TERMINATION_DETAILS%`).
+    pub termination_details: RefCell<Option<Box<str>>>,
+}
+
+impl ConnectionInfo {
+    /// A plain connection from `peer`.
+    pub fn new(id: u64, local_address: Address, peer: Address, listener: Arc<str>) -> Self {
+        Self {
+            id,
+            local_address,
+            direct_remote_address: peer.clone(),
+            remote_address: peer,
+            listener,
+            filter_chain: Arc::from(""),
+            requested_server_name: RefCell::default(),
+            secure: false,
+            tls: OnceCell::new(),
+            transport_failure: RefCell::default(),
+            termination_details: RefCell::default(),
+        }
+    }
 }
 
 /// Facts of the upstream that served the last attempt.
@@ -38,6 +72,8 @@ pub struct UpstreamInfo {
     pub connection_id: Option<u64>,
     /// The protocol spoken.
     pub protocol: Option<Version>,
+    /// The TLS session with it, if there is one.
+    pub tls: Option<Rc<TlsInfo>>,
 }
 
 /// Facts of one stream. Durations count from [`StreamInfo::start_time`].
@@ -92,7 +128,7 @@ pub struct StreamInfo {
 impl StreamInfo {
     /// A stream that begins now.
     pub fn new(connection: Rc<ConnectionInfo>, start_time: SystemTime) -> Self {
-        let remote_address = RefCell::new(connection.direct_remote_address.clone());
+        let remote_address = RefCell::new(connection.remote_address.clone());
         Self {
             connection,
             start_time,

@@ -33,6 +33,11 @@ const TABLE: &[Row] = &[
     row("tidegate-tls", &["types", "config", "stats", "net"], NOTHING),
     row("tidegate-filter", &["types", "stats"], IO),
     row("tidegate-listener", &["types", "config", "stats", "worker", "net", "tls", "filter"], NOTHING),
+    row(
+        "tidegate-tcp",
+        &["types", "config", "stats", "net", "filter", "listener", "cluster", "pool"],
+        NOTHING,
+    ),
     row("tidegate-codec", &["types", "net"], NOTHING),
     row("tidegate-http", &["types", "config", "stats", "codec", "filter", "router"], NOTHING),
     row("tidegate-router", &["types", "config", "stats", "filter", "cluster"], NOTHING),
@@ -43,7 +48,7 @@ const TABLE: &[Row] = &[
     row(
         "tidegate-server",
         &[
-            "types", "config", "stats", "worker", "net", "tls", "filter", "listener", "codec", "http",
+            "types", "config", "stats", "worker", "net", "tls", "filter", "listener", "tcp", "codec", "http",
             "router", "cluster", "pool", "health",
         ],
         NOTHING,

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use tidegate_net::BoxIo;
-use tidegate_types::{Address, EndStream, RequestHead};
+use tidegate_types::{Address, CloseReason, EndStream, RequestHead};
 
 use super::body::{Decoder, Trailers};
 use super::encode::{self, Encoder};
@@ -154,6 +154,11 @@ impl ClientConn {
     /// Gives back the buffers of an idle connection. Happens by itself at a response's end.
     pub fn release_buffers(&mut self) {
         self.wire.release_input();
+    }
+
+    /// Says why the shutdown or drop that follows comes.
+    pub fn before_close(&mut self, reason: CloseReason) {
+        self.wire.io.before_close(reason);
     }
 
     /// Sends FIN after everything written.

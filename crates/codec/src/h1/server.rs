@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, Version, header};
 use tidegate_net::BoxIo;
-use tidegate_types::{Address, EndStream, RequestHead, ResponseHead};
+use tidegate_types::{Address, CloseReason, EndStream, RequestHead, ResponseHead};
 
 use super::body::{Decoder, Trailers};
 use super::encode::{self, Encoder, ResponseContext};
@@ -168,6 +168,11 @@ impl ServerConn {
     /// that was not; the codec closes by itself only where the rest is not in its buffer.
     pub fn is_request_complete(&self) -> bool {
         matches!(self.request, Request::Done)
+    }
+
+    /// Says why the shutdown or drop that follows comes.
+    pub fn before_close(&mut self, reason: CloseReason) {
+        self.wire.io.before_close(reason);
     }
 
     /// Sends FIN after everything written.

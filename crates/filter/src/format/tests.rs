@@ -22,12 +22,7 @@ struct Exchange {
 
 impl Exchange {
     fn new() -> Self {
-        let connection = ConnectionInfo {
-            id: 7,
-            local_address: ip("127.0.0.1:10000"),
-            direct_remote_address: ip("[::1]:5000"),
-            listener: "l".into(),
-        };
+        let connection = ConnectionInfo::new(7, ip("127.0.0.1:10000"), ip("[::1]:5000"), "l".into());
         let start = SystemTime::UNIX_EPOCH + Duration::new(1_460_751_420, 310_042_000);
         let info = StreamInfo::new(Rc::new(connection), start);
         info.protocol.set(Some(Version::HTTP_11));
@@ -41,6 +36,7 @@ impl Exchange {
             local_address: None,
             connection_id: Some(3),
             protocol: None,
+            tls: None,
         });
         let mut request = RequestHead::new(Method::POST, "locations", "/api/v1/locations?k=v&k=w");
         request.headers.insert("user-agent", HeaderValue::from_static("nsq2http \"x\""));

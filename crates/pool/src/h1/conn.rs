@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use http::Version;
 use tidegate_codec::ClientStream;
-use tidegate_types::Address;
+use tidegate_types::{Address, TlsInfo};
 
 use crate::error::PoolError;
 
@@ -71,6 +71,8 @@ pub struct ConnFacts {
     pub remote_address: Option<Rc<Address>>,
     /// The protocol spoken.
     pub protocol: Version,
+    /// The TLS session, if there is one.
+    pub tls: Option<Rc<TlsInfo>>,
 }
 
 /// An attempt's result.

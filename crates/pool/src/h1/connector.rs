@@ -41,6 +41,7 @@ impl Connect for SocketConnector {
                 local_address: dialed.local.map(Rc::new),
                 remote_address: Some(Rc::new(dialed.remote)),
                 protocol: Version::HTTP_11,
+                tls: dialed.io.tls().cloned(),
             };
             let conn: Box<dyn Conn> = Box::new(ClientConn::new(dialed.io, codec));
             Ok((conn, facts))

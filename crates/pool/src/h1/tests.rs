@@ -237,7 +237,7 @@ impl Connect for After {
             tokio::time::sleep(delay).await;
             let conn: Box<dyn Conn> = Box::new(ClientConn::new(Box::new(Silent), Rc::default()));
             let protocol = Version::HTTP_11;
-            Ok((conn, ConnFacts { id: 1, local_address: None, remote_address: None, protocol }))
+            Ok((conn, ConnFacts { id: 1, local_address: None, remote_address: None, protocol, tls: None }))
         })
     }
 }

@@ -39,12 +39,7 @@ fn to_cluster() -> config::RouteAction {
 
 fn info() -> StreamInfo {
     let address = Address::Ip("127.0.0.1:1".parse().unwrap());
-    let connection = ConnectionInfo {
-        id: 1,
-        local_address: address.clone(),
-        direct_remote_address: address,
-        listener: "l".into(),
-    };
+    let connection = ConnectionInfo::new(1, address.clone(), address, "l".into());
     StreamInfo::new(Rc::new(connection), SystemTime::UNIX_EPOCH)
 }
 

@@ -51,6 +51,7 @@ impl Upstream<'_> {
             local_address: lease.and_then(|lease| lease.facts().local_address.clone()),
             connection_id: lease.map(|lease| lease.facts().id),
             protocol: lease.map(|lease| lease.facts().protocol),
+            tls: lease.and_then(|lease| lease.facts().tls.clone()),
         };
         let mut lease = match lease {
             Ok(lease) => lease,

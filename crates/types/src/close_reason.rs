@@ -1,0 +1,99 @@
+//! Why a connection was closed: the last part of `upstream_cx_close_reason.<reason>` and
+//! `downstream_cx_close_reason.<reason>`, and a word of each close's debug line.
+//!
+//! Every connection that counts in `cx_destroy` counts under exactly one reason, so that the family adds up.
+
+/// Why a connection was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// It idled for `idle_timeout`.
+    IdleTimeout,
+    /// It reached its maximal duration.
+    MaxDuration,
+    /// It carried as many requests as it may.
+    MaxRequests,
+    /// The peer closed it in order.
+    PeerFin,
+    /// The peer reset it.
+    PeerRst,
+    /// The handshake failed, or a record was bad.
+    TlsError,
+    /// It was drained: its listener, its cluster or the process goes.
+    Drained,
+    /// Its host became unhealthy or left.
+    HostUnhealthy,
+    /// A limit of connections took it, or gave its place to a request that needed one.
+    Overflow,
+    /// The peer broke the protocol.
+    ProtocolError,
+    /// The peer announced the close (`connection: close`, GOAWAY), or we did, with the last message.
+    Announced,
+    /// It was never established: refused, unreachable.
+    ConnectFailed,
+    /// It was not established within `connect_timeout`, or its handshake not within its own.
+    ConnectTimeout,
+    /// A timeout of the request that it carried.
+    RequestTimeout,
+    /// The request that it carried was given up, here or by the other side.
+    RequestReset,
+    /// A filter refused it.
+    Refused,
+}
+
+impl CloseReason {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Self; 16] = [
+        Self::IdleTimeout,
+        Self::MaxDuration,
+        Self::MaxRequests,
+        Self::PeerFin,
+        Self::PeerRst,
+        Self::TlsError,
+        Self::Drained,
+        Self::HostUnhealthy,
+        Self::Overflow,
+        Self::ProtocolError,
+        Self::Announced,
+        Self::ConnectFailed,
+        Self::ConnectTimeout,
+        Self::RequestTimeout,
+        Self::RequestReset,
+        Self::Refused,
+    ];
+
+    /// As it is written in statistics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::IdleTimeout => "idle_timeout",
+            Self::MaxDuration => "max_duration",
+            Self::MaxRequests => "max_requests",
+            Self::PeerFin => "peer_fin",
+            Self::PeerRst => "peer_rst",
+            Self::TlsError => "tls_error",
+            Self::Drained => "drained",
+            Self::HostUnhealthy => "host_unhealthy",
+            Self::Overflow => "overflow",
+            Self::ProtocolError => "protocol_error",
+            Self::Announced => "announced",
+            Self::ConnectFailed => "connect_failed",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::RequestTimeout => "request_timeout",
+            Self::RequestReset => "request_reset",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_in_order_of_declaration_and_names_are_unique() {
+        for (index, reason) in CloseReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index);
+        }
+        let names: std::collections::HashSet<_> = CloseReason::ALL.map(CloseReason::name).into();
+        assert_eq!(names.len(), CloseReason::ALL.len());
+    }
+}
