@@ -147,7 +147,7 @@ socket_io!(
         // A failure only means that the close is a FIN.
         let _ = socket2::SockRef::from(socket).set_linger(Some(std::time::Duration::ZERO));
     },
-    |socket| Some(socket)
+    Some
 );
 socket_io!(
     UnixStream,
