@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use http::Version;
 
-use crate::{Address, ResponseFlags, TlsInfo};
+use crate::{Address, ConnectionState, ResponseFlags, TlsInfo};
 
 /// Facts of a downstream connection, the same for all its streams. Made by [`ConnectionInfo::new`]; what is
 /// learned later (by listener filters before anybody else sees it, by the handshake) is filled in.
@@ -38,6 +38,8 @@ pub struct ConnectionInfo {
     pub transport_failure: RefCell<Option<Box<str>>>,
     /// Why a filter ended the connection (`%CONNECTION_TERMINATION_DETAILS%`).
     pub termination_details: RefCell<Option<Box<str>>>,
+    /// What the connection's filters set for those after them.
+    pub state: ConnectionState,
 }
 
 impl ConnectionInfo {
@@ -55,6 +57,7 @@ impl ConnectionInfo {
             tls: OnceCell::new(),
             transport_failure: RefCell::default(),
             termination_details: RefCell::default(),
+            state: ConnectionState::default(),
         }
     }
 }

@@ -1,0 +1,71 @@
+//! What filters of one connection leave for those that come after them.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::ResponseFlags;
+
+/// Facts that filters set while a connection lives, shared by listener filters, network filters and the terminal
+/// filter. The ones that Tidegate's own filters exchange have fields; others go by their type.
+#[derive(Default)]
+pub struct ConnectionState {
+    /// The cluster to use in place of the TCP proxy's own (Envoy's filter state `envoy.tcp_proxy.cluster`).
+    pub cluster: RefCell<Option<Arc<str>>>,
+    /// Flags of the connection itself, for the listener's access log.
+    pub flags: Cell<ResponseFlags>,
+    /// Why this side closed the connection (`%DOWNSTREAM_LOCAL_CLOSE_REASON%`).
+    pub local_close_reason: RefCell<Option<Cow<'static, str>>>,
+    values: RefCell<Vec<Rc<dyn Any>>>,
+}
+
+impl ConnectionState {
+    /// Keeps a value for other filters of this connection, found again by its type. A later value of the same
+    /// type hides the former one.
+    pub fn set<T: 'static>(&self, value: T) -> Rc<T> {
+        let value = Rc::new(value);
+        self.values.borrow_mut().push(value.clone());
+        value
+    }
+
+    /// The last value of that type.
+    pub fn value<T: 'static>(&self) -> Option<Rc<T>> {
+        self.values.borrow().iter().rev().find_map(|value| value.clone().downcast::<T>().ok())
+    }
+
+    /// Adds a response flag.
+    pub fn flag(&self, flag: ResponseFlags) {
+        self.flags.set(self.flags.get().with(flag));
+    }
+}
+
+impl fmt::Debug for ConnectionState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionState")
+            .field("cluster", &self.cluster)
+            .field("flags", &self.flags)
+            .field("local_close_reason", &self.local_close_reason)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_found_by_type_the_latest_first() {
+        let state = ConnectionState::default();
+        state.set(1u8);
+        state.set("a");
+        state.set(2u8);
+        assert_eq!(
+            (state.value::<u8>().as_deref(), state.value::<&str>().as_deref()),
+            (Some(&2), Some(&"a"))
+        );
+        assert!(state.value::<u32>().is_none());
+    }
+}
