@@ -111,7 +111,8 @@ impl HttpFilter {
 pub struct FactoryContext<'a> {
     /// Where the filter's statistics live.
     pub stats: &'a Store,
-    /// The connection manager's scope, `http.<stat_prefix>.`: a filter's own is a child of it.
+    /// For an HTTP filter the connection manager's scope, `http.<stat_prefix>.`: a filter's own is a child of
+    /// it. For a network filter the root.
     pub scope: &'a Scope,
     /// The values of `layered_runtime`.
     pub runtime: RuntimeValues<'a>,

@@ -3,7 +3,8 @@
 //! A filter is a type that implements [`HttpFilterType`]: it names its configuration, builds a
 //! factory from it when a configuration is loaded, and opens up to two independent halves per
 //! stream. Every hook answers a [`Step`]: `Now` costs nothing, `Later` suspends this direction of
-//! this stream until the future is ready. [`Registry`] maps `@type` to filters.
+//! this stream until the future is ready. A network filter, which sees the bytes of a connection, implements
+//! [`NetworkFilterType`] or, if it answers by itself, [`ResponderType`]. [`Registry`] maps `@type` to filters.
 //!
 //! This crate does no I/O and knows no codec and no concrete filter.
 
@@ -13,6 +14,7 @@ pub mod flow;
 pub mod format;
 pub mod from_fn;
 pub mod http_filter;
+pub mod network;
 pub mod registry;
 pub mod reply;
 pub mod route;
@@ -26,6 +28,10 @@ pub use from_fn::{from_request_fn, from_response_fn};
 pub use http_filter::{
     FactoryContext, HttpFilter, HttpFilterFactory, HttpFilterType, RequestFilter, ResponseFilter,
     RuntimeValues,
+};
+pub use network::{
+    BuiltNetwork, NetworkClose, NetworkFilter, NetworkFilterFactory, NetworkFilterType, NetworkFlow,
+    NetworkRole, RespondFlow, Responder, ResponderFactory, ResponderType, Wants,
 };
 pub use registry::{AccessLogType, Registry};
 pub use reply::LocalReply;

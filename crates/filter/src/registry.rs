@@ -8,8 +8,12 @@ use serde::de::DeserializeOwned;
 use tidegate_types::json::{self, Problem, TypedConfig};
 
 use crate::http_filter::{TypedFactory, erase};
+use crate::network::{TypedNetwork, TypedResponder};
 use crate::route::ErasedConfig;
-use crate::{AccessLog, AccessLogContext, FactoryContext, HttpFilterFactory, HttpFilterType};
+use crate::{
+    AccessLog, AccessLogContext, BuiltNetwork, FactoryContext, HttpFilterFactory, HttpFilterType,
+    NetworkFilterType, NetworkRole, ResponderType,
+};
 
 /// What access-logger authors write.
 pub trait AccessLogType: 'static {
@@ -28,15 +32,23 @@ pub struct Registry {
     http: BTreeMap<&'static str, HttpEntry>,
     routes: BTreeMap<&'static str, BuildRoute>,
     access_logs: BTreeMap<&'static str, BuildLog>,
+    network: BTreeMap<&'static str, NetworkEntry>,
 }
 
 type BuildHttp = fn(&TypedConfig, &FactoryContext<'_>) -> Result<Arc<dyn HttpFilterFactory>, Vec<Problem>>;
 type BuildRoute = fn(&TypedConfig, &FactoryContext<'_>) -> Result<ErasedConfig, Vec<Problem>>;
+type BuildNetwork = fn(&TypedConfig, &FactoryContext<'_>) -> Result<BuiltNetwork, Vec<Problem>>;
 type BuildLog = fn(&TypedConfig, &AccessLogContext<'_>) -> Result<Arc<dyn AccessLog>, Vec<Problem>>;
 
 struct HttpEntry {
     build: BuildHttp,
     route_type: &'static str,
+}
+
+struct NetworkEntry {
+    build: BuildNetwork,
+    name: &'static str,
+    role: NetworkRole,
 }
 
 impl Registry {
@@ -56,6 +68,50 @@ impl Registry {
             T::build(decoded, cx).map_err(|message| vec![problem(config, message)])
         });
         self
+    }
+
+    /// Adds a network filter. A later one of the same `@type` takes its place.
+    #[must_use]
+    pub fn network<T: NetworkFilterType>(mut self) -> Self {
+        let build: BuildNetwork = |config, cx| {
+            let decoded = json::from_typed::<T::Config>(config)?;
+            let factory = T::build(decoded, cx).map_err(|message| vec![problem(config, message)])?;
+            Ok(BuiltNetwork::Filter(Arc::new(TypedNetwork::<T> { factory: Arc::new(factory) })))
+        };
+        self.network.insert(T::TYPE_URL, NetworkEntry { build, name: T::NAME, role: NetworkRole::Filter });
+        self
+    }
+
+    /// Adds a terminal network filter that answers by itself. A later one of the same `@type` takes its place.
+    #[must_use]
+    pub fn responder<T: ResponderType>(mut self) -> Self {
+        let build: BuildNetwork = |config, cx| {
+            let decoded = json::from_typed::<T::Config>(config)?;
+            let factory = T::build(decoded, cx).map_err(|message| vec![problem(config, message)])?;
+            Ok(BuiltNetwork::Responder(Arc::new(TypedResponder::<T> { factory: Arc::new(factory) })))
+        };
+        self.network.insert(T::TYPE_URL, NetworkEntry { build, name: T::NAME, role: NetworkRole::Terminal });
+        self
+    }
+
+    /// Builds the factory of a network filter or of a terminal one that answers by itself.
+    ///
+    /// # Errors
+    /// An unknown `@type`, or everything that is wrong with the configuration.
+    pub fn build_network(
+        &self,
+        config: &TypedConfig,
+        cx: &FactoryContext<'_>,
+    ) -> Result<BuiltNetwork, Vec<Problem>> {
+        match self.network.get(&*config.type_url) {
+            Some(entry) => (entry.build)(config, cx),
+            None => Err(vec![unknown(config, "network filter", self.network.keys())]),
+        }
+    }
+
+    /// The name (`envoy.filters.network.echo`) and the role of the network filter with that `@type`.
+    pub fn network_role(&self, type_url: &str) -> Option<(&'static str, NetworkRole)> {
+        self.network.get(type_url).map(|entry| (entry.name, entry.role))
     }
 
     /// Builds the factory of an HTTP filter.
