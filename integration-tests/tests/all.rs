@@ -18,6 +18,7 @@ mod all {
     mod forwarding;
     mod headers;
     mod malformed;
+    mod monitoring;
     mod oracle;
     mod pools;
     mod reload;

@@ -9,6 +9,7 @@ use crate::access_log::{AccessLogConfig, access_logs};
 use crate::address::Endpoint;
 use crate::reader::{Message, Reader};
 use crate::runtime::Runtime;
+use crate::stats_config::StatsConfig;
 use crate::{ClusterConfig, ListenerConfig};
 
 /// The validated configuration.
@@ -28,6 +29,8 @@ pub struct Bootstrap {
     /// `envoy.resource_monitors.global_downstream_max_connections` resource monitor or, when absent, the
     /// runtime key `overload.global_downstream_max_connections`. `None`: no limit.
     pub global_downstream_max_connections: Option<u64>,
+    /// `stats_config`: which statistics there are, and their Prometheus labels.
+    pub stats_config: StatsConfig,
     /// `stats_flush_interval`, 5 s when unset.
     pub stats_flush_interval: Duration,
 }
@@ -82,6 +85,7 @@ impl Message for Bootstrap {
             clusters,
             global_downstream_max_connections: overload.max_downstream_connections.or(from_runtime),
             runtime,
+            stats_config: r.message_or_defaults("stats_config"),
             stats_flush_interval: r
                 .duration("stats_flush_interval")
                 .at_least(Duration::from_millis(1))

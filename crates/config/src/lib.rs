@@ -20,6 +20,7 @@ mod reader;
 pub mod route;
 pub mod runtime;
 pub mod schema;
+pub mod stats_config;
 pub mod values;
 mod yaml;
 

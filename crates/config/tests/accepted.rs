@@ -6,7 +6,8 @@ use std::time::Duration;
 use tidegate_config::cluster::UpstreamProtocol;
 use tidegate_config::listener::NetworkFilterConfig;
 use tidegate_config::route::{Action, ClusterSpecifier, PathMatch, Priority};
-use tidegate_config::values::{TcpKeepalive, TimeoutOverride};
+use tidegate_config::stats_config::{StatsMatcher, TagValue};
+use tidegate_config::values::{StringPattern, TcpKeepalive, TimeoutOverride};
 use tidegate_config::{Bootstrap, Format, HcmConfig, from_str, schema};
 use tidegate_types::json::lower_camel;
 
@@ -187,4 +188,24 @@ fn no_text_panics() {
         let odd = ["\"", "{", "]", ": ", "- ", "\t", "&a ", "*a", "\0"][at % 9];
         let _ = from_str(&format!("{before}{odd}{}", rest.as_str()), "f.yaml", Format::Yaml);
     }
+}
+
+#[test]
+fn statistics() {
+    let with = |stats: &str| json(&format!("{{\"stats_config\": {stats}}}")).stats_config;
+    let default = json(MINIMAL).stats_config;
+    assert_eq!((default.matcher, default.tags.len()), (StatsMatcher::AcceptAll, 0));
+    assert!(default.use_all_default_tags);
+    assert_eq!(with(r#"{"stats_matcher": {"reject_all": false}}"#).matcher, StatsMatcher::AcceptAll);
+    assert_eq!(with(r#"{"statsMatcher": {"rejectAll": true}}"#).matcher, StatsMatcher::RejectAll);
+    let listed = with(r#"{"stats_matcher": {"inclusion_list": {"patterns": [{"suffix": "_total"}]}}}"#);
+    let StatsMatcher::Inclusion(patterns) = listed.matcher else { panic!("{listed:?}") };
+    assert_eq!(patterns[0].pattern, StringPattern::Suffix("_total".into()));
+    let tags = with(
+        r#"{"use_all_default_tags": false, "stats_tags": [{"tag_name": "envoy.cluster_name"},
+            {"tag_name": "dc", "fixed_value": "ams"}, {"tag_name": "team", "regex": "^cluster\\.((\\w+?)-)"}]}"#,
+    );
+    let values: Vec<_> = tags.tags.into_iter().map(|tag| tag.value).collect();
+    let team = TagValue::Regex(r"^cluster\.((\w+?)-)".into());
+    assert_eq!(values, [TagValue::Default, TagValue::Fixed("ams".into()), team]);
 }

@@ -351,3 +351,37 @@ fn what_would_have_no_effect_is_refused() {
     }
     assert_eq!(refused(&cluster("track_cluster_stats: {timeout_budgets: false}")), None);
 }
+
+#[test]
+fn statistics() {
+    let with = |json: &str| format!("\"stats_config\": {json},\n\"static_resources\"");
+    let check = |json: &str, expected: &[&str]| check("\"static_resources\"", &with(json), expected);
+    let patterns = r#"{"patterns": [{"prefix": "a"}]}"#;
+    check(
+        r#"{"stats_matcher": {}}"#,
+        &[
+            "3:35: stats_config.stats_matcher: nothing is chosen (expected one of reject_all, exclusion_list, inclusion_list)",
+        ],
+    );
+    check(
+        &format!(r#"{{"stats_matcher": {{"exclusion_list": {patterns}, "inclusion_list": {patterns}}}}}"#),
+        &["3:87: stats_config.stats_matcher.inclusion_list: `inclusion_list` cannot be set together with \
+           `exclusion_list` (expected at most one of reject_all, exclusion_list, inclusion_list)"],
+    );
+    check(
+        r#"{"stats_matcher": {"exclusion_list": {"patterns": []}}}"#,
+        &["3:67: stats_config.stats_matcher.exclusion_list.patterns: must not be empty"],
+    );
+    check(
+        r#"{"stats_tags": [{"tag_name": "a", "regex": "(a"}]}"#,
+        &["3:60: stats_config.stats_tags[0].regex: invalid regex: unclosed group"],
+    );
+    check(
+        r#"{"stats_tags": [{"tag_name": "a", "regex": "(a)", "fixed_value": "b"}, {"fixed_value": "b"}]}"#,
+        &[
+            "3:67: stats_config.stats_tags[0].fixed_value: `fixed_value` cannot be set together with `regex` \
+             (expected at most one of regex, fixed_value)",
+            "3:88: stats_config.stats_tags[1].tag_name: missing field `tag_name`",
+        ],
+    );
+}

@@ -21,6 +21,7 @@ use tidegate_types::json::{JsonPath, Problem, Span};
 
 use crate::cli::ServeOptions;
 use crate::snapshot::{ListenerSnapshot, Snapshot, Source};
+use crate::stats_policy;
 
 /// What building needs besides the text.
 pub(crate) struct Builder<'a> {
@@ -52,6 +53,10 @@ impl Draft {
         let (text, format) = read(source, &file)?;
         let mut bootstrap = from_str(&text, &file, format)?;
         command_line_node(&mut bootstrap, builder.options);
+        if previous.is_none() {
+            // Before anything is counted.
+            builder.store.set_policy(stats_policy::policy(&bootstrap.stats_config));
+        }
         let file: Arc<str> = file.into();
         let mut problems = match builder.options.compat() {
             Compat::Tidegate => Vec::new(),
@@ -103,6 +108,12 @@ impl Draft {
         if previous.is_none_or(|previous| previous.bootstrap.runtime != snapshot.bootstrap.runtime) {
             for key in snapshot.bootstrap.runtime.unread() {
                 tracing::warn!(target: "config", "{}", unread(&key));
+            }
+        }
+        let told = previous.map(|old| stats_policy::hidden_idle_counters(&old.bootstrap)).unwrap_or_default();
+        for line in stats_policy::hidden_idle_counters(&snapshot.bootstrap) {
+            if !told.contains(&line) {
+                tracing::warn!(target: "config", "{line}");
             }
         }
         snapshot

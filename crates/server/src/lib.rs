@@ -30,6 +30,7 @@ mod signals;
 mod simple_http;
 mod snapshot;
 mod stats;
+mod stats_policy;
 mod watch;
 mod workers;
 

@@ -63,6 +63,9 @@ async fn try_reload(control: &Control) -> Result<u64, String> {
     if old.bootstrap.admin != draft.bootstrap.admin {
         tracing::warn!(target: "config", "a change of `admin` takes effect at the next start");
     }
+    if old.bootstrap.stats_config != draft.bootstrap.stats_config {
+        tracing::warn!(target: "config", "a change of `stats_config` takes effect at the next start");
+    }
     let snapshot = Arc::new(draft.finish(&builder, Some(&old)));
     count(control, &plan, Some(&old), &snapshot);
     control.publish(snapshot.clone(), &plan, sockets).await?;

@@ -15,6 +15,7 @@ use crate::demo::{Demo, GREETING};
 use crate::reload::lines;
 use crate::serve::serve;
 use crate::snapshot::Source;
+use crate::stats_policy::hidden_idle_counters;
 
 /// Does what the command line says, with the filters of `registry`: the whole of a custom build's `main`.
 ///
@@ -76,8 +77,10 @@ fn validate(sources: &[Source], registry: &Registry, options: &ServeOptions) -> 
         let builder = Builder { registry, store: &store, options };
         match Draft::build(source, &builder, None) {
             Ok(draft) => {
-                for key in draft.finish(&builder, None).bootstrap.runtime.unread() {
-                    let _ = writeln!(io::stderr(), "warning: {}", unread(&key));
+                let bootstrap = draft.finish(&builder, None).bootstrap;
+                let unread = bootstrap.runtime.unread().into_iter().map(|key| unread(&key));
+                for warning in unread.chain(hidden_idle_counters(&bootstrap)) {
+                    let _ = writeln!(io::stderr(), "warning: {warning}");
                 }
                 say(&format!("configuration '{}' OK", source.name()));
             }

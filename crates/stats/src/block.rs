@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use crate::cells::{Shard, Writers};
 use crate::histogram::{Dense, Merged};
+use crate::policy::{Accepts, Rejected};
 use crate::scope::Scope;
 use crate::store::StoreInner;
 use crate::worker::worker_index;
@@ -23,6 +24,13 @@ pub struct Kind {
     pub histograms: &'static [&'static str],
     /// Whether statistics that were never written are listed.
     pub listed: Listed,
+}
+
+impl Kind {
+    /// Counters and gauges.
+    fn cells(&self) -> usize {
+        self.counters.len() + self.gauges.len()
+    }
 }
 
 /// When a statistic of a kind appears in the output.
@@ -46,13 +54,14 @@ pub struct Block {
     base: OnceLock<Box<[AtomicU64]>>,
     merged: Mutex<Vec<Merged>>,
     children: OnceLock<Mutex<Vec<Arc<Block>>>>,
+    rejected: Rejected,
     store: Weak<StoreInner>,
 }
 
 impl Block {
     /// A block outside any store with shards for up to `shards` threads: it counts, but is never printed.
     pub fn detached(kind: &'static Kind, shards: usize) -> Arc<Self> {
-        Arc::new(Self::build(kind, Scope::root(), "", shards, Weak::new()))
+        Arc::new(Self::build(kind, Scope::root(), "", shards, Weak::new(), None))
     }
 
     pub(crate) fn build(
@@ -61,8 +70,10 @@ impl Block {
         name: &str,
         shards: usize,
         store: Weak<StoreInner>,
+        accepts: Option<&Accepts>,
     ) -> Self {
         Self {
+            rejected: Rejected::of(kind, &scope, name, accepts),
             kind,
             scope,
             name: name.into(),
@@ -94,6 +105,9 @@ impl Block {
 
     #[inline]
     pub(crate) fn record(&self, histogram: usize, value: u64) {
+        if self.rejected.has(self.kind.cells() + histogram) {
+            return;
+        }
         let (shard, writers) = self.own_shard();
         shard.record(histogram, value, writers);
     }
@@ -166,6 +180,21 @@ impl Block {
         }
     }
 
+    /// Whether the counter exists.
+    pub(crate) fn has_counter(&self, counter: usize) -> bool {
+        !self.rejected.has(counter)
+    }
+
+    /// Whether the gauge exists.
+    pub(crate) fn has_gauge(&self, gauge: usize) -> bool {
+        !self.rejected.has(self.kind.counters.len() + gauge)
+    }
+
+    /// Whether the histogram exists.
+    pub(crate) fn has_histogram(&self, histogram: usize) -> bool {
+        !self.rejected.has(self.kind.cells() + histogram)
+    }
+
     pub(crate) fn kind(&self) -> &'static Kind {
         self.kind
     }
@@ -186,9 +215,15 @@ impl Block {
         if let Some(child) = children.iter().find(|c| std::ptr::eq(c.kind, kind) && &*c.name == name) {
             return child.clone();
         }
-        let child = Self::build(kind, self.scope.clone(), name, self.shards.len(), Weak::new());
+        let store = self.store.upgrade();
+        let accepts = store.as_ref().and_then(|store| store.accepts());
+        let child = Self::build(kind, self.scope.clone(), name, self.shards.len(), Weak::new(), accepts);
+        // One that is rejected lives as long as whoever asked for it, and nobody lists it.
+        let listed = !child.rejected.has(0);
         let child = Arc::new(child);
-        children.push(child.clone());
+        if listed {
+            children.push(child.clone());
+        }
         child
     }
 
@@ -219,8 +254,9 @@ impl Block {
 
     #[cold]
     fn allocate<'a>(&self, slot: &'a OnceLock<Shard>) -> &'a Shard {
-        let kind = self.kind;
-        slot.get_or_init(|| Shard::new(kind.counters.len() + kind.gauges.len(), kind.histograms.len()))
+        // What lies behind the last accepted one has no cell: a write to it finds none and is over.
+        let (cells, all) = (self.kind.cells(), self.kind.cells() + self.kind.histograms.len());
+        slot.get_or_init(|| Shard::new(self.rejected.cells(0, cells), self.rejected.cells(cells, all)))
     }
 }
 

@@ -11,7 +11,8 @@
 //!
 //! Start from [`Store`] (all scopes of the process), [`Scope`] (a name prefix with its Prometheus labels)
 //! and [`stat_block!`] (declares the statistics of one kind of scope). Names known only at run time go
-//! through [`DynScope`], response codes through [`CodeCounters`]. [`render`] prints the store.
+//! through [`DynScope`], response codes through [`CodeCounters`], counters by the values of an enum through
+//! [`stat_family!`]. [`render`] prints the store; what the user's `stats_config` changes is a [`Policy`].
 //!
 //! ```
 //! use tidegate_stats::{Scope, Store, stat_block};
@@ -38,20 +39,25 @@ mod block;
 mod cells;
 mod codes;
 mod dynamic;
+mod family;
 mod handle;
 mod histogram;
 mod macros;
+mod policy;
 pub mod render;
 mod scope;
 mod store;
+mod tags;
 mod worker;
 
 pub use codes::{CodeCounters, CodePrefix};
 pub use dynamic::{DynScope, FilterStats};
 pub use handle::{Counter, Gauge, GaugeHold, Histogram, OwnedCounter, OwnedGauge, OwnedHistogram};
 pub use histogram::{PERCENT_SCALE, Summary};
+pub use policy::{Accepts, Policy};
 pub use scope::Scope;
 pub use store::Store;
+pub use tags::TagRules;
 pub use worker::{set_worker, worker_index};
 
 /// What the expansion of [`stat_block!`] needs; no API of its own.

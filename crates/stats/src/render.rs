@@ -5,6 +5,7 @@
 //! Start from [`Filter`] and [`text`], [`json`], [`prometheus`].
 
 mod json;
+mod labels;
 mod prometheus;
 mod sample;
 mod text;

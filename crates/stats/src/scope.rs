@@ -4,6 +4,7 @@
 //! labels. The places are known where the scope is made, so that no regular expression runs over names
 //! later (Envoy extracts the same labels with regexes: `source/common/config/well_known_names.cc`).
 
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A dotted name prefix (`cluster.backend.`), with the label values inside it. Cheap to clone.
@@ -125,13 +126,20 @@ impl Scope {
     /// Appends the prefix without its label values: `cluster.` for `cluster.backend.`.
     pub(crate) fn push_extracted(&self, out: &mut String) {
         let mut from = 0;
-        for tag in self.tags.iter() {
-            // The separator before a value goes with it; a value at the very start takes the dot after it.
-            let (cut, next) = if tag.start == 0 { (0, tag.end + 1) } else { (tag.start - 1, tag.end) };
-            out.push_str(self.prefix.get(from..cut).unwrap_or_default());
-            from = next;
+        for (_, cut) in self.cuts() {
+            out.push_str(self.prefix.get(from..cut.start).unwrap_or_default());
+            from = cut.end;
         }
         out.push_str(self.prefix.get(from..).unwrap_or_default());
+    }
+
+    /// The labels' names with what they take out of the prefix, from its start on.
+    pub(crate) fn cuts(&self) -> impl Iterator<Item = (&'static str, Range<usize>)> {
+        self.tags.iter().map(|tag| {
+            // The separator before a value goes with it; a value at the very start takes the dot after it.
+            let cut = if tag.start == 0 { 0..tag.end + 1 } else { tag.start - 1..tag.end };
+            (tag.name, cut)
+        })
     }
 
     /// Labels in Envoy's order, which is innermost first.

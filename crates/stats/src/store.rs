@@ -5,11 +5,13 @@
 //! never appear twice.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use crate::block::{Block, Kind, lock};
 use crate::histogram::Dense;
+use crate::policy::{Accepts, Policy};
 use crate::scope::Scope;
+use crate::tags::TagRules;
 
 /// All statistics of the process. A cheap handle: clones share the same store.
 #[derive(Clone, Debug)]
@@ -21,6 +23,7 @@ pub struct Store {
 pub(crate) struct StoreInner {
     shards: usize,
     blocks: Mutex<HashMap<Key, Weak<Block>>>,
+    policy: OnceLock<Policy>,
 }
 
 /// A scope's prefix and the address of its kind (kinds are statics).
@@ -29,8 +32,18 @@ type Key = (Arc<str>, usize);
 impl Store {
     /// A store for `shards` writing threads: the number of workers, plus 1 for the main thread.
     pub fn new(shards: usize) -> Self {
-        let inner = StoreInner { shards: shards.max(1), blocks: Mutex::default() };
+        let inner = StoreInner { shards: shards.max(1), blocks: Mutex::default(), policy: OnceLock::new() };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Sets the user's rules. Scopes that were made before do not know them, so this comes first; the first
+    /// policy stays, and false is the answer to a second one.
+    pub fn set_policy(&self, policy: Policy) -> bool {
+        self.inner.policy.set(policy).is_ok()
+    }
+
+    pub(crate) fn tags(&self) -> Option<&TagRules> {
+        self.inner.policy.get().map(|policy| &policy.tags).filter(|tags| !tags.is_empty())
     }
 
     /// The block of `scope` and `kind`: the living one, or a new one. Called by what [`crate::stat_block!`]
@@ -42,7 +55,8 @@ impl Store {
             return block;
         }
         let store = Arc::downgrade(&self.inner);
-        let block = Arc::new(Block::build(kind, scope, "", self.inner.shards, store));
+        let accepts = self.inner.accepts();
+        let block = Arc::new(Block::build(kind, scope, "", self.inner.shards, store, accepts));
         blocks.insert(key, Arc::downgrade(&block));
         block
     }
@@ -85,6 +99,10 @@ impl Store {
 }
 
 impl StoreInner {
+    pub(crate) fn accepts(&self) -> Option<&Accepts> {
+        self.policy.get()?.accepts.as_deref()
+    }
+
     /// Called by a dying block. A successor of the same name may already have taken its place.
     pub(crate) fn forget(&self, kind: &'static Kind, scope: &Scope) {
         let key = key(kind, scope);

@@ -8,16 +8,19 @@ use std::collections::HashMap;
 use std::fmt::{Display, Write};
 
 use super::Filter;
+use super::labels::{labels, push_metric};
 use super::sample::{Sample, counters, gauges, histograms};
 use crate::histogram::Merged;
 use crate::store::Store;
+use crate::tags::TagRules;
 
 /// All statistics as metrics, each with a `# TYPE` line.
 pub fn prometheus(store: &Store, filter: &Filter<'_>) -> String {
     let blocks = store.living();
+    let rules = store.tags();
     let mut out = String::new();
     for (kind, samples) in [("counter", counters(&blocks, filter)), ("gauge", gauges(&blocks, filter))] {
-        push_family(kind, &samples, &mut out, |metric, sample, out| {
+        push_family(kind, &samples, rules, &mut out, |metric, sample, out| {
             push_line(metric, "", None, sample.value, out);
         });
     }
@@ -26,27 +29,7 @@ pub fn prometheus(store: &Store, filter: &Filter<'_>) -> String {
         let value = s.value?;
         Some(Sample { scope: s.scope, name: s.name, value })
     });
-    push_family("histogram", &recorded.collect::<Vec<_>>(), &mut out, push_histogram);
-    out
-}
-
-/// Appends the metric's name: still dotted, since Envoy sorts by this form, and without label values.
-fn push_metric<V>(sample: &Sample<'_, V>, out: &mut String) {
-    sample.scope.push_extracted(out);
-    let (base, label) = label_in_name(sample);
-    out.push_str(base);
-    if matches!(label, Some((CODE_CLASS, _))) {
-        out.push_str("xx");
-    }
-}
-
-/// The labels, without braces: the one inside the statistic's name first, then those of its scope.
-fn labels<V>(sample: &Sample<'_, V>) -> String {
-    let mut out = String::new();
-    let (_, label) = label_in_name(sample);
-    for (key, value) in label.into_iter().chain(sample.scope.labels()) {
-        push_label(key, value, &mut out);
-    }
+    push_family("histogram", &recorded.collect::<Vec<_>>(), rules, &mut out, push_histogram);
     out
 }
 
@@ -56,53 +39,11 @@ fn push_exposed(dotted: &str, out: &mut String) {
     out.extend(dotted.chars().map(legal));
 }
 
-/// Splits a name that carries a label value into its base, and the label and its value.
-fn label_in_name<'a, V>(sample: &Sample<'a, V>) -> Split<'a> {
-    let name = sample.name;
-    if let Some(split) = response_code(name) {
-        return split;
-    }
-    tls_label(sample.scope.prefix(), name).unwrap_or((name, None))
-}
-
-/// The base name, and the label cut out of it with its value.
-type Split<'a> = (&'a str, Option<(&'static str, &'a str)>);
-
-/// `ssl.ciphers.X`, `ssl.versions.X` and the like of listeners and clusters; `ssl` may be the scope's last
-/// segment.
-fn tls_label<'a>(prefix: &str, name: &'a str) -> Option<Split<'a>> {
-    let tail = if prefix.ends_with(".ssl.") { name } else { name.strip_prefix("ssl.")? };
-    let (what, value) = tail.split_once('.')?;
-    let label = match what {
-        "ciphers" if prefix.starts_with("cluster.") => "cipher_suite",
-        "ciphers" => "envoy_ssl_cipher",
-        "versions" => "envoy_ssl_version",
-        "curves" => "envoy_ssl_curve",
-        "sigalgs" => "envoy_ssl_sigalg",
-        _ => return None,
-    };
-    Some((name.get(..name.len() - value.len() - 1)?, Some((label, value))))
-}
-
-/// Splits `upstream_rq_200` into `upstream_rq` and the code, `upstream_rq_2xx` into `upstream_rq_` and the
-/// class (Envoy: `_rq(_(\d{3}))$` and `_rq_(\d)xx$`).
-fn response_code(name: &str) -> Option<Split<'_>> {
-    let at = name.len().checked_sub(3)?;
-    let (base, tail) = (name.get(..at)?, name.get(at..)?);
-    if !base.ends_with("_rq_") {
-        return None;
-    }
-    if tail.bytes().all(|b| b.is_ascii_digit()) {
-        return Some((base.get(..base.len() - 1)?, Some((CODE, tail))));
-    }
-    let class = tail.strip_suffix("xx").filter(|c| c.bytes().all(|b| b.is_ascii_digit()))?;
-    Some((base, Some((CODE_CLASS, class))))
-}
-
 /// Prints the samples grouped by metric; within a metric they stay sorted by their full name.
 fn push_family<V>(
     kind: &str,
     samples: &[Sample<'_, V>],
+    rules: Option<&TagRules>,
     out: &mut String,
     print: impl Fn(&Exposed<'_>, &Sample<'_, V>, &mut String),
 ) {
@@ -111,7 +52,7 @@ fn push_family<V>(
     let (mut dotted, mut name) = (String::new(), String::new());
     for sample in samples {
         dotted.clear();
-        push_metric(sample, &mut dotted);
+        push_metric(sample, rules, &mut dotted);
         name.clear();
         push_exposed(&dotted, &mut name);
         match metrics.get_mut(&name) {
@@ -126,7 +67,7 @@ fn push_family<V>(
     for (name, group) in metrics {
         let _ = writeln!(out, "# TYPE {name} {kind}");
         for sample in group.samples {
-            print(&Exposed { name: &name, labels: &labels(sample) }, sample, out);
+            print(&Exposed { name: &name, labels: &labels(sample, rules) }, sample, out);
         }
     }
 }
@@ -169,27 +110,6 @@ fn push_line(
         None => writeln!(out, "{name}{suffix}{{{labels}}} {value}"),
     };
 }
-
-/// Escapes as the exposition format demands: backslash, double quote and line feed.
-fn push_label(key: &str, value: &str, out: &mut String) {
-    if !out.is_empty() {
-        out.push(',');
-    }
-    out.push_str(key);
-    out.push_str("=\"");
-    for c in value.chars() {
-        match c {
-            '\\' => out.push_str("\\\\"),
-            '"' => out.push_str("\\\""),
-            '\n' => out.push_str("\\n"),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-}
-
-const CODE: &str = "envoy_response_code";
-const CODE_CLASS: &str = "envoy_response_code_class";
 
 /// Upper bounds of the exposed buckets (ms for durations): Envoy's defaults, `histogram_bucket_settings`.
 const BOUNDS: [f64; 19] = [

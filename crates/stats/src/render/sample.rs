@@ -61,7 +61,9 @@ pub(super) fn counters<'a>(blocks: &'a [Arc<Block>], filter: &Filter<'_>) -> Vec
     }
     let mut all = Collector::new(filter);
     for block in blocks {
-        for (index, name) in block.kind().counters.iter().enumerate() {
+        for (index, name) in
+            block.kind().counters.iter().enumerate().filter(|(index, _)| block.has_counter(*index))
+        {
             let used = block.raw_counter(index) != 0;
             all.offer(block, name, used, || block.counter(index));
         }
@@ -76,7 +78,9 @@ pub(super) fn gauges<'a>(blocks: &'a [Arc<Block>], filter: &Filter<'_>) -> Vec<S
     }
     let mut all = Collector::new(filter);
     for block in blocks {
-        for (index, name) in block.kind().gauges.iter().enumerate() {
+        for (index, name) in
+            block.kind().gauges.iter().enumerate().filter(|(index, _)| block.has_gauge(*index))
+        {
             let value = block.gauge(index);
             all.offer(block, name, value.is_some(), || value.map_or(0, |v| v.max(0) as u64));
         }
@@ -91,7 +95,9 @@ pub(super) fn histograms<'a>(blocks: &'a [Arc<Block>], filter: &Filter<'_>) -> V
     }
     let mut all = Collector::new(filter);
     for block in blocks {
-        for (index, name) in block.kind().histograms.iter().enumerate() {
+        for (index, name) in
+            block.kind().histograms.iter().enumerate().filter(|(index, _)| block.has_histogram(*index))
+        {
             let views = block.merged(index);
             all.offer(block, name, views.is_some(), || views);
         }

@@ -1,5 +1,7 @@
+use regex::Regex;
+
 use super::{Filter, Types, UsedOnly, json, prometheus, text};
-use crate::{CodeCounters, DynScope, PERCENT_SCALE, Scope, Store, stat_block};
+use crate::{CodeCounters, DynScope, PERCENT_SCALE, Policy, Scope, Store, TagRules, stat_block, stat_family};
 
 stat_block! {
     struct ClusterStats {
@@ -198,4 +200,153 @@ fn shares_print_as_fractions() {
     let out = prometheus(&store, &Filter::default());
     assert!(out.contains("le=\"0.5\"} 0\n") && out.contains("le=\"5\"} 1\n"), "{out}");
     assert!(out.contains("_sum{envoy_cluster_name=\"h1\"} 1\n"), "{out}");
+}
+
+#[derive(Clone, Copy)]
+enum Reason {
+    Idle,
+    Fin,
+}
+
+impl Reason {
+    const ALL: [Self; 2] = [Self::Idle, Self::Fin];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle_timeout",
+            Self::Fin => "peer_fin",
+        }
+    }
+}
+
+stat_family! {
+    struct CloseReasons(Reason) = "upstream_cx_close_reason";
+}
+
+#[test]
+fn close_reasons_are_one_metric() {
+    let store = Store::new(1);
+    let reasons = CloseReasons::new(&store, &Scope::cluster("h1"));
+    let http = DynScope::new(&store, Scope::http("in"));
+    let _kept = http.counter("downstream_cx_close_reason.drained");
+    reasons.of(Reason::Idle).add(2);
+    assert_eq!((reasons.total(), reasons.of(Reason::Fin).value()), (2, 0));
+    let expected = "\
+cluster.h1.upstream_cx_close_reason.idle_timeout: 2
+cluster.h1.upstream_cx_close_reason.peer_fin: 0
+http.in.downstream_cx_close_reason.drained: 0
+";
+    assert_eq!(text(&store, &Filter::default()), expected);
+    let expected = "\
+# TYPE envoy_cluster_upstream_cx_close_reason counter
+envoy_cluster_upstream_cx_close_reason{reason=\"idle_timeout\",envoy_cluster_name=\"h1\"} 2
+envoy_cluster_upstream_cx_close_reason{reason=\"peer_fin\",envoy_cluster_name=\"h1\"} 0
+# TYPE envoy_http_downstream_cx_close_reason counter
+envoy_http_downstream_cx_close_reason{reason=\"drained\",envoy_http_conn_manager_prefix=\"in\"} 0
+";
+    assert_eq!(prometheus(&store, &Filter::default()), expected);
+}
+
+fn rejecting(accepts: impl Fn(&str) -> bool + Send + Sync + 'static) -> Store {
+    let store = Store::new(1);
+    assert!(store.set_policy(Policy { accepts: Some(Box::new(accepts)), ..Policy::default() }));
+    store
+}
+
+#[test]
+fn what_is_rejected_is_in_no_format() {
+    let store = rejecting(|name| !name.ends_with("_cx_total") && !name.contains("length") && name != "a.x");
+    let stats = ClusterStats::new(&store, Scope::cluster("h1"));
+    let dynamic = DynScope::new(&store, Scope::root().child("a"));
+    let (hidden, shown) = (dynamic.counter("x"), dynamic.counter("y"));
+    hidden.inc();
+    shown.inc();
+    stats.upstream_cx_total().inc();
+    stats.upstream_rq_total().inc();
+    stats.upstream_cx_length_ms().record(5);
+    stats.upstream_rq_time().record(5);
+    store.flush();
+    let lines = text(&store, &Filter::default());
+    let names: Vec<_> = lines.lines().filter_map(|line| line.split(':').next()).collect();
+    let expected = [
+        "a.y",
+        "cluster.h1.circuit_breakers.default.cx_open",
+        "cluster.h1.upstream_cx_active",
+        "cluster.h1.upstream_rq_total",
+        "cluster.h1.upstream_rq_time",
+    ];
+    assert_eq!(names, expected);
+    assert_eq!(stats.upstream_cx_length_ms().count(), 0);
+    for out in [json(&store, &Filter::default()), prometheus(&store, &Filter::default())] {
+        assert!(!out.contains("cx_total") && !out.contains("length"), "{out}");
+        assert!(out.contains("rq_time"), "{out}");
+    }
+}
+
+#[test]
+fn a_scope_that_is_rejected_whole_takes_writes_and_keeps_nothing() {
+    let store = rejecting(|_| false);
+    let stats = ClusterStats::new(&store, Scope::cluster("h1"));
+    stats.upstream_cx_total().inc();
+    stats.upstream_cx_active().inc();
+    stats.upstream_rq_time().record(5);
+    store.flush();
+    assert_eq!((stats.upstream_cx_total().value(), stats.upstream_cx_active().value()), (0, 0));
+    assert_eq!(text(&store, &Filter::default()), "");
+    assert!(!store.set_policy(Policy::default()));
+}
+
+fn with_tags(set: impl Fn(&mut TagRules)) -> Store {
+    let store = Store::new(1);
+    let mut tags = TagRules::default();
+    set(&mut tags);
+    assert!(store.set_policy(Policy { accepts: None, tags }));
+    store
+}
+
+/// The same rules on Envoy 1.40 give the same lines.
+#[test]
+fn tags_of_the_user() {
+    let store = with_tags(|tags| {
+        tags.fixed("my.dc", "ams");
+        tags.regex("team", Regex::new(r"^cluster\.((\w+?)-)").unwrap());
+        tags.regex("proto", Regex::new("_cx_(http[123])_").unwrap());
+    });
+    let cluster = DynScope::new(&store, Scope::cluster("blue-app"));
+    let codes = CodeCounters::new(&store, Scope::cluster("blue-app"));
+    codes.record(200);
+    let server = DynScope::new(&store, Scope::root());
+    let _kept = (cluster.counter("upstream_cx_http1_total"), cluster.counter("bind_errors"));
+    let _kept = (server.counter("filesystem.write_failed"), _kept);
+    let out = prometheus(&store, &Filter::default());
+    let lines: Vec<_> = out.lines().filter(|line| !line.starts_with('#')).collect();
+    let expected = [
+        "envoy_cluster_bind_errors{my_dc=\"ams\",envoy_cluster_name=\"blue-app\",team=\"blue\"} 0",
+        "envoy_cluster_upstream_cx__total{my_dc=\"ams\",proto=\"http1\",envoy_cluster_name=\"blue-app\",team=\"blue\"} 0",
+        "envoy_cluster_upstream_rq{my_dc=\"ams\",envoy_response_code=\"200\",envoy_cluster_name=\"blue-app\",team=\"blue\"} 1",
+    ];
+    assert_eq!(lines[..3], expected);
+    assert_eq!(lines[lines.len() - 1], "envoy_filesystem_write_failed{my_dc=\"ams\"} 0");
+}
+
+#[test]
+fn only_the_default_tags_that_are_named() {
+    let store = with_tags(|tags| {
+        tags.drop_known();
+        tags.keep("envoy.cluster_name");
+        tags.regex("x", Regex::new("(cx)").unwrap());
+    });
+    let cluster = DynScope::new(&store, Scope::cluster("blue-app"));
+    let http = DynScope::new(&store, Scope::http("admin"));
+    let reasons = CloseReasons::new(&store, &Scope::cluster("blue-app"));
+    let _kept = (cluster.counter("upstream_cx_http1_total"), http.counter("downstream_cx_total"), reasons);
+    let out = prometheus(&store, &Filter::default());
+    let lines: Vec<_> = out.lines().filter(|line| !line.starts_with('#')).collect();
+    let expected = [
+        "envoy_cluster_upstream__close_reason_idle_timeout{x=\"cx\",envoy_cluster_name=\"blue-app\"} 0",
+        "envoy_cluster_upstream__close_reason_peer_fin{x=\"cx\",envoy_cluster_name=\"blue-app\"} 0",
+        "envoy_cluster_upstream__http1_total{x=\"cx\",envoy_cluster_name=\"blue-app\"} 0",
+        "envoy_http_admin_downstream__total{x=\"cx\"} 0",
+    ];
+    assert_eq!(lines, expected);
 }
