@@ -74,7 +74,7 @@ pub fn connection_manager(bootstrap: &Bootstrap) -> &Arc<HcmConfig> {
     let filters = bootstrap.listeners.iter().flat_map(|l| &l.filter_chains).flat_map(|chain| &chain.filters);
     let mut managers = filters.filter_map(|filter| match filter {
         NetworkFilterConfig::Http(config) => Some(config),
-        NetworkFilterConfig::Other(_) => None,
+        _ => None,
     });
     managers.next().expect("a connection manager")
 }

@@ -51,6 +51,7 @@ fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
         circuit_breakers: CircuitBreakers::default(),
         protocol: UpstreamProtocol::Http1(Default::default()),
         common_http: Default::default(),
+        tcp_idle_timeout: None,
         tcp_keepalive: None,
         source_address: None,
         transport_socket: TransportSocket::Raw,

@@ -44,6 +44,9 @@ pub struct ClusterConfig {
     pub protocol: UpstreamProtocol,
     /// `common_http_protocol_options` of `HttpProtocolOptions`, or the deprecated cluster field.
     pub common_http: CommonHttpOptions,
+    /// `idle_timeout` of `TcpProtocolOptions`: how long a TCP connection that no session uses is kept; 10 min
+    /// when unset, `None` is off (0).
+    pub tcp_idle_timeout: Option<Duration>,
     /// `upstream_connection_options.tcp_keepalive`; `None` leaves the sockets alone.
     pub tcp_keepalive: Option<TcpKeepalive>,
     /// `upstream_bind_config.source_address`; port 0 when none is fixed.
@@ -122,6 +125,7 @@ impl Message for ClusterConfig {
             circuit_breakers: r.message_or_defaults("circuit_breakers"),
             protocol: http.protocol,
             common_http: http.common,
+            tcp_idle_timeout: http.tcp_idle_timeout,
             tcp_keepalive: r
                 .message::<ConnectionOptions>("upstream_connection_options")
                 .optional()

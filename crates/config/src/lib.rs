@@ -21,6 +21,7 @@ pub mod route;
 pub mod runtime;
 pub mod schema;
 pub mod stats_config;
+pub mod tcp_proxy;
 pub mod values;
 mod yaml;
 
@@ -33,4 +34,5 @@ pub use loader::{Format, from_str, load};
 pub use route::RouteConfig;
 pub use runtime::{Runtime, RuntimeValue};
 pub use schema::schema;
+pub use tcp_proxy::TcpProxyConfig;
 pub use tidegate_types::json::TypedConfig;

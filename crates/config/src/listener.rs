@@ -6,11 +6,11 @@ use std::time::Duration;
 use tidegate_types::Address;
 use tidegate_types::json::TypedConfig;
 
-use crate::HcmConfig;
 use crate::access_log::{AccessLogConfig, access_logs};
 use crate::address::Endpoint;
 use crate::reader::{Message, Reader, Space};
 use crate::values::TcpKeepalive;
+use crate::{HcmConfig, TcpProxyConfig};
 
 /// A validated listener.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,6 +69,8 @@ pub struct FilterChainConfig {
 pub enum NetworkFilterConfig {
     /// `envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager`.
     Http(Arc<HcmConfig>),
+    /// `envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy`.
+    Tcp(Arc<TcpProxyConfig>),
     /// Any other, for the filter registry.
     Other(TypedConfig),
 }
@@ -189,9 +191,12 @@ impl Message for Option<NetworkFilterConfig> {
 
     fn read(r: &Reader<'_>) -> Self {
         r.may_be::<HcmConfig>();
+        r.may_be::<TcpProxyConfig>();
         let any = r.extension_any()?;
         Some(if any.config.is::<HcmConfig>() {
             NetworkFilterConfig::Http(Arc::new(any.config.read(r)))
+        } else if any.config.is::<TcpProxyConfig>() {
+            NetworkFilterConfig::Tcp(Arc::new(any.config.read(r)))
         } else {
             NetworkFilterConfig::Other(any.config.keep(any.name))
         })

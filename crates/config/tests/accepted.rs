@@ -23,7 +23,7 @@ fn json(text: &str) -> Bootstrap {
 fn manager(bootstrap: &Bootstrap) -> &HcmConfig {
     match &bootstrap.listeners[0].filter_chains[0].filters[0] {
         NetworkFilterConfig::Http(manager) => manager,
-        NetworkFilterConfig::Other(other) => panic!("{}", other.type_url),
+        other => panic!("{other:?}"),
     }
 }
 

@@ -133,7 +133,7 @@ impl Proxy {
             bootstrap.listeners.iter().flat_map(|l| &l.filter_chains).flat_map(|chain| &chain.filters);
         let config = filters.filter_map(|filter| match filter {
             NetworkFilterConfig::Http(config) => Some(config.clone()),
-            NetworkFilterConfig::Other(_) => None,
+            _ => None,
         });
         let store = Store::new(2);
         let cx = BuildContext {

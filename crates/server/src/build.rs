@@ -239,6 +239,11 @@ fn hcm_config(config: &ListenerConfig) -> Result<&Arc<HcmConfig>, Vec<Problem>> 
     for filter in filters {
         match filter {
             NetworkFilterConfig::Http(config) => hcm = Some(config),
+            NetworkFilterConfig::Tcp(_) => problems.push(Problem::new(
+                Default::default(),
+                Default::default(),
+                "the TCP proxy is not served by this build yet",
+            )),
             NetworkFilterConfig::Other(other) => problems.push(Problem::new(
                 other.path.clone(),
                 other.span,

@@ -1,4 +1,8 @@
-//! `envoy.extensions.upstreams.http.v3.HttpProtocolOptions`, and the cluster fields that it replaced.
+//! `typed_extension_protocol_options`: `envoy.extensions.upstreams.http.v3.HttpProtocolOptions`, with the
+//! cluster fields that it replaced, and `envoy.extensions.upstreams.tcp.v3.TcpProtocolOptions`.
+
+use std::cell::Cell;
+use std::time::Duration;
 
 use tidegate_types::json::{Problem, nearest};
 
@@ -10,20 +14,28 @@ use crate::reader::{Any, Message, Reader};
 pub(super) struct HttpOptions {
     pub(super) protocol: UpstreamProtocol,
     pub(super) common: CommonHttpOptions,
+    /// `idle_timeout` of `TcpProtocolOptions`; `None` is off (0).
+    pub(super) tcp_idle_timeout: Option<Duration>,
 }
 
 impl HttpOptions {
     /// Takes `typed_extension_protocol_options` and the deprecated fields; Envoy refuses both together.
     pub(super) fn read(r: &Reader<'_>) -> Self {
         r.may_be::<Extension>();
+        r.may_be::<TcpOptions>();
+        let tcp = Cell::new(None);
         let extensions = r.map("typed_extension_protocol_options", |name, node, path| {
             let any = Any::open(r, node, path)?;
+            if name == TcpOptions::NAME && any.is::<TcpOptions>() {
+                tcp.set(Some(any.read::<TcpOptions>(r).0));
+                return None;
+            }
             if name == Extension::NAME && any.is::<Extension>() {
                 return Some(any.read::<Extension>(r));
             }
             r.cx.report(Problem {
                 expected: Some(Extension::NAME.to_owned()),
-                suggestion: nearest(name, [Extension::NAME]).map(str::to_owned),
+                suggestion: nearest(name, [Extension::NAME, TcpOptions::NAME]).map(str::to_owned),
                 ..Problem::new(any.path, node.span, "these protocol options are not supported by this build")
             });
             None
@@ -31,16 +43,18 @@ impl HttpOptions {
         let old_common = r.message::<CommonHttpOptions>("common_http_protocol_options");
         let old_http1 = r.message::<Http1Options>("http_protocol_options");
         let old_requests = r.u32("max_requests_per_connection");
-        if !extensions.is_empty() && (old_common.peek().is_some() || old_http1.peek().is_some()) {
+        let extension = extensions.into_iter().find_map(|(_, options)| options);
+        if extension.is_some() && (old_common.peek().is_some() || old_http1.peek().is_some()) {
             r.problem(
                 "`typed_extension_protocol_options` and the cluster's own HTTP options exclude each other",
             );
         }
-        let extension = extensions.into_iter().find_map(|(_, options)| options);
         let mut options = extension.map(|extension| extension.0).unwrap_or_else(|| Self {
             protocol: UpstreamProtocol::Http1(old_http1.optional().unwrap_or_default()),
             common: old_common.optional().unwrap_or_default(),
+            tcp_idle_timeout: None,
         });
+        options.tcp_idle_timeout = tcp.get().unwrap_or(Some(TCP_IDLE_TIMEOUT));
         let requests = old_requests.optional().filter(|requests| *requests > 0);
         let most = &mut options.common.max_requests_per_connection;
         *most = most.or(requests);
@@ -59,6 +73,7 @@ impl Message for Extension {
         Self(HttpOptions {
             protocol: explicit.map_or_else(|| UpstreamProtocol::Http1(Http1Options::default()), |e| e.0),
             common: r.message_or_defaults("common_http_protocol_options"),
+            tcp_idle_timeout: None,
         })
     }
 }
@@ -74,3 +89,17 @@ impl Message for Explicit {
         Self(UpstreamProtocol::Http1(http1.unwrap_or_default()))
     }
 }
+
+/// `envoy.extensions.upstreams.tcp.v3.TcpProtocolOptions`.
+struct TcpOptions(Option<Duration>);
+
+impl Message for TcpOptions {
+    const NAME: &'static str = "envoy.extensions.upstreams.tcp.v3.TcpProtocolOptions";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self(r.duration("idle_timeout").zero_is_off(Some(TCP_IDLE_TIMEOUT)))
+    }
+}
+
+/// Envoy's default for connections of TCP pools that no session uses.
+const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(600);
