@@ -8,10 +8,12 @@
 mod accept;
 mod limit;
 mod listener;
+mod network;
 mod pipeline;
 mod stats;
 
 pub use limit::{ConnectionLimit, Reservation};
 pub use listener::{Listener, ListenerOptions};
+pub use network::{ChainEntry, NetworkFilters, RespondTerminal, behind, check_order};
 pub use pipeline::{Connection, Serving, Terminal};
 pub use stats::ListenerStats;

@@ -1,0 +1,99 @@
+//! Asks the network filters about a new connection, before the terminal filter sees it.
+
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll};
+
+use bytes::BytesMut;
+use tidegate_filter::{LocalFuture, NetworkFilter, NetworkFlow, Step};
+use tidegate_net::BoxIo;
+use tidegate_types::{CloseReason, EndStream};
+
+use super::NetworkFilters;
+use super::filters::OpenFilters;
+use super::io::FilteredIo;
+use crate::Connection;
+
+/// Opens a filter of each factory on the connection.
+pub(super) async fn open(factories: &NetworkFilters, connection: Connection) -> Option<Connection> {
+    let info = connection.info.clone();
+    open_all(factories.iter().map(|factory| factory.open(&info)), connection).await
+}
+
+/// Asks each filter in order; none is made before those in front of it have let the connection go on. `None`:
+/// the connection is closed, by one of them or by the client.
+pub(super) async fn open_all(
+    opening: impl Iterator<Item = Box<dyn NetworkFilter>>,
+    connection: Connection,
+) -> Option<Connection> {
+    let Connection { mut io, info, buffer_limit, .. } = connection;
+    let mut filters = OpenFilters::new(info.clone());
+    let mut early = Early { data: BytesMut::new(), end: EndStream::No, limit: buffer_limit as usize };
+    for filter in opening {
+        let flow = match filters.open(filter) {
+            Step::Now(flow) => flow,
+            Step::Later(future) => match early.wait(&mut io, future).await {
+                Ok(flow) => flow,
+                Err(error) => {
+                    filters.reason = Some(FilteredIo::reason_of(&error));
+                    return None;
+                }
+            },
+        };
+        match flow {
+            NetworkFlow::Continue => filters.admitted(),
+            NetworkFlow::Skip => {}
+            NetworkFlow::Close(close) => {
+                filters.refuse(close);
+                io.before_close(CloseReason::Refused);
+                return None;
+            }
+        }
+    }
+    let io = Box::new(FilteredIo::new(io, filters, early.data, early.end));
+    Some(Connection { io, info, buffer_limit })
+}
+
+/// What the client sends while a filter thinks: kept for the filters and the terminal behind it. Reading on is
+/// how a client that goes away is noticed.
+struct Early {
+    data: BytesMut,
+    end: EndStream,
+    /// Stops a client from filling the memory meanwhile: `per_connection_buffer_limit_bytes`.
+    limit: usize,
+}
+
+impl Early {
+    async fn wait(
+        &mut self,
+        io: &mut BoxIo,
+        mut future: LocalFuture<'static, NetworkFlow>,
+    ) -> io::Result<NetworkFlow> {
+        poll_fn(|cx| {
+            if let Poll::Ready(flow) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(flow));
+            }
+            match self.poll_fill(io, cx) {
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Ready when there is no more to read for now.
+    fn poll_fill(&mut self, io: &mut BoxIo, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.end == EndStream::No && self.data.len() < self.limit {
+            // No buffer before there is something for it.
+            std::task::ready!(io.poll_read_ready(cx))?;
+            self.data.reserve(READ.min(self.limit - self.data.len()));
+            if std::task::ready!(io.poll_read(cx, &mut self.data))? == 0 {
+                self.end = EndStream::Yes;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Bytes per read.
+const READ: usize = 4096;

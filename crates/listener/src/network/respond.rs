@@ -1,0 +1,102 @@
+//! Serves connections with a terminal filter that answers by itself.
+//!
+//! No idle timeout, as in Envoy's echo. What such a filter writes goes out before more is read, so a client that
+//! does not read stops being read.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tidegate_filter::{RespondFlow, ResponderFactory};
+use tidegate_net::BoxIo;
+use tidegate_types::{CloseReason, EndStream};
+
+use crate::{Connection, Serving, Terminal};
+
+/// A [`Terminal`] of responders.
+pub struct RespondTerminal {
+    factory: Arc<dyn ResponderFactory>,
+}
+
+impl RespondTerminal {
+    /// Opens a responder of `factory` for each connection.
+    pub fn new(factory: Arc<dyn ResponderFactory>) -> Self {
+        Self { factory }
+    }
+}
+
+impl Terminal for RespondTerminal {
+    fn serve(&self, connection: Connection) -> Serving {
+        let factory = self.factory.clone();
+        Box::pin(async move {
+            // An error means that the client is gone: nobody is left to tell.
+            if let Err(error) = run(&*factory, connection).await {
+                tracing::debug!(target: "connection", %error, "connection failed");
+            }
+        })
+    }
+}
+
+async fn run(factory: &dyn ResponderFactory, connection: Connection) -> io::Result<()> {
+    let Connection { mut io, info, buffer_limit, .. } = connection;
+    let mut responder = factory.open(&info);
+    let mut out = BytesMut::new();
+    let mut flow = responder.on_open(&info, &mut out);
+    let mut end = EndStream::No;
+    loop {
+        write_all(&mut io, &mut out).await?;
+        if flow == RespondFlow::Close || end == EndStream::Yes {
+            break;
+        }
+        // The buffer lives from here to the loop's end: an idle connection has none.
+        let mut data = read(&mut io, (buffer_limit as usize).clamp(1, READ)).await?;
+        end = EndStream::from_last(data.is_empty());
+        flow = responder.on_read(&info, &mut data, end, &mut out);
+    }
+    io.before_close(if end == EndStream::Yes { CloseReason::PeerFin } else { CloseReason::Announced });
+    poll_fn(|cx| io.poll_shutdown(cx)).await?;
+    if end == EndStream::No {
+        discard(&mut io).await;
+    }
+    Ok(())
+}
+
+/// Reads once; empty at the client's FIN.
+async fn read(io: &mut BoxIo, size: usize) -> io::Result<BytesMut> {
+    poll_fn(|cx| {
+        // No buffer before there is something for it.
+        ready!(io.poll_read_ready(cx))?;
+        let mut data = BytesMut::with_capacity(size);
+        ready!(io.poll_read(cx, &mut data))?;
+        Poll::Ready(Ok(data))
+    })
+    .await
+}
+
+async fn write_all(io: &mut BoxIo, out: &mut BytesMut) -> io::Result<()> {
+    while !out.is_empty() {
+        let written = poll_fn(|cx| io.poll_write(cx, &[IoSlice::new(out)])).await?;
+        out.advance(written);
+    }
+    // Not kept for a connection that may idle.
+    *out = BytesMut::new();
+    Ok(())
+}
+
+/// Reads what the client sends across our FIN and drops it, so that the close does not become an RST that takes
+/// the answer with it.
+async fn discard(io: &mut BoxIo) {
+    let gone = async { while read(io, READ).await.is_ok_and(|data| !data.is_empty()) {} };
+    // Over by then or not, the connection ends.
+    let _ = tokio::time::timeout(DISCARD, gone).await;
+}
+
+/// Bytes per read.
+const READ: usize = 16 * 1024;
+
+/// How long to wait for the client's FIN after ours: a client that never sends one cannot hold the
+/// connection.
+const DISCARD: Duration = Duration::from_secs(1);
