@@ -14,8 +14,8 @@ use tidegate_config::cluster::{
     CircuitBreakers, Discovery, EndpointConfig, HealthStatus, LbPolicy, LocalityEndpoints, Thresholds,
     UpstreamProtocol,
 };
-use tidegate_config::listener::TransportSocket;
 use tidegate_config::runtime::Runtime;
+use tidegate_config::transport::UpstreamTransport;
 use tidegate_filter::{CalloutError, Clusters};
 use tidegate_stats::Store;
 use tidegate_types::{Address, RequestHead};
@@ -54,7 +54,8 @@ fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
         tcp_idle_timeout: None,
         tcp_keepalive: None,
         source_address: None,
-        transport_socket: TransportSocket::Raw,
+        auto_sni: Default::default(),
+        transport_socket: UpstreamTransport::Raw,
         wait_for_warm_on_init: true,
     }
 }

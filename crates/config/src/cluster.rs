@@ -4,9 +4,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::address::Socket;
-use crate::listener::TransportSocket;
 use crate::protocol::{CommonHttpOptions, Http1Options};
 use crate::reader::{Message, Reader, Space};
+use crate::transport::UpstreamTransport;
 use crate::values::{Percent, TcpKeepalive};
 
 mod circuit_breakers;
@@ -18,6 +18,7 @@ use http_options::HttpOptions;
 
 pub use circuit_breakers::{CircuitBreakers, RetryBudget, Thresholds};
 pub use endpoint::{EndpointConfig, HealthStatus, LocalityEndpoints};
+pub use http_options::AutoSni;
 
 /// A validated cluster.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,12 +48,14 @@ pub struct ClusterConfig {
     /// `idle_timeout` of `TcpProtocolOptions`: how long a TCP connection that no session uses is kept; 10 min
     /// when unset, `None` is off (0).
     pub tcp_idle_timeout: Option<Duration>,
+    /// `upstream_http_protocol_options` of `HttpProtocolOptions`.
+    pub auto_sni: AutoSni,
     /// `upstream_connection_options.tcp_keepalive`; `None` leaves the sockets alone.
     pub tcp_keepalive: Option<TcpKeepalive>,
     /// `upstream_bind_config.source_address`; port 0 when none is fixed.
     pub source_address: Option<(IpAddr, u16)>,
     /// `transport_socket`.
-    pub transport_socket: TransportSocket,
+    pub transport_socket: UpstreamTransport,
     /// `wait_for_warm_on_init`, true when unset.
     pub wait_for_warm_on_init: bool,
 }
@@ -126,6 +129,7 @@ impl Message for ClusterConfig {
             protocol: http.protocol,
             common_http: http.common,
             tcp_idle_timeout: http.tcp_idle_timeout,
+            auto_sni: http.auto_sni,
             tcp_keepalive: r
                 .message::<ConnectionOptions>("upstream_connection_options")
                 .optional()

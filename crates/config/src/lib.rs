@@ -22,6 +22,8 @@ pub mod runtime;
 pub mod schema;
 pub mod stats_config;
 pub mod tcp_proxy;
+pub mod tls;
+pub mod transport;
 pub mod values;
 mod yaml;
 

@@ -9,6 +9,7 @@ use tidegate_types::json::TypedConfig;
 use crate::access_log::{AccessLogConfig, access_logs};
 use crate::address::Endpoint;
 use crate::reader::{Message, Reader, Space};
+use crate::transport::TransportSocket;
 use crate::values::TcpKeepalive;
 use crate::{HcmConfig, TcpProxyConfig};
 
@@ -73,14 +74,6 @@ pub enum NetworkFilterConfig {
     Tcp(Arc<TcpProxyConfig>),
     /// Any other, for the filter registry.
     Other(TypedConfig),
-}
-
-/// How bytes travel on the socket.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub enum TransportSocket {
-    /// Plain text: no `transport_socket`, or `envoy.transport_sockets.raw_buffer`.
-    #[default]
-    Raw,
 }
 
 /// `traffic_direction`.
@@ -200,42 +193,5 @@ impl Message for Option<NetworkFilterConfig> {
         } else {
             NetworkFilterConfig::Other(any.config.keep(any.name))
         })
-    }
-}
-
-impl Message for TransportSocket {
-    const NAME: &'static str = "envoy.config.core.v3.TransportSocket";
-
-    fn read(r: &Reader<'_>) -> Self {
-        const RAW: &str = "envoy.transport_sockets.raw_buffer";
-        let name = r.string("name");
-        let any = r.any("typed_config");
-        r.may_be::<RawBuffer>();
-        match any.peek() {
-            Some(raw) if raw.is::<RawBuffer>() => {
-                raw.read::<RawBuffer>(r);
-            }
-            Some(_) => {
-                let message =
-                    "this transport socket is not supported by this build: connections are plain text only";
-                any.report(message, Some(format!("type.googleapis.com/{}", RawBuffer::NAME)));
-            }
-            None if r.has("typed_config") => {}
-            None if name.peek().is_some_and(|name| name == RAW) => {
-                any.report("missing field `typed_config`", None)
-            }
-            None => name.report("this transport socket is not supported by this build", Some(RAW.to_owned())),
-        }
-        Self::Raw
-    }
-}
-
-struct RawBuffer;
-
-impl Message for RawBuffer {
-    const NAME: &'static str = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer";
-
-    fn read(_: &Reader<'_>) -> Self {
-        Self
     }
 }

@@ -284,6 +284,14 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Reports `name` if it is set: a field of Envoy's that this build does not support for a reason worth telling.
+    pub(crate) fn refuse(&self, name: &'static str, message: &str) {
+        self.taken.borrow_mut().push(name);
+        if self.has(name) {
+            self.cx.report(Problem::new(self.path.field(name), self.place(name), message));
+        }
+    }
+
     /// Where a field's key stands; the message's place when it is unset.
     pub(crate) fn place(&self, name: &str) -> Span {
         let member = self.members.iter().find(|member| names_field(&member.key, name));

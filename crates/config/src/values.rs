@@ -1,6 +1,6 @@
 //! Small value types that many messages share: percentages, data sources, string matchers, regexes.
 
-use tidegate_types::json::{Node, decode_base64};
+use tidegate_types::json::{JsonPath, Node, Problem, Span, decode_base64};
 
 use crate::reader::{Message, Reader};
 
@@ -29,6 +29,39 @@ pub struct DataSource {
     pub bytes: bytes::Bytes,
     /// The file that it came from, for reload; `None` for inline data.
     pub filename: Option<String>,
+    /// `watched_directory`: a move within it means that the file is to be read again.
+    pub watched_directory: Option<String>,
+    /// The message.
+    pub place: Place,
+}
+
+/// Where a message stands in the user's file, for problems that are found later. Compares equal to any other:
+/// a message that only moved is the same.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    /// Its path.
+    pub path: JsonPath,
+    /// Its text.
+    pub span: Span,
+}
+
+impl PartialEq for Place {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Place {}
+
+impl Place {
+    pub(crate) fn of(r: &Reader<'_>) -> Self {
+        Self { path: r.path.clone(), span: r.span }
+    }
+
+    /// A problem of the message as a whole.
+    pub fn problem(&self, message: impl Into<String>) -> Problem {
+        Problem::new(self.path.clone(), self.span, message)
+    }
 }
 
 /// `envoy.type.matcher.v3.RegexMatcher`: a regex that must match the whole value. It compiles.
@@ -142,10 +175,31 @@ impl Message for DataSource {
         let filename = r.string("filename");
         let path = filename.peek().cloned();
         let file = filename.convert(|path| (r.cx.read_file)(&path));
-        r.exactly_one(&["inline_string", "inline_bytes", "filename"]);
+        let variable = r.string("environment_variable").convert(|name| {
+            let value = std::env::var_os(&name).map(std::ffi::OsString::into_encoded_bytes);
+            value.ok_or_else(|| format!("there is no environment variable `{name}`"))
+        });
+        r.exactly_one(&["inline_string", "inline_bytes", "filename", "environment_variable"]);
+        let watched = r.message::<WatchedDirectory>("watched_directory").optional();
         let inline = inline.optional().map(String::into_bytes);
-        let bytes = inline.or(base64.optional()).or(file.optional()).unwrap_or_default();
-        Self { bytes: bytes.into(), filename: path }
+        let bytes = inline.or(base64.optional()).or(file.optional()).or(variable.optional());
+        Self {
+            bytes: bytes.unwrap_or_default().into(),
+            filename: path,
+            watched_directory: watched.map(|watched| watched.0),
+            place: Place::of(r),
+        }
+    }
+}
+
+/// `envoy.config.core.v3.WatchedDirectory`.
+pub(crate) struct WatchedDirectory(pub(crate) String);
+
+impl Message for WatchedDirectory {
+    const NAME: &'static str = "envoy.config.core.v3.WatchedDirectory";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self(r.string("path").required_non_empty())
     }
 }
 

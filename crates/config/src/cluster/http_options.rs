@@ -16,6 +16,36 @@ pub(super) struct HttpOptions {
     pub(super) common: CommonHttpOptions,
     /// `idle_timeout` of `TcpProtocolOptions`; `None` is off (0).
     pub(super) tcp_idle_timeout: Option<Duration>,
+    pub(super) auto_sni: AutoSni,
+}
+
+/// `envoy.config.core.v3.UpstreamHttpProtocolOptions`: what a request decides about the TLS that carries it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AutoSni {
+    /// `auto_sni`: the name asked for is the request's host.
+    pub auto_sni: bool,
+    /// `override_auto_sni_header`: taken in place of the host where the request has it.
+    pub override_header: Option<http::HeaderName>,
+    /// `auto_san_validation`: the certificate must carry that name.
+    pub auto_san_validation: bool,
+}
+
+impl Message for AutoSni {
+    const NAME: &'static str = "envoy.config.core.v3.UpstreamHttpProtocolOptions";
+
+    fn read(r: &Reader<'_>) -> Self {
+        let header = r.string("override_auto_sni_header").convert(|name| match &*name {
+            "" | ":authority" => Ok(None),
+            name => {
+                http::HeaderName::try_from(name).map(Some).map_err(|_| format!("`{name}` is no header name"))
+            }
+        });
+        Self {
+            auto_sni: r.bool("auto_sni").or_default(),
+            override_header: header.or_default(),
+            auto_san_validation: r.bool("auto_san_validation").or_default(),
+        }
+    }
 }
 
 impl HttpOptions {
@@ -53,6 +83,7 @@ impl HttpOptions {
             protocol: UpstreamProtocol::Http1(old_http1.optional().unwrap_or_default()),
             common: old_common.optional().unwrap_or_default(),
             tcp_idle_timeout: None,
+            auto_sni: AutoSni::default(),
         });
         options.tcp_idle_timeout = tcp.get().unwrap_or(Some(TCP_IDLE_TIMEOUT));
         let requests = old_requests.optional().filter(|requests| *requests > 0);
@@ -74,6 +105,7 @@ impl Message for Extension {
             protocol: explicit.map_or_else(|| UpstreamProtocol::Http1(Http1Options::default()), |e| e.0),
             common: r.message_or_defaults("common_http_protocol_options"),
             tcp_idle_timeout: None,
+            auto_sni: r.message("upstream_http_protocol_options").or_default(),
         })
     }
 }
