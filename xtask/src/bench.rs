@@ -10,6 +10,7 @@
 //! [`report`] (how it is told).
 
 pub(crate) mod backend;
+mod certificate;
 mod compare;
 mod h1;
 mod html;
@@ -22,6 +23,7 @@ mod sample;
 mod scenario;
 mod strace;
 mod table;
+mod tls;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -87,6 +89,12 @@ pub(crate) struct Arguments {
     /// Where reports, configurations and logs go (default: `bench` in the target folder)
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Seconds after which the connections of the idle-timeout scenario are to be closed
+    #[arg(long, default_value_t = 60)]
+    idle_timeout: u64,
+    /// Connections of the idle-timeout scenario
+    #[arg(long, default_value_t = 15_000)]
+    timeout_connections: usize,
     /// Instead of measuring time, count each proxy's system calls a request with strace
     #[arg(long)]
     strace: bool,
@@ -167,10 +175,15 @@ impl Bench {
         }
 
         let limit = sys::raise_open_files() as usize;
-        let idle_connections = arguments.idle_connections.min(limit.saturating_sub(500) / 2);
-        if idle_connections < arguments.idle_connections {
-            eprintln!("only {idle_connections} idle connections fit under the limit of {limit} open files");
-        }
+        let fitting = |wanted: usize| {
+            let fits = wanted.min(limit.saturating_sub(500) / 2);
+            if fits < wanted {
+                eprintln!("only {fits} idle connections fit under the limit of {limit} open files");
+            }
+            fits
+        };
+        let idle_connections = fitting(arguments.idle_connections);
+        let timeout_connections = fitting(arguments.timeout_connections);
         let cpus = match sys::usable_cpus()[..] {
             [proxy, load, ..] => Cpus { proxy: Some(proxy), load: Some(load) },
             _ => {
@@ -185,6 +198,8 @@ impl Bench {
             duration: Duration::try_from_secs_f64(arguments.duration).context("--duration")?,
             open_rate: arguments.rate,
             idle_connections,
+            timeout_connections,
+            idle_timeout: Duration::from_secs(arguments.idle_timeout),
         };
         Ok(Self { out, proxies, dose, rounds: arguments.rounds.max(1), cpus })
     }
@@ -194,9 +209,11 @@ impl Bench {
         let mut progress = Progress::new(scenarios.len() * self.rounds * self.proxies.len());
         let mut results = Vec::new();
         for scenario in scenarios {
-            let mut collected: Vec<Collected> = self.proxies.iter().map(|_| Collected::default()).collect();
-            for round in 1..=self.rounds {
-                for (proxy, collected) in self.proxies.iter().zip(&mut collected) {
+            let proxies: Vec<&Proxy> =
+                self.proxies.iter().filter(|proxy| scenario.fits(proxy.kind, self.dose)).collect();
+            let mut collected: Vec<Collected> = proxies.iter().map(|_| Collected::default()).collect();
+            for round in 1..=scenario.rounds(self.rounds) {
+                for (proxy, collected) in proxies.iter().copied().zip(&mut collected) {
                     progress.step(&format!(
                         "{} round {round}/{} {}",
                         scenario.name,
@@ -209,7 +226,7 @@ impl Bench {
                     }
                 }
             }
-            let proxies = self.proxies.iter().zip(collected);
+            let proxies = proxies.iter().zip(collected);
             results.push(ScenarioResult {
                 name: scenario.name.to_owned(),
                 title: scenario.title.to_owned(),
@@ -222,17 +239,19 @@ impl Bench {
     }
 
     fn round(&self, scenario: &Scenario, proxy: &Proxy, origin: &Origin) -> Result<Round, Failure> {
-        let server = self.start(proxy, origin, &scenario.path())?;
+        let server = self.start(proxy, origin, scenario)?;
         scenario.measure(&server, self.dose)
     }
 
     /// Starts a proxy in front of the origin, on its own CPU.
-    fn start(&self, proxy: &Proxy, origin: &Origin, path: &str) -> Result<Server, Failure> {
+    fn start(&self, proxy: &Proxy, origin: &Origin, scenario: &Scenario) -> Result<Server, Failure> {
         let name = proxy.kind.name();
-        let port = proxies::free_port()?;
-        let command = proxy.command(&self.out.join(name), port, origin.port)?;
+        let setup = scenario.setup(proxies::free_port()?, origin.port, self.dose);
+        let command = proxy.command(&self.out.join(name), setup)?;
         let log = self.out.join(format!("{name}.log"));
-        Server::start(command, log, ([127, 0, 0, 1], port).into(), path, self.cpus.proxy)
+        let tls = scenario.tls()?;
+        let address = ([127, 0, 0, 1], setup.port).into();
+        Server::start(command, log, address, &scenario.path(), tls.as_ref(), self.cpus.proxy)
             .context(format_args!("{name} did not start"))
     }
 }

@@ -43,7 +43,7 @@ fn section(page: &mut String, scenario: &ScenarioResult) {
     }
     page.push_str("<div class=\"plots\">\n");
     bars(page, scenario);
-    if scenario.shape != Shape::Idle {
+    if !matches!(scenario.shape, Shape::Idle | Shape::IdleTimeout) {
         curves(page, scenario);
     }
     page.push_str("</div>\n");
@@ -82,6 +82,7 @@ fn bars(page: &mut String, scenario: &ScenarioResult) {
     let scale = |value: f64| value.max(0.0) / widest * BAR_WIDTH;
     let (title, decimals) = match scenario.shape {
         Shape::Idle => ("bytes of RSS an idle connection", 0),
+        Shape::IdleTimeout => ("CPU time while idle, percent of a core", 3),
         _ => ("CPU us a request: user (dark), system (light); a dot is one round", 2),
     };
     let height = 30 + measured.len() * 30;
@@ -93,7 +94,11 @@ fn bars(page: &mut String, scenario: &ScenarioResult) {
         let y = 26 + row * 30;
         let colour = colour(&result.proxy);
         let figure = scenario.figure(&result.median);
-        let dark = if scenario.shape == Shape::Idle { figure } else { result.median.user_us };
+        let dark = if matches!(scenario.shape, Shape::Idle | Shape::IdleTimeout) {
+            figure
+        } else {
+            result.median.user_us
+        };
         let _ = writeln!(
             page,
             "<text x=\"0\" y=\"{}\">{}</text>\

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use super::tls;
 use crate::failure::{Context, Failure};
 use crate::sys::{Epoll, Interest, Timer};
 
@@ -72,10 +73,28 @@ pub(super) fn latency_histogram() -> Result<Histogram<u64>, Failure> {
 /// Makes the protocol state of a new connection.
 pub(super) type Factory = Box<dyn Fn() -> Box<dyn Protocol>>;
 
+/// What new connections are made with.
+pub(super) struct Client {
+    pub(super) protocol: Factory,
+    pub(super) tls: Option<tls::Client>,
+}
+
 struct Connection {
     socket: TcpStream,
+    session: Option<tls::Session>,
     protocol: Box<dyn Protocol>,
     in_flight: usize,
+    /// When the last answer arrived.
+    answered: Instant,
+}
+
+/// How the server closed a connection that had nothing under way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Close {
+    /// Since its last answer.
+    pub(super) idle_for: Duration,
+    /// By RST.
+    pub(super) is_reset: bool,
 }
 
 /// A set of open connections to one address.
@@ -83,11 +102,14 @@ pub(super) struct Load {
     epoll: Epoll,
     timer: Timer,
     address: SocketAddr,
-    factory: Factory,
+    client: Client,
     connections: Vec<Connection>,
+    /// Connections before this one take no part in the next run.
+    first: usize,
     /// Tokens are nanoseconds since this moment.
     epoch: Instant,
     buffer: Vec<u8>,
+    plain: Vec<u8>,
     out: Vec<u8>,
     finished: Vec<Exchange>,
 }
@@ -115,28 +137,38 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Load {
     /// Opens `connections` connections.
-    pub(super) fn connect(
-        address: SocketAddr,
-        connections: usize,
-        factory: Factory,
-    ) -> Result<Self, Failure> {
+    pub(super) fn connect(address: SocketAddr, connections: usize, client: Client) -> Result<Self, Failure> {
         let mut load = Self {
             epoll: Epoll::new().context("epoll")?,
             timer: Timer::new().context("timer")?,
             address,
-            factory,
+            client,
             connections: Vec::with_capacity(connections),
+            first: 0,
             epoch: Instant::now(),
             buffer: vec![0; 256 * 1024],
+            plain: Vec::new(),
             out: Vec::with_capacity(4096),
             finished: Vec::new(),
         };
         load.epoll.add(load.timer.as_raw_fd(), TIMER, Interest::Read).context("epoll")?;
-        for index in 0..connections {
-            let connection = load.open(index)?;
-            load.connections.push(connection);
-        }
+        load.add(connections)?;
         Ok(load)
+    }
+
+    /// How many connections there are.
+    pub(super) fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Opens `connections` more, which alone take part in the next run.
+    pub(super) fn add(&mut self, connections: usize) -> Result<(), Failure> {
+        self.first = self.connections.len();
+        for index in self.first..self.first + connections {
+            let connection = self.open(index)?;
+            self.connections.push(connection);
+        }
+        Ok(())
     }
 
     /// Sends requests at `pace` and waits until all of them are answered.
@@ -152,7 +184,7 @@ impl Load {
             complaint: "wrong status or length, or the connection broke",
             outcome: Outcome { good: 0, bad: 0, reconnects: 0, elapsed: Duration::ZERO, latency },
         };
-        for index in 0..self.connections.len() {
+        for index in self.first..self.connections.len() {
             self.refill(&mut run, index, self.connections[index].protocol.capacity())?;
         }
         let mut tokens = Vec::with_capacity(256);
@@ -179,13 +211,43 @@ impl Load {
         Ok(run.outcome)
     }
 
+    /// Waits until the server has closed every connection, at most until `deadline`: how each was closed.
+    /// Connections that are still open then are missing.
+    pub(super) fn watch_closes(&mut self, deadline: Instant) -> Result<Vec<Close>, Failure> {
+        let mut closes = Vec::with_capacity(self.connections.len());
+        let mut tokens = Vec::with_capacity(256);
+        while closes.len() < self.connections.len() {
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else { break };
+            self.epoll.wait(&mut tokens, Some(left)).context("epoll")?;
+            for token in tokens.drain(..).filter(|token| *token != TIMER) {
+                let connection = &mut self.connections[token as usize];
+                let is_reset = match connection.socket.read(&mut self.buffer) {
+                    Ok(0) => false,
+                    Err(_) => true,
+                    // The farewell of a TLS session.
+                    Ok(_) => continue,
+                };
+                closes.push(Close { idle_for: connection.answered.elapsed(), is_reset });
+                self.epoll.remove(connection.socket.as_raw_fd()).context("epoll")?;
+            }
+        }
+        Ok(closes)
+    }
+
     fn open(&self, index: usize) -> Result<Connection, Failure> {
         let socket =
             TcpStream::connect(self.address).context(format_args!("connecting to {}", self.address))?;
         socket.set_nodelay(true).context("nodelay")?;
         socket.set_nonblocking(true).context("nonblocking")?;
         self.epoll.add(socket.as_raw_fd(), index as u64, Interest::Read).context("epoll")?;
-        Ok(Connection { socket, protocol: (self.factory)(), in_flight: 0 })
+        let session = self.client.tls.as_ref().map(tls::Client::session).transpose()?;
+        Ok(Connection {
+            socket,
+            session,
+            protocol: (self.client.protocol)(),
+            in_flight: 0,
+            answered: Instant::now(),
+        })
     }
 
     /// Open loop: sends what is due, arms the timer for the next; answers whether more will come.
@@ -223,7 +285,15 @@ impl Load {
             Err(_) => return self.reconnect(run, index),
         };
         let finished = &mut self.finished;
-        let bytes = &self.buffer[..received];
+        let mut bytes = &self.buffer[..received];
+        if let Some(session) = &mut connection.session {
+            self.plain.clear();
+            if session.receive(&mut connection.socket, bytes, &mut self.plain).is_err() {
+                run.complaint = "broken TLS";
+                return self.reconnect(run, index);
+            }
+            bytes = &self.plain;
+        }
         if let Err(error) = connection.protocol.receive(bytes, &mut |exchange| finished.push(exchange)) {
             // Answers before the nonsense are lost with the connection.
             finished.clear();
@@ -233,7 +303,8 @@ impl Load {
         if finished.is_empty() {
             return Ok(());
         }
-        let now = nanoseconds(self.epoch.elapsed());
+        connection.answered = Instant::now();
+        let now = nanoseconds(connection.answered.saturating_duration_since(self.epoch));
         let mut closing = false;
         let places = finished.len();
         for exchange in finished.drain(..) {
@@ -276,6 +347,11 @@ impl Load {
         connection.protocol.start(token, &mut self.out);
         connection.in_flight += 1;
         run.in_flight += 1;
+        if let Some(session) = &mut connection.session {
+            // A broken session shows in the next read.
+            let _ = session.send(&mut connection.socket, &self.out);
+            return Ok(());
+        }
         match connection.socket.write(&self.out) {
             Ok(sent) if sent == self.out.len() => Ok(()),
             Ok(_) => Err(Failure::new("a request did not fit into the socket's buffer")),

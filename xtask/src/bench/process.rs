@@ -12,6 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::tls;
 use crate::failure::{Context, Failure};
 use crate::sys;
 
@@ -58,6 +59,7 @@ impl Server {
         log: PathBuf,
         address: SocketAddr,
         path: &str,
+        tls: Option<&tls::Client>,
         cpu: Option<usize>,
     ) -> Result<Self, Failure> {
         let out = File::create(&log).context(log.display())?;
@@ -67,7 +69,7 @@ impl Server {
         let child = command.spawn().context(format_args!("starting {}", command.get_program().display()))?;
         let mut server = Self { child, log, address };
         let deadline = Instant::now() + Duration::from_secs(15);
-        while !answers(address, path) {
+        while !answers(address, path, tls) {
             if let Ok(Some(status)) = server.child.try_wait() {
                 return Err(Failure(format!("ended with {status}{}", server.log_tail())));
             }
@@ -146,15 +148,24 @@ impl Drop for Server {
 }
 
 /// Whether one request is answered with a 200.
-fn answers(address: SocketAddr, path: &str) -> bool {
-    let Ok(mut socket) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) else {
+fn answers(address: SocketAddr, path: &str, tls: Option<&tls::Client>) -> bool {
+    let Ok(socket) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) else {
         return false;
     };
+    if socket.set_read_timeout(Some(Duration::from_secs(1))).is_err() {
+        return false;
+    }
+    match tls {
+        None => says_200(socket, path),
+        Some(client) => client.stream(socket).is_ok_and(|stream| says_200(stream, path)),
+    }
+}
+
+fn says_200(mut stream: impl Read + Write, path: &str) -> bool {
     let request = format!("GET {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n");
     let mut head = [0; 12];
-    socket.set_read_timeout(Some(Duration::from_secs(1))).is_ok()
-        && socket.write_all(request.as_bytes()).is_ok()
-        && socket.read_exact(&mut head).is_ok()
+    stream.write_all(request.as_bytes()).is_ok()
+        && stream.read_exact(&mut head).is_ok()
         && head.ends_with(b" 200")
 }
 

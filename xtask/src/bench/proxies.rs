@@ -2,22 +2,46 @@
 //!
 //! "Fair" is: one worker, keep-alive to the origin, no access log, connections never closed for having
 //! served many requests, and the proxy's own defaults for everything else. Start from [`find`] and
-//! [`Proxy::command`].
+//! [`Proxy::command`]; the configurations are in [`configs`].
 
 use std::env;
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
+use super::certificate;
 use crate::failure::{Context, Failure};
-use crate::sys;
+
+mod configs;
 
 /// A proxy on this machine.
 pub(super) struct Proxy {
     pub(super) kind: Kind,
     pub(super) program: PathBuf,
     pub(super) version: String,
+}
+
+/// What a proxy is to do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Setup {
+    pub(super) port: u16,
+    pub(super) origin: u16,
+    pub(super) front: Front,
+    /// Close connections that idled this long, at once; otherwise the proxy's own default.
+    pub(super) idle_timeout: Option<Duration>,
+}
+
+/// What the proxy speaks with its clients; towards the origin it is always plain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Front {
+    /// HTTP/1.1.
+    Http,
+    /// Bytes, whatever they mean.
+    Tcp,
+    /// HTTP/1.1 over TLS.
+    Tls,
 }
 
 /// Which proxy; the order is that of the tables.
@@ -40,6 +64,16 @@ impl Kind {
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
             Self::Envoy => "envoy",
+        }
+    }
+
+    /// Whether the proxy can be set up for this: Debian's nginx has no TCP proxy in its base package, and the
+    /// idle timeouts of nginx and HAProxy mean something else.
+    pub(super) fn can(self, front: Front, idle_timeout: Option<Duration>) -> bool {
+        match self {
+            Self::Tidegate | Self::Envoy => true,
+            Self::Nginx => front != Front::Tcp && idle_timeout.is_none(),
+            Self::Haproxy => idle_timeout.is_none(),
         }
     }
 
@@ -69,13 +103,16 @@ pub(super) fn find(kind: Kind, path: Option<&Path>) -> Option<Proxy> {
 }
 
 impl Proxy {
-    /// Writes the configuration into `folder` and answers the command that serves `port` from `origin`.
-    pub(super) fn command(&self, folder: &Path, port: u16, origin: u16) -> Result<Command, Failure> {
+    /// Writes the configuration into `folder` and answers the command that serves `setup`.
+    pub(super) fn command(&self, folder: &Path, setup: Setup) -> Result<Command, Failure> {
         fs::create_dir_all(folder).context(folder.display())?;
+        if setup.front == Front::Tls {
+            certificate::write(folder)?;
+        }
         let (file, text) = match self.kind {
-            Kind::Tidegate | Kind::Envoy => ("proxy.json", envoy_config(port, origin)),
-            Kind::Nginx => ("nginx.conf", nginx_config(folder, port, origin)),
-            Kind::Haproxy => ("haproxy.cfg", haproxy_config(port, origin)),
+            Kind::Tidegate | Kind::Envoy => ("proxy.json", configs::envoy(folder, setup)),
+            Kind::Nginx => ("nginx.conf", configs::nginx(folder, setup)),
+            Kind::Haproxy => ("haproxy.cfg", configs::haproxy(folder, setup)),
         };
         let file = folder.join(file);
         fs::write(&file, text).context(file.display())?;
@@ -123,111 +160,6 @@ fn version_of(kind: Kind, text: &str) -> String {
     version.unwrap_or("?").trim().to_owned()
 }
 
-fn nginx_config(folder: &Path, port: u16, origin: u16) -> String {
-    let folder = folder.display();
-    // Started by root, the worker would change to a user who cannot write below the target folder.
-    let user = if sys::is_root() { "user root;" } else { "" };
-    format!(
-        "{user}
-daemon off;
-worker_processes 1;
-worker_rlimit_nofile 65536;
-pid {folder}/nginx.pid;
-error_log stderr crit;
-events {{ worker_connections 32768; }}
-http {{
-  access_log off;
-  keepalive_requests 1000000000;
-  client_body_temp_path {folder}/body;
-  proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi;
-  scgi_temp_path {folder}/scgi;
-  upstream origin {{
-    server 127.0.0.1:{origin};
-    keepalive 256;
-    keepalive_requests 1000000000;
-  }}
-  server {{
-    listen 127.0.0.1:{port} backlog=4096;
-    location / {{
-      proxy_pass http://origin;
-      proxy_http_version 1.1;
-      proxy_set_header Connection \"\";
-    }}
-  }}
-}}
-"
-    )
-}
-
-fn haproxy_config(port: u16, origin: u16) -> String {
-    // HAProxy refuses to start when the limit of open files cannot carry its `maxconn`.
-    let connections = (sys::raise_open_files().saturating_sub(200) / 2).min(32_000);
-    format!(
-        "global
-  nbthread 1
-  maxconn {connections}
-defaults
-  mode http
-  timeout connect 5s
-  timeout client 60s
-  timeout server 60s
-frontend ingress
-  bind 127.0.0.1:{port}
-  default_backend origin
-backend origin
-  server origin 127.0.0.1:{origin}
-"
-    )
-}
-
-/// Envoy's v3 configuration, which Tidegate reads too.
-fn envoy_config(port: u16, origin: u16) -> String {
-    let address =
-        |port: u16| serde_json::json!({ "socket_address": { "address": "127.0.0.1", "port_value": port } });
-    let type_url = |name: &str| format!("type.googleapis.com/envoy.extensions.{name}");
-    let manager = serde_json::json!({
-        "@type": type_url("filters.network.http_connection_manager.v3.HttpConnectionManager"),
-        "stat_prefix": "ingress_http",
-        "codec_type": "AUTO",
-        "route_config": {
-            "name": "routes",
-            "virtual_hosts": [{
-                "name": "all",
-                "domains": ["*"],
-                "routes": [{ "match": { "prefix": "/" }, "route": { "cluster": "origin" } }]
-            }]
-        },
-        "http_filters": [{
-            "name": "envoy.filters.http.router",
-            "typed_config": { "@type": type_url("filters.http.router.v3.Router") }
-        }]
-    });
-    let config = serde_json::json!({
-        "static_resources": {
-            "listeners": [{
-                "name": "ingress",
-                "address": address(port),
-                "filter_chains": [{ "filters": [{
-                    "name": "envoy.filters.network.http_connection_manager",
-                    "typed_config": manager
-                }] }]
-            }],
-            "clusters": [{
-                "name": "origin",
-                "type": "STATIC",
-                "connect_timeout": "1s",
-                "load_assignment": {
-                    "cluster_name": "origin",
-                    "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": address(origin) } }] }]
-                }
-            }]
-        }
-    });
-    format!("{config:#}\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,15 +177,5 @@ mod tests {
         );
         assert_eq!(version_of(Kind::Tidegate, "tidegate 0.1.0\n"), "0.1.0");
         assert_eq!(version_of(Kind::Envoy, ""), "?");
-    }
-
-    #[test]
-    fn the_envoy_file_is_json_with_both_ports() {
-        let config: serde_json::Value = serde_json::from_str(&envoy_config(1234, 5678)).unwrap();
-        let resources = &config["static_resources"];
-        assert_eq!(resources["listeners"][0]["address"]["socket_address"]["port_value"], 1234);
-        let endpoint =
-            &resources["clusters"][0]["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"];
-        assert_eq!(endpoint["address"]["socket_address"]["port_value"], 5678);
     }
 }

@@ -114,10 +114,12 @@ impl ScenarioResult {
             .map(|r| &r.median)
     }
 
-    /// The number by which this scenario is judged: CPU microseconds a request, or bytes an idle connection.
+    /// The number by which this scenario is judged: CPU microseconds a request, bytes an idle
+    /// connection, or percent of a core.
     pub(super) fn figure(&self, sample: &Sample) -> f64 {
         match self.shape {
-            Shape::Closed | Shape::Open => sample.cpu_us,
+            Shape::Closed | Shape::Open | Shape::Reconnect => sample.cpu_us,
+            Shape::IdleTimeout => sample.timeout.unwrap_or_default().core_percent,
             Shape::Idle => sample.idle_bytes.unwrap_or(0.0),
         }
     }
@@ -187,7 +189,13 @@ pub(super) mod examples {
 
     /// A report of these scenarios.
     pub(in super::super) fn report(scenarios: Vec<ScenarioResult>) -> Report {
-        let dose = Dose { duration: Duration::from_secs(1), open_rate: 1, idle_connections: 1 };
+        let dose = Dose {
+            duration: Duration::from_secs(1),
+            open_rate: 1,
+            idle_connections: 1,
+            timeout_connections: 1,
+            idle_timeout: Duration::from_secs(1),
+        };
         Report::new(dose, 1, scenarios)
     }
 }

@@ -1,9 +1,11 @@
 //! Numbers: what one round measured ([`Sample`]), the median of rounds, and the curve of latencies.
 
+use std::time::Duration;
+
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use super::load::Outcome;
+use super::load::{Close, Outcome};
 use super::process::Usage;
 
 /// One round: its numbers and all its latencies.
@@ -39,6 +41,23 @@ pub(super) struct Sample {
     pub(super) rss_kib: f64,
     /// Bytes of resident memory for each idle connection; only the idle scenario has it.
     pub(super) idle_bytes: Option<f64>,
+    /// Only the idle-timeout scenario has it.
+    #[serde(default)]
+    pub(super) timeout: Option<TimeoutSample>,
+}
+
+/// What an idle timeout did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct TimeoutSample {
+    /// CPU time while nothing happened, in percent of one core.
+    pub(super) core_percent: f64,
+    /// The earliest and the latest close, in milliseconds after the timeout; negative is too early.
+    pub(super) earliest_ms: f64,
+    pub(super) latest_ms: f64,
+    /// Connections that were not closed at all.
+    pub(super) left_open: f64,
+    /// Connections that were closed by RST.
+    pub(super) resets: f64,
 }
 
 impl Sample {
@@ -64,6 +83,7 @@ impl Sample {
             waited_percent: usage.waited_ns as f64 / 1e7 / elapsed,
             rss_kib: rss_kib as f64,
             idle_bytes: None,
+            timeout: None,
         }
     }
 
@@ -76,6 +96,32 @@ impl Sample {
             reconnects: outcome.reconnects as f64,
             rss_kib: after as f64,
             idle_bytes: Some(grown / connections.max(1) as f64),
+            ..Self::default()
+        }
+    }
+
+    /// The numbers of an idle timeout: `usage` is what the proxy took in `quiet`.
+    pub(super) fn of_timeout(
+        outcome: &Outcome,
+        closes: &[Close],
+        connections: usize,
+        timeout: Duration,
+        usage: Usage,
+        quiet: Duration,
+    ) -> Self {
+        let late = |close: &Close| (close.idle_for.as_secs_f64() - timeout.as_secs_f64()) * 1e3;
+        let lateness: Vec<f64> = closes.iter().map(late).collect();
+        Self {
+            requests: outcome.good as f64,
+            errors: outcome.bad as f64,
+            reconnects: outcome.reconnects as f64,
+            timeout: Some(TimeoutSample {
+                core_percent: usage.cpu_ns as f64 / quiet.as_nanos().max(1) as f64 * 100.0,
+                earliest_ms: lateness.iter().copied().fold(f64::INFINITY, f64::min),
+                latest_ms: lateness.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+                left_open: (connections - closes.len()) as f64,
+                resets: closes.iter().filter(|close| close.is_reset).count() as f64,
+            }),
             ..Self::default()
         }
     }
@@ -99,6 +145,8 @@ impl Sample {
             waited_percent: of(|s| s.waited_percent),
             rss_kib: of(|s| s.rss_kib),
             idle_bytes: (!idle.is_empty()).then(|| median(idle)),
+            // One round is made of these.
+            timeout: samples.iter().find_map(|sample| sample.timeout),
         }
     }
 }

@@ -51,7 +51,7 @@ struct Call {
 }
 
 fn count(bench: &Bench, origin: &Origin, scenario: &Scenario, proxy: &Proxy) -> Result<Vec<Call>, Failure> {
-    let server = bench.start(proxy, origin, &scenario.path())?;
+    let server = bench.start(proxy, origin, scenario)?;
     let mut load = scenario.connect(&server)?;
     load.run(Pace::Closed { duration: Duration::from_millis(500) })?;
 

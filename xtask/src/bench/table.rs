@@ -60,12 +60,15 @@ pub(super) fn verdicts(scenario: &ScenarioResult) -> Vec<String> {
     let Some(own) = scenario.of(SUBJECT).map(|sample| scenario.figure(sample)) else { return Vec::new() };
     let goals = Scenario::named(&scenario.name).map_or(&[][..], |scenario| scenario.goals);
     let judged = goals.iter().filter_map(|goal| match goal {
-        Goal::CpuAtMost(limit, peer) => {
+        Goal::Cpu(limit, peer) => {
             let ratio = own / scenario.figure(scenario.of(peer)?);
             Some(format!("CPU at most {limit:.2} x {peer}: {ratio:.2}, {}", met(ratio <= *limit)))
         }
-        Goal::BytesAtMost(limit) => {
+        Goal::Bytes(limit) => {
             Some(format!("at most {limit:.0} bytes a connection: {own:.0}, {}", met(own <= *limit)))
+        }
+        Goal::CorePercent(limit) => {
+            Some(format!("at most {limit:.2} % of a core: {own:.3}, {}", met(own <= *limit)))
         }
     });
     judged.collect()
@@ -85,8 +88,9 @@ pub(super) struct Column {
 /// The columns that mean something for this kind of load.
 pub(super) fn columns(shape: Shape) -> &'static [Column] {
     match shape {
-        Shape::Closed | Shape::Open => LOADED,
+        Shape::Closed | Shape::Open | Shape::Reconnect => LOADED,
         Shape::Idle => IDLE,
+        Shape::IdleTimeout => TIMEOUT,
     }
 }
 
@@ -111,6 +115,16 @@ const LOADED: &[Column] = &[
 const IDLE: &[Column] = &[
     Column { title: "bytes/conn", decimals: 0, of: |s| s.idle_bytes.unwrap_or(0.0) },
     Column { title: "RSS MiB", decimals: 1, of: |s| s.rss_kib / 1024.0 },
+    Column { title: "connections", decimals: 0, of: |s| s.requests },
+    Column { title: "errors", decimals: 0, of: |s| s.errors },
+];
+
+const TIMEOUT: &[Column] = &[
+    Column { title: "core %", decimals: 3, of: |s| s.timeout.unwrap_or_default().core_percent },
+    Column { title: "earliest ms", decimals: 0, of: |s| s.timeout.unwrap_or_default().earliest_ms },
+    Column { title: "latest ms", decimals: 0, of: |s| s.timeout.unwrap_or_default().latest_ms },
+    Column { title: "left open", decimals: 0, of: |s| s.timeout.unwrap_or_default().left_open },
+    Column { title: "resets", decimals: 0, of: |s| s.timeout.unwrap_or_default().resets },
     Column { title: "connections", decimals: 0, of: |s| s.requests },
     Column { title: "errors", decimals: 0, of: |s| s.errors },
 ];
