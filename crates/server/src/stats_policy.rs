@@ -71,11 +71,7 @@ fn idle_counters(bootstrap: &Bootstrap) -> Vec<String> {
         NetworkFilterConfig::Http(manager) => {
             Some((Scope::http(&manager.stat_prefix), "downstream_cx_idle_timeout"))
         }
-        NetworkFilterConfig::Other(other) if other.message_name() == TCP_PROXY => {
-            let prefix =
-                ["stat_prefix", "statPrefix"].into_iter().find_map(|key| other.value.member(key)?.as_str());
-            Some((Scope::tcp(prefix?), "idle_timeout"))
-        }
+        NetworkFilterConfig::Tcp(proxy) => Some((Scope::tcp(&proxy.stat_prefix), "idle_timeout")),
         NetworkFilterConfig::Other(_) => None,
     });
     let names = upstream.chain(filters).map(|(scope, name)| format!("{}{name}", scope.prefix()));
@@ -84,8 +80,6 @@ fn idle_counters(bootstrap: &Bootstrap) -> Vec<String> {
     names.dedup();
     names
 }
-
-const TCP_PROXY: &str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
 
 /// `stats_matcher`, compiled.
 enum Matcher {
