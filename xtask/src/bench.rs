@@ -130,7 +130,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let bench = Bench::prepare(arguments)?;
     let origin = Origin::start(bench.cpus.load)?;
     if arguments.strace {
-        return strace::run(&bench, &origin);
+        // The first says most, when none is named.
+        let traced = if arguments.scenario.is_empty() { &scenarios[..1] } else { &scenarios[..] };
+        return traced.iter().try_for_each(|scenario| strace::run(&bench, scenario, &origin));
     }
 
     let report = bench.measure(&scenarios, &origin)?;

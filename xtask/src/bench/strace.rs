@@ -19,18 +19,16 @@ use crate::sys;
 /// Enough that a timer's odd call disappears, few enough that strace's brake does not matter.
 const REQUESTS: u64 = 20_000;
 
-const SCENARIO: &str = "h1-small";
-
 /// Counts for every proxy in turn and prints the tables.
-pub(super) fn run(bench: &Bench, origin: &Origin) -> Result<(), Failure> {
+pub(super) fn run(bench: &Bench, scenario: &Scenario, origin: &Origin) -> Result<(), Failure> {
     let version = Command::new("strace").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status();
     if !version.is_ok_and(|status| status.success()) {
         return Err(Failure::new("strace is not installed"));
     }
-    let scenario = Scenario::named(SCENARIO).ok_or_else(|| Failure::new("no scenario to trace"))?;
     println!("system calls a request, {}", scenario.title);
     let mut failures = Vec::new();
-    for proxy in &bench.proxies {
+    let fitting = bench.proxies.iter().filter(|proxy| scenario.fits(proxy.kind, bench.dose));
+    for proxy in fitting {
         match count(bench, origin, scenario, proxy) {
             Err(Failure(message)) => failures.push(format!("{}: {message}", proxy.kind.name())),
             Ok(calls) => {

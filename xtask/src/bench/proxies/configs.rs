@@ -12,12 +12,11 @@ pub(super) fn nginx(folder: &Path, setup: Setup) -> String {
     let Setup { port, origin, front, .. } = setup;
     let folder = folder.display();
     let (tls, certificate) = match front {
-        Front::Tls => (
-            " ssl",
-            format!(
-                "ssl_protocols TLSv1.3;\n    ssl_certificate {folder}/cert.pem;\n    ssl_certificate_key {folder}/key.pem;"
-            ),
-        ),
+        Front::Tls => {
+            let files = format!("ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem;");
+            // 1.22 does not offer 1.3 by itself.
+            (" ssl", format!("ssl_protocols TLSv1.3; {files}"))
+        }
         Front::Http | Front::Tcp => ("", String::new()),
     };
     // Started by root, the worker would change to a user who cannot write below the target folder.
