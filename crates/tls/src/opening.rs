@@ -1,0 +1,63 @@
+//! What a client's first five bytes say before rustls sees them: that it speaks plain HTTP, or no TLS at
+//! all. Answered as Envoy answers (BoringSSL's `ssl_open_record`).
+
+use crate::failure::Fault;
+
+/// Why a connection cannot become TLS, and the alert that says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) fault: Fault,
+    /// A whole record; empty: nothing is answered.
+    pub(crate) answer: &'static [u8],
+}
+
+/// Looks at a record's header (RFC 8446 §5.1); `None` if it may be TLS, or is not whole yet.
+pub(crate) fn refuse(received: &[u8]) -> Option<Refused> {
+    let header: [u8; HEADER] = received.get(..HEADER)?.try_into().ok()?;
+    if [b"GET ", b"POST", b"HEAD", b"PUT "].iter().any(|method| header.starts_with(*method)) {
+        return Some(Refused { fault: Fault::HTTP_REQUEST, answer: &[] });
+    }
+    if header.starts_with(b"CONNE") {
+        return Some(Refused { fault: Fault::HTTPS_PROXY_REQUEST, answer: &[] });
+    }
+    let [kind, major, _, length @ ..] = header;
+    if major != 3 {
+        return Some(Refused { fault: Fault::WRONG_VERSION_NUMBER, answer: &PROTOCOL_VERSION });
+    }
+    if u16::from_be_bytes(length) > MAX_RECORD {
+        return Some(Refused { fault: Fault::ENCRYPTED_LENGTH_TOO_LONG, answer: &RECORD_OVERFLOW });
+    }
+    if kind != ALERT && kind != HANDSHAKE {
+        return Some(Refused { fault: Fault::UNEXPECTED_RECORD, answer: &UNEXPECTED_MESSAGE });
+    }
+    None
+}
+
+/// Bytes of a record before its payload.
+pub(crate) const HEADER: usize = 5;
+
+const ALERT: u8 = 21;
+const HANDSHAKE: u8 = 22;
+/// RFC 5246 §6.2.3: 2^14 + 2048.
+const MAX_RECORD: u16 = 16 * 1024 + 2048;
+
+const PROTOCOL_VERSION: [u8; 7] = [21, 3, 1, 0, 2, 2, 70];
+const RECORD_OVERFLOW: [u8; 7] = [21, 3, 1, 0, 2, 2, 22];
+const UNEXPECTED_MESSAGE: [u8; 7] = [21, 3, 1, 0, 2, 2, 10];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_protocols_are_told_apart() {
+        let fault = |bytes: &[u8]| refuse(bytes).map(|refused| refused.fault);
+        assert_eq!(fault(b"GET / HTTP/1.1\r\n"), Some(Fault::HTTP_REQUEST));
+        assert_eq!(fault(b"CONNECT a:1 HTTP/1.1\r\n"), Some(Fault::HTTPS_PROXY_REQUEST));
+        assert_eq!(fault(b"OPTIONS * HTTP/1.1\r\n"), Some(Fault::WRONG_VERSION_NUMBER));
+        assert_eq!(fault(b"abc"), None);
+        assert_eq!(fault(&[22, 3, 1, 0, 200, 1]), None);
+        assert_eq!(fault(&[22, 3, 1, 0xff, 0xff]), Some(Fault::ENCRYPTED_LENGTH_TOO_LONG));
+        assert_eq!(fault(&[23, 3, 3, 0, 20]), Some(Fault::UNEXPECTED_RECORD));
+    }
+}

@@ -1,0 +1,74 @@
+//! `listener.<address>.ssl.` and `cluster.<name>.ssl.`, under Envoy's names.
+
+use tidegate_stats::{DynScope, Scope, Store, stat_block};
+
+stat_block! {
+    /// The fixed part of `ssl.`.
+    pub struct SslCounters {
+        counters {
+            /// Handshakes that succeeded, resumed ones included.
+            handshake,
+            /// Handshakes and records that failed, but for a certificate's sake.
+            connection_error,
+            /// Handshakes that resumed a session.
+            session_reused,
+            /// Handshakes in which the peer showed no certificate.
+            no_certificate,
+            /// Refused: a certificate was required, and none was shown.
+            fail_verify_no_cert,
+            /// Refused: not trusted, expired, revoked.
+            fail_verify_error,
+            /// Refused: not one of the names asked for.
+            fail_verify_san,
+            /// Refused: none of the pinned hashes.
+            fail_verify_cert_hash,
+            /// OCSP staples that were sent or asked for in vain.
+            ocsp_staple_failed, ocsp_staple_omitted, ocsp_staple_responses, ocsp_staple_requests,
+            was_key_usage_invalid,
+            /// Not in Envoy: `close_notify` alerts sent.
+            close_notify_sent,
+            /// Not in Envoy: `close_notify` alerts received.
+            close_notify_received,
+            /// Not in Envoy: connections that the peer ended without a `close_notify`.
+            unexpected_eof,
+            /// Not in Envoy: those of them that we had begun to close for idleness.
+            unexpected_eof_during_idle_close
+        }
+    }
+}
+
+/// What the connections of one listener or cluster count. `Send`: made once at configuration time, cloned
+/// freely.
+#[derive(Clone, Debug)]
+pub struct TlsStats {
+    counters: SslCounters,
+    names: DynScope,
+}
+
+impl TlsStats {
+    /// The statistics `<owner>ssl.`.
+    pub fn new(store: &Store, owner: &Scope) -> Self {
+        let scope = owner.child("ssl");
+        Self { counters: SslCounters::new(store, scope.clone()), names: DynScope::new(store, scope) }
+    }
+
+    /// Statistics that no store prints, for tests.
+    pub fn detached() -> Self {
+        Self { counters: SslCounters::detached(), names: DynScope::detached() }
+    }
+
+    /// The fixed counters.
+    pub fn counters(&self) -> &SslCounters {
+        &self.counters
+    }
+
+    /// Counts `family.name` (`ciphers.TLS_AES_128_GCM_SHA256`). Takes a lock: three times a handshake.
+    pub(crate) fn count(&self, family: &str, name: &str) {
+        self.names.counter(&format!("{family}.{name}")).inc();
+    }
+
+    /// The value of `family.name`, for tests.
+    pub fn value(&self, family: &str, name: &str) -> u64 {
+        self.names.counter(&format!("{family}.{name}")).value()
+    }
+}
