@@ -16,7 +16,8 @@ use tidegate_pool::h1::{
 };
 use tidegate_pool::limits::{Limits, RetryPermit};
 use tidegate_pool::machine::{Settings, Shared};
-use tidegate_types::Address;
+use tidegate_types::{Address, CloseReason};
+use tokio::time::Instant;
 
 use crate::host::{Host, HostSet};
 use crate::lb::Table;
@@ -84,9 +85,15 @@ impl Cluster {
     /// Asks the pool of `host` for a connection; see [`Pool::acquire`].
     #[inline]
     pub fn acquire(&self, host: &Host, priority: Priority) -> Acquire {
+        self.acquire_at(host, priority, Instant::now())
+    }
+
+    /// As [`Cluster::acquire`], for a caller that knows the time.
+    #[inline]
+    pub fn acquire_at(&self, host: &Host, priority: Priority, now: Instant) -> Acquire {
         match host.pool(priority) {
-            Some(pool) => pool.acquire(),
-            None => self.new_pool(host, priority).acquire(),
+            Some(pool) => pool.acquire_at(now),
+            None => self.new_pool(host, priority).acquire_at(now),
         }
     }
 
@@ -122,7 +129,7 @@ impl Cluster {
     /// No new requests will come: idle connections close, the others with their streams.
     pub(crate) fn drain(&self) {
         if let Some(members) = self.members.borrow_mut().take() {
-            members.hosts.iter().for_each(|host| host.drain());
+            members.hosts.iter().for_each(|host| host.drain(CloseReason::Drained));
         }
     }
 
@@ -141,7 +148,7 @@ impl Cluster {
         let hosts: Vec<_> = set.hosts.iter().map(host).collect();
         for host in &old {
             if !hosts.iter().any(|other| Rc::ptr_eq(other, host)) {
-                host.drain();
+                host.drain(CloseReason::HostUnhealthy);
             }
         }
         let weights: Vec<_> = set.hosts.iter().map(|host| (host.weight, host.health())).collect();

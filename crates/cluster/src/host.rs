@@ -10,7 +10,7 @@ use tidegate_config::route::Priority;
 use tidegate_pool::h1::Pool;
 use tidegate_pool::host::{HostCounters, HostStats};
 use tidegate_pool::limits::Limit;
-use tidegate_types::Address;
+use tidegate_types::{Address, CloseReason};
 
 use crate::lb::Health;
 
@@ -126,10 +126,10 @@ impl Host {
         *self.pools[priority as usize].borrow_mut() = Some(pool);
     }
 
-    pub(crate) fn drain(&self) {
+    pub(crate) fn drain(&self, reason: CloseReason) {
         for pool in &self.pools {
             if let Some(pool) = pool.take() {
-                pool.drain();
+                pool.drain(reason);
             }
         }
     }

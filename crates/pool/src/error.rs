@@ -45,6 +45,11 @@ impl PoolError {
         }
     }
 
+    /// Whether it was the TLS handshake that failed.
+    pub fn is_tls(&self) -> bool {
+        self.transport_failure().is_some_and(|text| text.starts_with("TLS_error"))
+    }
+
     /// Who is to blame.
     pub fn source(&self) -> ErrorSource {
         match self {

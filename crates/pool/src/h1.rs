@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use slab::Slab;
+use tidegate_types::CloseReason;
 use tokio::time::Instant;
 
 use crate::error::PoolError;
@@ -81,16 +82,22 @@ impl Pool {
     /// future gives the place in the queue up.
     #[inline]
     pub fn acquire(self: &Rc<Self>) -> Acquire {
-        if let Some(lease) = self.take_idle() {
+        self.acquire_at(Instant::now())
+    }
+
+    /// As [`Pool::acquire`], for a caller that knows the time.
+    #[inline]
+    pub fn acquire_at(self: &Rc<Self>, now: Instant) -> Acquire {
+        if let Some(lease) = self.take_idle(now) {
             return Acquire::ready(lease);
         }
         self.enqueue()
     }
 
-    /// Closes idle connections now and the others with their streams; for a pool whose host or cluster
+    /// Closes idle connections now and the others with their streams, for a reason: the host or the cluster
     /// is gone. Streams that already wait are served.
-    pub fn drain(self: &Rc<Self>) {
-        self.inner.borrow_mut().machine.handle_drain(Instant::now());
+    pub fn drain(self: &Rc<Self>, reason: CloseReason) {
+        self.inner.borrow_mut().machine.handle_drain(Instant::now(), reason);
         self.run_events();
     }
 
@@ -128,7 +135,7 @@ impl Pool {
 
     /// The idle connection used last. One that reports its end on the way is closed instead of lent.
     #[inline]
-    fn take_idle(self: &Rc<Self>) -> Option<Result<Lease, PoolError>> {
+    fn take_idle(self: &Rc<Self>, now: Instant) -> Option<Result<Lease, PoolError>> {
         loop {
             let mut inner = self.inner.borrow_mut();
             let key = inner.machine.first_ready()?;
@@ -137,7 +144,7 @@ impl Pool {
                 self.look_at_idle(key);
                 continue;
             }
-            return match inner.machine.try_attach()? {
+            return match inner.machine.try_attach(now)? {
                 Attached::To(key) => inner.lend(self, key).map(Ok),
                 Attached::Overflow => Some(Err(PoolError::Overflow)),
             };
@@ -210,9 +217,8 @@ impl Pool {
         let Some(end) = inner.slots.get_mut(key.index()).and_then(|slot| slot.watch(&self.bell, key)) else {
             return;
         };
-        tracing::debug!(?end, "an idle upstream connection ended");
         match end {
-            IdleEnd::Closed => inner.machine.handle_closed(Instant::now(), key),
+            IdleEnd::Closed(how) => inner.machine.handle_closed(Instant::now(), key, how),
             IdleEnd::UnexpectedData => inner.machine.handle_unexpected_data(Instant::now(), key),
         }
         drop(inner);
@@ -229,11 +235,10 @@ impl Pool {
                 Event::Open(key) => inner.slot_mut(key).begin(driver::open(self, key)),
                 Event::Attach { token, conn } => inner.resolve(token, Ok(conn)),
                 Event::Fail { token, error } => inner.resolve(token, Err(error)),
-                Event::Close(key, cause) => {
-                    tracing::debug!(?cause, "closing an upstream connection");
+                Event::Close(key, closed) => {
                     let Inner { machine, slots, .. } = &mut *inner;
                     if let Some(slot) = slots.get_mut(key.index()) {
-                        slot.end(machine.stats());
+                        slot.end(closed, self.connector.address(), machine.stats());
                     }
                 }
                 Event::Reclaim => {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use slab::Slab;
+use tidegate_types::CloseReason;
 use tokio::time::Instant;
 
 use crate::error::PoolError;
@@ -30,7 +31,7 @@ mod opening;
 mod queue;
 mod timers;
 
-pub use closing::{CloseCause, StreamEnd};
+pub use closing::{Closed, StreamEnd};
 pub use conn::ConnKey;
 pub use opening::Waiters;
 pub use queue::StreamKey;
@@ -86,7 +87,7 @@ pub enum Event {
         error: PoolError,
     },
     /// The connection is gone for the machine: drop it, or abandon the attempt.
-    Close(ConnKey, CloseCause),
+    Close(ConnKey, Closed),
     /// This pool has streams waiting and no connection, and idle connections of others may hold the limit.
     Reclaim,
 }
@@ -125,7 +126,8 @@ pub struct Machine {
     active: usize,
     waiters: Waiters,
     holds_pool_permit: bool,
-    draining: bool,
+    /// Why no new streams will come.
+    draining: Option<CloseReason>,
     deadline: Option<Instant>,
     events: VecDeque<Event>,
 }
@@ -144,7 +146,7 @@ impl Machine {
             active: 0,
             waiters: Waiters::default(),
             holds_pool_permit: false,
-            draining: false,
+            draining: None,
             deadline: None,
             events: VecDeque::new(),
         }
@@ -152,9 +154,9 @@ impl Machine {
 
     /// Puts a stream on the ready connection that was used last; `None` if there is none.
     #[inline]
-    pub fn try_attach(&mut self) -> Option<Attached> {
+    pub fn try_attach(&mut self, now: Instant) -> Option<Attached> {
         let key = self.ready.first()?;
-        let attached = if self.attach(key) { Attached::To(key) } else { Attached::Overflow };
+        let attached = if self.attach(now, key) { Attached::To(key) } else { Attached::Overflow };
         self.check_invariants();
         Some(attached)
     }
@@ -191,9 +193,9 @@ impl Machine {
             self.shared.stats.upstream_rq_cancelled().inc();
             self.left_queue();
         }
-        if self.draining {
+        if let Some(reason) = self.draining {
             // An attempt that nobody waits for any more has no future.
-            self.handle_drain(now);
+            self.handle_drain(now, reason);
         }
         self.settle(now);
     }
@@ -292,18 +294,20 @@ impl Machine {
     /// Busy => (Ready | Busy | Draining | closed)
     fn serve(&mut self, now: Instant, key: ConnKey) {
         let Some(conn) = self.conns.get_mut(key.0) else { return };
-        let draining = self.draining && self.pending.is_empty();
-        if conn.capacity() > 0 && !draining {
+        let draining = self.draining.filter(|_| self.pending.is_empty());
+        if conn.capacity() > 0 && draining.is_none() {
             conn.state = State::Ready;
             self.ready.push_front(&mut self.conns, key);
-        } else if draining || conn.remaining == 0 {
-            conn.state = State::Draining;
+        } else if conn.remaining == 0 {
+            (conn.state, conn.fate) = (State::Draining, CloseReason::MaxRequests);
+        } else if let Some(reason) = draining {
+            (conn.state, conn.fate) = (State::Draining, reason);
         }
         while self.conns.get(key.0).is_some_and(|conn| conn.state == State::Ready)
             && let Some(token) = self.pending.pop()
         {
             self.left_queue();
-            let event = if self.attach(key) {
+            let event = if self.attach(now, key) {
                 Event::Attach { token, conn: key }
             } else {
                 Event::Fail { token, error: PoolError::Overflow }
@@ -319,31 +323,42 @@ impl Machine {
         if conn.active > 0 {
             return;
         }
-        match conn.state {
-            State::Draining => self.close(now, key, CloseCause::Drained),
-            State::Ready if self.draining => self.close(now, key, CloseCause::Drained),
-            State::Ready => {
+        match (conn.state, self.draining) {
+            (State::Draining, _) => {
+                let fate = conn.fate;
+                self.close(now, key, fate);
+            }
+            (State::Ready, Some(reason)) => self.close(now, key, reason),
+            (State::Ready, None) => {
                 conn.idle_since = now;
+                if !std::mem::replace(&mut conn.idle, true) {
+                    self.shared.stats.upstream_cx_idle().inc();
+                }
                 // A pool without any connection waits for this one's place: being idle must not win over it.
                 if self.must_yield(None) {
-                    self.close(now, key, CloseCause::Reclaimed);
+                    self.close(now, key, CloseReason::Overflow);
                 } else if let Some(timeout) = self.settings.idle_timeout {
                     self.arm(now + timeout);
                 }
             }
-            State::Connecting { .. } | State::Busy => {}
+            (State::Connecting { .. } | State::Busy, _) => {}
         }
     }
 
     /// Ready => (Ready | Busy | Draining). False if `max_requests` refuses the stream.
     #[inline]
-    fn attach(&mut self, key: ConnKey) -> bool {
+    fn attach(&mut self, now: Instant, key: ConnKey) -> bool {
         let stats = &self.shared.stats;
         if !self.shared.limits.requests.try_reserve() {
             stats.upstream_rq_active_overflow().inc();
             return false;
         }
         let Some(conn) = self.conns.get_mut(key.0) else { return false };
+        if std::mem::replace(&mut conn.idle, false) {
+            let idle = now.saturating_duration_since(conn.idle_since);
+            stats.upstream_cx_idle().dec();
+            stats.upstream_cx_idle_age_at_reuse_ms().record(idle.as_millis() as u64);
+        }
         conn.active += 1;
         conn.carried += 1;
         self.active += 1;
@@ -356,7 +371,7 @@ impl Machine {
         }
         if conn.remaining == 0 {
             stats.upstream_cx_max_requests().inc();
-            conn.state = State::Draining;
+            (conn.state, conn.fate) = (State::Draining, CloseReason::MaxRequests);
             self.ready.remove(&mut self.conns, key);
         } else if conn.capacity() == 0 {
             conn.state = State::Busy;

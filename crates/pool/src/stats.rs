@@ -3,7 +3,13 @@
 //! Names and meanings follow Envoy docs, "Cluster manager statistics". What is known of a cluster beside
 //! its connections and requests (members, response codes) is in the `cluster` crate.
 
-use tidegate_stats::stat_block;
+use tidegate_stats::{stat_block, stat_family};
+use tidegate_types::CloseReason;
+
+stat_family! {
+    /// `upstream_cx_close_reason.<reason>`: adds up to `upstream_cx_destroy`.
+    pub struct CloseReasons(CloseReason) = "upstream_cx_close_reason";
+}
 
 stat_block! {
     /// `cluster.<name>.`: connections and the requests that they carry.
@@ -68,6 +74,8 @@ stat_block! {
         }
         gauges {
             upstream_cx_active,
+            /// Connections without a stream now.
+            upstream_cx_idle,
             upstream_cx_rx_bytes_buffered,
             upstream_cx_tx_bytes_buffered,
             upstream_rq_active,
@@ -81,6 +89,14 @@ stat_block! {
             upstream_cx_length_ms,
             /// Streams that a connection carried.
             upstream_rq_per_cx,
+            /// Milliseconds that a connection had idled when a stream took it.
+            upstream_cx_idle_age_at_reuse_ms,
+            /// Milliseconds that a connection had idled when it was closed.
+            upstream_cx_idle_age_at_close_ms,
+        }
+        families {
+            /// Closed connections by reason; adds up to `upstream_cx_destroy`.
+            upstream_cx_close_reason: CloseReasons,
         }
     }
 }

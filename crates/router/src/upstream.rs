@@ -20,7 +20,7 @@ use std::time::Duration;
 use tidegate_cluster::stream::{BodyFrame, StreamError};
 use tidegate_cluster::{Cluster, Failed, Host, Lease, RetryPermit};
 use tidegate_filter::{LocalReply, Stream};
-use tidegate_types::{Compat, EndStream, RequestHead, ResponseFlags, ResponseHead};
+use tidegate_types::{CloseReason, Compat, EndStream, RequestHead, ResponseFlags, ResponseHead};
 use tokio::time::Instant;
 
 use crate::clock::PollClock;
@@ -217,6 +217,7 @@ impl<'r> Upstream<'r> {
     #[allow(clippy::result_unit_err)]
     pub fn poll_body(&self, cx: &mut Context<'_>) -> Poll<Result<BodyFrame, ()>> {
         if let Some(timeout) = self.deadlines.take_fired() {
+            self.out_of_time();
             self.cut(&Failure::Timeout(timeout));
             return Poll::Ready(Err(()));
         }
@@ -265,7 +266,7 @@ impl<'r> Upstream<'r> {
     pub fn tunnel_closed(&self) {
         let failure = Failure::of_stream(&StreamError::Closed);
         if let Some(lease) = self.lease.borrow_mut().take() {
-            lease.failed(Failed::PeerClosed);
+            lease.failed(Failed::PeerClosed(CloseReason::PeerFin));
         }
         self.cut(&failure);
     }

@@ -1,7 +1,7 @@
 //! `stat_block!`: declares the statistics of one kind of scope as a type with a method for each.
 
-/// Declares a kind of scope. Each of the three sections may be left out; a statistic whose name is not an
-/// identifier is written `method = "dotted.name"`.
+/// Declares a kind of scope. Each of the four sections may be left out; a statistic whose name is not an
+/// identifier is written `method = "dotted.name"`. A family is a type of [`crate::stat_family!`].
 ///
 /// The type gets `new(&Store, Scope)` (returns the living block of the same scope, if any), `detached()` for
 /// tests, `scope()`, `Clone` (an `Arc`), and per statistic a method that returns a [`crate::Counter`],
@@ -14,12 +14,14 @@ macro_rules! stat_block {
             $(counters { $($(#[$cdoc:meta])* $counter:ident $(= $cname:literal)?),* $(,)? })?
             $(gauges { $($(#[$gdoc:meta])* $gauge:ident $(= $gname:literal)?),* $(,)? })?
             $(histograms { $($(#[$hdoc:meta])* $histogram:ident $(= $hname:literal)?),* $(,)? })?
+            $(families { $($(#[$fdoc:meta])* $family:ident: $ftype:ty),* $(,)? })?
         }
     ) => {
         $(#[$doc])*
         #[derive(Clone, Debug)]
         $vis struct $name {
             block: $crate::internal::Arc<$crate::internal::Block>,
+            $($($family: $ftype,)*)?
         }
 
         const _: () = {
@@ -42,12 +44,18 @@ macro_rules! stat_block {
             impl $name {
                 /// The statistics of `scope`: those already living in `store`, or new ones.
                 $vis fn new(store: &$crate::Store, scope: $crate::Scope) -> Self {
-                    Self { block: store.block(&KIND, scope) }
+                    Self {
+                        $($($family: <$ftype>::new(store, &scope),)*)?
+                        block: store.block(&KIND, scope),
+                    }
                 }
 
                 /// Statistics that no store prints, for tests: any thread may write them.
                 $vis fn detached() -> Self {
-                    Self { block: $crate::internal::Block::detached(&KIND, 1) }
+                    Self {
+                        $($($family: <$ftype>::detached(),)*)?
+                        block: $crate::internal::Block::detached(&KIND, 1),
+                    }
                 }
 
                 /// The scope that these statistics belong to.
@@ -77,6 +85,13 @@ macro_rules! stat_block {
                     #[inline]
                     $vis fn $histogram(&self) -> $crate::Histogram<'_> {
                         $crate::Histogram::at(&self.block, HistogramIndex::$histogram as usize)
+                    }
+                )*)?
+                $($(
+                    $(#[$fdoc])*
+                    #[inline]
+                    $vis fn $family(&self) -> &$ftype {
+                        &self.$family
                     }
                 )*)?
             }

@@ -100,6 +100,14 @@ impl Scope {
         self.append("", Some(tag), value)
     }
 
+    /// The innermost label's value, for logs: the cluster's name, the stat prefix. Without labels, the prefix.
+    pub fn name(&self) -> &str {
+        match self.tags.last() {
+            Some(tag) => self.prefix.get(tag.start..tag.end).unwrap_or_default(),
+            None => self.prefix.trim_end_matches('.'),
+        }
+    }
+
     /// The dotted prefix, with its final dot (empty for the root).
     pub fn prefix(&self) -> &str {
         &self.prefix
@@ -165,7 +173,7 @@ mod tests {
     #[test]
     fn values_of_known_trees_become_labels() {
         let scope = Scope::cluster("a:b");
-        assert_eq!(scope.prefix(), "cluster.a_b.");
+        assert_eq!((scope.prefix(), scope.name()), ("cluster.a_b.", "a_b"));
         assert_eq!(extracted(&scope), ("cluster.".into(), vec![("envoy_cluster_name", "a_b")]));
 
         let scope = Scope::listener_http("127.0.0.1:80", "P");

@@ -3,6 +3,8 @@
 //!
 //! Every connection that counts in `cx_destroy` counts under exactly one reason, so that the family adds up.
 
+use std::io;
+
 /// Why a connection was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CloseReason {
@@ -81,6 +83,44 @@ impl CloseReason {
             Self::RequestReset => "request_reset",
             Self::Refused => "refused",
         }
+    }
+
+    /// In words, for the log: Envoy's where it logs one.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::IdleTimeout => "idle timeout",
+            Self::MaxDuration => "max connection duration reached",
+            Self::MaxRequests => "max requests per connection reached",
+            Self::PeerFin => "closed by the peer",
+            Self::PeerRst => "reset by the peer",
+            Self::TlsError => "TLS error",
+            Self::Drained => "drained",
+            Self::HostUnhealthy => "host unhealthy or gone",
+            Self::Overflow => "given up under a connection limit",
+            Self::ProtocolError => "protocol error",
+            Self::Announced => "announced with the last message",
+            Self::ConnectFailed => "connect failure",
+            Self::ConnectTimeout => "connect timeout",
+            Self::RequestTimeout => "request timeout",
+            Self::RequestReset => "request reset",
+            Self::Refused => "refused",
+        }
+    }
+
+    /// What an error of a connection's bytes says of its end.
+    pub fn of_io(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Self::PeerFin,
+            // How TLS says that a record, or the handshake, is bad.
+            io::ErrorKind::InvalidData => Self::TlsError,
+            // RST, a write after one, or the kernel's keepalive: the peer is not there in order.
+            _ => Self::PeerRst,
+        }
+    }
+
+    /// Whether the close was the peer's doing: `cx_destroy_remote`, else `cx_destroy_local`.
+    pub const fn is_remote(self) -> bool {
+        matches!(self, Self::PeerFin | Self::PeerRst | Self::ConnectFailed | Self::TlsError)
     }
 }
 

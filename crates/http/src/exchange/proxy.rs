@@ -71,7 +71,10 @@ impl Exchange<'_> {
             return Poll::Pending;
         }
         self.poll_deadline(cx, upstream.next_deadline()).map(|passed| match passed {
-            Passed::Own(timeout) => Err(Abort::Timeout(timeout)),
+            Passed::Own(timeout) => {
+                upstream.out_of_time();
+                Err(Abort::Timeout(timeout))
+            }
             Passed::OfRouter => {
                 upstream.deadline_passed(self.now());
                 Ok(())

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use http::Version;
 use tidegate_codec::ClientStream;
-use tidegate_types::{Address, TlsInfo};
+use tidegate_types::{Address, CloseReason, TlsInfo};
 
 use crate::error::PoolError;
 
@@ -21,6 +21,9 @@ pub trait Conn: ClientStream {
 
     /// Bytes on the connection since it was made.
     fn traffic(&self) -> Traffic;
+
+    /// Says why the drop that follows comes.
+    fn before_close(&mut self, _reason: CloseReason) {}
 }
 
 /// What an exchange left of its connection.
@@ -45,8 +48,8 @@ pub enum AfterExchange {
 /// How an idle connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdleEnd {
-    /// The peer closed it, or it broke.
-    Closed,
+    /// The peer closed it, in this way.
+    Closed(CloseReason),
     /// The peer sent bytes that nobody asked for.
     UnexpectedData,
 }
@@ -82,4 +85,9 @@ pub type Connected = Result<(Box<dyn Conn>, ConnFacts), PoolError>;
 pub trait Connect {
     /// Connects, handshakes included. Dropping the future gives the attempt up.
     fn connect(&self) -> Pin<Box<dyn Future<Output = Connected>>>;
+
+    /// Where it connects to first, for the log.
+    fn address(&self) -> Option<&Address> {
+        None
+    }
 }

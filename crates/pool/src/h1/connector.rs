@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use http::Version;
 use tidegate_codec::h1::{ClientConn, ClientOptions, IdleEvent};
 use tidegate_net::{DialError, DialOptions, dial};
-use tidegate_types::{Address, ResetReason};
+use tidegate_types::{Address, CloseReason, ResetReason};
 
 use super::conn::{AfterExchange, Conn, ConnFacts, Connect, Connected, IdleEnd, Traffic};
 use crate::error::PoolError;
@@ -47,6 +47,10 @@ impl Connect for SocketConnector {
             Ok((conn, facts))
         })
     }
+
+    fn address(&self) -> Option<&Address> {
+        self.addresses.first()
+    }
 }
 
 impl Conn for ClientConn {
@@ -68,7 +72,8 @@ impl Conn for ClientConn {
     #[inline]
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<IdleEnd> {
         self.poll_idle_closed(cx).map(|event| match event {
-            IdleEvent::Closed | IdleEvent::Broken(_) => IdleEnd::Closed,
+            IdleEvent::Closed => IdleEnd::Closed(CloseReason::PeerFin),
+            IdleEvent::Broken(error) => IdleEnd::Closed(CloseReason::of_io(&error)),
             IdleEvent::UnexpectedBytes => IdleEnd::UnexpectedData,
         })
     }
@@ -76,6 +81,10 @@ impl Conn for ClientConn {
     #[inline]
     fn traffic(&self) -> Traffic {
         Traffic { rx: self.rx_bytes(), tx: self.tx_bytes() }
+    }
+
+    fn before_close(&mut self, reason: CloseReason) {
+        Self::before_close(self, reason);
     }
 }
 

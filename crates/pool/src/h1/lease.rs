@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use tidegate_codec::{ClientStream, StreamError};
+use tidegate_types::CloseReason;
 
 use super::Pool;
 use super::conn::{AfterExchange, Conn, ConnFacts};
@@ -22,23 +23,26 @@ pub struct Lease {
 /// How an exchange failed, for the connection's counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failed {
-    /// The peer closed or broke the connection before the response's head.
-    PeerClosed,
-    /// The peer closed or broke the connection inside the response.
-    PeerClosedInMessage,
+    /// The peer closed or broke the connection, in this way, before the response's head.
+    PeerClosed(CloseReason),
+    /// The peer closed or broke the connection, in this way, inside the response.
+    PeerClosedInMessage(CloseReason),
     /// The peer broke the protocol.
     Protocol,
+    /// A deadline of the request's passed: the connection is closed under it.
+    TimedOut,
 }
 
 impl Failed {
     /// The failure that `error` is, before or after the response's final head.
     pub fn of(error: &StreamError, after_head: bool) -> Self {
-        match error {
-            StreamError::Protocol { .. } => Self::Protocol,
-            StreamError::Truncated => Self::PeerClosedInMessage,
-            StreamError::Closed | StreamError::Io(_) if after_head => Self::PeerClosedInMessage,
-            StreamError::Closed | StreamError::Io(_) => Self::PeerClosed,
-        }
+        let (how, in_message) = match error {
+            StreamError::Protocol { .. } => return Self::Protocol,
+            StreamError::Truncated => (CloseReason::PeerFin, true),
+            StreamError::Closed => (CloseReason::PeerFin, after_head),
+            StreamError::Io(error) => (CloseReason::of_io(error), after_head),
+        };
+        if in_message { Self::PeerClosedInMessage(how) } else { Self::PeerClosed(how) }
     }
 }
 
@@ -93,8 +97,9 @@ impl Lease {
     /// The connection failed under the exchange.
     pub fn failed(mut self, how: Failed) {
         let end = match how {
-            Failed::PeerClosed => StreamEnd::PeerClosed,
-            Failed::PeerClosedInMessage => StreamEnd::PeerClosedInMessage,
+            Failed::PeerClosed(how) => StreamEnd::PeerClosed(how),
+            Failed::PeerClosedInMessage(how) => StreamEnd::PeerClosedInMessage(how),
+            Failed::TimedOut => StreamEnd::TimedOut,
             Failed::Protocol => StreamEnd::ProtocolError,
         };
         let conn = self.conn.take();

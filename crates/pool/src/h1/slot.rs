@@ -4,11 +4,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use tidegate_types::Address;
 use tokio::task::JoinHandle;
 
 use super::bell::{Bell, IdleWatch};
 use super::conn::{Conn, ConnFacts, IdleEnd, Traffic};
-use crate::machine::ConnKey;
+use crate::machine::{Closed, ConnKey};
 use crate::stats::UpstreamStats;
 
 /// Empty, an attempt, a connection in the pool, or what stays here of one that is lent out.
@@ -74,17 +75,39 @@ impl Slot {
         self.counted = now;
     }
 
-    /// The connection is no more: closes it if it is here, gives the attempt up.
-    pub(super) fn end(&mut self, stats: &UpstreamStats) {
+    /// The connection is no more: closes it if it is here, gives the attempt up. One line says why.
+    pub(super) fn end(&mut self, closed: Closed, host: Option<&Address>, stats: &UpstreamStats) {
+        self.log_end(closed, host, stats);
         if let Some(attempt) = self.attempt.take() {
             attempt.abort();
         }
         if let Some((watch, _)) = &self.watch {
             watch.disarm();
         }
-        if let Some(conn) = self.conn.take() {
+        if let Some(mut conn) = self.conn.take() {
+            conn.before_close(closed.reason);
             self.count_traffic(conn.as_ref(), stats);
         }
         *self = Self::default();
+    }
+
+    #[inline]
+    fn log_end(&self, closed: Closed, host: Option<&Address>, stats: &UpstreamStats) {
+        if !tracing::enabled!(target: "pool", tracing::Level::DEBUG) {
+            return;
+        }
+        let facts = self.facts.as_deref();
+        let peer = facts.and_then(|facts| facts.remote_address.as_deref()).or(host);
+        tracing::debug!(
+            target: "pool",
+            connection = facts.map(|facts| facts.id),
+            kind = "upstream h1",
+            peer = peer.map(tracing::field::display),
+            cluster = stats.scope().name(),
+            reason = closed.reason.name(),
+            idle_ms = closed.idle_ms.unwrap_or(0),
+            "closing an upstream connection: {}",
+            closed.reason.words(),
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! How streams and connections end, and what is counted for it.
 
-use tidegate_types::ResetReason;
+use tidegate_types::{CloseReason, ResetReason};
 use tokio::time::Instant;
 
 use super::{ConnKey, Event, Machine, State};
@@ -30,41 +30,23 @@ pub enum StreamEnd {
     Aborted,
     /// Only this stream was reset; the connection may go on (HTTP/2, HTTP/3).
     Reset,
-    /// The peer closed the connection under the stream, before a response began.
-    PeerClosed,
-    /// The peer closed the connection inside a message.
-    PeerClosedInMessage,
+    /// A deadline of its owner's passed.
+    TimedOut,
+    /// The peer closed the connection under the stream, in this way, before a response began.
+    PeerClosed(CloseReason),
+    /// The peer closed the connection, in this way, inside a message.
+    PeerClosedInMessage(CloseReason),
     /// The peer broke the protocol.
     ProtocolError,
 }
 
-/// Why a connection was closed.
+/// A connection that the machine closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CloseCause {
-    /// The attempt failed.
-    ConnectFailed,
-    /// The attempt took too long.
-    ConnectTimeout,
-    /// It took no more streams (lifetime limit, drain, GOAWAY) and lost its last one.
-    Drained,
-    /// Idle for `idle_timeout`.
-    IdleTimeout,
-    /// Idle when `max_connection_duration` fired.
-    MaxDuration,
-    /// Given up for a pool that has no connection, under a reached limit.
-    Reclaimed,
-    /// The peer had announced the end.
-    Announced,
-    /// The peer closed.
-    ByPeer,
-    /// Closed with a stream that could not be ended otherwise.
-    WithStream,
-}
-
-impl CloseCause {
-    fn is_remote(self) -> bool {
-        matches!(self, Self::ByPeer | Self::ConnectFailed)
-    }
+pub struct Closed {
+    /// Why.
+    pub reason: CloseReason,
+    /// How long it had had no stream, in ms; `None` for one that had, or was not connected.
+    pub idle_ms: Option<u64>,
 }
 
 impl Machine {
@@ -82,49 +64,50 @@ impl Machine {
             StreamEnd::CompleteAndAnnounced => {
                 self.detach(key);
                 self.shared.stats.upstream_cx_close_notify().inc();
-                self.retire(now, key, CloseCause::Announced);
+                self.retire(now, key, CloseReason::Announced);
             }
             StreamEnd::CompleteAtClose | StreamEnd::CompleteAtAnnouncedClose => {
                 self.detach(key);
                 if end == StreamEnd::CompleteAtAnnouncedClose {
                     self.shared.stats.upstream_cx_close_notify().inc();
                 }
-                self.retire(now, key, CloseCause::ByPeer);
+                self.retire(now, key, CloseReason::PeerFin);
             }
             StreamEnd::CompleteWithExcess => {
                 self.detach(key);
                 self.shared.stats.upstream_cx_protocol_error().inc();
-                self.retire(now, key, CloseCause::WithStream);
+                self.retire(now, key, CloseReason::ProtocolError);
             }
             StreamEnd::RequestIncompleteAndAnnounced => {
                 self.shared.stats.upstream_cx_close_notify().inc();
-                self.retire(now, key, CloseCause::WithStream);
+                self.retire(now, key, CloseReason::Announced);
             }
             StreamEnd::RequestIncomplete | StreamEnd::Aborted => {
-                self.retire(now, key, CloseCause::WithStream);
+                self.retire(now, key, CloseReason::RequestReset);
             }
-            StreamEnd::PeerClosed => self.retire(now, key, CloseCause::ByPeer),
-            StreamEnd::PeerClosedInMessage => {
+            StreamEnd::TimedOut => self.retire(now, key, CloseReason::RequestTimeout),
+            StreamEnd::PeerClosed(how) => self.retire(now, key, how),
+            StreamEnd::PeerClosedInMessage(how) => {
                 self.shared.stats.upstream_cx_protocol_error().inc();
-                self.retire(now, key, CloseCause::ByPeer);
+                self.retire(now, key, how);
             }
             StreamEnd::ProtocolError => {
                 self.shared.stats.upstream_cx_protocol_error().inc();
-                self.retire(now, key, CloseCause::WithStream);
+                self.retire(now, key, CloseReason::ProtocolError);
             }
         }
         self.settle(now);
     }
 
-    /// The peer closed the connection: idle, under way, or with all its streams.
-    pub fn handle_closed(&mut self, now: Instant, key: ConnKey) {
+    /// The peer closed the connection, in this way: idle, under way, or with all its streams.
+    pub fn handle_closed(&mut self, now: Instant, key: ConnKey, how: CloseReason) {
         match self.conns.get(key.0).map(|conn| conn.state) {
             None => return,
             Some(State::Connecting { .. }) => {
                 let reason = ResetReason::RemoteConnectionFailure;
                 self.attempt_failed(now, key, PoolError::Connect { reason, transport: None });
             }
-            Some(_) => self.retire(now, key, CloseCause::ByPeer),
+            Some(_) => self.retire(now, key, how),
         }
         self.settle(now);
     }
@@ -133,7 +116,7 @@ impl Machine {
     pub fn handle_unexpected_data(&mut self, now: Instant, key: ConnKey) {
         if self.conns.contains(key.0) {
             // No protocol error for Envoy: it is often an answer (408) to a request that never came.
-            self.retire(now, key, CloseCause::WithStream);
+            self.retire(now, key, CloseReason::ProtocolError);
         }
         self.settle(now);
     }
@@ -144,26 +127,24 @@ impl Machine {
             return;
         }
         self.shared.stats.upstream_cx_close_notify().inc();
-        self.start_drain(key);
+        self.start_drain(key, CloseReason::Announced);
         self.rest(now, key);
         self.open_connections(now);
         self.settle(now);
     }
 
-    /// No new streams will come: idle connections close, the others with their last stream.
-    pub fn handle_drain(&mut self, now: Instant) {
-        self.draining = true;
+    /// No new streams will come, for this reason: idle connections close, the others with their last stream.
+    pub fn handle_drain(&mut self, now: Instant, reason: CloseReason) {
+        self.draining = Some(reason);
         let serve_first = !self.pending.is_empty();
         for key in self.keys() {
             match self.conns.get(key.0).map(|conn| (conn.state, conn.active)) {
                 Some((State::Ready, _)) => {
-                    self.start_drain(key);
+                    self.start_drain(key, reason);
                     self.rest(now, key);
                 }
-                Some((State::Busy, _)) if !serve_first => self.start_drain(key),
-                Some((State::Connecting { .. }, _)) if !serve_first => {
-                    self.close(now, key, CloseCause::Drained)
-                }
+                Some((State::Busy, _)) if !serve_first => self.start_drain(key, reason),
+                Some((State::Connecting { .. }, _)) if !serve_first => self.close(now, key, reason),
                 _ => {}
             }
         }
@@ -173,7 +154,7 @@ impl Machine {
     /// Closes the connection that has idled longest, for another pool's sake.
     pub fn handle_reclaim(&mut self, now: Instant) -> bool {
         let Some((key, _)) = self.oldest_idle() else { return false };
-        self.close(now, key, CloseCause::Reclaimed);
+        self.close(now, key, CloseReason::Overflow);
         self.settle(now);
         true
     }
@@ -185,7 +166,7 @@ impl Machine {
         // First come, first served holds between pools too: under a reached limit a pool with a full
         // queue must not keep its connections for ever while another has none.
         if conn.active == 0 && conn.state != State::Draining && self.must_yield(self.pending.oldest()) {
-            return self.retire(now, key, CloseCause::Reclaimed);
+            return self.retire(now, key, CloseReason::Overflow);
         }
         match conn.state {
             State::Busy => self.serve(now, key),
@@ -197,22 +178,25 @@ impl Machine {
     }
 
     /// Closes a connection and thinks of those who waited for it.
-    fn retire(&mut self, now: Instant, key: ConnKey, cause: CloseCause) {
-        self.close(now, key, cause);
+    fn retire(&mut self, now: Instant, key: ConnKey, reason: CloseReason) {
+        self.close(now, key, reason);
         self.open_connections(now);
     }
 
     /// Ready | Busy => Draining
-    pub(super) fn start_drain(&mut self, key: ConnKey) {
+    pub(super) fn start_drain(&mut self, key: ConnKey, reason: CloseReason) {
         let Some(conn) = self.conns.get_mut(key.0) else { return };
         let was = std::mem::replace(&mut conn.state, State::Draining);
+        if was != State::Draining {
+            conn.fate = reason;
+        }
         if was == State::Ready {
             self.ready.remove(&mut self.conns, key);
         }
     }
 
     /// Any state => closed
-    pub(super) fn close(&mut self, now: Instant, key: ConnKey, cause: CloseCause) {
+    pub(super) fn close(&mut self, now: Instant, key: ConnKey, reason: CloseReason) {
         let Some(conn) = self.conns.get(key.0) else { return };
         match conn.state {
             State::Ready => self.ready.remove(&mut self.conns, key),
@@ -226,14 +210,15 @@ impl Machine {
         let stats = &self.shared.stats;
         stats.upstream_cx_active().dec();
         stats.upstream_cx_destroy().inc();
-        if cause.is_remote() {
+        stats.upstream_cx_close_reason().of(reason).inc();
+        if reason.is_remote() {
             stats.upstream_cx_destroy_remote().inc();
         } else {
             stats.upstream_cx_destroy_local().inc();
         }
         if conn.active > 0 {
             stats.upstream_cx_destroy_with_active_rq().inc();
-            if cause.is_remote() {
+            if reason.is_remote() {
                 stats.upstream_cx_destroy_remote_with_active_rq().inc();
             } else {
                 stats.upstream_cx_destroy_local_with_active_rq().inc();
@@ -250,7 +235,13 @@ impl Machine {
         if let Some(host) = &self.shared.host_connections {
             host.release();
         }
-        self.events.push_back(Event::Close(key, cause));
+        let idle_ms = conn.idle.then(|| {
+            let idle = now.saturating_duration_since(conn.idle_since).as_millis() as u64;
+            self.shared.stats.upstream_cx_idle().dec();
+            self.shared.stats.upstream_cx_idle_age_at_close_ms().record(idle);
+            idle
+        });
+        self.events.push_back(Event::Close(key, Closed { reason, idle_ms }));
     }
 
     #[inline]

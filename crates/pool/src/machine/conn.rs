@@ -1,6 +1,7 @@
 //! A connection as the machine sees it, and the list of those that are ready.
 
 use slab::Slab;
+use tidegate_types::CloseReason;
 use tokio::time::Instant;
 
 /// Names a connection within its pool; used again after it has closed.
@@ -32,6 +33,10 @@ pub(super) struct Conn {
     pub(super) created: Instant,
     /// When it lost its last stream.
     pub(super) idle_since: Instant,
+    /// Counted in `upstream_cx_idle`.
+    pub(super) idle: bool,
+    /// Why it drains, once it does.
+    pub(super) fate: CloseReason,
     /// `max_connection_duration`.
     pub(super) expires: Option<Instant>,
     /// Streams now.
@@ -62,6 +67,8 @@ impl Conn {
             state: State::Connecting { deadline },
             created: now,
             idle_since: now,
+            idle: false,
+            fate: CloseReason::Drained,
             expires: None,
             active: 0,
             carried: 0,

@@ -21,6 +21,7 @@ impl Machine {
         let (mut ready, mut connecting, mut capacity, mut active) = (0, 0, 0, 0);
         for (_, conn) in &self.conns {
             active += conn.active as usize;
+            assert!(!conn.idle || conn.active == 0, "an idle connection has a stream");
             match conn.state {
                 State::Connecting { .. } => {
                     connecting += 1;
@@ -32,7 +33,7 @@ impl Machine {
                     assert!(conn.capacity() > 0, "a ready connection takes no stream");
                 }
                 State::Busy => assert!(
-                    conn.active > 0 || conn.concurrency == 0 || self.draining,
+                    conn.active > 0 || conn.concurrency == 0 || self.draining.is_some(),
                     "a busy connection has no stream"
                 ),
                 State::Draining => assert!(conn.active > 0, "a drained connection was not closed"),

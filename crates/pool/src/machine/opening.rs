@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use tidegate_types::ResetReason;
+use tidegate_types::{CloseReason, ResetReason};
 use tokio::time::Instant;
 
 use super::conn::Conn;
-use super::{CloseCause, ConnKey, Event, Machine, Shared, State};
+use super::{ConnKey, Event, Machine, Shared, State};
 use crate::error::PoolError;
 use crate::host::HostStat;
 use crate::limits::{Claim, Waiter};
@@ -73,14 +73,15 @@ impl Machine {
         }
         self.shared.stats.upstream_cx_connect_fail().inc();
         self.shared.host.inc(HostStat::CxConnectFail);
-        let cause = match error.reason() {
+        let reason = match error.reason() {
             ResetReason::ConnectionTimeout => {
                 self.shared.stats.upstream_cx_connect_timeout().inc();
-                CloseCause::ConnectTimeout
+                CloseReason::ConnectTimeout
             }
-            _ => CloseCause::ConnectFailed,
+            _ if error.is_tls() => CloseReason::TlsError,
+            _ => CloseReason::ConnectFailed,
         };
-        self.close(now, key, cause);
+        self.close(now, key, reason);
         // Each attempt left carries so many of those that rely on one; the oldest have waited enough.
         while self.pending.attempted() as u64 > self.connecting_capacity
             && let Some(token) = self.pending.pop_attempted()
@@ -238,12 +239,14 @@ impl Machine {
             stats.upstream_cx_active().dec();
             stats.upstream_cx_destroy().inc();
             stats.upstream_cx_destroy_local().inc();
+            stats.upstream_cx_close_reason().of(CloseReason::Drained).inc();
             host.dec(HostStat::CxActive);
             limits.connections.release();
             if let Some(limit) = host_connections {
                 limit.release();
             }
         }
+        stats.upstream_cx_idle().sub(self.conns.iter().filter(|(_, conn)| conn.idle).count() as i64);
         stats.upstream_rq_active().sub(self.active as i64);
         stats.upstream_rq_pending_active().sub(self.pending.len() as i64);
         (0..self.active).for_each(|_| host.dec(HostStat::RqActive));

@@ -41,7 +41,7 @@ const ENDS: [StreamEnd; 10] = [
     StreamEnd::CompleteAndAnnounced,
     StreamEnd::CompleteAtClose,
     StreamEnd::Aborted,
-    StreamEnd::PeerClosed,
+    StreamEnd::PeerClosed(CloseReason::PeerRst),
     StreamEnd::ProtocolError,
     StreamEnd::Unused,
 ];
@@ -117,7 +117,7 @@ impl World {
             10 => {
                 let (now, site) = (self.now, &mut self.pools[pool]);
                 if let Some(key) = site.idle.last().copied() {
-                    site.machine.handle_closed(now, key);
+                    site.machine.handle_closed(now, key, CloseReason::PeerFin);
                 }
             }
             _ => self.pass_time(),
@@ -129,7 +129,7 @@ impl World {
         let token = self.next;
         self.next += 1;
         let (now, site) = (self.now, &mut self.pools[pool]);
-        match site.machine.try_attach() {
+        match site.machine.try_attach(now) {
             Some(Attached::To(key)) => {
                 site.idle.retain(|idle| *idle != key);
                 assert!(site.carrying.insert(key.index(), token).is_none(), "a connection lent twice");
@@ -229,6 +229,9 @@ impl World {
         assert_eq!(streams as u64, self.limits.requests.used());
         for site in &self.pools {
             assert!(site.host.used() <= site.host_max, "too many connections to a host");
+            let stats = site.machine.stats();
+            assert_eq!(stats.upstream_cx_close_reason().total(), stats.upstream_cx_destroy().value());
+            assert_eq!(stats.upstream_cx_idle().value(), site.idle.len() as i64, "idle connections");
         }
         self.open = connections;
     }

@@ -70,7 +70,7 @@ impl Lab {
     fn ask(&mut self) -> Asked {
         let token = self.next;
         self.next += 1;
-        let asked = match self.machine.try_attach() {
+        let asked = match self.machine.try_attach(self.now) {
             Some(Attached::To(key)) => Asked::On(key.index()),
             Some(Attached::Overflow) => Asked::Overflow,
             None => match self.machine.enqueue(self.now, token) {
@@ -97,7 +97,13 @@ impl Lab {
 
     fn events(&mut self) -> Vec<Event> {
         self.drain();
-        std::mem::take(&mut self.log)
+        let mut events = std::mem::take(&mut self.log);
+        for event in &mut events {
+            if let Event::Close(_, closed) = event {
+                closed.idle_ms = None;
+            }
+        }
+        events
     }
 
     fn connected(&mut self, conn: usize) {
@@ -129,8 +135,8 @@ fn attach(token: usize, conn: usize) -> Event {
     Event::Attach { token, conn: ConnKey(conn) }
 }
 
-fn close(conn: usize, cause: CloseCause) -> Event {
-    Event::Close(ConnKey(conn), cause)
+fn close(conn: usize, reason: CloseReason) -> Event {
+    Event::Close(ConnKey(conn), Closed { reason, idle_ms: None })
 }
 
 fn refused() -> PoolError {
@@ -225,13 +231,13 @@ fn two_hosts_under_one_connection_take_turns_in_order_of_arrival() {
     a.events();
     // B's request is older than A's: A's only connection makes room.
     a.end(0, StreamEnd::Complete);
-    assert_eq!(a.events(), [close(0, CloseCause::Reclaimed), Event::Reclaim]);
+    assert_eq!(a.events(), [close(0, CloseReason::Overflow), Event::Reclaim]);
     b.grant();
     assert_eq!(b.events(), [open(0)]);
     assert!(limits.connections.used() <= 1);
     b.connected(0);
     b.end(0, StreamEnd::Complete);
-    assert_eq!(b.events(), [attach(0, 0), close(0, CloseCause::Reclaimed)]);
+    assert_eq!(b.events(), [attach(0, 0), close(0, CloseReason::Overflow)]);
     a.grant();
     a.connected(0);
     assert_eq!(a.events(), [open(0), attach(1, 0)]);
@@ -284,9 +290,9 @@ fn a_host_limit_counts_beside_the_clusters() {
     assert_eq!((host.used(), limits.connections.used()), (1, 1));
     assert_eq!(lab.stats().upstream_cx_overflow().value(), 1);
     lab.events();
-    lab.end(0, StreamEnd::PeerClosed);
+    lab.end(0, StreamEnd::PeerClosed(CloseReason::PeerFin));
     // The closed connection's unit is the waiting stream's.
-    assert_eq!(lab.events(), [close(0, CloseCause::ByPeer), open(0)]);
+    assert_eq!(lab.events(), [close(0, CloseReason::PeerFin), open(0)]);
     assert_eq!((host.used(), limits.connections.used()), (1, 1));
 }
 
@@ -321,10 +327,10 @@ fn ready_connections_are_used_last_in_first_out_and_the_rest_idle_out() {
     }
     lab.events();
     lab.wait(9_500);
-    let gone = [close(0, CloseCause::IdleTimeout), close(1, CloseCause::IdleTimeout)];
+    let gone = [close(0, CloseReason::IdleTimeout), close(1, CloseReason::IdleTimeout)];
     assert_eq!(lab.events(), gone);
     lab.wait(500);
-    assert_eq!(lab.events(), [close(2, CloseCause::IdleTimeout)]);
+    assert_eq!(lab.events(), [close(2, CloseReason::IdleTimeout)]);
     assert_eq!(lab.stats().upstream_cx_idle_timeout().value(), 3);
     assert_eq!(limits.connections.used(), 0);
     assert_eq!(lab.machine.poll_timeout(), None);
@@ -339,13 +345,13 @@ fn each_request_fails_with_the_attempt_it_waited_for() {
     }
     // Envoy fails all three at 500 ms.
     let failed = |token| Event::Fail { token, error: timed_out() };
-    assert_eq!(lab.events()[3..], [close(0, CloseCause::ConnectTimeout), failed(0)]);
+    assert_eq!(lab.events()[3..], [close(0, CloseReason::ConnectTimeout), failed(0)]);
     lab.wait(99);
     assert_eq!(lab.events(), []);
     lab.connected(2);
     assert_eq!(lab.events(), [attach(1, 2)], "first come, first served");
     lab.wait(1);
-    assert_eq!(lab.events(), [close(1, CloseCause::ConnectTimeout), failed(2)]);
+    assert_eq!(lab.events(), [close(1, CloseReason::ConnectTimeout), failed(2)]);
     assert_eq!(lab.stats().upstream_cx_connect_timeout().value(), 2);
     assert_eq!(lab.stats().upstream_cx_connect_fail().value(), 2);
     assert_eq!(lab.stats().upstream_rq_pending_failure_eject().value(), 2);
@@ -362,10 +368,10 @@ fn a_refusal_counts_as_remote_and_leaves_those_who_wait_for_a_limit() {
     lab.machine.handle_connect_failed(lab.now, ConnKey(0), refused());
     // The second had no attempt yet: the unit is free for it now.
     let failed = Event::Fail { token: 0, error: refused() };
-    assert_eq!(lab.events(), [close(0, CloseCause::ConnectFailed), failed, open(0)]);
+    assert_eq!(lab.events(), [close(0, CloseReason::ConnectFailed), failed, open(0)]);
     lab.machine.handle_connect_failed(lab.now, ConnKey(0), refused());
     let failed = Event::Fail { token: 1, error: refused() };
-    assert_eq!(lab.events(), [close(0, CloseCause::ConnectFailed), failed]);
+    assert_eq!(lab.events(), [close(0, CloseReason::ConnectFailed), failed]);
     let stats = lab.stats();
     assert_eq!(stats.upstream_cx_destroy_remote().value(), 2);
     assert_eq!(stats.upstream_rq_pending_failure_eject().value(), 2);
@@ -408,7 +414,7 @@ fn lifetime_limits_retire_connections() {
     lab.connected(0);
     lab.events();
     lab.end(0, StreamEnd::Complete);
-    assert_eq!(lab.events(), [close(0, CloseCause::Drained)]);
+    assert_eq!(lab.events(), [close(0, CloseReason::MaxRequests)]);
     assert_eq!(lab.stats().upstream_cx_max_requests().value(), 1);
     assert_eq!(lab.stats().upstream_cx_destroy_local().value(), 1);
     assert_eq!(lab.stats().upstream_cx_destroy_with_active_rq().value(), 0);
@@ -420,30 +426,34 @@ fn lifetime_limits_retire_connections() {
     lab.end(0, StreamEnd::Complete);
     lab.events();
     lab.wait(1000);
-    assert_eq!(lab.events(), [close(0, CloseCause::MaxDuration)]);
+    assert_eq!(lab.events(), [close(0, CloseReason::MaxDuration)]);
     assert_eq!(lab.stats().upstream_cx_max_duration_reached().value(), 2);
     lab.end(1, StreamEnd::Complete);
-    assert_eq!(lab.events(), [close(1, CloseCause::Drained)]);
+    assert_eq!(lab.events(), [close(1, CloseReason::MaxDuration)]);
 }
 
 #[test]
 fn ends_are_counted_by_who_closed_and_with_what() {
-    // (end, announced, protocol error, local, remote, with a request)
+    use CloseReason as R;
+    // (end, reason, announced, protocol error, local, remote, with a request)
     let rows = [
-        (StreamEnd::CompleteAndAnnounced, 1, 0, 1, 0, 0),
-        (StreamEnd::CompleteAtClose, 0, 0, 0, 1, 0),
-        (StreamEnd::RequestIncomplete, 0, 0, 1, 0, 1),
-        (StreamEnd::Aborted, 0, 0, 1, 0, 1),
-        (StreamEnd::PeerClosed, 0, 0, 0, 1, 1),
-        (StreamEnd::PeerClosedInMessage, 0, 1, 0, 1, 1),
-        (StreamEnd::ProtocolError, 0, 1, 1, 0, 1),
+        (StreamEnd::CompleteAndAnnounced, R::Announced, 1, 0, 1, 0, 0),
+        (StreamEnd::CompleteAtClose, R::PeerFin, 0, 0, 0, 1, 0),
+        (StreamEnd::RequestIncomplete, R::RequestReset, 0, 0, 1, 0, 1),
+        (StreamEnd::TimedOut, R::RequestTimeout, 0, 0, 1, 0, 1),
+        (StreamEnd::Unused, R::Drained, 0, 0, 1, 0, 0),
+        (StreamEnd::Aborted, R::RequestReset, 0, 0, 1, 0, 1),
+        (StreamEnd::PeerClosed(R::PeerFin), R::PeerFin, 0, 0, 0, 1, 1),
+        (StreamEnd::PeerClosedInMessage(R::PeerRst), R::PeerRst, 0, 1, 0, 1, 1),
+        (StreamEnd::ProtocolError, R::ProtocolError, 0, 1, 1, 0, 1),
     ];
-    for (end, announced, protocol, local, remote, with) in rows {
+    for (end, reason, announced, protocol, local, remote, with) in rows {
         let limits = open_limits();
         let mut lab = Lab::new(settings(), &limits);
         lab.ask();
         lab.connected(0);
         lab.end(0, end);
+        lab.machine.handle_drain(lab.now, R::Drained);
         let stats = lab.stats();
         let got = (
             end,
@@ -455,6 +465,9 @@ fn ends_are_counted_by_who_closed_and_with_what() {
         );
         assert_eq!(got, (end, announced, protocol, local, remote, with));
         assert_eq!(stats.upstream_cx_destroy().value(), 1);
+        let reasons = stats.upstream_cx_close_reason();
+        assert_eq!((reasons.of(reason).value(), reasons.total()), (1, 1), "{end:?}");
+        assert_eq!(stats.upstream_cx_idle().value(), 0);
         assert_eq!(stats.upstream_cx_active().value(), 0);
         assert_eq!(stats.upstream_rq_active().value(), 0);
         assert_eq!((limits.connections.used(), limits.requests.used()), (0, 0));
@@ -467,7 +480,7 @@ fn an_idle_connection_closed_by_its_peer_is_never_used() {
     lab.ask();
     lab.connected(0);
     lab.end(0, StreamEnd::Complete);
-    lab.machine.handle_closed(lab.now, ConnKey(0));
+    lab.machine.handle_closed(lab.now, ConnKey(0), CloseReason::PeerFin);
     assert_eq!(lab.ask(), Asked::Waits(1));
     assert_eq!(lab.stats().upstream_cx_destroy_remote().value(), 1);
     assert_eq!(lab.stats().upstream_cx_destroy_with_active_rq().value(), 0);
@@ -492,23 +505,23 @@ fn a_drained_pool_closes_idle_connections_and_serves_what_waits() {
     (0..2).for_each(|conn| lab.connected(conn));
     lab.end(0, StreamEnd::Complete);
     lab.events();
-    lab.machine.handle_drain(lab.now);
-    assert_eq!(lab.events(), [close(0, CloseCause::Drained)]);
+    lab.machine.handle_drain(lab.now, CloseReason::Drained);
+    assert_eq!(lab.events(), [close(0, CloseReason::Drained)]);
     lab.end(1, StreamEnd::Complete);
-    assert_eq!(lab.events(), [close(1, CloseCause::Drained)]);
+    assert_eq!(lab.events(), [close(1, CloseReason::Drained)]);
 
     let mut lab = Lab::new(settings(), &limits);
     lab.ask();
-    lab.machine.handle_drain(lab.now);
+    lab.machine.handle_drain(lab.now, CloseReason::Drained);
     lab.connected(0);
     lab.end(0, StreamEnd::Complete);
-    assert_eq!(lab.events(), [open(0), attach(0, 0), close(0, CloseCause::Drained)]);
+    assert_eq!(lab.events(), [open(0), attach(0, 0), close(0, CloseReason::Drained)]);
 
     let mut lab = Lab::new(settings(), &limits);
     let Queued::Waiting(key) = lab.machine.enqueue(lab.now, 0) else { panic!() };
-    lab.machine.handle_drain(lab.now);
+    lab.machine.handle_drain(lab.now, CloseReason::Drained);
     lab.machine.handle_cancel(lab.now, key);
-    assert_eq!(lab.events(), [open(0), close(0, CloseCause::Drained)]);
+    assert_eq!(lab.events(), [open(0), close(0, CloseReason::Drained)]);
     assert!(lab.machine.is_empty());
 }
 
@@ -537,5 +550,34 @@ fn one_connection_carries_many_streams_where_the_protocol_can() {
     lab.machine.handle_announced(lab.now, ConnKey(0));
     assert_eq!(lab.ask(), Asked::Waits(4));
     (0..4).for_each(|_| lab.end(0, StreamEnd::Complete));
-    assert_eq!(lab.events(), [close(0, CloseCause::Drained)]);
+    assert_eq!(lab.events(), [close(0, CloseReason::Announced)]);
+}
+
+#[test]
+fn idle_times_are_recorded_at_reuse_and_at_close() {
+    let mut lab = Lab::new(settings(), &open_limits());
+    lab.ask();
+    lab.connected(0);
+    assert_eq!(lab.stats().upstream_cx_idle().value(), 0);
+    lab.end(0, StreamEnd::Complete);
+    assert_eq!(lab.stats().upstream_cx_idle().value(), 1);
+    lab.wait(70);
+    lab.ask();
+    assert_eq!(lab.stats().upstream_cx_idle().value(), 0);
+    assert_eq!(lab.stats().upstream_cx_idle_age_at_reuse_ms().count(), 1);
+    lab.end(0, StreamEnd::Complete);
+    lab.wait(30);
+    lab.log.clear();
+    lab.machine.handle_closed(lab.now, ConnKey(0), CloseReason::PeerRst);
+    lab.drain();
+    let closed = Closed { reason: CloseReason::PeerRst, idle_ms: Some(30) };
+    assert_eq!(lab.log, [Event::Close(ConnKey(0), closed)]);
+    assert_eq!(lab.stats().upstream_cx_idle().value(), 0);
+    assert_eq!(lab.stats().upstream_cx_idle_age_at_close_ms().count(), 1);
+    assert_eq!(lab.stats().upstream_cx_close_reason().of(CloseReason::PeerRst).value(), 1);
+    // A request under way when its connection ends: it did not idle.
+    lab.ask();
+    lab.connected(0);
+    lab.end(0, StreamEnd::PeerClosed(CloseReason::PeerFin));
+    assert_eq!(lab.stats().upstream_cx_idle_age_at_close_ms().count(), 1);
 }

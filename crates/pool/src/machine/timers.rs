@@ -1,10 +1,10 @@
 //! Deadlines: one per machine, never late, sometimes early. Activity does not touch it; when it fires it
 //! looks for what has really expired and finds the next.
 
-use tidegate_types::ResetReason;
+use tidegate_types::{CloseReason, ResetReason};
 use tokio::time::Instant;
 
-use super::{CloseCause, ConnKey, Machine, State};
+use super::{ConnKey, Machine, State};
 use crate::error::PoolError;
 
 impl Machine {
@@ -47,22 +47,17 @@ impl Machine {
             let idle = conn.active == 0;
             self.shared.stats.upstream_cx_max_duration_reached().inc();
             if idle {
-                self.close(now, key, CloseCause::MaxDuration);
+                self.close(now, key, CloseReason::MaxDuration);
             } else {
-                self.start_drain(key);
+                self.start_drain(key, CloseReason::MaxDuration);
                 self.open_connections(now);
             }
             return;
         }
         let Some(timeout) = self.settings.idle_timeout else { return };
         if self.is_idle(key) && self.conns[key.0].idle_since + timeout <= now {
-            let idle = now.saturating_duration_since(self.conns[key.0].idle_since);
             self.shared.stats.upstream_cx_idle_timeout().inc();
-            tracing::debug!(
-                idle_ms = idle.as_millis() as u64,
-                "closing an upstream connection: idle timeout"
-            );
-            self.close(now, key, CloseCause::IdleTimeout);
+            self.close(now, key, CloseReason::IdleTimeout);
         }
     }
 

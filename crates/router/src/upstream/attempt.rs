@@ -36,7 +36,7 @@ impl Upstream<'_> {
         let cluster = &self.facts.cluster;
         let host = cluster.choose_host().ok_or(Failure::NoHost)?;
         *self.host.borrow_mut() = Some(host.clone());
-        let mut acquire = pin!(cluster.acquire(&host, self.facts.priority));
+        let mut acquire = pin!(cluster.acquire_at(&host, self.facts.priority, self.now()));
         let lease = poll_fn(|cx| {
             if let Some(timeout) = self.deadlines.take_fired() {
                 return Poll::Ready(Err(Failure::Timeout(timeout)));
@@ -110,8 +110,8 @@ impl Upstream<'_> {
             Err(failure) => {
                 match how {
                     Some(how) => self.give_up_lease(how),
-                    // Dropped with a request on it: closed by us.
-                    None => drop(self.lease.borrow_mut().take()),
+                    // Closed by us with a request on it.
+                    None => self.out_of_time(),
                 }
                 Err(failure)
             }
@@ -123,6 +123,13 @@ impl Upstream<'_> {
         let Some(lease) = self.lease.borrow_mut().take() else { return };
         self.note_reuse(&lease);
         lease.failed(how);
+    }
+
+    /// A deadline passed, the router's or another one: the connection under the request is closed for it.
+    pub fn out_of_time(&self) {
+        if let Some(lease) = self.lease.borrow_mut().take() {
+            lease.failed(Failed::TimedOut);
+        }
     }
 
     /// Passes the head on: no attempt follows.
@@ -163,7 +170,7 @@ impl Upstream<'_> {
                 return None;
             }
             Failure::Timeout(RouterTimeout::PerTry | RouterTimeout::PerTryIdle) => {
-                drop(self.lease.borrow_mut().take());
+                self.out_of_time();
                 Outcome::PerTryTimeout
             }
             Failure::Reset { reason, .. } => {
