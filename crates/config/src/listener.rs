@@ -4,14 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_types::Address;
-use tidegate_types::json::TypedConfig;
+use tidegate_types::json::{Problem, TypedConfig};
 
 use crate::access_log::{AccessLogConfig, access_logs};
 use crate::address::Endpoint;
 use crate::reader::{Message, Reader, Space};
-use crate::transport::TransportSocket;
 use crate::values::TcpKeepalive;
-use crate::{HcmConfig, TcpProxyConfig};
+
+mod chain_match;
+mod filter_chain;
+
+pub use chain_match::{FilterChainMatch, Rule, SourceType};
+pub use filter_chain::{FilterChainConfig, NetworkFilterConfig};
 
 /// A validated listener.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,8 +28,10 @@ pub struct ListenerConfig {
     pub unix_mode: Option<u32>,
     /// `stat_prefix`; empty: the address.
     pub stat_prefix: String,
-    /// `filter_chains`: exactly one in this build.
-    pub filter_chains: Vec<FilterChainConfig>,
+    /// `filter_chains`, in file order; which one serves a connection is the match's matter, not the order's.
+    pub filter_chains: Vec<Arc<FilterChainConfig>>,
+    /// `default_filter_chain`: for connections that no other matches.
+    pub default_filter_chain: Option<Arc<FilterChainConfig>>,
     /// `listener_filters`, in order.
     pub listener_filters: Vec<TypedConfig>,
     /// `listener_filters_timeout`: `None` is off (0), 15 s when unset.
@@ -52,30 +58,6 @@ pub struct ListenerConfig {
     pub max_connections_to_accept_per_socket_event: Option<u32>,
 }
 
-/// `envoy.config.listener.v3.FilterChain`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FilterChainConfig {
-    /// `name`; may be empty.
-    pub name: String,
-    /// `filters`, in order; the last one is terminal.
-    pub filters: Vec<NetworkFilterConfig>,
-    /// `transport_socket`.
-    pub transport_socket: TransportSocket,
-    /// `transport_socket_connect_timeout`: `None` is off (0).
-    pub transport_socket_connect_timeout: Option<Duration>,
-}
-
-/// One network filter.
-#[derive(Debug, Clone, PartialEq)]
-pub enum NetworkFilterConfig {
-    /// `envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager`.
-    Http(Arc<HcmConfig>),
-    /// `envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy`.
-    Tcp(Arc<TcpProxyConfig>),
-    /// Any other, for the filter registry.
-    Other(TypedConfig),
-}
-
 /// `traffic_direction`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum TrafficDirection {
@@ -86,6 +68,13 @@ pub enum TrafficDirection {
     Inbound,
     /// `OUTBOUND`.
     Outbound,
+}
+
+impl ListenerConfig {
+    /// Every filter chain, the default one last.
+    pub fn all_chains(&self) -> impl Iterator<Item = &Arc<FilterChainConfig>> {
+        self.filter_chains.iter().chain(&self.default_filter_chain)
+    }
 }
 
 impl Message for ListenerConfig {
@@ -113,6 +102,7 @@ impl Message for ListenerConfig {
             unix_mode,
             stat_prefix: r.string("stat_prefix").or_default(),
             filter_chains: filter_chains(r),
+            default_filter_chain: default_filter_chain(r),
             listener_filters: listener_filters(r),
             listener_filters_timeout: r
                 .duration("listener_filters_timeout")
@@ -135,14 +125,26 @@ impl Message for ListenerConfig {
     }
 }
 
-fn filter_chains(r: &Reader<'_>) -> Vec<FilterChainConfig> {
+fn filter_chains(r: &Reader<'_>) -> Vec<Arc<FilterChainConfig>> {
     let chains = r.repeated::<FilterChainConfig>("filter_chains");
-    match chains.peek().map(Vec::len) {
-        Some(1) => {}
-        None | Some(0) => chains.report("no filter chain: the listener could not serve a connection", None),
-        Some(_) => chains.report("more than one filter chain is not supported by this build", None),
+    if !r.has("default_filter_chain") && chains.peek().is_none_or(Vec::is_empty) {
+        chains.report("no filter chain: the listener could not serve a connection", None);
     }
-    chains.or_default()
+    let path = chains.path();
+    let chains = chains.or_default();
+    chain_match::check_duplicates(&chains, |index, message| {
+        r.cx.report(Problem::new(path.index(index), r.place("filter_chains"), message));
+    });
+    chains.into_iter().map(Arc::new).collect()
+}
+
+fn default_filter_chain(r: &Reader<'_>) -> Option<Arc<FilterChainConfig>> {
+    let chain = r.message::<FilterChainConfig>("default_filter_chain");
+    // Envoy ignores a match there; here nothing is ignored.
+    if chain.peek().is_some_and(|chain| chain.matching != FilterChainMatch::default()) {
+        chain.report("the default filter chain cannot have a `filter_chain_match`", None);
+    }
+    chain.optional().map(Arc::new)
 }
 
 fn listener_filters(r: &Reader<'_>) -> Vec<TypedConfig> {
@@ -156,42 +158,5 @@ impl Message for ListenerFilter {
 
     fn read(r: &Reader<'_>) -> Self {
         Self(r.extension())
-    }
-}
-
-impl Message for FilterChainConfig {
-    const NAME: &'static str = "envoy.config.listener.v3.FilterChain";
-
-    fn read(r: &Reader<'_>) -> Self {
-        Self {
-            name: r.string("name").or_default(),
-            filters: r
-                .repeated::<Option<NetworkFilterConfig>>("filters")
-                .required_non_empty()
-                .into_iter()
-                .flatten()
-                .collect(),
-            transport_socket: r.message_or_defaults("transport_socket"),
-            transport_socket_connect_timeout: r
-                .duration("transport_socket_connect_timeout")
-                .zero_is_off(None),
-        }
-    }
-}
-
-impl Message for Option<NetworkFilterConfig> {
-    const NAME: &'static str = "envoy.config.listener.v3.Filter";
-
-    fn read(r: &Reader<'_>) -> Self {
-        r.may_be::<HcmConfig>();
-        r.may_be::<TcpProxyConfig>();
-        let any = r.extension_any()?;
-        Some(if any.config.is::<HcmConfig>() {
-            NetworkFilterConfig::Http(Arc::new(any.config.read(r)))
-        } else if any.config.is::<TcpProxyConfig>() {
-            NetworkFilterConfig::Tcp(Arc::new(any.config.read(r)))
-        } else {
-            NetworkFilterConfig::Other(any.config.keep(any.name))
-        })
     }
 }

@@ -14,6 +14,7 @@ pub mod flow;
 pub mod format;
 pub mod from_fn;
 pub mod http_filter;
+pub mod listener;
 pub mod network;
 pub mod registry;
 pub mod reply;

@@ -17,12 +17,12 @@ use tidegate_router::{Directory, PollClock};
 use tidegate_types::ConnectionInfo;
 use tokio::time::Instant;
 
-use crate::drain::{Drain, DrainPhase, DrainWatch};
 use crate::exchange::{self, ExchangeEnd};
 use crate::hcm::{Hcm, HcmSlot, WorkerHcm};
 use crate::stats::HcmStats;
 use crate::timers::LazyTimer;
 use close::Close;
+use tidegate_types::drain::{Drain, DrainPhase, DrainWatch};
 
 /// What the exchanges of one connection share.
 pub(crate) struct ConnectionCx {

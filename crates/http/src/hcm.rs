@@ -101,6 +101,13 @@ impl HcmSlot {
         *self.current.borrow_mut() = WorkerHcm::new(hcm);
     }
 
+    /// As [`HcmSlot::set`], unless `hcm` is what is served already.
+    pub fn set_if_changed(&self, hcm: &Arc<Hcm>) {
+        if !Arc::ptr_eq(&self.current.borrow().shared, hcm) {
+            self.set(hcm.clone());
+        }
+    }
+
     /// Codec options for a new connection.
     pub fn codec_options(&self) -> Rc<ServerOptions> {
         self.options.borrow().clone()

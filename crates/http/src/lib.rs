@@ -8,7 +8,6 @@ pub mod access_log;
 mod chain;
 mod connection;
 mod date;
-mod drain;
 mod exchange;
 mod hcm;
 mod local_reply;
@@ -18,6 +17,6 @@ mod stats;
 mod timers;
 
 pub use connection::serve;
-pub use drain::{Drain, DrainPhase, DrainWatch};
 pub use hcm::{BuildContext, Hcm, HcmSlot};
 pub use stats::{CodecStats, HcmStats, ListenerHttpStats};
+pub use tidegate_types::{Drain, DrainPhase, DrainWatch};

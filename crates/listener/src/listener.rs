@@ -11,7 +11,7 @@ use tidegate_net::listen::{Acceptor, ListenSocket};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::{ConnectionLimit, ListenerStats, Terminal, accept};
+use crate::{Chains, ConnectionLimit, ListenerStats, accept};
 
 /// What may change while the socket stays.
 #[derive(Clone)]
@@ -52,7 +52,7 @@ const DEFAULT_BURST: u32 = 64;
 /// A listener on its worker: accepts until stopped; its connections live on after that.
 pub struct Listener {
     name: Arc<str>,
-    terminal: Rc<dyn Terminal>,
+    chains: RefCell<Rc<Chains>>,
     stats: ListenerStats,
     options: RefCell<Rc<ListenerOptions>>,
     connections: Cell<usize>,
@@ -70,12 +70,12 @@ impl Listener {
         socket: ListenSocket,
         options: ListenerOptions,
         stats: ListenerStats,
-        terminal: Rc<dyn Terminal>,
+        chains: Rc<Chains>,
     ) -> io::Result<Rc<Self>> {
         let acceptor = Acceptor::new(socket)?;
         let listener = Rc::new(Self {
             name,
-            terminal,
+            chains: RefCell::new(chains),
             stats,
             options: RefCell::new(Rc::new(options)),
             connections: Cell::new(0),
@@ -102,6 +102,11 @@ impl Listener {
         *self.options.borrow_mut() = Rc::new(options);
     }
 
+    /// Chooses among `chains` for the connections accepted from now on; others stay with theirs.
+    pub fn set_chains(&self, chains: Rc<Chains>) {
+        *self.chains.borrow_mut() = chains;
+    }
+
     /// Stops accepting: connections that the kernel has already completed are still taken, since closing
     /// their socket would reset them; then the socket is closed. Open connections go on. Returns once the
     /// socket is closed.
@@ -118,8 +123,8 @@ impl Listener {
         &self.stats
     }
 
-    pub(crate) fn terminal(&self) -> &Rc<dyn Terminal> {
-        &self.terminal
+    pub(crate) fn chains(&self) -> Rc<Chains> {
+        self.chains.borrow().clone()
     }
 
     pub(crate) fn options(&self) -> Rc<ListenerOptions> {

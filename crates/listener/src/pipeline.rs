@@ -3,15 +3,16 @@
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tidegate_filter::LogContext;
+use tidegate_filter::listener::Arrival;
 use tidegate_net::BoxIo;
 use tidegate_net::listen::Accepted;
-use tidegate_types::{Address, ConnectionInfo, StreamInfo};
+use tidegate_types::{Address, ConnectionInfo, ResponseFlags, StreamInfo, details};
 
-use crate::Reservation;
 use crate::listener::Listener;
+use crate::{Chain, Reservation};
 
 /// An established connection.
 pub struct Connection {
@@ -35,30 +36,73 @@ pub trait Terminal {
 /// A connection's places under the process's limit, if it counts there, and its listener's.
 pub(crate) type Places = (Option<Reservation>, Reservation);
 
-/// The pipeline of one connection. Each further kind of step is a line here.
+/// The pipeline of one connection. Each kind of step is a line here.
 pub(crate) async fn run(listener: Rc<Listener>, accepted: Accepted, places: Places) {
-    // Listener filters would peek here, before there is a connection: they may set addresses and SNI.
-    let connection = establish(&listener, accepted);
-    // The filter chain is the listener's only one; a match by address, SNI and ALPN would choose it here.
-    let open = Open::begin(listener, connection.info.clone(), places);
-    // Network filters would wrap the terminal filter here.
-    let serving = open.listener.terminal().serve(connection);
+    let Accepted { io, local_address, peer_address } = accepted;
+    // Listener filters look at the first bytes before there is a connection: what they find, the match reads.
+    let arrival = arrival(local_address, peer_address);
+    // The match comes before everything that a chain decides, the transport first of all.
+    let Some(chain) = listener.chains().find(&arrival).cloned() else { return refuse(&listener, arrival) };
+    // From here on it is a connection: counted, and logged at its end.
+    let info = Rc::new(establish(&listener, &chain, arrival));
+    let open = Open::begin(listener, info.clone(), places);
+    // The transport hands on the bytes that filters and terminal understand; its handshake is its first reads.
+    let io = match &chain.transport {
+        Some(transport) => transport.accept(io, &info, chain.handshake_timeout),
+        None => io,
+    };
+    // The terminal stands behind the chain's network filters (`network::behind`), if it has any.
+    let buffer_limit = open.listener.options().buffer_limit;
+    let serving = chain.terminal.serve(Connection { io, info, buffer_limit });
+    // An idle connection keeps only what its terminal needs.
+    drop(chain);
     serving.await;
 }
 
-fn establish(listener: &Listener, accepted: Accepted) -> Connection {
+fn arrival(local_address: Address, peer: Address) -> Arrival {
     // A Unix-domain client has no name of its own: it is called after the socket, as in Envoy.
-    let peer = match accepted.peer_address {
-        Address::Unix(path) if path.as_os_str().is_empty() => accepted.local_address.clone(),
+    let peer = match peer {
+        Address::Unix(path) if path.as_os_str().is_empty() => local_address.clone(),
         named => named,
     };
-    let info = Rc::new(ConnectionInfo::new(
-        NEXT_ID.fetch_add(1, Ordering::Relaxed),
-        accepted.local_address,
-        peer,
-        listener.name().clone(),
-    ));
-    Connection { io: accepted.io, info, buffer_limit: listener.options().buffer_limit }
+    Arrival::new(local_address, peer)
+}
+
+fn establish(listener: &Listener, chain: &Chain, arrival: Arrival) -> ConnectionInfo {
+    let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+    let peer = arrival.direct_remote_address;
+    let mut info = ConnectionInfo::new(id, arrival.local_address, peer, listener.name().clone());
+    info.remote_address = arrival.remote_address;
+    info.filter_chain = chain.name.clone();
+    info.secure = chain.transport.is_some();
+    info.requested_server_name.replace(arrival.server_name);
+    info
+}
+
+/// No chain wants it: closed, counted and logged, as in Envoy never a connection.
+fn refuse(listener: &Listener, arrival: Arrival) {
+    listener.stats().no_filter_chain_match();
+    let peer = arrival.direct_remote_address;
+    let mut info = ConnectionInfo::new(0, arrival.local_address, peer, listener.name().clone());
+    info.remote_address = arrival.remote_address;
+    info.requested_server_name.replace(arrival.server_name);
+    let stream = StreamInfo::new(Rc::new(info), SystemTime::now());
+    stream.flag(ResponseFlags::NO_ROUTE_FOUND);
+    stream.detail(details::FILTER_CHAIN_NOT_FOUND);
+    log(listener, &stream, Duration::ZERO);
+}
+
+/// The listener's access log.
+fn log(listener: &Listener, stream: &StreamInfo, length: Duration) {
+    stream.ended.set(Some(length));
+    let cx = LogContext {
+        request: None,
+        response: None,
+        response_trailers: None,
+        local_reply_body: "",
+        info: stream,
+    };
+    listener.options().access_logs.iter().for_each(|log| log.log(&cx));
 }
 
 /// Counts the connection while it lives, also when its task panics or is dropped.
@@ -82,18 +126,9 @@ impl Drop for Open {
         let length = self.since.elapsed();
         self.listener.stats().closed(u64::try_from(length.as_millis()).unwrap_or(u64::MAX));
         self.listener.count_connection(-1);
-        let logs = &self.listener.options().access_logs;
-        if !logs.is_empty() {
+        if !self.listener.options().access_logs.is_empty() {
             let stream = StreamInfo::new(self.info.clone(), SystemTime::now() - length);
-            stream.ended.set(Some(length));
-            let cx = LogContext {
-                request: None,
-                response: None,
-                response_trailers: None,
-                local_reply_body: "",
-                info: &stream,
-            };
-            logs.iter().for_each(|log| log.log(&cx));
+            log(&self.listener, &stream, length);
         }
     }
 }

@@ -63,6 +63,10 @@ impl ListenerStats {
         self.worker.downstream_cx_active().dec();
     }
 
+    pub(crate) fn no_filter_chain_match(&self) {
+        self.totals.no_filter_chain_match().inc();
+    }
+
     pub(crate) fn overflow(&self) {
         self.totals.downstream_cx_overflow().inc();
     }

@@ -24,7 +24,7 @@ use http::{Method, StatusCode};
 use tidegate_codec::h1::{ServerConn, ServerOptions};
 use tidegate_filter::LogContext;
 use tidegate_listener::{
-    Connection, ConnectionLimit, Listener, ListenerOptions, ListenerStats, Serving, Terminal,
+    Chain, Chains, Connection, ConnectionLimit, Listener, ListenerOptions, ListenerStats, Serving, Terminal,
 };
 use tidegate_net::listen::{ListenOptions, bind};
 use tidegate_types::{ConnectionInfo, RequestHead, ResponseHead, StreamInfo};
@@ -72,7 +72,8 @@ pub(crate) fn start(control: &Rc<Control>) -> Result<Option<Rc<Listener>>, Strin
         stats: Rc::new(AdminStats::new(&control.store)),
     });
     let socket = bound.sockets.into_iter().next().ok_or("admin: no socket")?;
-    let listener = Listener::start("admin".into(), socket, options, stats, terminal);
+    let listener =
+        Listener::start("admin".into(), socket, options, stats, Chains::only(Chain::plain(terminal)));
     listener.map(Some).map_err(|error| format!("admin: {error}"))
 }
 

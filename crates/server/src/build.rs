@@ -11,17 +11,20 @@ use std::time::SystemTime;
 
 use tidegate_cluster::ClusterShared;
 use tidegate_config::access_log::AccessLogConfig;
-use tidegate_config::listener::NetworkFilterConfig;
-use tidegate_config::{Bootstrap, ClusterConfig, ConfigError, Format, HcmConfig, ListenerConfig, from_str};
+use tidegate_config::listener::FilterChainConfig;
+use tidegate_config::{Bootstrap, ClusterConfig, ConfigError, Format, ListenerConfig, TypedConfig, from_str};
 use tidegate_filter::{AccessLog, AccessLogContext, Registry};
-use tidegate_http::{BuildContext, Hcm, access_log};
+use tidegate_http::{BuildContext, access_log};
+use tidegate_listener::ChainIndex;
 use tidegate_stats::Store;
 use tidegate_types::Compat;
 use tidegate_types::json::{JsonPath, Problem, Span};
 
 use crate::cli::ServeOptions;
-use crate::snapshot::{ListenerSnapshot, Snapshot, Source};
+use crate::snapshot::{ChainSnapshot, ListenerSnapshot, Snapshot, Source};
 use crate::stats_policy;
+
+mod chain;
 
 /// What building needs besides the text.
 pub(crate) struct Builder<'a> {
@@ -182,12 +185,27 @@ fn listener(
         log_flush_interval: builder.options.log_flush_interval(),
         compat: builder.options.compat(),
     };
-    let hcm = Hcm::build(hcm_config(config)?, &cx)?;
+    let mut problems = listener_filters(config);
+    let mut chains = Vec::new();
+    for chain in config.all_chains() {
+        let built = match unchanged_chain(config, chain, bootstrap, previous) {
+            Some(old) => Ok(old),
+            None => chain::build(chain, &cx),
+        };
+        match built {
+            Ok(chain) => chains.push(chain),
+            Err(more) => problems.extend(more),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
     let logs = access_logs(&config.access_log, bootstrap, builder)?;
     // https://www.envoyproxy.io/docs/envoy/latest/configuration/listeners/runtime
     let limit = format!("envoy.resource_limits.listener.{}.connection_limit", config.name);
     let max_connections = bootstrap.runtime.integer(&limit);
-    Ok(ListenerSnapshot { config: config.clone(), hcm, logs, max_connections })
+    let index = Arc::new(ChainIndex::new(config));
+    Ok(ListenerSnapshot { config: config.clone(), index, chains, logs, max_connections })
 }
 
 fn admin_logs(
@@ -231,38 +249,35 @@ fn unchanged<'a>(
     previous.listeners.iter().find(|old| *old.config == *config)
 }
 
-/// The listener's only filter chain ends in the only terminal filter of this build.
-fn hcm_config(config: &ListenerConfig) -> Result<&Arc<HcmConfig>, Vec<Problem>> {
-    let filters = config.filter_chains.iter().flat_map(|chain| &chain.filters);
-    let mut problems = Vec::new();
-    let mut hcm = None;
-    for filter in filters {
-        match filter {
-            NetworkFilterConfig::Http(config) => hcm = Some(config),
-            NetworkFilterConfig::Tcp(_) => problems.push(Problem::new(
-                Default::default(),
-                Default::default(),
-                "the TCP proxy is not served by this build yet",
-            )),
-            NetworkFilterConfig::Other(other) => problems.push(Problem::new(
-                other.path.clone(),
-                other.span,
-                format!("no network filter has the type `{}` in this build", other.type_url),
-            )),
-        }
+/// A chain of which nothing but the match differs, in a listener of which it sees no difference: it keeps the
+/// state of its filters.
+fn unchanged_chain(
+    listener: &ListenerConfig,
+    chain: &FilterChainConfig,
+    bootstrap: &Bootstrap,
+    previous: Option<&Snapshot>,
+) -> Option<Arc<ChainSnapshot>> {
+    let previous = previous?;
+    if previous.bootstrap.node != bootstrap.node || previous.bootstrap.runtime != bootstrap.runtime {
+        return None;
     }
-    for filter in &config.listener_filters {
-        problems.push(Problem::new(
-            filter.path.clone(),
-            filter.span,
-            format!("no listener filter has the type `{}` in this build", filter.type_url),
-        ));
-    }
-    if hcm.is_none() && problems.is_empty() {
-        let message = format!("listener `{}` has no terminal filter", config.name);
-        problems.push(Problem::new(Default::default(), Default::default(), message));
-    }
-    hcm.filter(|_| problems.is_empty()).ok_or(problems)
+    let same = |old: &&ListenerSnapshot| {
+        old.config.name == listener.name
+            && old.config.per_connection_buffer_limit_bytes == listener.per_connection_buffer_limit_bytes
+            && ListenerSnapshot::stat_name(&old.config) == ListenerSnapshot::stat_name(listener)
+    };
+    let old = previous.listeners.iter().find(same)?;
+    let kept = old.chains.iter().find(|old| old.config.same_but_match(chain))?;
+    // Under the new configuration, whose match may differ.
+    Some(Arc::new(ChainSnapshot { config: Arc::new(chain.clone()), ..(**kept).clone() }))
+}
+
+fn listener_filters(config: &ListenerConfig) -> Vec<Problem> {
+    let unknown = |filter: &TypedConfig| {
+        let message = format!("no listener filter has the type `{}` in this build", filter.type_url);
+        Problem::new(filter.path.clone(), filter.span, message)
+    };
+    config.listener_filters.iter().map(unknown).collect()
 }
 
 /// The address that this machine would use towards the Internet: Envoy's "local address", which stands in

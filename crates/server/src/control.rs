@@ -213,13 +213,13 @@ impl Control {
                 Step::Open(..) => SocketUpdate::Open(sockets.get_mut(&config.name)?.next()?),
                 _ => SocketUpdate::Keep,
             };
-            Some(ListenerUpdate {
+            let update = ListenerUpdate {
                 name: config.name.as_str().into(),
                 stat_name: ListenerSnapshot::stat_name(config).into(),
                 options: ListenerOptions::new(config, &self.limit, own_limit, listener.logs.clone()),
-                hcm: listener.hcm.clone(),
-                socket,
-            })
+                snapshot: listener.clone(),
+            };
+            Some((update, socket))
         };
         WorkerUpdate {
             clusters: snapshot.clusters.clone(),

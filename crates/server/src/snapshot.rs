@@ -7,7 +7,11 @@ use std::time::SystemTime;
 use tidegate_cluster::ClusterShared;
 use tidegate_config::{Bootstrap, Format, ListenerConfig};
 use tidegate_filter::AccessLog;
-use tidegate_http::Hcm;
+use tidegate_listener::ChainIndex;
+
+mod chain;
+
+pub(crate) use chain::{ChainSnapshot, TerminalSnapshot, TransportSnapshot};
 
 /// A validated configuration with everything that was built from it.
 pub(crate) struct Snapshot {
@@ -32,7 +36,9 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     /// Every access log.
     pub(crate) fn access_logs(&self) -> impl Iterator<Item = &Arc<dyn AccessLog>> {
-        let listeners = self.listeners.iter().flat_map(|l| l.hcm.access_logs().chain(&l.logs));
+        let listeners = self.listeners.iter().flat_map(|listener| {
+            listener.chains.iter().flat_map(|chain| chain.access_logs()).chain(&listener.logs)
+        });
         listeners.chain(&self.admin_logs)
     }
 }
@@ -41,7 +47,10 @@ impl Snapshot {
 #[derive(Clone)]
 pub(crate) struct ListenerSnapshot {
     pub(crate) config: Arc<ListenerConfig>,
-    pub(crate) hcm: Arc<Hcm>,
+    /// Chooses among the chains.
+    pub(crate) index: Arc<ChainIndex>,
+    /// In file order, the default chain last.
+    pub(crate) chains: Vec<Arc<ChainSnapshot>>,
     /// `access_log`: a line a connection.
     pub(crate) logs: Vec<Arc<dyn AccessLog>>,
     /// Most connections at a time; `None`: no limit.

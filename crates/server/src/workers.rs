@@ -7,13 +7,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_cluster::{ClusterShared, Directory, Peers};
-use tidegate_codec::h1::ServerConn;
-use tidegate_http::{Drain, DrainPhase, Hcm, HcmSlot};
-use tidegate_listener::{Connection, Listener, ListenerOptions, ListenerStats, Serving, Terminal};
+use tidegate_http::DrainPhase;
+use tidegate_listener::{Listener, ListenerOptions, ListenerStats};
 use tidegate_net::listen::ListenSocket;
 use tidegate_stats::Store;
 
+use crate::snapshot::{ChainSnapshot, ListenerSnapshot};
 use crate::stats::{ControlStats, ListenerManagerStats};
+
+mod chain;
+mod listener;
+
+use chain::WorkerChain;
+use listener::WorkerListener;
 
 /// One worker's clusters and listeners.
 pub(crate) struct WorkerState {
@@ -30,17 +36,10 @@ pub(crate) struct WorkerState {
     manager: ListenerManagerStats,
 }
 
-/// A listener that serves HTTP, on one worker.
-struct WorkerListener {
-    listener: Rc<Listener>,
-    slot: Rc<HcmSlot>,
-    drain: Rc<Drain>,
-}
-
 /// A configuration on its way to one worker.
 pub(crate) struct WorkerUpdate {
     pub(crate) clusters: Vec<Arc<ClusterShared>>,
-    pub(crate) listeners: Vec<ListenerUpdate>,
+    pub(crate) listeners: Vec<(ListenerUpdate, SocketUpdate)>,
     pub(crate) drain_time: Duration,
 }
 
@@ -49,8 +48,7 @@ pub(crate) struct ListenerUpdate {
     pub(crate) name: Arc<str>,
     pub(crate) stat_name: Arc<str>,
     pub(crate) options: ListenerOptions,
-    pub(crate) hcm: Arc<Hcm>,
-    pub(crate) socket: SocketUpdate,
+    pub(crate) snapshot: ListenerSnapshot,
 }
 
 /// Where a listener's connections come from.
@@ -85,18 +83,23 @@ impl WorkerState {
         let mut old = self.listeners.take();
         let mut new = Vec::with_capacity(update.listeners.len());
         let mut failed = Vec::new();
-        for listener in update.listeners {
-            match listener.socket {
+        for (listener, socket) in update.listeners {
+            match socket {
                 SocketUpdate::Keep => {
                     let Some(at) = old.iter().position(|o| *o.listener.name() == listener.name) else {
                         continue;
                     };
                     let kept = old.swap_remove(at);
-                    kept.slot.set(listener.hcm);
-                    kept.listener.set_options(listener.options);
+                    for gone in kept.update(&listener, |chain| self.open_chain(chain)) {
+                        tokio::task::spawn_local(self.clone().retire_chain(
+                            kept.clone(),
+                            gone,
+                            update.drain_time,
+                        ));
+                    }
                     new.push(kept);
                 }
-                SocketUpdate::Open(_) => match self.open(listener) {
+                SocketUpdate::Open(socket) => match self.open(listener, socket) {
                     Ok(opened) => new.push(opened),
                     Err(error) => failed.push(error.to_string()),
                 },
@@ -109,18 +112,27 @@ impl WorkerState {
         if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
     }
 
-    fn open(&self, update: ListenerUpdate) -> io::Result<Rc<WorkerListener>> {
-        let SocketUpdate::Open(socket) = update.socket else {
-            return Err(io::ErrorKind::InvalidInput.into());
-        };
-        let slot = HcmSlot::new(update.hcm);
-        let drain = Drain::new();
-        drain.set(self.phase.get());
-        let terminal =
-            HttpTerminal { slot: slot.clone(), directory: self.directory.clone(), drain: drain.clone() };
+    fn open(&self, update: ListenerUpdate, socket: ListenSocket) -> io::Result<Rc<WorkerListener>> {
+        let chains: Vec<_> = update.snapshot.chains.iter().map(|chain| self.open_chain(chain)).collect();
+        let choice = WorkerListener::choice(&update, &chains);
         let stats = ListenerStats::new(&self.store, &update.stat_name, self.index);
-        let listener = Listener::start(update.name, socket, update.options, stats, Rc::new(terminal))?;
-        Ok(Rc::new(WorkerListener { listener, slot, drain }))
+        let listener = Listener::start(update.name, socket, update.options, stats, choice)?;
+        Ok(WorkerListener::new(listener, chains))
+    }
+
+    fn open_chain(&self, chain: &ChainSnapshot) -> WorkerChain {
+        WorkerChain::open(chain, &self.directory, self.phase.get())
+    }
+
+    async fn retire_chain(
+        self: Rc<Self>,
+        listener: Rc<WorkerListener>,
+        chain: Rc<WorkerChain>,
+        drain_time: Duration,
+    ) {
+        let draining = self.manager.total_filter_chains_draining();
+        let _counted = (self.index == 0).then(|| draining.hold());
+        listener.retire_chain(chain, drain_time).await;
     }
 
     /// A listener goes: it stops accepting, its idle connections close now, the others with their
@@ -131,14 +143,14 @@ impl WorkerState {
         let draining = self.manager.total_listeners_draining();
         let counted = (self.index == 0).then(|| draining.hold());
         listener.listener.stop().await;
-        listener.drain.set(DrainPhase::CloseIdle);
+        listener.set_phase(DrainPhase::CloseIdle);
         let gone = async {
             while listener.listener.connections() > 0 {
                 tokio::time::sleep(POLL).await;
             }
         };
         if tokio::time::timeout(drain_time, gone).await.is_err() {
-            listener.drain.set(DrainPhase::CloseAll);
+            listener.close_all();
         }
         drop(counted);
         self.draining.borrow_mut().retain(|other| !Rc::ptr_eq(other, &listener));
@@ -160,7 +172,7 @@ impl WorkerState {
             worker.stopping.set(worker.stopping.get() + 1);
             tokio::task::spawn_local(async move {
                 listener.listener.stop().await;
-                listener.drain.set(DrainPhase::CloseIdle);
+                listener.set_phase(DrainPhase::CloseIdle);
                 worker.stopping.set(worker.stopping.get() - 1);
             });
         }
@@ -169,12 +181,12 @@ impl WorkerState {
     /// Every response announces the close, or no longer does (`/healthcheck/fail|ok`).
     pub(crate) fn set_phase(&self, phase: DrainPhase) {
         self.phase.set(phase);
-        self.listeners.borrow().iter().for_each(|listener| listener.drain.set(phase));
+        self.listeners.borrow().iter().for_each(|listener| listener.set_phase(phase));
     }
 
     /// Closes every connection now.
     pub(crate) fn close_all(&self) {
-        self.each(|listener| listener.drain.set(DrainPhase::CloseAll));
+        self.each(|listener| listener.close_all());
     }
 
     /// Open connections, those of draining listeners included; not 0 while some may still be accepted.
@@ -189,25 +201,5 @@ impl WorkerState {
     }
 }
 
-/// The HTTP connection manager behind a listener.
-struct HttpTerminal {
-    slot: Rc<HcmSlot>,
-    directory: Rc<Directory>,
-    drain: Rc<Drain>,
-}
-
-impl Terminal for HttpTerminal {
-    fn serve(&self, connection: Connection) -> Serving {
-        let conn = ServerConn::new(connection.io, self.slot.codec_options());
-        Box::pin(tidegate_http::serve(
-            conn,
-            connection.info,
-            self.slot.clone(),
-            self.directory.clone(),
-            self.drain.clone(),
-        ))
-    }
-}
-
-/// How often a draining listener looks whether its connections are gone.
+/// How often a draining listener or chain looks whether its connections are gone.
 const POLL: Duration = Duration::from_millis(20);

@@ -27,12 +27,31 @@ pub struct InternalAddresses {
 }
 
 /// `envoy.config.core.v3.CidrRange`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CidrRange {
     /// `address_prefix`.
     pub address: std::net::IpAddr,
     /// `prefix_len`, at most 32 or 128.
     pub prefix_len: u8,
+}
+
+impl CidrRange {
+    /// The same range, its bits behind the prefix 0: `10.1.2.3/8` and `10.0.0.0/8` are one.
+    #[must_use]
+    pub fn masked(self) -> Self {
+        use std::net::IpAddr;
+        let address = match self.address {
+            IpAddr::V4(ip) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix_len.min(32))).unwrap_or(0);
+                IpAddr::V4((ip.to_bits() & mask).into())
+            }
+            IpAddr::V6(ip) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix_len.min(128))).unwrap_or(0);
+                IpAddr::V6((ip.to_bits() & mask).into())
+            }
+        };
+        Self { address, prefix_len: self.prefix_len }
+    }
 }
 
 impl ClientAddress {

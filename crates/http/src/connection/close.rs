@@ -8,9 +8,9 @@ use tidegate_codec::h1::ServerConn;
 use tokio::time::Instant;
 
 use super::ConnectionCx;
-use crate::drain::DrainPhase;
 use crate::hcm::Hcm;
 use crate::stats::HcmStats;
+use tidegate_types::drain::DrainPhase;
 
 /// Why and how a connection closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -136,7 +136,7 @@ impl Exchange<'_> {
 
     /// Whether this response is the connection's last.
     fn must_close(&self) -> bool {
-        use crate::drain::DrainPhase;
+        use tidegate_types::drain::DrainPhase;
         if self.cx.drain.phase() >= DrainPhase::Announce {
             if !self.close_after.replace(true) {
                 self.hcm.shared.stats.downstream_cx_drain_close().inc();

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 
 use super::*;
-use crate::{Connection, Serving};
+use crate::{Chain, Connection, Serving, Terminal};
 
 /// Serves each connection until the client ends it.
 struct Hold;
@@ -59,7 +59,8 @@ fn start_limited(limit: Option<u64>, own_limit: Option<u64>) -> Running {
     };
     let stats = ListenerStats::new(&store, "l", 0);
     let socket = bound.sockets.pop().unwrap();
-    let listener = Listener::start("l".into(), socket, options, stats, Rc::new(Hold)).unwrap();
+    let chains = Chains::only(Chain::plain(Rc::new(Hold)));
+    let listener = Listener::start("l".into(), socket, options, stats, chains).unwrap();
     Running { listener, address, store }
 }
 

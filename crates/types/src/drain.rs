@@ -1,6 +1,6 @@
 //! How a worker's connections learn that they should go.
 //!
-//! One [`Drain`] per listener and worker. Every connection holds a [`DrainWatch`]; a change of
+//! One [`Drain`] per filter chain and worker. Every connection holds a [`DrainWatch`]; a change of
 //! phase wakes those that wait.
 
 use std::cell::{Cell, RefCell};
@@ -21,7 +21,7 @@ pub enum DrainPhase {
     CloseAll,
 }
 
-/// The drain state of one listener's connections on one worker.
+/// The drain state of one filter chain's connections on one worker.
 #[derive(Debug, Default)]
 pub struct Drain {
     phase: Cell<DrainPhase>,

@@ -1,0 +1,52 @@
+//! One filter chain of a listener, built.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_config::listener::FilterChainConfig;
+use tidegate_filter::AccessLog;
+use tidegate_http::Hcm;
+use tidegate_net::ServerTransport;
+
+/// A filter chain with everything that was built from its configuration.
+#[derive(Clone)]
+pub(crate) struct ChainSnapshot {
+    pub(crate) config: Arc<FilterChainConfig>,
+    pub(crate) transport: TransportSnapshot,
+    /// `transport_socket_connect_timeout`, with its default.
+    pub(crate) handshake_timeout: Option<Duration>,
+    pub(crate) terminal: TerminalSnapshot,
+}
+
+/// A transport, shared by all workers. A further kind is a variant here and a line in [`Self::open`].
+#[derive(Clone)]
+pub(crate) enum TransportSnapshot {
+    /// Plain text.
+    Raw,
+}
+
+impl TransportSnapshot {
+    /// A worker's own side of it; `None`: plain text.
+    pub(crate) fn open(&self) -> Option<Rc<dyn ServerTransport>> {
+        match self {
+            Self::Raw => None,
+        }
+    }
+}
+
+/// A terminal filter, shared by all workers. A further kind is a variant here, and one of the worker's slots.
+#[derive(Clone)]
+pub(crate) enum TerminalSnapshot {
+    /// The HTTP connection manager.
+    Http(Arc<Hcm>),
+}
+
+impl ChainSnapshot {
+    /// The access logs of its terminal.
+    pub(crate) fn access_logs(&self) -> Box<dyn Iterator<Item = &Arc<dyn AccessLog>> + '_> {
+        match &self.terminal {
+            TerminalSnapshot::Http(hcm) => Box::new(hcm.access_logs()),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! A filter chain on one worker, and what a reload makes of it.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tidegate_cluster::Directory;
+use tidegate_codec::h1::ServerConn;
+use tidegate_config::listener::FilterChainConfig;
+use tidegate_http::{Drain, DrainPhase, HcmSlot};
+use tidegate_listener::{Chain, Connection, Serving, Terminal};
+
+use crate::snapshot::{ChainSnapshot, TerminalSnapshot};
+
+/// A filter chain on one worker. Its connections learn of changes through `slot`, and of their end through
+/// `drain`.
+pub(super) struct WorkerChain {
+    pub(super) chain: Rc<Chain>,
+    pub(super) drain: Rc<Drain>,
+    config: Arc<FilterChainConfig>,
+    slot: Slot,
+}
+
+/// Where the open connections of a chain find what serves them now.
+#[derive(Clone)]
+enum Slot {
+    Http(Rc<HcmSlot>),
+}
+
+impl WorkerChain {
+    /// A chain without connections.
+    pub(super) fn open(snapshot: &ChainSnapshot, directory: &Rc<Directory>, phase: DrainPhase) -> Self {
+        let drain = Drain::new();
+        drain.set(phase);
+        let (slot, terminal): (_, Rc<dyn Terminal>) = match &snapshot.terminal {
+            TerminalSnapshot::Http(hcm) => {
+                let slot = HcmSlot::new(hcm.clone());
+                let (directory, drain) = (directory.clone(), drain.clone());
+                (Slot::Http(slot.clone()), Rc::new(HttpTerminal { slot, directory, drain }))
+            }
+        };
+        let chain = Chain {
+            name: snapshot.config.name.as_str().into(),
+            transport: snapshot.transport.open(),
+            handshake_timeout: snapshot.handshake_timeout,
+            terminal,
+        };
+        Self { chain: Rc::new(chain), drain, config: snapshot.config.clone(), slot }
+    }
+
+    /// The chain as `snapshot` has it, with the connections of this one; `None` if they could not go on there.
+    fn adopted(&self, snapshot: &ChainSnapshot) -> Option<Self> {
+        match (&self.slot, &snapshot.terminal) {
+            (Slot::Http(slot), TerminalSnapshot::Http(hcm)) => slot.set_if_changed(hcm),
+        }
+        let chain = Chain {
+            name: snapshot.config.name.as_str().into(),
+            transport: self.chain.transport.clone(),
+            handshake_timeout: snapshot.handshake_timeout,
+            terminal: self.chain.terminal.clone(),
+        };
+        Some(Self {
+            chain: Rc::new(chain),
+            drain: self.drain.clone(),
+            config: snapshot.config.clone(),
+            slot: self.slot.clone(),
+        })
+    }
+}
+
+/// The chains that `snapshots` ask for, with the connections of those of `old` that they continue; what is left
+/// in `old` is to be drained.
+pub(super) fn renew(
+    old: &mut Vec<WorkerChain>,
+    snapshots: &[Arc<ChainSnapshot>],
+    open: impl Fn(&ChainSnapshot) -> WorkerChain,
+) -> Vec<WorkerChain> {
+    let mut new: Vec<Option<WorkerChain>> = snapshots.iter().map(|_| None).collect();
+    // The surest kinship first, so that a lesser one does not take a chain away from it.
+    for kinship in [Kinship::Same, Kinship::Renewed] {
+        for (new, snapshot) in new.iter_mut().zip(snapshots).filter(|(new, _)| new.is_none()) {
+            let kin = old.iter().position(|old| kinship.holds(&old.config, &snapshot.config));
+            let adopted = kin.and_then(|at| Some((at, old[at].adopted(snapshot)?)));
+            if let Some((at, adopted)) = adopted {
+                old.swap_remove(at);
+                *new = Some(adopted);
+            }
+        }
+    }
+    let opened = |(new, snapshot): (Option<_>, &Arc<ChainSnapshot>)| new.unwrap_or_else(|| open(snapshot));
+    new.into_iter().zip(snapshots).map(opened).collect()
+}
+
+/// How a chain of the old configuration relates to one of the new.
+#[derive(Clone, Copy)]
+enum Kinship {
+    /// Nothing but the match differs.
+    Same,
+    /// It has the same name (without names: the same match), transport and filters before the last: what the
+    /// last one does is read anew for each request.
+    Renewed,
+}
+
+impl Kinship {
+    fn holds(self, old: &FilterChainConfig, new: &FilterChainConfig) -> bool {
+        let before_last = |chain: &FilterChainConfig| chain.filters.len().saturating_sub(1);
+        match self {
+            Self::Same => old.same_but_match(new),
+            Self::Renewed => {
+                old.name == new.name
+                    && (!new.name.is_empty() || old.matching == new.matching)
+                    && old.transport_socket == new.transport_socket
+                    && old.filters[..before_last(old)] == new.filters[..before_last(new)]
+            }
+        }
+    }
+}
+
+/// The HTTP connection manager behind a filter chain.
+struct HttpTerminal {
+    slot: Rc<HcmSlot>,
+    directory: Rc<Directory>,
+    drain: Rc<Drain>,
+}
+
+impl Terminal for HttpTerminal {
+    fn serve(&self, connection: Connection) -> Serving {
+        let conn = ServerConn::new(connection.io, self.slot.codec_options());
+        Box::pin(tidegate_http::serve(
+            conn,
+            connection.info,
+            self.slot.clone(),
+            self.directory.clone(),
+            self.drain.clone(),
+        ))
+    }
+}
