@@ -2,11 +2,15 @@
 //!
 //! Nothing here uses what a third party could not import: each filter is a template to copy.
 //! [`http::header_mutation`] touches heads only, [`http::buffer`] wants bodies, [`http::local_ratelimit`]
-//! keeps state, replies and adds response headers. Start from [`registry`].
+//! keeps state, replies and adds response headers; [`network::connection_limit`] is the network filter to copy.
+//! Start from [`registry`].
 
 pub mod access_log;
 pub mod config;
 pub mod http;
+pub mod network;
+pub mod rbac;
+mod token_bucket;
 
 use tidegate_filter::Registry;
 
@@ -16,6 +20,12 @@ pub fn registry() -> Registry {
         .http::<http::header_mutation::HeaderMutation>()
         .http::<http::buffer::Buffer>()
         .http::<http::local_ratelimit::LocalRateLimit>()
+        .network::<network::connection_limit::ConnectionLimit>()
+        .network::<network::local_ratelimit::LocalRateLimit>()
+        .network::<network::rbac::Rbac>()
+        .network::<network::sni_cluster::SniCluster>()
+        .responder::<network::direct_response::DirectResponse>()
+        .responder::<network::echo::Echo>()
         .access_log::<access_log::FileAccessLog>()
         .access_log::<access_log::StdoutAccessLog>()
         .access_log::<access_log::StderrAccessLog>()

@@ -100,8 +100,7 @@ impl FilterHarness {
     /// The counter or gauge of that full name, read from the text that `/stats` prints; `None` if it is
     /// not there.
     pub fn stat(&self, name: &str) -> Option<u64> {
-        let text = tidegate_stats::render::text(&self.store, &tidegate_stats::render::Filter::default());
-        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")?.parse().ok())
+        stat(&self.store, name)
     }
 
     /// Begins a stream.
@@ -121,12 +120,27 @@ fn with_context<T>(
     runtime: &[(&str, u64)],
     build: impl FnOnce(&FactoryContext<'_>) -> T,
 ) -> T {
+    with_scope(store, &Scope::http("test"), runtime, build)
+}
+
+pub(crate) fn with_scope<T>(
+    store: &Store,
+    scope: &Scope,
+    runtime: &[(&str, u64)],
+    build: impl FnOnce(&FactoryContext<'_>) -> T,
+) -> T {
     let value = |key: &str| runtime.iter().find(|(name, _)| *name == key).map(|(_, value)| *value);
-    build(&FactoryContext { stats: store, scope: &Scope::http("test"), runtime: &value })
+    build(&FactoryContext { stats: store, scope, runtime: &value })
+}
+
+/// The counter or gauge of that full name in the text that `/stats` prints.
+pub(crate) fn stat(store: &Store, name: &str) -> Option<u64> {
+    let text = tidegate_stats::render::text(store, &tidegate_stats::render::Filter::default());
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")?.parse().ok())
 }
 
 /// A typed configuration as the proxy reads it from a file.
-fn typed(name: &str, type_url: &str, config: &str) -> Result<TypedConfig, Vec<Problem>> {
+pub(crate) fn typed(name: &str, type_url: &str, config: &str) -> Result<TypedConfig, Vec<Problem>> {
     let path = JsonPath::root().field("typed_config");
     let value = json::parse(config)
         .map_err(|error| vec![Problem::new(path.clone(), Span::default(), error.to_string())])?;

@@ -2,10 +2,12 @@
 //!
 //! For development only, never a dependency of what ships. [`io::pair`] gives the two ends of a connection
 //! whose delays run on tokio's clock, so that a test with `start_paused` takes no time;
-//! [`filter::FilterHarness`] runs one filter against scripted messages. Failures panic: that is how a test
+//! [`filter::FilterHarness`] runs one filter against scripted messages,
+//! [`network::NetworkHarness`] a network filter against scripted bytes. Failures panic: that is how a test
 //! fails.
 
 pub mod filter;
 pub mod io;
+pub mod network;
 
 pub use io::{MemIo, pair};

@@ -17,6 +17,8 @@ pub struct ConnectionState {
     pub cluster: RefCell<Option<Arc<str>>>,
     /// Flags of the connection itself, for the listener's access log.
     pub flags: Cell<ResponseFlags>,
+    /// What answered the connection, for the listener's access log (`%RESPONSE_CODE_DETAILS%`).
+    pub details: RefCell<Option<Cow<'static, str>>>,
     /// Why this side closed the connection (`%DOWNSTREAM_LOCAL_CLOSE_REASON%`).
     pub local_close_reason: RefCell<Option<Cow<'static, str>>>,
     values: RefCell<Vec<Rc<dyn Any>>>,
@@ -47,6 +49,7 @@ impl fmt::Debug for ConnectionState {
         f.debug_struct("ConnectionState")
             .field("cluster", &self.cluster)
             .field("flags", &self.flags)
+            .field("details", &self.details)
             .field("local_close_reason", &self.local_close_reason)
             .finish_non_exhaustive()
     }

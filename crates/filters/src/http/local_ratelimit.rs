@@ -14,14 +14,13 @@
 //!
 //! It does not know descriptors, nor a bucket for each connection.
 
-mod bucket;
 mod settings;
 #[cfg(test)]
 mod tests;
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
@@ -31,9 +30,8 @@ use tidegate_filter::{
 };
 use tidegate_stats::{Scope, Store, stat_block};
 use tidegate_types::{EndStream, RequestHead, ResponseFlags, ResponseHead};
-use tokio::time::Instant;
 
-use bucket::{EPOCH, Level, Taken};
+use crate::token_bucket::{Level, Taken, since_epoch};
 pub use settings::Settings;
 
 /// The filter's type.
@@ -156,12 +154,6 @@ impl ResponseFilter for Response {
 const X_RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const X_RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const X_RATELIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
-
-/// The time that buckets count in; tokio's clock, so that tests can pause it.
-fn since_epoch() -> Duration {
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    EPOCH + START.elapsed()
-}
 
 /// What `%FORMAT%` operators may print.
 fn context<'a>(cx: &'a Cx, head: &'a RequestHead) -> LogContext<'a> {

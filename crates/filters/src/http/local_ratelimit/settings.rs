@@ -5,13 +5,13 @@ use serde::{Deserialize, Deserializer};
 use tidegate_filter::FactoryContext;
 
 use super::LimitStats;
-use super::bucket::TokenBucket;
 use crate::config::{FractionalPercent, HeaderRules, RuntimeFractionalPercent};
+use crate::token_bucket::TokenBucket;
 
 /// The configuration, at the filter or at a level of the route, and its bucket.
 #[derive(Debug, Deserialize)]
 pub struct Settings {
-    #[serde(deserialize_with = "prefix")]
+    #[serde(deserialize_with = "crate::config::non_empty")]
     pub(super) stat_prefix: String,
     #[serde(default = "too_many_requests", deserialize_with = "status")]
     pub(super) status: StatusCode,
@@ -91,14 +91,6 @@ impl Settings {
 
 fn too_many_requests() -> StatusCode {
     StatusCode::TOO_MANY_REQUESTS
-}
-
-fn prefix<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let prefix = String::deserialize(deserializer)?;
-    if prefix.is_empty() {
-        return Err(serde::de::Error::custom("must not be empty"));
-    }
-    Ok(prefix)
 }
 
 #[derive(Deserialize)]

@@ -1,9 +1,11 @@
-//! A token bucket that all workers share: one atomic word, no lock, no timer.
+//! A token bucket that all workers share: one atomic word, no lock, no timer. For every filter that limits a rate.
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use serde::Deserialize;
+use tokio::time::Instant;
 
 /// `envoy.type.v3.TokenBucket`, filled continuously: `tokens_per_fill / fill_interval` a second, as Envoy
 /// does since 1.31.
@@ -12,9 +14,11 @@ use serde::Deserialize;
 /// has passed since is what it holds. Taking a token moves it on by the time that one token takes.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "Message")]
-pub(super) struct TokenBucket {
+pub(crate) struct TokenBucket {
     empty_at: AtomicU64,
     max_tokens: u32,
+    /// `tokens_per_fill` and `fill_interval` as configured.
+    fill: (u32, Duration),
     /// Nanoseconds in which one token is filled.
     token: f64,
 }
@@ -22,12 +26,12 @@ pub(super) struct TokenBucket {
 impl TokenBucket {
     fn new(max_tokens: u32, tokens_per_fill: u32, fill_interval: Duration) -> Self {
         let token = fill_interval.as_nanos() as f64 / f64::from(tokens_per_fill);
-        Self { empty_at: AtomicU64::new(0), max_tokens, token }
+        Self { empty_at: AtomicU64::new(0), max_tokens, fill: (tokens_per_fill, fill_interval), token }
     }
 
     /// Takes a token if there is one. `now` counts from [`EPOCH`] before the first call, so that the
     /// bucket begins full.
-    pub(super) fn take(&self, now: Duration) -> Taken {
+    pub(crate) fn take(&self, now: Duration) -> Taken {
         let now = nanos(now);
         let (full, token) = (self.full(), self.token.round() as u64);
         // A bucket holds no more than `max_tokens`, however long ago it was empty.
@@ -40,13 +44,18 @@ impl TokenBucket {
     }
 
     /// What the bucket holds.
-    pub(super) fn level(&self, now: Duration) -> Level {
+    pub(crate) fn level(&self, now: Duration) -> Level {
         let now = nanos(now);
         let held = now.saturating_sub(self.empty_at.load(Relaxed)).min(self.full());
         let tokens = (held as f64 / self.token + ROUNDING).floor();
         let next = ((tokens + 1.0) * self.token - held as f64).max(0.0);
         let next = if tokens >= 1.0 { Duration::ZERO } else { Duration::from_nanos(next as u64) };
         Level { max: self.max_tokens, remaining: tokens as u64, next }
+    }
+
+    /// Whether `other` fills alike: what may share a bucket.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        self.max_tokens == other.max_tokens && self.fill == other.fill
     }
 
     /// The time that an empty bucket takes to fill.
@@ -56,25 +65,31 @@ impl TokenBucket {
 }
 
 /// Time before the first use of any bucket: longer than any takes to fill.
-pub(super) const EPOCH: Duration = Duration::from_secs(200 * 365 * 24 * 3600);
+pub(crate) const EPOCH: Duration = Duration::from_secs(200 * 365 * 24 * 3600);
+
+/// The time that buckets count in; tokio's clock, so that tests can pause it.
+pub(crate) fn since_epoch() -> Duration {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    EPOCH + START.elapsed()
+}
 
 /// Half a nanosecond of a token that takes a second: what rounding may lose must not lose a token.
 const ROUNDING: f64 = 1e-9;
 
 /// Whether there was a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Taken {
+pub(crate) enum Taken {
     Yes,
     No,
 }
 
 /// What a bucket holds at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Level {
-    pub(super) max: u32,
-    pub(super) remaining: u64,
+pub(crate) struct Level {
+    pub(crate) max: u32,
+    pub(crate) remaining: u64,
     /// Until there is a token: zero if there is one.
-    pub(super) next: Duration,
+    pub(crate) next: Duration,
 }
 
 /// The message as it stands in the file.
