@@ -14,7 +14,7 @@ use tidegate_codec::h1::ClientConn;
 use tidegate_pool::h1::{Conn, ConnFacts, Connect, Connected, Neighbours, Pool};
 use tidegate_pool::host::{HostCounters, HostStats};
 use tidegate_pool::limits::{Limits, Maxima};
-use tidegate_pool::machine::{Attached, ConnKey, Event, Machine, Settings, Shared, StreamEnd};
+use tidegate_pool::machine::{Attached, Carries, ConnKey, Event, Machine, Settings, Shared, StreamEnd};
 use tidegate_pool::stats::UpstreamStats;
 use tidegate_stats::{Scope, Store};
 use tokio::time::Instant;
@@ -84,6 +84,7 @@ fn settings() -> Settings {
         max_connection_duration: None,
         max_streams: None,
         concurrency: 1,
+        carries: Carries::Requests,
     }
 }
 

@@ -11,11 +11,14 @@ use tidegate_config::cluster::UpstreamProtocol;
 use tidegate_config::protocol::HeaderKeyFormat;
 use tidegate_config::route::Priority;
 use tidegate_config::values::TcpKeepalive;
+use tidegate_net::TransportOptions;
+use tidegate_pool::dialer::Dialer;
 use tidegate_pool::h1::{
     Acquire, ClientOptions, DialOptions, Keepalive, NameCase, Neighbours, Pool, SocketConnector,
 };
 use tidegate_pool::limits::{Limits, RetryPermit};
-use tidegate_pool::machine::{Settings, Shared};
+use tidegate_pool::machine::{Carries, Settings, Shared};
+use tidegate_pool::tcp;
 use tidegate_types::{Address, CloseReason};
 use tokio::time::Instant;
 
@@ -44,6 +47,8 @@ struct Members {
 /// What every pool of the cluster is made with.
 struct Kit {
     settings: Rc<Settings>,
+    /// TCP pools'.
+    tcp: Settings,
     dial: Rc<DialOptions>,
     codec: Rc<ClientOptions>,
 }
@@ -95,6 +100,30 @@ impl Cluster {
             Some(pool) => pool.acquire_at(now),
             None => self.new_pool(host, priority).acquire_at(now),
         }
+    }
+
+    /// Asks for a connection to `host` for a TCP session that wants `options` of it; see [`tcp::Pool::acquire`].
+    pub fn acquire_tcp(&self, host: &Host, options: Rc<TransportOptions>) -> tcp::Acquire {
+        // Sessions that ask for something of their own share nothing, so their pool is theirs too.
+        if *options != TransportOptions::default() {
+            return self.new_tcp_pool(host, options).acquire();
+        }
+        let pool = host.tcp_pool().unwrap_or_else(|| {
+            let pool = self.new_tcp_pool(host, options);
+            host.set_tcp_pool(pool.clone());
+            pool
+        });
+        pool.acquire()
+    }
+
+    fn new_tcp_pool(&self, host: &Host, options: Rc<TransportOptions>) -> Rc<tcp::Pool> {
+        // TCP sessions have no priority of their own.
+        let priority = Priority::Default;
+        let kit = self.kit();
+        let neighbours: Rc<dyn Neighbours> = self.neighbours(priority).clone();
+        let shared = self.pool_shared(host, priority);
+        let dialer = self.dialer(kit, host);
+        tcp::Pool::new(&kit.tcp, shared, dialer, options, Rc::downgrade(&neighbours))
     }
 
     /// What all workers share of it.
@@ -159,27 +188,43 @@ impl Cluster {
 
     #[cold]
     fn new_pool(&self, host: &Host, priority: Priority) -> Rc<Pool> {
-        let kit = self.kit.get_or_init(|| Kit::new(self.config()));
-        let neighbours = self.neighbours[priority as usize].get_or_init(|| {
-            Neighbourhood::new(self.shared.clone(), priority, self.peers.clone(), self.bell.clone())
-        });
-        let shared = Shared {
-            limits: self.limits(priority).clone(),
-            host_connections: host.shared().connections.clone(),
-            stats: self.stats().upstream.clone(),
-            host: host.counters().clone(),
-        };
-        let connector = SocketConnector {
-            addresses: Arc::from([Address::clone(host.address())]),
-            dial: kit.dial.clone(),
-            codec: kit.codec.clone(),
-            stats: self.stats().upstream.clone(),
-        };
+        let kit = self.kit();
+        let neighbours = self.neighbours(priority);
+        let shared = self.pool_shared(host, priority);
+        let connector = SocketConnector { dialer: self.dialer(kit, host), codec: kit.codec.clone() };
         let weak: Weak<dyn Neighbours> = Rc::downgrade(&(neighbours.clone() as Rc<dyn Neighbours>));
         let pool = Pool::new(kit.settings.clone(), shared, Rc::new(connector), weak);
         neighbours.join(&pool);
         host.set_pool(priority, pool.clone());
         pool
+    }
+
+    fn kit(&self) -> &Kit {
+        self.kit.get_or_init(|| Kit::new(self.config()))
+    }
+
+    fn neighbours(&self, priority: Priority) -> &Rc<Neighbourhood> {
+        self.neighbours[priority as usize].get_or_init(|| {
+            Neighbourhood::new(self.shared.clone(), priority, self.peers.clone(), self.bell.clone())
+        })
+    }
+
+    fn dialer(&self, kit: &Kit, host: &Host) -> Rc<Dialer> {
+        Rc::new(Dialer {
+            addresses: Arc::from([Address::clone(host.address())]),
+            dial: kit.dial.clone(),
+            transport: None,
+            stats: self.stats().upstream.clone(),
+        })
+    }
+
+    fn pool_shared(&self, host: &Host, priority: Priority) -> Shared {
+        Shared {
+            limits: self.limits(priority).clone(),
+            host_connections: host.shared().connections.clone(),
+            stats: self.stats().upstream.clone(),
+            host: host.counters().clone(),
+        }
     }
 }
 
@@ -200,6 +245,7 @@ impl Kit {
             max_connection_duration: http.max_connection_duration,
             max_streams: http.max_requests_per_connection,
             concurrency: 1,
+            carries: Carries::Requests,
         };
         let codec = ClientOptions {
             max_head_bytes: http.max_response_headers_kb as usize * 1024,
@@ -211,7 +257,12 @@ impl Kit {
                 HeaderKeyFormat::ProperCase => NameCase::Proper,
             },
         };
-        Self { settings: Rc::new(settings), dial: Rc::new(dial_options(config)), codec: Rc::new(codec) }
+        let tcp = Settings {
+            idle_timeout: config.tcp_idle_timeout,
+            max_connection_duration: None,
+            ..settings.clone()
+        };
+        Self { settings: Rc::new(settings), tcp, dial: Rc::new(dial_options(config)), codec: Rc::new(codec) }
     }
 }
 

@@ -10,6 +10,7 @@ use tidegate_config::route::Priority;
 use tidegate_pool::h1::Pool;
 use tidegate_pool::host::{HostCounters, HostStats};
 use tidegate_pool::limits::Limit;
+use tidegate_pool::tcp;
 use tidegate_types::{Address, CloseReason};
 
 use crate::lb::Health;
@@ -94,12 +95,13 @@ pub struct Host {
     shared: Arc<HostShared>,
     counters: HostCounters,
     pools: [RefCell<Option<Rc<Pool>>>; 2],
+    tcp_pool: RefCell<Option<Rc<tcp::Pool>>>,
 }
 
 impl Host {
     pub(crate) fn new(shared: Arc<HostShared>) -> Self {
         let counters = shared.stats.writer();
-        Self { shared, counters, pools: [RefCell::new(None), RefCell::new(None)] }
+        Self { shared, counters, pools: Default::default(), tcp_pool: RefCell::default() }
     }
 
     /// What all workers share of it.
@@ -126,7 +128,18 @@ impl Host {
         *self.pools[priority as usize].borrow_mut() = Some(pool);
     }
 
+    pub(crate) fn tcp_pool(&self) -> Option<Rc<tcp::Pool>> {
+        self.tcp_pool.borrow().clone()
+    }
+
+    pub(crate) fn set_tcp_pool(&self, pool: Rc<tcp::Pool>) {
+        *self.tcp_pool.borrow_mut() = Some(pool);
+    }
+
     pub(crate) fn drain(&self, reason: CloseReason) {
+        if let Some(pool) = self.tcp_pool.take() {
+            pool.drain(reason);
+        }
         for pool in &self.pools {
             if let Some(pool) = pool.take() {
                 pool.drain(reason);

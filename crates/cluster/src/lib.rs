@@ -25,7 +25,7 @@ pub use tidegate_pool::host::HostStat;
 pub use tidegate_pool::limits::{Limits, RetryPermit};
 /// What a leased connection speaks.
 pub use tidegate_pool::stream;
-pub use tidegate_pool::{PoolError, limits};
+pub use tidegate_pool::{PoolError, limits, tcp};
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use tidegate_types::{ErrorSource, ResetReason};
 
+use crate::machine::Queued;
+
 /// Why a pool gave no connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {
@@ -13,6 +15,9 @@ pub enum PoolError {
     /// `max_connection_pools` refused the pool. Envoy answers as if there were no host.
     #[error("no pool left for the host")]
     PoolOverflow,
+    /// `max_connections` refused the TCP session.
+    #[error("connection overflow")]
+    ConnectionOverflow,
     /// The connection attempt that the stream waited for failed.
     #[error("{}", reason.as_str())]
     Connect {
@@ -21,6 +26,17 @@ pub enum PoolError {
         /// `%UPSTREAM_TRANSPORT_FAILURE_REASON%`, if the transport said more.
         transport: Option<Cow<'static, str>>,
     },
+}
+
+impl From<Queued> for PoolError {
+    /// The error of a refusal.
+    fn from(refused: Queued) -> Self {
+        match refused {
+            Queued::PoolOverflow => Self::PoolOverflow,
+            Queued::ConnectionOverflow => Self::ConnectionOverflow,
+            Queued::Overflow | Queued::Waiting(_) => Self::Overflow,
+        }
+    }
 }
 
 impl PoolError {
@@ -32,7 +48,7 @@ impl PoolError {
     /// The reset reason, as in response-code details and retry policies.
     pub fn reason(&self) -> ResetReason {
         match self {
-            Self::Overflow | Self::PoolOverflow => ResetReason::Overflow,
+            Self::Overflow | Self::PoolOverflow | Self::ConnectionOverflow => ResetReason::Overflow,
             Self::Connect { reason, .. } => *reason,
         }
     }
@@ -41,7 +57,7 @@ impl PoolError {
     pub fn transport_failure(&self) -> Option<&str> {
         match self {
             Self::Connect { transport, .. } => transport.as_deref(),
-            Self::Overflow | Self::PoolOverflow => None,
+            Self::Overflow | Self::PoolOverflow | Self::ConnectionOverflow => None,
         }
     }
 
@@ -53,7 +69,7 @@ impl PoolError {
     /// Who is to blame.
     pub fn source(&self) -> ErrorSource {
         match self {
-            Self::Overflow | Self::PoolOverflow => ErrorSource::Internal,
+            Self::Overflow | Self::PoolOverflow | Self::ConnectionOverflow => ErrorSource::Internal,
             Self::Connect { .. } => ErrorSource::Upstream,
         }
     }

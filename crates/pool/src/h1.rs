@@ -18,7 +18,7 @@ use crate::error::PoolError;
 use crate::machine::{Attached, ConnKey, Event, Machine, Queued, Settings, Shared, StreamEnd};
 
 mod acquire;
-mod bell;
+pub(crate) mod bell;
 mod conn;
 mod connector;
 mod driver;
@@ -165,12 +165,7 @@ impl Pool {
             }
             refused => {
                 inner.waits.remove(token);
-                let error = if refused == Queued::PoolOverflow {
-                    PoolError::PoolOverflow
-                } else {
-                    PoolError::Overflow
-                };
-                Acquire::ready(Err(error))
+                Acquire::ready(Err(refused.into()))
             }
         }
     }

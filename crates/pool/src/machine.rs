@@ -29,6 +29,7 @@ mod conn;
 mod invariants;
 mod opening;
 mod queue;
+mod session;
 mod timers;
 
 pub use closing::{Closed, StreamEnd};
@@ -52,6 +53,20 @@ pub struct Settings {
     pub max_streams: Option<u32>,
     /// Streams at the same time on a new connection, at least 1.
     pub concurrency: u32,
+    /// What a stream is.
+    pub carries: Carries,
+}
+
+/// What the streams of a pool are, which decides a few rules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Carries {
+    /// Requests: connections outlive them.
+    #[default]
+    Requests,
+    /// TCP sessions: one to a connection, ever. A session that finds `max_connections` reached is refused
+    /// instead of queued, `max_requests` does not limit it, and one that gives up takes the attempt made
+    /// for it along (Envoy's cancel policy `CloseExcess`).
+    Sessions,
 }
 
 /// What the machine shares with others: limits and statistics.
@@ -110,6 +125,8 @@ pub enum Queued {
     Overflow,
     /// `max_connection_pools` refused the pool.
     PoolOverflow,
+    /// `max_connections` refused the session.
+    ConnectionOverflow,
 }
 
 /// See the module.
@@ -126,6 +143,8 @@ pub struct Machine {
     active: usize,
     waiters: Waiters,
     holds_pool_permit: bool,
+    /// Units of `max_connections` that waiting sessions brought along.
+    session_units: u64,
     /// Why no new streams will come.
     draining: Option<CloseReason>,
     deadline: Option<Instant>,
@@ -146,6 +165,7 @@ impl Machine {
             active: 0,
             waiters: Waiters::default(),
             holds_pool_permit: false,
+            session_units: 0,
             draining: None,
             deadline: None,
             events: VecDeque::new(),
@@ -169,6 +189,15 @@ impl Machine {
 
     /// Lets a stream wait for a connection. To be called when `try_attach` found none.
     pub fn enqueue(&mut self, now: Instant, token: usize) -> Queued {
+        if !self.reserve_for_session() {
+            return Queued::ConnectionOverflow;
+        }
+        let queued = self.queue_up(now, token);
+        self.settle(now);
+        queued
+    }
+
+    fn queue_up(&mut self, now: Instant, token: usize) -> Queued {
         if !self.shared.limits.pending.try_reserve() {
             self.shared.stats.upstream_rq_pending_overflow().inc();
             return Queued::Overflow;
@@ -183,15 +212,16 @@ impl Machine {
         self.shared.stats.upstream_rq_pending_active().inc();
         self.shared.host.inc(HostStat::RqPendingActive);
         self.open_connections(now);
-        self.settle(now);
         Queued::Waiting(key)
     }
 
-    /// The owner of a waiting stream gave it up. Attempts under way go on (Envoy's cancel policy `Default`).
+    /// The owner of a waiting stream gave it up. Attempts under way go on (Envoy's cancel policy `Default`),
+    /// but those for sessions.
     pub fn handle_cancel(&mut self, now: Instant, key: StreamKey) {
         if self.pending.remove(key).is_some() {
             self.shared.stats.upstream_rq_cancelled().inc();
             self.left_queue();
+            self.close_excess(now);
         }
         if let Some(reason) = self.draining {
             // An attempt that nobody waits for any more has no future.
@@ -349,9 +379,14 @@ impl Machine {
     #[inline]
     fn attach(&mut self, now: Instant, key: ConnKey) -> bool {
         let stats = &self.shared.stats;
-        if !self.shared.limits.requests.try_reserve() {
-            stats.upstream_rq_active_overflow().inc();
-            return false;
+        match self.settings.carries {
+            Carries::Requests if !self.shared.limits.requests.try_reserve() => {
+                stats.upstream_rq_active_overflow().inc();
+                return false;
+            }
+            Carries::Requests => {}
+            // Counted, not limited, as in Envoy.
+            Carries::Sessions => self.shared.limits.requests.force(),
         }
         let Some(conn) = self.conns.get_mut(key.0) else { return false };
         if std::mem::replace(&mut conn.idle, false) {
@@ -370,7 +405,9 @@ impl Machine {
             conn.remaining -= 1;
         }
         if conn.remaining == 0 {
-            stats.upstream_cx_max_requests().inc();
+            if self.settings.carries == Carries::Requests {
+                stats.upstream_cx_max_requests().inc();
+            }
             (conn.state, conn.fate) = (State::Draining, CloseReason::MaxRequests);
             self.ready.remove(&mut self.conns, key);
         } else if conn.capacity() == 0 {
@@ -393,6 +430,9 @@ impl Machine {
     fn settle(&mut self, now: Instant) {
         if !self.pending.is_empty() || self.waiters.any_queued() {
             self.update_claims(now);
+        }
+        if self.session_units > 0 {
+            self.return_units();
         }
         if self.holds_pool_permit && self.is_empty() {
             self.holds_pool_permit = false;

@@ -9,14 +9,14 @@ use crate::machine::ConnKey;
 
 /// Wakes the pool's task.
 #[derive(Debug, Default)]
-pub(super) struct Bell {
+pub(crate) struct Bell {
     /// Idle connections whose sockets stirred.
     stirred: Mutex<Vec<ConnKey>>,
     task: Mutex<Option<Waker>>,
 }
 
 impl Bell {
-    pub(super) fn ring(&self) {
+    pub(crate) fn ring(&self) {
         let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(task) = task {
             task.wake();
@@ -24,14 +24,14 @@ impl Bell {
     }
 
     /// Registers the task.
-    pub(super) fn answer_with(&self, waker: &Waker) {
+    pub(crate) fn answer_with(&self, waker: &Waker) {
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
         if !task.as_ref().is_some_and(|task| task.will_wake(waker)) {
             *task = Some(waker.clone());
         }
     }
 
-    pub(super) fn take_stirred(&self) -> Vec<ConnKey> {
+    pub(crate) fn take_stirred(&self) -> Vec<ConnKey> {
         std::mem::take(&mut self.stirred.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -44,7 +44,7 @@ impl Wake for Bell {
 
 /// The waker of one connection while it is idle.
 #[derive(Debug)]
-pub(super) struct IdleWatch {
+pub(crate) struct IdleWatch {
     key: ConnKey,
     /// Not while the connection is lent out: its user has a waker of its own then, and ours may still
     /// be registered until that one takes its place.
@@ -54,20 +54,20 @@ pub(super) struct IdleWatch {
 }
 
 impl IdleWatch {
-    pub(super) fn new(key: ConnKey, bell: Arc<Bell>) -> Arc<Self> {
+    pub(crate) fn new(key: ConnKey, bell: Arc<Bell>) -> Arc<Self> {
         Arc::new(Self { key, armed: AtomicBool::new(false), fired: AtomicBool::new(false), bell })
     }
 
-    pub(super) fn arm(&self) {
+    pub(crate) fn arm(&self) {
         self.fired.store(false, Relaxed);
         self.armed.store(true, Relaxed);
     }
 
-    pub(super) fn disarm(&self) {
+    pub(crate) fn disarm(&self) {
         self.armed.store(false, Relaxed);
     }
 
-    pub(super) fn has_fired(&self) -> bool {
+    pub(crate) fn has_fired(&self) -> bool {
         self.fired.load(Relaxed)
     }
 }

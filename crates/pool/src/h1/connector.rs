@@ -1,55 +1,40 @@
-//! Plain HTTP/1.1 connections: a socket and the codec.
+//! HTTP/1.1 connections: what the dialer opened, and the codec.
 
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
 use http::Version;
 use tidegate_codec::h1::{ClientConn, ClientOptions, IdleEvent};
-use tidegate_net::{DialError, DialOptions, dial};
-use tidegate_types::{Address, CloseReason, ResetReason};
+use tidegate_types::{Address, CloseReason};
 
 use super::conn::{AfterExchange, Conn, ConnFacts, Connect, Connected, IdleEnd, Traffic};
-use crate::error::PoolError;
-use crate::stats::UpstreamStats;
+use crate::dialer::{Dialer, Opened};
 
-/// Connects to a host by TCP or a Unix-domain socket, without TLS.
+/// HTTP/1.1 connections to a host.
 pub struct SocketConnector {
-    /// The host's addresses, the primary one first.
-    pub addresses: Arc<[Address]>,
-    /// Socket options.
-    pub dial: Rc<DialOptions>,
+    /// Opens them.
+    pub dialer: Rc<Dialer>,
     /// Codec options.
     pub codec: Rc<ClientOptions>,
-    /// For `bind_errors`.
-    pub stats: UpstreamStats,
 }
 
 impl Connect for SocketConnector {
     fn connect(&self) -> Pin<Box<dyn Future<Output = Connected>>> {
-        let addresses = self.addresses.clone();
-        let options = self.dial.clone();
         let codec = self.codec.clone();
-        let stats = self.stats.clone();
-        stats.upstream_cx_http1_total().inc();
+        self.dialer.stats.upstream_cx_http1_total().inc();
+        let dialing = self.dialer.open(Rc::default());
         Box::pin(async move {
-            let dialed = dial(&addresses, &options).await.map_err(|error| failure(error, &stats))?;
-            let facts = ConnFacts {
-                id: NEXT_ID.fetch_add(1, Relaxed),
-                local_address: dialed.local.map(Rc::new),
-                remote_address: Some(Rc::new(dialed.remote)),
-                protocol: Version::HTTP_11,
-                tls: dialed.io.tls().cloned(),
-            };
-            let conn: Box<dyn Conn> = Box::new(ClientConn::new(dialed.io, codec));
+            let Opened { io, id, local_address, remote_address } = dialing.await?;
+            let tls = io.tls().cloned();
+            let facts = ConnFacts { id, local_address, remote_address, protocol: Version::HTTP_11, tls };
+            let conn: Box<dyn Conn> = Box::new(ClientConn::new(io, codec));
             Ok((conn, facts))
         })
     }
 
     fn address(&self) -> Option<&Address> {
-        self.addresses.first()
+        self.dialer.addresses.first()
     }
 }
 
@@ -87,18 +72,3 @@ impl Conn for ClientConn {
         Self::before_close(self, reason);
     }
 }
-
-fn failure(error: DialError, stats: &UpstreamStats) -> PoolError {
-    let reason = match &error {
-        DialError::Remote { .. } => ResetReason::RemoteConnectionFailure,
-        DialError::Local { bind, .. } => {
-            if *bind {
-                stats.bind_errors().inc();
-            }
-            ResetReason::LocalConnectionFailure
-        }
-    };
-    PoolError::Connect { reason, transport: Some(error.transport().clone()) }
-}
-
-static NEXT_ID: AtomicU64 = AtomicU64::new(1);

@@ -19,8 +19,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
 
 use super::*;
+use crate::dialer::Dialer;
 use crate::host::HostCounters;
 use crate::limits::{Limits, Maxima};
+use crate::machine::Carries;
 use crate::stats::UpstreamStats;
 
 fn settings() -> Settings {
@@ -30,6 +32,7 @@ fn settings() -> Settings {
         max_connection_duration: None,
         max_streams: None,
         concurrency: 1,
+        carries: Carries::Requests,
     }
 }
 
@@ -60,12 +63,13 @@ async fn listen() -> (TcpListener, Address) {
 }
 
 fn sockets(address: Address, shared: &Shared) -> SocketConnector {
-    SocketConnector {
+    let dialer = Dialer {
         addresses: Arc::from([address]),
         dial: Rc::default(),
-        codec: Rc::default(),
+        transport: None,
         stats: shared.stats.clone(),
-    }
+    };
+    SocketConnector { dialer: Rc::new(dialer), codec: Rc::default() }
 }
 
 /// Answers one request on `socket`.

@@ -38,6 +38,8 @@ pub enum StreamEnd {
     PeerClosedInMessage(CloseReason),
     /// The peer broke the protocol.
     ProtocolError,
+    /// A TCP session ended, and its connection with it.
+    Session(CloseReason),
 }
 
 /// A connection that the machine closed.
@@ -95,6 +97,7 @@ impl Machine {
                 self.shared.stats.upstream_cx_protocol_error().inc();
                 self.retire(now, key, CloseReason::ProtocolError);
             }
+            StreamEnd::Session(reason) => self.retire(now, key, reason),
         }
         self.settle(now);
     }

@@ -139,7 +139,7 @@ impl Machine {
             self.waiters.host_queued = false;
         }
         let exception = self.conns.is_empty() && limits.connection_per_host();
-        if self.waiters.cluster.take() || limits.connections.try_reserve() {
+        if self.take_session_unit() || self.waiters.cluster.take() || limits.connections.try_reserve() {
             self.waiters.cluster_queued = false;
         } else if exception {
             self.shared.stats.upstream_cx_overflow().inc();
@@ -253,6 +253,7 @@ impl Machine {
         (0..self.pending.len()).for_each(|_| host.dec(HostStat::RqPendingActive));
         (0..self.active).for_each(|_| limits.requests.release());
         (0..self.pending.len()).for_each(|_| limits.pending.release());
+        (0..self.session_units).for_each(|_| limits.connections.release());
         if self.holds_pool_permit {
             limits.pools.release();
         }

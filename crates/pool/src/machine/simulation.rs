@@ -57,10 +57,12 @@ impl World {
             next: 0,
             open: 0,
         };
+        // Of a TCP proxy's cluster in every fourth world, whose sessions `max_requests` does not limit.
+        let sessions = world.below(4) == 0;
         world.max = Maxima {
             connections: 1 + world.below(4),
             pending: 1 + world.below(8),
-            requests: 1 + world.below(6),
+            requests: if sessions { u64::MAX } else { 1 + world.below(6) },
             ..Maxima::default()
         };
         world.limits = Arc::new(Limits::detached(&world.max));
@@ -72,8 +74,9 @@ impl World {
                     connect_timeout: Duration::from_millis(500),
                     idle_timeout: Some(Duration::from_secs(2)),
                     max_connection_duration: (world.below(2) == 0).then(|| Duration::from_secs(3)),
-                    max_streams: (world.below(3) == 0).then_some(3),
+                    max_streams: if sessions { Some(1) } else { (world.below(3) == 0).then_some(3) },
                     concurrency: 1,
+                    carries: if sessions { Carries::Sessions } else { Carries::Requests },
                 };
                 let shared = Shared {
                     limits: world.limits.clone(),

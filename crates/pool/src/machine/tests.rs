@@ -22,6 +22,7 @@ fn settings() -> Settings {
         max_connection_duration: None,
         max_streams: None,
         concurrency: 1,
+        carries: Carries::Requests,
     }
 }
 
@@ -76,7 +77,7 @@ impl Lab {
             None => match self.machine.enqueue(self.now, token) {
                 Queued::Waiting(_) => Asked::Waits(token),
                 Queued::Overflow => Asked::Overflow,
-                Queued::PoolOverflow => Asked::PoolOverflow,
+                Queued::PoolOverflow | Queued::ConnectionOverflow => Asked::PoolOverflow,
             },
         };
         self.drain();
