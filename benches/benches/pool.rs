@@ -32,7 +32,7 @@ fn machine(criterion: &mut Criterion) {
         keys.into_iter().for_each(|key| machine.handle_stream_end(now, key, StreamEnd::Complete));
         group.bench_function(format!("checkout_checkin/{idle}_idle"), |bencher| {
             bencher.iter(|| {
-                if let Some(Attached::To(key)) = machine.try_attach() {
+                if let Some(Attached::To(key)) = machine.try_attach(now) {
                     machine.handle_stream_end(now, key, StreamEnd::Complete);
                 }
                 machine.poll_event()
