@@ -14,6 +14,7 @@ use crate::values::{DataSource, Place};
 mod certificate;
 mod own;
 mod params;
+mod reread;
 mod validation;
 
 pub use certificate::{CertificateConfig, TICKET_KEY_BYTES, TicketKey};
@@ -65,7 +66,7 @@ pub struct UpstreamTls {
     pub auto_sni_san_validation: bool,
     /// `max_session_keys`, 1 when unset; 0: no resumption.
     pub max_session_keys: u32,
-    /// `enforce_rsa_key_usage`; the TLS library always does.
+    /// `enforce_rsa_key_usage`, true when unset: a host's RSA certificate must be good for signatures.
     pub enforce_rsa_key_usage: bool,
     /// `close_notify` of Tidegate's own message around this one.
     pub close_notify: CloseNotify,

@@ -12,4 +12,4 @@ pub mod transport;
 pub use dial::{DialError, DialOptions, Dialed, dial};
 pub use io::{BoxIo, Io, StreamIo};
 pub use options::Keepalive;
-pub use transport::{ServerTransport, Transport, TransportError, TransportOptions};
+pub use transport::{Connecting, ServerTransport, Transport, TransportError, TransportOptions};

@@ -6,12 +6,15 @@
 
 mod blocks;
 pub mod certificate;
+pub mod client;
 pub mod failure;
 pub mod io;
 pub mod names;
 pub mod observed;
 mod opening;
 pub mod stats;
+pub mod verify;
 
+pub use client::ClientContext;
 pub use io::{CloseNotify, Settings, TlsIo};
 pub use stats::TlsStats;
