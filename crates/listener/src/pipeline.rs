@@ -128,6 +128,11 @@ impl Drop for Open {
         self.listener.count_connection(-1);
         if !self.listener.options().access_logs.is_empty() {
             let stream = StreamInfo::new(self.info.clone(), SystemTime::now() - length);
+            let state = &self.info.state;
+            stream.flags.set(state.flags.get());
+            stream.details.replace(state.details.take());
+            stream.bytes_received.set(state.bytes_received.get());
+            stream.bytes_sent.set(state.bytes_sent.get());
             log(&self.listener, &stream, length);
         }
     }

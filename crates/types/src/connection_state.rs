@@ -21,6 +21,10 @@ pub struct ConnectionState {
     pub details: RefCell<Option<Cow<'static, str>>>,
     /// Why this side closed the connection (`%DOWNSTREAM_LOCAL_CLOSE_REASON%`).
     pub local_close_reason: RefCell<Option<Cow<'static, str>>>,
+    /// Bytes from the client that the terminal filter took, for the listener's access log.
+    pub bytes_received: Cell<u64>,
+    /// Bytes to the client, likewise.
+    pub bytes_sent: Cell<u64>,
     values: RefCell<Vec<Rc<dyn Any>>>,
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidegate_types::json::TypedConfig;
+use tidegate_types::json::{Problem, TypedConfig};
 
 use super::FilterChainMatch;
 use crate::reader::{Message, Reader};
@@ -54,31 +54,53 @@ impl Message for FilterChainConfig {
         Self {
             name: r.string("name").or_default(),
             matching: r.message_or_defaults("filter_chain_match"),
-            filters: r
-                .repeated::<Option<NetworkFilterConfig>>("filters")
-                .required_non_empty()
-                .into_iter()
-                .flatten()
-                .collect(),
+            filters: filters(r),
             transport_socket: r.message_or_defaults("transport_socket"),
             transport_socket_connect_timeout: r.duration("transport_socket_connect_timeout").overriding(),
         }
     }
 }
 
-impl Message for Option<NetworkFilterConfig> {
+/// The filters, with those that only this crate knows to be terminal in their place; others are the registry's
+/// to judge.
+fn filters(r: &Reader<'_>) -> Vec<NetworkFilterConfig> {
+    let field = r.repeated::<Named>("filters");
+    let path = field.path();
+    let named: Vec<_> = field.required_non_empty();
+    let last = named.len().saturating_sub(1);
+    for (index, named) in named.iter().enumerate().take(last) {
+        let Some((name, filter)) = &named.0 else { continue };
+        let kind = match filter {
+            NetworkFilterConfig::Http(_) => "envoy.filters.network.http_connection_manager",
+            NetworkFilterConfig::Tcp(_) => "envoy.filters.network.tcp_proxy",
+            NetworkFilterConfig::Other(_) => continue,
+        };
+        // Envoy's words.
+        let message = format!(
+            "Error: terminal filter named {name} of type {kind} must be the last filter in a network filter chain."
+        );
+        r.cx.report(Problem::new(path.index(index), r.place("filters"), message));
+    }
+    named.into_iter().filter_map(|named| Some(named.0?.1)).collect()
+}
+
+/// A filter and its name.
+struct Named(Option<(String, NetworkFilterConfig)>);
+
+impl Message for Named {
     const NAME: &'static str = "envoy.config.listener.v3.Filter";
 
     fn read(r: &Reader<'_>) -> Self {
         r.may_be::<HcmConfig>();
         r.may_be::<TcpProxyConfig>();
-        let any = r.extension_any()?;
-        Some(if any.config.is::<HcmConfig>() {
+        let Some(any) = r.extension_any() else { return Self(None) };
+        let filter = if any.config.is::<HcmConfig>() {
             NetworkFilterConfig::Http(Arc::new(any.config.read(r)))
         } else if any.config.is::<TcpProxyConfig>() {
             NetworkFilterConfig::Tcp(Arc::new(any.config.read(r)))
         } else {
-            NetworkFilterConfig::Other(any.config.keep(any.name))
-        })
+            NetworkFilterConfig::Other(any.config.keep(any.name.clone()))
+        };
+        Self(Some((any.name, filter)))
     }
 }

@@ -31,6 +31,7 @@ pub(super) enum Operator {
         spaces: bool,
     },
     ConnectionTermination,
+    LocalClose,
     Flags {
         long: bool,
     },
@@ -251,6 +252,7 @@ fn plain(name: &str) -> Option<Operator> {
         "PROTOCOL" => Operator::Protocol,
         "RESPONSE_CODE" => Operator::ResponseCode,
         "CONNECTION_TERMINATION_DETAILS" => Operator::ConnectionTermination,
+        "DOWNSTREAM_LOCAL_CLOSE_REASON" => Operator::LocalClose,
         "RESPONSE_FLAGS" => Operator::Flags { long: false },
         "RESPONSE_FLAGS_LONG" => Operator::Flags { long: true },
         "BYTES_RECEIVED" => Operator::BytesReceived,
@@ -320,7 +322,17 @@ impl Operator {
             Self::Protocol => Value::maybe_text(info.protocol.get().and_then(version)),
             Self::ResponseCode => Value::Number(info.response_code.get().into()),
             Self::ResponseCodeDetails { spaces } => details(info, *spaces),
-            Self::ConnectionTermination => Value::maybe_text(info.connection_termination_details.get()),
+            Self::ConnectionTermination => match info.connection_termination_details.get() {
+                Some(details) => Value::text(details),
+                None => {
+                    let details = info.connection.termination_details.borrow();
+                    Value::maybe_owned(details.as_deref().map(str::to_owned))
+                }
+            },
+            Self::LocalClose => {
+                let reason = info.connection.state.local_close_reason.borrow();
+                Value::maybe_owned(reason.as_deref().map(str::to_owned))
+            }
             // `-` also where missing values are left out: the absence of flags is a fact.
             Self::Flags { long: false } => Value::Shown(Shown::Flags(info.flags.get())),
             Self::Flags { long: true } => Value::Text(Cow::Owned(info.flags.get().long())),

@@ -5,6 +5,7 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
@@ -12,28 +13,34 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tidegate_filter::{RespondFlow, ResponderFactory};
 use tidegate_net::BoxIo;
-use tidegate_types::{CloseReason, EndStream};
+use tidegate_types::{CloseReason, ConnectionState, Drain, DrainPhase, EndStream};
 
 use crate::{Connection, Serving, Terminal};
 
 /// A [`Terminal`] of responders.
 pub struct RespondTerminal {
     factory: Arc<dyn ResponderFactory>,
+    drain: Rc<Drain>,
 }
 
 impl RespondTerminal {
-    /// Opens a responder of `factory` for each connection.
-    pub fn new(factory: Arc<dyn ResponderFactory>) -> Self {
-        Self { factory }
+    /// Opens a responder of `factory` for each connection. They live until `drain` closes all: a connection
+    /// without requests is never known to be idle.
+    pub fn new(factory: Arc<dyn ResponderFactory>, drain: Rc<Drain>) -> Self {
+        Self { factory, drain }
     }
 }
 
 impl Terminal for RespondTerminal {
     fn serve(&self, connection: Connection) -> Serving {
-        let factory = self.factory.clone();
+        let (factory, watch) = (self.factory.clone(), self.drain.watch());
         Box::pin(async move {
+            let served = tokio::select! {
+                served = run(&*factory, connection) => served,
+                () = poll_fn(|cx| watch.poll_reached(cx, DrainPhase::CloseAll)) => Ok(()),
+            };
             // An error means that the client is gone: nobody is left to tell.
-            if let Err(error) = run(&*factory, connection).await {
+            if let Err(error) = served {
                 tracing::debug!(target: "connection", %error, "connection failed");
             }
         })
@@ -47,12 +54,13 @@ async fn run(factory: &dyn ResponderFactory, connection: Connection) -> io::Resu
     let mut flow = responder.on_open(&info, &mut out);
     let mut end = EndStream::No;
     loop {
-        write_all(&mut io, &mut out).await?;
+        write_all(&mut io, &mut out, &info.state).await?;
         if flow == RespondFlow::Close || end == EndStream::Yes {
             break;
         }
         // The buffer lives from here to the loop's end: an idle connection has none.
         let mut data = read(&mut io, (buffer_limit as usize).clamp(1, READ)).await?;
+        info.state.bytes_received.update(|received| received + data.len() as u64);
         end = EndStream::from_last(data.is_empty());
         flow = responder.on_read(&info, &mut data, end, &mut out);
     }
@@ -76,9 +84,10 @@ async fn read(io: &mut BoxIo, size: usize) -> io::Result<BytesMut> {
     .await
 }
 
-async fn write_all(io: &mut BoxIo, out: &mut BytesMut) -> io::Result<()> {
+async fn write_all(io: &mut BoxIo, out: &mut BytesMut, state: &ConnectionState) -> io::Result<()> {
     while !out.is_empty() {
         let written = poll_fn(|cx| io.poll_write(cx, &[IoSlice::new(out)])).await?;
+        state.bytes_sent.update(|sent| sent + written as u64);
         out.advance(written);
     }
     // Not kept for a connection that may idle.

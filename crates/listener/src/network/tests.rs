@@ -342,7 +342,7 @@ impl Responder for Shout {
 fn shout() -> (MemIo, Serving) {
     let (near, client) = pair();
     let connection = Connection { io: Box::new(near), info: info(), buffer_limit: 1024 };
-    (client, RespondTerminal::new(Arc::new(ShoutFactory)).serve(connection))
+    (client, RespondTerminal::new(Arc::new(ShoutFactory), tidegate_types::Drain::new()).serve(connection))
 }
 
 async fn finish(serving: Serving, client: impl Future<Output = Bytes>) -> Bytes {

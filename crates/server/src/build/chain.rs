@@ -6,9 +6,12 @@ use std::time::Duration;
 use tidegate_config::listener::{FilterChainConfig, NetworkFilterConfig};
 use tidegate_config::transport::TransportSocket;
 use tidegate_config::values::TimeoutOverride;
+use tidegate_filter::{BuiltNetwork, FactoryContext, NetworkRole};
 use tidegate_http::{BuildContext, Hcm};
+use tidegate_listener::{ChainEntry, NetworkFilters, check_order};
+use tidegate_stats::Scope;
 use tidegate_types::Compat;
-use tidegate_types::json::Problem;
+use tidegate_types::json::{Problem, TypedConfig};
 
 use crate::snapshot::{ChainSnapshot, TerminalSnapshot, TransportSnapshot};
 
@@ -20,10 +23,12 @@ pub(super) fn build(
     config: &Arc<FilterChainConfig>,
     cx: &BuildContext<'_>,
 ) -> Result<Arc<ChainSnapshot>, Vec<Problem>> {
+    let (filters, terminal) = filters(config, cx)?;
     Ok(Arc::new(ChainSnapshot {
         transport: transport(config)?,
         handshake_timeout: handshake_timeout(config.transport_socket_connect_timeout, cx.compat),
-        terminal: terminal(config, cx)?,
+        filters,
+        terminal,
         config: config.clone(),
     }))
 }
@@ -36,37 +41,66 @@ fn transport(config: &FilterChainConfig) -> Result<TransportSnapshot, Vec<Proble
     }
 }
 
-/// The last filter owns the connection. Each kind of terminal is a line here.
-fn terminal(config: &FilterChainConfig, cx: &BuildContext<'_>) -> Result<TerminalSnapshot, Vec<Problem>> {
-    let mut problems = Vec::new();
-    let mut terminal = None;
-    for (index, filter) in config.filters.iter().enumerate() {
-        match filter {
-            NetworkFilterConfig::Http(hcm) if index + 1 == config.filters.len() => {
-                match Hcm::build(hcm, cx) {
-                    Ok(hcm) => terminal = Some(TerminalSnapshot::Http(hcm)),
-                    Err(more) => problems.extend(more),
-                }
+/// The filters that see the connection's bytes, and the last one, which owns the connection. Each kind of
+/// terminal is a line here.
+fn filters(
+    config: &FilterChainConfig,
+    cx: &BuildContext<'_>,
+) -> Result<(NetworkFilters, TerminalSnapshot), Vec<Problem>> {
+    in_order(config, cx)?;
+    let (mut filters, mut terminal, mut problems) = (Vec::new(), None, Vec::new());
+    for filter in &config.filters {
+        let built = match filter {
+            NetworkFilterConfig::Http(hcm) => {
+                Hcm::build(hcm, cx).map(|hcm| terminal = Some(TerminalSnapshot::Http(hcm)))
             }
-            NetworkFilterConfig::Http(_) => problems.push(general(
-                config,
-                "terminal filter `http_connection_manager` must be the last filter in a network filter chain",
-            )),
             NetworkFilterConfig::Tcp(_) => {
-                problems.push(general(config, "the TCP proxy is not served by this build yet"));
+                Err(vec![general(config, "the TCP proxy is not served by this build yet")])
             }
-            NetworkFilterConfig::Other(other) => problems.push(Problem::new(
-                other.path.clone(),
-                other.span,
-                format!("no network filter has the type `{}` in this build", other.type_url),
-            )),
-        }
+            NetworkFilterConfig::Other(other) => network_filter(other, cx).map(|built| match built {
+                BuiltNetwork::Filter(filter) => filters.push(filter),
+                BuiltNetwork::Responder(factory) => terminal = Some(TerminalSnapshot::Respond(factory)),
+            }),
+        };
+        problems.extend(built.err().into_iter().flatten());
     }
     match terminal {
-        Some(terminal) if problems.is_empty() => Ok(terminal),
+        Some(terminal) if problems.is_empty() => Ok((filters.into(), terminal)),
         None if problems.is_empty() => Err(vec![general(config, "no terminal filter")]),
         _ => Err(problems),
     }
+}
+
+/// Whether the last filter, and no other, is terminal. Those that nobody knows are left to [`network_filter`].
+fn in_order(config: &FilterChainConfig, cx: &BuildContext<'_>) -> Result<(), Vec<Problem>> {
+    let mut known = Vec::new();
+    for filter in &config.filters {
+        let entry = match filter {
+            NetworkFilterConfig::Http(_) => (HCM, HCM, NetworkRole::Terminal),
+            NetworkFilterConfig::Tcp(_) => (TCP_PROXY, TCP_PROXY, NetworkRole::Terminal),
+            NetworkFilterConfig::Other(other) => match cx.registry.network_role(&other.type_url) {
+                Some((kind, role)) => (other.name.as_str(), kind, role),
+                None => return Ok(()),
+            },
+        };
+        known.push(entry);
+    }
+    let entries: Vec<_> = known.iter().map(|&(name, kind, role)| ChainEntry { name, kind, role }).collect();
+    check_order(&entries).map_err(|(index, message)| {
+        vec![match &config.filters[index] {
+            NetworkFilterConfig::Other(other) => Problem::new(other.path.clone(), other.span, message),
+            NetworkFilterConfig::Http(_) | NetworkFilterConfig::Tcp(_) => general(config, &message),
+        }]
+    })
+}
+
+const HCM: &str = "envoy.filters.network.http_connection_manager";
+const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
+
+fn network_filter(config: &TypedConfig, cx: &BuildContext<'_>) -> Result<BuiltNetwork, Vec<Problem>> {
+    let runtime = |key: &str| cx.runtime.integer(key).or_else(|| cx.runtime.flag(key).map(u64::from));
+    let factory = FactoryContext { stats: cx.store, scope: &Scope::root(), runtime: &runtime };
+    cx.registry.build_network(config, &factory)
 }
 
 fn general(config: &FilterChainConfig, message: &str) -> Problem {

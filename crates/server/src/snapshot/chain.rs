@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_config::listener::FilterChainConfig;
-use tidegate_filter::AccessLog;
+use tidegate_filter::{AccessLog, ResponderFactory};
 use tidegate_http::Hcm;
+use tidegate_listener::NetworkFilters;
 use tidegate_net::ServerTransport;
 
 /// A filter chain with everything that was built from its configuration.
@@ -16,6 +17,8 @@ pub(crate) struct ChainSnapshot {
     pub(crate) transport: TransportSnapshot,
     /// `transport_socket_connect_timeout`, with its default.
     pub(crate) handshake_timeout: Option<Duration>,
+    /// What stands before the terminal.
+    pub(crate) filters: NetworkFilters,
     pub(crate) terminal: TerminalSnapshot,
 }
 
@@ -40,6 +43,8 @@ impl TransportSnapshot {
 pub(crate) enum TerminalSnapshot {
     /// The HTTP connection manager.
     Http(Arc<Hcm>),
+    /// One that answers by itself: echo, direct_response.
+    Respond(Arc<dyn ResponderFactory>),
 }
 
 impl ChainSnapshot {
@@ -47,6 +52,7 @@ impl ChainSnapshot {
     pub(crate) fn access_logs(&self) -> Box<dyn Iterator<Item = &Arc<dyn AccessLog>> + '_> {
         match &self.terminal {
             TerminalSnapshot::Http(hcm) => Box::new(hcm.access_logs()),
+            TerminalSnapshot::Respond(_) => Box::new(std::iter::empty()),
         }
     }
 }

@@ -7,7 +7,7 @@ use tidegate_cluster::Directory;
 use tidegate_codec::h1::ServerConn;
 use tidegate_config::listener::FilterChainConfig;
 use tidegate_http::{Drain, DrainPhase, HcmSlot};
-use tidegate_listener::{Chain, Connection, Serving, Terminal};
+use tidegate_listener::{Chain, Connection, RespondTerminal, Serving, Terminal, behind};
 
 use crate::snapshot::{ChainSnapshot, TerminalSnapshot};
 
@@ -24,6 +24,8 @@ pub(super) struct WorkerChain {
 #[derive(Clone)]
 enum Slot {
     Http(Rc<HcmSlot>),
+    /// They keep what they began with.
+    Fixed,
 }
 
 impl WorkerChain {
@@ -37,12 +39,15 @@ impl WorkerChain {
                 let (directory, drain) = (directory.clone(), drain.clone());
                 (Slot::Http(slot.clone()), Rc::new(HttpTerminal { slot, directory, drain }))
             }
+            TerminalSnapshot::Respond(factory) => {
+                (Slot::Fixed, Rc::new(RespondTerminal::new(factory.clone(), drain.clone())))
+            }
         };
         let chain = Chain {
             name: snapshot.config.name.as_str().into(),
             transport: snapshot.transport.open(),
             handshake_timeout: snapshot.handshake_timeout,
-            terminal,
+            terminal: behind(&snapshot.filters, terminal),
         };
         Self { chain: Rc::new(chain), drain, config: snapshot.config.clone(), slot }
     }
@@ -51,6 +56,9 @@ impl WorkerChain {
     fn adopted(&self, snapshot: &ChainSnapshot) -> Option<Self> {
         match (&self.slot, &snapshot.terminal) {
             (Slot::Http(slot), TerminalSnapshot::Http(hcm)) => slot.set_if_changed(hcm),
+            (Slot::Fixed, TerminalSnapshot::Respond(_)) if self.config.filters == snapshot.config.filters => {
+            }
+            _ => return None,
         }
         let chain = Chain {
             name: snapshot.config.name.as_str().into(),
