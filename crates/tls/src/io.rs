@@ -24,6 +24,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::{ServerConfig, UnbufferedServerConnection};
+use tidegate_config::tls::CloseNotify;
 use tidegate_net::{BoxIo, Io};
 use tidegate_stats::OwnedCounter;
 use tidegate_types::{Address, CertificateInfo, CloseReason, ConnectionInfo, TlsInfo};
@@ -37,25 +38,13 @@ use receive::Until;
 use received::Received;
 use session::Session;
 
-/// When a connection is ended with `close_notify` (RFC 8446 §6.1). Some old clients take one on an idle
-/// connection for a broken answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CloseNotify {
-    /// Whenever we end it. What Envoy does.
-    #[default]
-    Always,
-    /// But for idle timeouts.
-    NotOnIdle,
-    /// Never.
-    Never,
-}
-
 /// What the connections of one context share.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where they count.
     pub stats: TlsStats,
-    /// How they end.
+    /// When a connection that we end is ended with `close_notify` (RFC 8446 §6.1). Some old clients take one
+    /// on an idle connection for a broken answer.
     pub close_notify: CloseNotify,
     /// Counts handshakes that took too long.
     pub timed_out: Option<OwnedCounter>,

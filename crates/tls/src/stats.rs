@@ -1,6 +1,6 @@
 //! `listener.<address>.ssl.` and `cluster.<name>.ssl.`, under Envoy's names.
 
-use tidegate_stats::{DynScope, Scope, Store, stat_block};
+use tidegate_stats::{DynScope, OwnedGauge, Scope, Store, stat_block};
 
 stat_block! {
     /// The fixed part of `ssl.`.
@@ -65,6 +65,11 @@ impl TlsStats {
     /// Counts `family.name` (`ciphers.TLS_AES_128_GCM_SHA256`). Takes a lock: three times a handshake.
     pub(crate) fn count(&self, family: &str, name: &str) {
         self.names.counter(&format!("{family}.{name}")).inc();
+    }
+
+    /// A gauge of a dynamic name.
+    pub(crate) fn gauge(&self, name: &str) -> OwnedGauge {
+        self.names.gauge(name)
     }
 
     /// The value of `family.name`, for tests.

@@ -1,0 +1,289 @@
+//! [`ServerContext`]: TLS towards clients, made once from a `DownstreamTlsContext` and shared by the workers.
+//!
+//! Its files may change: [`ServerContext::refresh`] swaps what they hold in, for the handshakes that begin
+//! then. Who watches them is not its business.
+
+mod choice;
+mod refused;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{
+    NoServerSessionStorage, ProducesTickets, ServerConfig, ServerSessionMemoryCache,
+    UnbufferedServerConnection,
+};
+use rustls::sign::CertifiedKey;
+use tidegate_config::tls::{CertificateConfig, DownstreamTls};
+use tidegate_net::{BoxIo, ServerTransport};
+use tidegate_stats::OwnedCounter;
+use tidegate_types::ConnectionInfo;
+use tidegate_types::json::Problem;
+
+use crate::listing::{Listing, listing};
+use crate::tickets::Tickets;
+use crate::verify::{ClientVerifier, Trust};
+use crate::{Settings, TlsIo, TlsStats, certificate, files, provider};
+use choice::{Choice, Identity};
+
+/// Everything that a listener's filter chain needs to speak TLS.
+pub struct ServerContext {
+    stats: TlsStats,
+    timed_out: Option<OwnedCounter>,
+    current: ArcSwap<Current>,
+}
+
+/// What was made of the files.
+struct Current {
+    config: DownstreamTls,
+    rustls: Arc<ServerConfig>,
+    /// For clients that share no protocol; `None` without ALPN.
+    without_alpn: Option<Arc<ServerConfig>>,
+    settings: Arc<Settings>,
+    tickets: Option<Arc<Tickets>>,
+}
+
+impl ServerContext {
+    /// Makes the context. `timed_out` counts handshakes that took too long.
+    ///
+    /// # Errors
+    /// What the content of certificates, keys and authorities has wrong, at its place in the configuration.
+    pub fn new(
+        config: &DownstreamTls,
+        stats: TlsStats,
+        timed_out: Option<OwnedCounter>,
+    ) -> Result<Arc<Self>, Vec<Problem>> {
+        let current = Current::new(config.clone(), &stats, timed_out.as_ref(), None)?;
+        current.show_expiry(&stats);
+        Ok(Arc::new(Self { stats, timed_out, current: ArcSwap::from_pointee(current) }))
+    }
+
+    /// The context for the connections of one worker.
+    pub fn transport(self: &Arc<Self>) -> Rc<dyn ServerTransport> {
+        Rc::new(OnWorker(self.clone()))
+    }
+
+    /// The files that it was made from.
+    pub fn files(&self) -> BTreeSet<PathBuf> {
+        let current = self.current.load();
+        let mut files = files::of_context(&current.config.common);
+        let keys = current.config.ticket_keys.iter();
+        files.extend(keys.filter_map(|key| key.source.filename.as_ref().map(PathBuf::from)));
+        files
+    }
+
+    /// Its certificates as they are now.
+    pub fn listing(&self) -> Listing {
+        listing(&self.current.load().config.common)
+    }
+
+    /// Reads the files anew: whether anything changed. Handshakes that begin then see the new ones;
+    /// connections and sessions go on.
+    ///
+    /// # Errors
+    /// What is wrong with the new content; the old goes on serving.
+    pub fn refresh(&self) -> Result<bool, String> {
+        let old = self.current.load_full();
+        let config = DownstreamTls {
+            common: files::reread(&old.config.common)?,
+            ticket_keys: files::reread_keys(&old.config.ticket_keys)?,
+            ..old.config.clone()
+        };
+        if config == old.config {
+            return Ok(false);
+        }
+        let new = Current::new(config, &self.stats, self.timed_out.as_ref(), Some(&old)).map_err(|problems| {
+            problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>().join("; ")
+        })?;
+        new.show_expiry(&self.stats);
+        self.current.store(Arc::new(new));
+        Ok(true)
+    }
+}
+
+impl Current {
+    fn new(
+        config: DownstreamTls,
+        stats: &TlsStats,
+        timed_out: Option<&OwnedCounter>,
+        previous: Option<&Self>,
+    ) -> Result<Self, Vec<Problem>> {
+        let common = &config.common;
+        let provider = provider::provider(&common.params);
+        let mut problems = Vec::new();
+        let mut identities = Vec::new();
+        for certificate in &common.certificates {
+            match identity(certificate, &provider) {
+                Ok(identity) => identities.push(identity),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        let trust = match Trust::new(common.validation.as_deref(), stats.clone()) {
+            Ok(trust) if problems.is_empty() => trust,
+            Ok(_) => return Err(problems),
+            Err(more) => {
+                problems.extend(more);
+                return Err(problems);
+            }
+        };
+        let internal = |error: rustls::Error| vec![config.place.problem(error.to_string())];
+        let choice =
+            Choice::new(identities, config.full_scan_certs_on_sni_mismatch, config.require_sni);
+        let verifier = ClientVerifier::new(trust.clone(), config.require_client_certificate);
+        let mut rustls = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(provider::versions(&common.params))
+            .map_err(internal)?
+            .with_client_cert_verifier(Arc::new(verifier))
+            .with_cert_resolver(Arc::new(choice));
+        rustls.ignore_client_order = !common.params.cipher_suites.is_empty() && !config.prefer_client_ciphers;
+        let tickets = sessions(&config, &mut rustls, previous);
+        let without_alpn = (!common.alpn_protocols.is_empty()).then(|| Arc::new(rustls.clone()));
+        rustls.alpn_protocols = common.alpn_protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let rustls = Arc::new(rustls);
+        // What it refuses now it would refuse each client.
+        UnbufferedServerConnection::new(rustls.clone()).map_err(internal)?;
+        let settings = Arc::new(Settings {
+            stats: stats.clone(),
+            close_notify: config.close_notify,
+            timed_out: timed_out.cloned(),
+            peer_validated: trust.validates(),
+            local: None,
+        });
+        Ok(Self { config, rustls, without_alpn, settings, tickets })
+    }
+
+    /// `ssl.certificate.<name>.expiration_unix_time_seconds`. Certificates from files have no name of their
+    /// own: as in Envoy, those of a context share one gauge, which here shows the first to expire.
+    fn show_expiry(&self, stats: &TlsStats) {
+        let listing = listing(&self.config.common);
+        for (name, certificates) in [(CERTIFICATE, &listing.chain), (AUTHORITY, &listing.ca)] {
+            let expiry = certificates.iter().map(|listed| listed.info.not_after).min();
+            if let Some(expiry) = expiry.and_then(|at| at.duration_since(UNIX_EPOCH).ok()) {
+                let seconds = i64::try_from(expiry.as_secs()).unwrap_or(i64::MAX);
+                stats.gauge(&format!("certificate.{name}.expiration_unix_time_seconds")).set(seconds);
+            }
+        }
+    }
+}
+
+/// How sessions are resumed, as `disable_*_session_resumption` say. In TLS 1.3, without tickets there is no
+/// resumption, as in Envoy.
+fn sessions(
+    config: &DownstreamTls,
+    rustls: &mut ServerConfig,
+    previous: Option<&Current>,
+) -> Option<Arc<Tickets>> {
+    rustls.session_storage = if config.disable_stateful_session_resumption {
+        Arc::new(NoServerSessionStorage {})
+    } else {
+        ServerSessionMemoryCache::new(MAX_SESSIONS)
+    };
+    let tickets = match previous {
+        _ if config.disable_stateless_session_resumption => None,
+        // A new certificate is no reason to forget sessions.
+        Some(previous)
+            if previous.config.ticket_keys == config.ticket_keys
+                && previous.config.common.validation == config.common.validation =>
+        {
+            previous.tickets.clone()
+        }
+        _ if config.ticket_keys.is_empty() => Tickets::own(config.session_timeout).map(Arc::new),
+        _ => {
+            let keys = config.ticket_keys.iter().map(|key| &key.source.bytes[..]);
+            Tickets::configured(keys, &scope(config), config.session_timeout).map(Arc::new)
+        }
+    };
+    match &tickets {
+        Some(tickets) => rustls.ticketer = tickets.clone() as Arc<dyn ProducesTickets>,
+        None => rustls.send_tls13_tickets = 0,
+    }
+    tickets
+}
+
+/// Whom a session may stand for: sessions are shared only among servers that ask the same of clients.
+fn scope(config: &DownstreamTls) -> Vec<u8> {
+    let mut scope = vec![u8::from(config.require_client_certificate)];
+    if let Some(validation) = &config.common.validation {
+        let content = |source: Option<&tidegate_config::values::DataSource>| {
+            source.map(|source| source.bytes.clone()).unwrap_or_default()
+        };
+        scope.extend_from_slice(&content(validation.trusted_ca.as_ref()));
+        scope.extend_from_slice(&content(validation.crl.as_ref()));
+        let rules = (
+            &validation.certificate_hashes,
+            &validation.spki_hashes,
+            &validation.names,
+            validation.trust_chain,
+            validation.allow_expired_certificate,
+            validation.max_verify_depth,
+        );
+        scope.extend_from_slice(format!("{rules:?}").as_bytes());
+    }
+    scope
+}
+
+/// A certificate with the key that fits it.
+fn identity(config: &CertificateConfig, provider: &CryptoProvider) -> Result<Identity, Problem> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&config.chain.bytes)
+        .collect::<Result<_, _>>()
+        .map_err(|error| config.chain.place.problem(format!("not a certificate chain: {error}")))?;
+    if chain.is_empty() {
+        return Err(config.chain.place.problem("there is no certificate in it (PEM, `BEGIN CERTIFICATE`)"));
+    }
+    let info = certificate::facts(&chain).map_err(|error| config.chain.place.problem(error.to_string()))?;
+    let key = PrivateKeyDer::from_pem_slice(&config.key.bytes)
+        .map_err(|error| config.key.place.problem(format!("not a private key: {error}")))?;
+    let key = CertifiedKey::from_der(chain, key, provider).map_err(|error| {
+        let message = match error {
+            rustls::Error::InconsistentKeys(_) => "the private key does not belong to the certificate".to_owned(),
+            other => format!("this key cannot be used: {other}"),
+        };
+        config.key.place.problem(message)
+    })?;
+    Ok(Identity { key: Arc::new(key), info: Arc::new(info) })
+}
+
+/// A context as a worker's chains hold it.
+struct OnWorker(Arc<ServerContext>);
+
+impl ServerTransport for OnWorker {
+    fn accept(&self, io: BoxIo, connection: &Rc<ConnectionInfo>, timeout: Option<Duration>) -> BoxIo {
+        let current = self.0.current.load();
+        match UnbufferedServerConnection::new(current.rustls.clone()) {
+            Ok(session) => Box::new(TlsIo::server(
+                io,
+                session,
+                current.settings.clone(),
+                current.without_alpn.clone(),
+                connection.clone(),
+                timeout,
+            )),
+            // It was tried when the context was made.
+            Err(_) => Box::new(refused::Refused),
+        }
+    }
+}
+
+impl std::fmt::Debug for ServerContext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerContext").field("files", &self.files()).finish_non_exhaustive()
+    }
+}
+
+/// Sessions that a context remembers for clients of TLS 1.2 without tickets (BoringSSL's
+/// `SSL_SESSION_CACHE_MAX_SIZE_DEFAULT`): bounds what they make us hold, about 4 MB.
+const MAX_SESSIONS: usize = 20 * 1024;
+
+/// What Envoy calls certificates without a name: the first digits of the SHA-256 of nothing.
+const CERTIFICATE: &str = "unnamed_cert_e3b0c442";
+const AUTHORITY: &str = "unnamed_ca_cert_e3b0c442";
