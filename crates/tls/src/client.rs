@@ -12,12 +12,12 @@ use arc_swap::ArcSwap;
 use rustls::client::{ClientConfig, Resumption, UnbufferedClientConnection};
 use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
-use tidegate_config::tls::{CloseNotify as ConfiguredCloseNotify, UpstreamTls};
+use tidegate_config::tls::UpstreamTls;
 use tidegate_net::Transport;
 use tidegate_types::CertificateInfo;
 use tidegate_types::json::Problem;
 
-use crate::io::{CloseNotify, Settings};
+use crate::io::Settings;
 use crate::stats::TlsStats;
 use crate::verify::{HostNames, ServerVerifier, Trust};
 
@@ -122,11 +122,7 @@ impl State {
         tls.resumption = resumption(&config);
         let settings = Settings {
             stats: stats.clone(),
-            close_notify: match config.close_notify {
-                ConfiguredCloseNotify::Always => CloseNotify::Always,
-                ConfiguredCloseNotify::NotOnIdle => CloseNotify::NotOnIdle,
-                ConfiguredCloseNotify::Never => CloseNotify::Never,
-            },
+            close_notify: config.close_notify,
             timed_out: None,
             peer_validated: trust.validates(),
             local,

@@ -16,15 +16,11 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{
     NoServerSessionStorage, ProducesTickets, ServerConfig, ServerSessionMemoryCache,
     UnbufferedServerConnection,
 };
-use rustls::sign::CertifiedKey;
-use tidegate_config::tls::{CertificateConfig, DownstreamTls};
+use tidegate_config::tls::{DownstreamTls, TicketKey};
 use tidegate_net::{BoxIo, ServerTransport};
 use tidegate_stats::OwnedCounter;
 use tidegate_types::ConnectionInfo;
@@ -33,7 +29,7 @@ use tidegate_types::json::Problem;
 use crate::listing::{Listing, listing};
 use crate::tickets::Tickets;
 use crate::verify::{ClientVerifier, Trust};
-use crate::{Settings, TlsIo, TlsStats, certificate, files, provider};
+use crate::{Settings, TlsIo, TlsStats, client};
 use choice::{Choice, Identity};
 
 /// Everything that a listener's filter chain needs to speak TLS.
@@ -76,10 +72,8 @@ impl ServerContext {
     /// The files that it was made from.
     pub fn files(&self) -> BTreeSet<PathBuf> {
         let current = self.current.load();
-        let mut files = files::of_context(&current.config.common);
-        let keys = current.config.ticket_keys.iter();
-        files.extend(keys.filter_map(|key| key.source.filename.as_ref().map(PathBuf::from)));
-        files
+        let keys = current.config.ticket_keys.iter().filter_map(|key| key.source.filename.as_deref());
+        current.config.common.files().chain(keys).map(PathBuf::from).collect()
     }
 
     /// Its certificates as they are now.
@@ -94,16 +88,17 @@ impl ServerContext {
     /// What is wrong with the new content; the old goes on serving.
     pub fn refresh(&self) -> Result<bool, String> {
         let old = self.current.load_full();
-        let config = DownstreamTls {
-            common: files::reread(&old.config.common)?,
-            ticket_keys: files::reread_keys(&old.config.ticket_keys)?,
-            ..old.config.clone()
-        };
-        if config == old.config {
+        let common = old.config.common.reread().map_err(|problem| problem.message)?;
+        let keys = old.config.ticket_keys.iter().map(TicketKey::reread);
+        let keys = keys.collect::<Result<Vec<_>, _>>().map_err(|problem| problem.message)?;
+        if common.is_none() && keys == old.config.ticket_keys {
             return Ok(false);
         }
-        let new = Current::new(config, &self.stats, self.timed_out.as_ref(), Some(&old)).map_err(|problems| {
-            problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>().join("; ")
+        let common = common.unwrap_or_else(|| old.config.common.clone());
+        let config = DownstreamTls { common, ticket_keys: keys, ..old.config.clone() };
+        let new = Current::new(config, &self.stats, self.timed_out.as_ref(), Some(&old));
+        let new = new.map_err(|problems| {
+            problems.into_iter().map(|problem| problem.message).collect::<Vec<_>>().join("; ")
         })?;
         new.show_expiry(&self.stats);
         self.current.store(Arc::new(new));
@@ -119,12 +114,12 @@ impl Current {
         previous: Option<&Self>,
     ) -> Result<Self, Vec<Problem>> {
         let common = &config.common;
-        let provider = provider::provider(&common.params);
+        let provider = Arc::new(client::provider(&common.params));
         let mut problems = Vec::new();
         let mut identities = Vec::new();
         for certificate in &common.certificates {
-            match identity(certificate, &provider) {
-                Ok(identity) => identities.push(identity),
+            match client::identity(certificate) {
+                Ok(key) => identities.extend(Identity::new(key)),
                 Err(problem) => problems.push(problem),
             }
         }
@@ -137,11 +132,10 @@ impl Current {
             }
         };
         let internal = |error: rustls::Error| vec![config.place.problem(error.to_string())];
-        let choice =
-            Choice::new(identities, config.full_scan_certs_on_sni_mismatch, config.require_sni);
+        let choice = Choice::new(identities, config.full_scan_certs_on_sni_mismatch, config.require_sni);
         let verifier = ClientVerifier::new(trust.clone(), config.require_client_certificate);
         let mut rustls = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(provider::versions(&common.params))
+            .with_protocol_versions(&client::versions(&common.params))
             .map_err(internal)?
             .with_client_cert_verifier(Arc::new(verifier))
             .with_cert_resolver(Arc::new(choice));
@@ -230,27 +224,6 @@ fn scope(config: &DownstreamTls) -> Vec<u8> {
         scope.extend_from_slice(format!("{rules:?}").as_bytes());
     }
     scope
-}
-
-/// A certificate with the key that fits it.
-fn identity(config: &CertificateConfig, provider: &CryptoProvider) -> Result<Identity, Problem> {
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&config.chain.bytes)
-        .collect::<Result<_, _>>()
-        .map_err(|error| config.chain.place.problem(format!("not a certificate chain: {error}")))?;
-    if chain.is_empty() {
-        return Err(config.chain.place.problem("there is no certificate in it (PEM, `BEGIN CERTIFICATE`)"));
-    }
-    let info = certificate::facts(&chain).map_err(|error| config.chain.place.problem(error.to_string()))?;
-    let key = PrivateKeyDer::from_pem_slice(&config.key.bytes)
-        .map_err(|error| config.key.place.problem(format!("not a private key: {error}")))?;
-    let key = CertifiedKey::from_der(chain, key, provider).map_err(|error| {
-        let message = match error {
-            rustls::Error::InconsistentKeys(_) => "the private key does not belong to the certificate".to_owned(),
-            other => format!("this key cannot be used: {other}"),
-        };
-        config.key.place.problem(message)
-    })?;
-    Ok(Identity { key: Arc::new(key), info: Arc::new(info) })
 }
 
 /// A context as a worker's chains hold it.

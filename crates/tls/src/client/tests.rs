@@ -75,7 +75,7 @@ async fn connect(
     let connection = Rc::new(ConnectionInfo::new(1, address(), address(), "test".into()));
     let settings = Arc::new(Settings {
         stats: TlsStats::detached(),
-        close_notify: CloseNotify::Always,
+        close_notify: Default::default(),
         timed_out: None,
         peer_validated: false,
         local: None,

@@ -20,6 +20,12 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
+    /// `None` if the certificate cannot be read, which was seen when it was loaded.
+    pub(crate) fn new(key: CertifiedKey) -> Option<Self> {
+        let info = Arc::new(certificate::facts(&key.cert).ok()?);
+        Some(Self { key: Arc::new(key), info })
+    }
+
     fn is_ecdsa(&self) -> bool {
         self.key.key.algorithm() == SignatureAlgorithm::ECDSA
     }
@@ -37,14 +43,11 @@ impl Identity {
     }
 
     fn suits(&self, hello: &ClientHello<'_>) -> bool {
-        let algorithm = self.key.key.algorithm();
         self.key.key.choose_scheme(hello.signature_schemes()).is_some()
             && ALL_CIPHER_SUITES.iter().filter(|suite| hello.cipher_suites().contains(&suite.suite())).any(
                 |suite| match suite {
                     SupportedCipherSuite::Tls13(_) => true,
-                    SupportedCipherSuite::Tls12(suite) => {
-                        suite.sign.iter().any(|scheme| scheme.algorithm() == algorithm)
-                    }
+                    SupportedCipherSuite::Tls12(suite) => self.key.key.choose_scheme(suite.sign).is_some(),
                 },
             )
     }
