@@ -3,6 +3,7 @@
 //! While it idles a connection holds no buffer and no request state: the exchange's future is
 //! allocated when bytes arrive and freed at its end.
 
+mod account;
 mod close;
 
 use std::cell::{Cell, RefCell};
@@ -14,13 +15,14 @@ use std::time::Duration;
 use tidegate_codec::h1::{Next, Readable, ServerConn};
 use tidegate_filter::Clusters;
 use tidegate_router::{Directory, PollClock};
-use tidegate_types::ConnectionInfo;
+use tidegate_types::{CloseReason, ConnectionInfo};
 use tokio::time::Instant;
 
 use crate::exchange::{self, ExchangeEnd};
 use crate::hcm::{Hcm, HcmSlot, WorkerHcm};
 use crate::stats::HcmStats;
 use crate::timers::LazyTimer;
+use account::Account;
 use close::Close;
 use tidegate_types::drain::{Drain, DrainPhase, DrainWatch};
 
@@ -39,7 +41,18 @@ pub(crate) struct ConnectionCx {
     /// Exchanges begun.
     served: Cell<u32>,
     /// The idle or age limit was reached: the next response is the last, and this is when patience ends.
-    draining: Cell<Option<Instant>>,
+    draining: Cell<Option<Draining>>,
+    /// Why the connection closes after the exchange under way, if it does.
+    why: Cell<Option<CloseReason>>,
+}
+
+/// A drain window.
+#[derive(Clone, Copy)]
+struct Draining {
+    /// When patience ends.
+    over: Instant,
+    /// Why it began.
+    reason: CloseReason,
 }
 
 impl ConnectionCx {
@@ -57,12 +70,18 @@ impl ConnectionCx {
 
     /// Whether the exchange under way is the last that the connection may carry.
     pub(crate) fn last_request(&self, hcm: &Hcm) -> bool {
-        if self.draining.get().is_some() || (self.max_age.get().is_none() && self.is_old(hcm)) {
+        if let Some(draining) = self.draining.get() {
+            self.closes_for(draining.reason);
+            return true;
+        }
+        if self.max_age.get().is_none() && self.is_old(hcm) {
+            self.closes_for(CloseReason::MaxDuration);
             return true;
         }
         match hcm.config.common.max_requests_per_connection {
             Some(max) if self.served.get() >= max => {
                 hcm.stats.downstream_cx_max_requests_reached().inc();
+                self.closes_for(CloseReason::MaxRequests);
                 true
             }
             _ => false,
@@ -73,7 +92,15 @@ impl ConnectionCx {
     /// from here on, as in Envoy. Not when the process or the listener goes, which waits for nobody.
     pub(crate) fn close_announced(&self, hcm: &Hcm) {
         if self.drain.phase() == DrainPhase::Announce && self.draining.get().is_none() {
-            self.draining.set(Some(self.clock.now() + hcm.config.timeouts.drain));
+            let over = self.clock.now() + hcm.config.timeouts.drain;
+            self.draining.set(Some(Draining { over, reason: CloseReason::Drained }));
+        }
+    }
+
+    /// The exchange under way ends the connection for this reason; the first one that is found stays.
+    pub(crate) fn closes_for(&self, reason: CloseReason) {
+        if self.why.get().is_none() {
+            self.why.set(Some(reason));
         }
     }
 
@@ -86,14 +113,14 @@ impl ConnectionCx {
 enum Event {
     /// Bytes of a request.
     Request,
-    /// The client closed.
-    ClosedByPeer,
+    /// The client closed, in this way.
+    ClosedByPeer(CloseReason),
     /// `idle_timeout`.
     Idle,
     /// `max_connection_duration`.
     Age,
     /// The drain window after one of those is over.
-    DrainWindowOver,
+    DrainWindowOver(CloseReason),
     /// The listener or the process goes away.
     Shutdown,
 }
@@ -119,62 +146,54 @@ pub async fn serve(
         max_age: Cell::new(hcm.shared.config.common.max_connection_duration),
         served: Cell::new(0),
         draining: Cell::new(None),
+        why: Cell::new(None),
     };
     let stats = hcm.shared.stats.clone();
-    stats.downstream_cx_total().inc();
-    stats.downstream_cx_active().inc();
-    let mut traffic = Traffic::default();
-    let mut soft_drained = false;
-    let mut idle_since = now;
-    let close = loop {
+    let mut account = Account::open(&stats, now);
+    let (close, reason) = loop {
         let hcm = slot.current();
-        match next_event(&cx, &mut conn, &hcm, idle_since).await {
+        match next_event(&cx, &mut conn, &hcm, account.idle_since(now)).await {
             Event::Request => {
                 // The configuration of now, not of when the wait began: a reload reaches open connections.
                 let hcm = slot.current();
-                if let Some(close) = one_exchange(&cx, &mut conn, hcm, &mut traffic).await {
-                    break close;
+                if let Some(closing) = one_exchange(&cx, &mut conn, hcm, &mut account).await {
+                    break closing;
                 }
-                idle_since = cx.clock.now();
+                account.idle(cx.clock.now());
             }
-            Event::ClosedByPeer => break Close::Remote,
-            Event::Shutdown => break Close::Linger,
-            Event::DrainWindowOver => break drain_close(&hcm),
+            Event::ClosedByPeer(how) => break (Close::Remote, how),
+            Event::Shutdown => break (Close::Linger, CloseReason::Drained),
+            Event::DrainWindowOver(reason) => break (drain_close(&hcm), reason),
             Event::Idle => {
                 stats.downstream_cx_idle_timeout().inc();
                 tracing::debug!(target: "http", connection = cx.info.id, "idle timeout");
-                if let Some(close) = start_drain(&cx, &hcm) {
-                    break close;
+                if let Some(close) = start_drain(&cx, &hcm, CloseReason::IdleTimeout) {
+                    break (close, CloseReason::IdleTimeout);
                 }
             }
             Event::Age => {
                 cx.age_reached(&stats);
                 if hcm.shared.config.timeouts.http1_safe_max_connection_duration {
                     // The next response is the last; without one the connection stays.
-                    soft_drained = true;
-                    stats.downstream_cx_http1_soft_drain().inc();
-                } else if let Some(close) = start_drain(&cx, &hcm) {
-                    break close;
+                    account.soft_drain();
+                } else if let Some(close) = start_drain(&cx, &hcm, CloseReason::MaxDuration) {
+                    break (close, CloseReason::MaxDuration);
                 }
             }
         }
     };
+    let idle_ms = account.end_idle(cx.clock.now());
+    // Before the farewell, which may take `delayed_close_timeout`.
+    account.log_close(&cx.info, reason, idle_ms);
+    conn.before_close(reason);
     let close = close::run(close, &cx, &mut conn, &slot.current().shared).await;
-    traffic.count(&conn, &stats);
-    close::count(close, &stats);
-    stats.downstream_cx_active().dec();
-    if soft_drained {
-        stats.downstream_cx_http1_soft_drain().dec();
-    }
-    if traffic.spoke_http1 {
-        stats.downstream_cx_http1_active().dec();
-    }
-    stats.downstream_cx_length_ms().record(cx.born.elapsed().as_millis() as u64);
+    account.count_traffic(&conn);
+    account.closed(close, reason);
 }
 
 /// An idle or old connection drains: one that has served requests stays for `drain_timeout`, so that a
 /// request which is already on its way is answered (deviations, row 1).
-fn start_drain(cx: &ConnectionCx, hcm: &WorkerHcm) -> Option<Close> {
+fn start_drain(cx: &ConnectionCx, hcm: &WorkerHcm, reason: CloseReason) -> Option<Close> {
     let window = hcm.shared.config.timeouts.drain;
     if cx.served.get() == 0 {
         return Some(Close::Now);
@@ -182,7 +201,7 @@ fn start_drain(cx: &ConnectionCx, hcm: &WorkerHcm) -> Option<Close> {
     if window.is_zero() {
         return Some(drain_close(hcm));
     }
-    cx.draining.set(Some(cx.clock.tick() + window));
+    cx.draining.set(Some(Draining { over: cx.clock.tick() + window, reason }));
     None
 }
 
@@ -204,7 +223,10 @@ async fn next_event(cx: &ConnectionCx, conn: &mut ServerConn, hcm: &WorkerHcm, i
         cx.clock.tick();
         match conn.poll_readable(task) {
             Poll::Ready(Readable::Bytes) => return Poll::Ready(Event::Request),
-            Poll::Ready(Readable::Closed | Readable::Broken(_)) => return Poll::Ready(Event::ClosedByPeer),
+            Poll::Ready(Readable::Closed) => return Poll::Ready(Event::ClosedByPeer(CloseReason::PeerFin)),
+            Poll::Ready(Readable::Broken(error)) => {
+                return Poll::Ready(Event::ClosedByPeer(CloseReason::of_io(&error)));
+            }
             Poll::Pending if strict && conn.rx_bytes() > received => return Poll::Ready(Event::Request),
             Poll::Pending => {}
         }
@@ -218,7 +240,7 @@ async fn next_event(cx: &ConnectionCx, conn: &mut ServerConn, hcm: &WorkerHcm, i
 
 fn poll_idle_deadline(cx: &ConnectionCx, task: &mut Context<'_>, idle: Option<Instant>) -> Poll<Event> {
     let (deadlines, event): ([Option<Instant>; 2], _) = match cx.draining.get() {
-        Some(over) => ([Some(over), None], Some(Event::DrainWindowOver)),
+        Some(Draining { over, reason }) => ([Some(over), None], Some(Event::DrainWindowOver(reason))),
         None => ([idle, cx.age_deadline()], None),
     };
     let nearest = deadlines.into_iter().flatten().min();
@@ -228,61 +250,44 @@ fn poll_idle_deadline(cx: &ConnectionCx, task: &mut Context<'_>, idle: Option<In
     }))
 }
 
-/// Serves one exchange; the close that follows it, if one does.
+/// Serves one exchange; the close that follows it, if one does, and why.
 async fn one_exchange(
     cx: &ConnectionCx,
     conn: &mut ServerConn,
     hcm: Rc<WorkerHcm>,
-    traffic: &mut Traffic,
-) -> Option<Close> {
-    let stats = hcm.shared.stats.clone();
+    account: &mut Account,
+) -> Option<(Close, CloseReason)> {
     cx.served.set(cx.served.get().saturating_add(1));
-    traffic.first_byte(&stats);
+    cx.why.set(None);
+    account.request(cx.clock.now());
     cx.clock.start();
     let delayed_close = hcm.shared.config.timeouts.delayed_close;
     let strict = hcm.shared.compat.is_strict();
     // Boxed: the state of a request lives on the heap while there is one, not in every idle connection.
     let end = Box::pin(exchange::serve(cx, hcm, conn, cx.clock.now())).await;
-    traffic.count(conn, &stats);
+    account.count_traffic(conn);
+    let why = |otherwise| cx.why.get().unwrap_or(otherwise);
     match end {
-        end @ (ExchangeEnd::Complete | ExchangeEnd::Replied) => match conn.finish_exchange() {
-            Next::KeepAlive => None,
-            // Envoy waits for the end of the drain window, whatever the response announced.
-            Next::Close if strict && cx.draining.get().is_some() => Some(Close::Deaf),
-            // FIN at once, and a request that crosses it meets no RST (deviations, row 1).
-            Next::Close if cx.draining.get().is_some() => Some(Close::Linger),
-            Next::Close if end == ExchangeEnd::Replied && delayed_close.is_some() => Some(Close::Delayed),
-            Next::Close => Some(Close::Now),
-        },
+        end @ (ExchangeEnd::Complete | ExchangeEnd::Replied) => {
+            let close = match conn.finish_exchange() {
+                Next::KeepAlive => return None,
+                // Envoy waits for the end of the drain window, whatever the response announced.
+                Next::Close if strict && cx.draining.get().is_some() => Close::Deaf,
+                // FIN at once, and a request that crosses it meets no RST (deviations, row 1).
+                Next::Close if cx.draining.get().is_some() => Close::Linger,
+                Next::Close if end == ExchangeEnd::Replied && delayed_close.is_some() => Close::Delayed,
+                Next::Close => Close::Now,
+            };
+            // Unless we had a reason of our own the client asked for it, or speaks HTTP/1.0.
+            Some((close, why(CloseReason::Announced)))
+        }
         ExchangeEnd::DelayedClose | ExchangeEnd::ResetDelayed if delayed_close.is_some() => {
-            Some(Close::Delayed)
+            Some((Close::Delayed, why(CloseReason::RequestReset)))
         }
-        ExchangeEnd::DelayedClose | ExchangeEnd::ResetDelayed | ExchangeEnd::Reset => Some(Close::Now),
-        ExchangeEnd::Gone => Some(Close::RemoteActive),
-    }
-}
-
-/// Bytes of a connection, added to the statistics after each exchange.
-#[derive(Default)]
-struct Traffic {
-    spoke_http1: bool,
-    received: u64,
-    sent: u64,
-}
-
-impl Traffic {
-    fn first_byte(&mut self, stats: &HcmStats) {
-        if !self.spoke_http1 {
-            self.spoke_http1 = true;
-            stats.downstream_cx_http1_total().inc();
-            stats.downstream_cx_http1_active().inc();
+        ExchangeEnd::DelayedClose | ExchangeEnd::ResetDelayed | ExchangeEnd::Reset => {
+            Some((Close::Now, why(CloseReason::RequestReset)))
         }
-    }
-
-    fn count(&mut self, conn: &ServerConn, stats: &HcmStats) {
-        let (received, sent) = (conn.rx_bytes(), conn.tx_bytes());
-        stats.downstream_cx_rx_bytes_total().add(received - self.received);
-        stats.downstream_cx_tx_bytes_total().add(sent - self.sent);
-        (self.received, self.sent) = (received, sent);
+        // A failed write may be all that there is to see.
+        ExchangeEnd::Gone => Some((Close::RemoteActive, conn.ended().unwrap_or(CloseReason::PeerRst))),
     }
 }

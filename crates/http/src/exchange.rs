@@ -22,7 +22,7 @@ use std::time::SystemTime;
 use http::Version;
 use tidegate_codec::{HeadError, ServerStream};
 use tidegate_filter::{LocalReply, Stream};
-use tidegate_types::{EndStream, RequestHead, ResponseFlags, StreamInfo};
+use tidegate_types::{CloseReason, EndStream, RequestHead, ResponseFlags, StreamInfo};
 use tokio::time::Instant;
 
 use crate::chain::{self, RequestChain, ResponseChain, Stop};
@@ -287,6 +287,7 @@ impl Exchange<'_> {
             if age.is_some_and(|age| age <= now) {
                 // The connection is old: this response is its last, the stream itself goes on.
                 self.cx.age_reached(&self.hcm.shared.stats);
+                self.cx.closes_for(CloseReason::MaxDuration);
                 self.close_after.set(true);
                 continue;
             }

@@ -1,6 +1,12 @@
 //! Statistics of a connection manager, under Envoy's names.
 
-use tidegate_stats::stat_block;
+use tidegate_stats::{stat_block, stat_family};
+use tidegate_types::CloseReason;
+
+stat_family! {
+    /// `downstream_cx_close_reason.<reason>`: adds up to `downstream_cx_destroy`.
+    pub struct CloseReasons(CloseReason) = "downstream_cx_close_reason";
+}
 
 stat_block! {
     /// `http.<stat_prefix>.`: the manager's connections and requests.
@@ -122,6 +128,8 @@ stat_block! {
         gauges {
             /// Connections now.
             downstream_cx_active,
+            /// Connections without a request now.
+            downstream_cx_idle,
             /// HTTP/1 connections now.
             downstream_cx_http1_active,
             /// HTTP/2 connections now.
@@ -146,6 +154,14 @@ stat_block! {
             downstream_cx_length_ms,
             /// First byte of the request to the end of the stream, in ms.
             downstream_rq_time,
+            /// Milliseconds that a connection had idled when its next request came.
+            downstream_cx_idle_age_at_reuse_ms,
+            /// Milliseconds that a connection had idled when it was closed.
+            downstream_cx_idle_age_at_close_ms,
+        }
+        families {
+            /// Closed connections by reason; adds up to `downstream_cx_destroy`.
+            downstream_cx_close_reason: CloseReasons,
         }
     }
 }

@@ -88,8 +88,8 @@ impl Terminal for AdminTerminal {
         let conn = ServerConn::new(connection.io, self.codec.clone());
         let (control, stats, info) = (self.control.clone(), self.stats.clone(), connection.info);
         Box::pin(async move {
-            let _connection = stats.connection();
-            simple_http::serve(conn, async |head, _body| {
+            let connection = stats.connection();
+            let reason = simple_http::serve(conn, async |head, _body| {
                 let begun = Begun { info: info.clone(), at: SystemTime::now(), instant: Instant::now() };
                 let answer = answer(&control, &head).await.into_answer();
                 stats.answered(answer.status);
@@ -97,6 +97,7 @@ impl Terminal for AdminTerminal {
                 answer
             })
             .await;
+            connection.closed(reason);
         })
     }
 }

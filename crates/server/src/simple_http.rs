@@ -10,7 +10,7 @@ use http::header::{HeaderName, HeaderValue};
 use http::{Method, StatusCode, header};
 use tidegate_codec::h1::{Next, Readable, ServerConn};
 use tidegate_codec::{BodyFrame, HeadError, ServerStream, StreamError};
-use tidegate_types::{EndStream, RequestHead, ResponseHead};
+use tidegate_types::{CloseReason, EndStream, RequestHead, ResponseHead};
 
 /// What to answer.
 #[derive(Debug, Clone)]
@@ -28,26 +28,29 @@ impl Answer {
     }
 }
 
-/// Serves `conn` until it ends.
-pub(crate) async fn serve<H>(mut conn: ServerConn, handler: H)
+/// Serves `conn` until it ends; why it did.
+pub(crate) async fn serve<H>(mut conn: ServerConn, handler: H) -> CloseReason
 where
     H: AsyncFn(RequestHead, Bytes) -> Answer,
 {
     loop {
         match poll_fn(|cx| conn.poll_readable(cx)).await {
             Readable::Bytes => {}
-            Readable::Closed | Readable::Broken(_) => return,
+            Readable::Closed => return CloseReason::PeerFin,
+            Readable::Broken(error) => return CloseReason::of_io(&error),
         }
         let exchange = tokio::time::timeout(REQUEST_TIMEOUT, exchange(&mut conn, &handler)).await;
         match exchange {
             Ok(Ok(Next::KeepAlive)) => {}
             Ok(Ok(Next::Close)) => break,
             // Gone, broken or too slow: there is nobody to tell.
-            Ok(Err(_)) | Err(_) => return,
+            Ok(Err(_)) => return conn.ended().unwrap_or(CloseReason::ProtocolError),
+            Err(_) => return CloseReason::RequestTimeout,
         }
     }
     // A failed shutdown means that the client has closed already.
     let _ = poll_fn(|cx| conn.poll_shutdown(cx)).await;
+    CloseReason::Announced
 }
 
 async fn exchange<H>(conn: &mut ServerConn, handler: &H) -> Result<Next, StreamError>

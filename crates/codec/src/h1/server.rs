@@ -170,6 +170,11 @@ impl ServerConn {
         matches!(self.request, Request::Done)
     }
 
+    /// How the client ended the connection, once a read or a write has shown it.
+    pub fn ended(&self) -> Option<CloseReason> {
+        self.wire.ended()
+    }
+
     /// Says why the shutdown or drop that follows comes.
     pub fn before_close(&mut self, reason: CloseReason) {
         self.wire.io.before_close(reason);

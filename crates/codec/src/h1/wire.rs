@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 use tidegate_net::BoxIo;
+use tidegate_types::CloseReason;
 
 use super::body::Decoder;
 use super::buffers;
@@ -25,6 +26,8 @@ pub(crate) struct Wire {
     pub(crate) tx: u64,
     /// The peer's FIN was read.
     pub(crate) eof: bool,
+    /// A read or write failed, in this way.
+    broken: Option<CloseReason>,
     fill: Fill,
     /// Bytes that one read may take.
     limit: usize,
@@ -46,6 +49,7 @@ impl Wire {
             rx: 0,
             tx: 0,
             eof: false,
+            broken: None,
             fill: Fill::Partial,
             limit: buffer_limit.max(MIN_SPARE),
         }
@@ -57,8 +61,10 @@ impl Wire {
         if self.eof {
             return Poll::Ready(Ok(0));
         }
-        if self.input.capacity() == 0 {
-            ready!(self.io.poll_read_ready(cx))?;
+        if self.input.capacity() == 0
+            && let Err(error) = ready!(self.io.poll_read_ready(cx))
+        {
+            return Poll::Ready(Err(self.note(error)));
         }
         // A read that filled its buffer promises more: larger reads save system calls. Otherwise the
         // rest of the old block is used up first, so that a trickle cannot pin a block a byte.
@@ -73,7 +79,10 @@ impl Wire {
             self.input.reserve(block.min(self.limit));
         }
         let spare = self.input.capacity() - self.input.len();
-        let read = ready!(self.io.poll_read(cx, &mut self.input))?;
+        let read = match ready!(self.io.poll_read(cx, &mut self.input)) {
+            Ok(read) => read,
+            Err(error) => return Poll::Ready(Err(self.note(error))),
+        };
         self.eof = read == 0;
         self.rx += read as u64;
         self.fill = if read == spare { Fill::Whole } else { Fill::Partial };
@@ -106,7 +115,10 @@ impl Wire {
         while !self.output.is_empty() {
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let count = self.output.gather(&mut slices);
-            let written = ready!(self.io.poll_write(cx, slices.get(..count).unwrap_or_default()))?;
+            let written = match ready!(self.io.poll_write(cx, slices.get(..count).unwrap_or_default())) {
+                Ok(written) => written,
+                Err(error) => return Poll::Ready(Err(self.note(error))),
+            };
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -114,6 +126,17 @@ impl Wire {
             self.output.advance(written);
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// How the peer ended the connection, once that was seen.
+    pub(crate) fn ended(&self) -> Option<CloseReason> {
+        self.broken.or(self.eof.then_some(CloseReason::PeerFin))
+    }
+
+    #[cold]
+    fn note(&mut self, error: io::Error) -> io::Error {
+        self.broken.get_or_insert(CloseReason::of_io(&error));
+        error
     }
 
     /// Gives the read buffer back if nothing is in it.

@@ -9,10 +9,9 @@ use tokio::time::Instant;
 
 use super::ConnectionCx;
 use crate::hcm::Hcm;
-use crate::stats::HcmStats;
 use tidegate_types::drain::DrainPhase;
 
-/// Why and how a connection closes.
+/// How a connection closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Close {
     /// The client closed while nothing was under way.
@@ -60,7 +59,7 @@ pub(super) async fn run(close: Close, cx: &ConnectionCx, conn: &mut ServerConn, 
 
 async fn wait_deaf(cx: &ConnectionCx, conn: &mut ServerConn, hcm: &Hcm) -> Close {
     let now = cx.clock.tick();
-    let window = cx.draining.get().map_or(now, |over| over.max(now));
+    let window = cx.draining.get().map_or(now, |draining| draining.over.max(now));
     let patience = window + hcm.config.timeouts.delayed_close.unwrap_or_default();
     let received = conn.rx_bytes();
     let left = poll_fn(|task| {
@@ -86,22 +85,6 @@ async fn wait_deaf(cx: &ConnectionCx, conn: &mut ServerConn, hcm: &Hcm) -> Close
         shut_down(conn).await;
     }
     Close::Deaf
-}
-
-/// Counts a close that has happened.
-pub(super) fn count(close: Close, stats: &HcmStats) {
-    stats.downstream_cx_destroy().inc();
-    match close {
-        Close::Remote => stats.downstream_cx_destroy_remote().inc(),
-        Close::RemoteActive => {
-            stats.downstream_cx_destroy_remote().inc();
-            stats.downstream_cx_destroy_active_rq().inc();
-            stats.downstream_cx_destroy_remote_active_rq().inc();
-        }
-        Close::Now | Close::Linger | Close::Delayed | Close::Deaf => {
-            stats.downstream_cx_destroy_local().inc()
-        }
-    }
 }
 
 async fn shut_down(conn: &mut ServerConn) {

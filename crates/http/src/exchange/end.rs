@@ -4,7 +4,7 @@ use std::pin::pin;
 
 use http::StatusCode;
 use tidegate_filter::LocalReply;
-use tidegate_types::{EndStream, ResponseFlags, ResponseHead, details};
+use tidegate_types::{CloseReason, EndStream, ResponseFlags, ResponseHead, details};
 
 use super::{Abort, Exchange, ResponseState, WatchClient, panics};
 use crate::access_log;
@@ -98,6 +98,9 @@ impl Exchange<'_> {
         let reply = match abort {
             Abort::Gone => return self.gone(),
             Abort::UpstreamReset if self.tunnel.get() || self.was_too_late() => {
+                if self.was_too_late() {
+                    self.cx.closes_for(CloseReason::RequestTimeout);
+                }
                 return ExchangeEnd::ResetDelayed;
             }
             Abort::UpstreamReset => return ExchangeEnd::Reset,
@@ -113,11 +116,15 @@ impl Exchange<'_> {
                 }
                 Box::new(reply)
             }
-            Abort::BadRequest(details) => Box::new(
-                LocalReply::new(StatusCode::BAD_REQUEST, "Bad Request", details)
-                    .with_flags(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR),
-            ),
+            Abort::BadRequest(details) => {
+                self.cx.closes_for(CloseReason::ProtocolError);
+                Box::new(
+                    LocalReply::new(StatusCode::BAD_REQUEST, "Bad Request", details)
+                        .with_flags(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR),
+                )
+            }
             Abort::Refused(reply) => {
+                self.cx.closes_for(CloseReason::ProtocolError);
                 self.close_after.set(true);
                 reply
             }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use tidegate_filter::LocalReply;
 use tidegate_router::Route;
-use tidegate_types::{BodyBuf, EndStream, ResponseFlags, ResponseHead, details};
+use tidegate_types::{BodyBuf, CloseReason, EndStream, ResponseFlags, ResponseHead, details};
 
 use super::{Abort, Exchange, ResponseState};
 use crate::chain::ResponseChain;
@@ -40,6 +40,10 @@ impl Exchange<'_> {
 
     /// Counts a deadline and notes it in the stream's facts.
     pub(super) fn count_timeout(&self, timeout: StreamTimeout) {
+        if !self.request_ended.get() || self.response.get() != ResponseState::None {
+            // No other request can follow.
+            self.cx.closes_for(CloseReason::RequestTimeout);
+        }
         let stats = &self.hcm.shared.stats;
         match timeout {
             StreamTimeout::RequestHeaders => stats.downstream_rq_header_timeout().inc(),
@@ -142,6 +146,7 @@ impl Exchange<'_> {
                 self.hcm.shared.stats.downstream_cx_drain_close().inc();
                 self.cx.close_announced(&self.hcm.shared);
             }
+            self.cx.closes_for(CloseReason::Drained);
             return true;
         }
         self.close_after.get() || self.cx.last_request(&self.hcm.shared)

@@ -10,7 +10,7 @@ use tidegate_filter::{LocalReply, LogContext};
 use tidegate_router::{
     EnvoyHeaders, Forward, RequestBody, RequestFacts, RetryState, Route, RouteAction, Timeouts, Upstream,
 };
-use tidegate_types::{RequestHead, ResponseFlags, details};
+use tidegate_types::{CloseReason, RequestHead, ResponseFlags, details};
 
 use super::{Abort, Exchange, Filters, HeldBody};
 use crate::chain::ResponseChain;
@@ -25,7 +25,10 @@ impl Exchange<'_> {
         let prepared = request::prepare(&self.hcm.shared, head, info).map_err(|reply| {
             let closes =
                 reply.status == StatusCode::BAD_REQUEST && !self.hcm.shared.keeps_after_bad_request();
-            self.close_after.set(closes || self.close_after.get());
+            if closes {
+                self.cx.closes_for(CloseReason::ProtocolError);
+                self.close_after.set(true);
+            }
             Abort::Reply(reply)
         })?;
         self.internal.set(prepared.internal);

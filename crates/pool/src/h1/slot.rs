@@ -93,16 +93,15 @@ impl Slot {
 
     #[inline]
     fn log_end(&self, closed: Closed, host: Option<&Address>, stats: &UpstreamStats) {
-        if !tracing::enabled!(target: "pool", tracing::Level::DEBUG) {
-            return;
-        }
         let facts = self.facts.as_deref();
-        let peer = facts.and_then(|facts| facts.remote_address.as_deref()).or(host);
         tracing::debug!(
             target: "pool",
             connection = facts.map(|facts| facts.id),
             kind = "upstream h1",
-            peer = peer.map(tracing::field::display),
+            peer = facts
+                .and_then(|facts| facts.remote_address.as_deref())
+                .or(host)
+                .map(tracing::field::display),
             cluster = stats.scope().name(),
             reason = closed.reason.name(),
             idle_ms = closed.idle_ms.unwrap_or(0),

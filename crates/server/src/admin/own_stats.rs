@@ -3,6 +3,7 @@
 use http::StatusCode;
 use tidegate_http::{HcmStats, ListenerHttpStats};
 use tidegate_stats::{GaugeHold, Scope, Store};
+use tidegate_types::CloseReason;
 
 /// The same counters as a connection manager's, of which a plain server moves a few.
 pub(super) struct AdminStats {
@@ -22,7 +23,8 @@ impl AdminStats {
     pub(super) fn connection(&self) -> Connection {
         self.manager.downstream_cx_total().inc();
         self.manager.downstream_cx_http1_total().inc();
-        Connection { stats: self.manager.clone(), _active: self.manager.downstream_cx_active().hold() }
+        let _active = self.manager.downstream_cx_active().hold();
+        Connection { stats: self.manager.clone(), _active, reason: CloseReason::Drained }
     }
 
     /// Counts a request with its answer.
@@ -55,10 +57,20 @@ impl AdminStats {
 pub(super) struct Connection {
     stats: HcmStats,
     _active: GaugeHold,
+    /// Why it ends, unless somebody knows better: the process goes.
+    reason: CloseReason,
+}
+
+impl Connection {
+    /// The connection ended by itself.
+    pub(super) fn closed(mut self, reason: CloseReason) {
+        self.reason = reason;
+    }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
         self.stats.downstream_cx_destroy().inc();
+        self.stats.downstream_cx_close_reason().of(self.reason).inc();
     }
 }

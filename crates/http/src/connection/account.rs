@@ -1,0 +1,204 @@
+//! What is counted of one connection, from accept to close.
+//!
+//! A connection whose task is dropped or panics is counted to its end too: the reasons of closes add up to
+//! `downstream_cx_destroy` whatever happens.
+
+use tidegate_codec::h1::ServerConn;
+use tidegate_types::{CloseReason, ConnectionInfo};
+use tokio::time::Instant;
+
+use super::close::Close;
+use crate::stats::HcmStats;
+
+/// See the module.
+pub(super) struct Account {
+    stats: HcmStats,
+    born: Instant,
+    /// Since when no request has been under way; `None` while one is.
+    idle_since: Option<Instant>,
+    spoke_http1: bool,
+    soft_drained: bool,
+    received: u64,
+    sent: u64,
+    open: bool,
+}
+
+impl Account {
+    /// A connection was accepted.
+    pub(super) fn open(stats: &HcmStats, now: Instant) -> Self {
+        stats.downstream_cx_total().inc();
+        stats.downstream_cx_active().inc();
+        stats.downstream_cx_idle().inc();
+        Self {
+            stats: stats.clone(),
+            born: now,
+            idle_since: Some(now),
+            spoke_http1: false,
+            soft_drained: false,
+            received: 0,
+            sent: 0,
+            open: true,
+        }
+    }
+
+    /// Since when it idles; the present for one that does not.
+    pub(super) fn idle_since(&self, now: Instant) -> Instant {
+        self.idle_since.unwrap_or(now)
+    }
+
+    /// The first byte of a request came.
+    pub(super) fn request(&mut self, now: Instant) {
+        if let Some(since) = self.idle_since.take() {
+            self.stats.downstream_cx_idle().dec();
+            // The wait for the first request is none between two.
+            if self.spoke_http1 {
+                let idle = now.saturating_duration_since(since);
+                self.stats.downstream_cx_idle_age_at_reuse_ms().record(idle.as_millis() as u64);
+            }
+        }
+        if !self.spoke_http1 {
+            self.spoke_http1 = true;
+            self.stats.downstream_cx_http1_total().inc();
+            self.stats.downstream_cx_http1_active().inc();
+        }
+    }
+
+    /// The request is over and the connection stays.
+    pub(super) fn idle(&mut self, now: Instant) {
+        self.idle_since = Some(now);
+        self.stats.downstream_cx_idle().inc();
+    }
+
+    /// It is past its age and waits for one more request.
+    pub(super) fn soft_drain(&mut self) {
+        self.soft_drained = true;
+        self.stats.downstream_cx_http1_soft_drain().inc();
+    }
+
+    /// Adds the bytes since the last call.
+    pub(super) fn count_traffic(&mut self, conn: &ServerConn) {
+        let (received, sent) = (conn.rx_bytes(), conn.tx_bytes());
+        self.stats.downstream_cx_rx_bytes_total().add(received - self.received);
+        self.stats.downstream_cx_tx_bytes_total().add(sent - self.sent);
+        (self.received, self.sent) = (received, sent);
+    }
+
+    /// The connection is to be closed: how long it had idled, in ms.
+    pub(super) fn end_idle(&mut self, now: Instant) -> u64 {
+        let Some(since) = self.idle_since.take() else { return 0 };
+        let idle = now.saturating_duration_since(since).as_millis() as u64;
+        self.stats.downstream_cx_idle().dec();
+        self.stats.downstream_cx_idle_age_at_close_ms().record(idle);
+        idle
+    }
+
+    /// The one line of a close.
+    #[inline]
+    pub(super) fn log_close(&self, info: &ConnectionInfo, reason: CloseReason, idle_ms: u64) {
+        tracing::debug!(
+            target: "http",
+            connection = info.id,
+            kind = "downstream h1",
+            peer = %info.remote_address,
+            stat_prefix = self.stats.scope().name(),
+            reason = reason.name(),
+            idle_ms,
+            "closing a downstream connection: {}",
+            reason.words(),
+        );
+    }
+
+    /// The connection is closed.
+    pub(super) fn closed(mut self, close: Close, reason: CloseReason) {
+        self.count_end(close, reason);
+    }
+
+    fn count_end(&mut self, close: Close, reason: CloseReason) {
+        if !std::mem::replace(&mut self.open, false) {
+            return;
+        }
+        let stats = &self.stats;
+        stats.downstream_cx_destroy().inc();
+        stats.downstream_cx_close_reason().of(reason).inc();
+        match close {
+            Close::Remote => stats.downstream_cx_destroy_remote().inc(),
+            Close::RemoteActive => {
+                stats.downstream_cx_destroy_remote().inc();
+                stats.downstream_cx_destroy_active_rq().inc();
+                stats.downstream_cx_destroy_remote_active_rq().inc();
+            }
+            Close::Now | Close::Linger | Close::Delayed | Close::Deaf => {
+                stats.downstream_cx_destroy_local().inc()
+            }
+        }
+        stats.downstream_cx_active().dec();
+        if self.soft_drained {
+            stats.downstream_cx_http1_soft_drain().dec();
+        }
+        if self.spoke_http1 {
+            stats.downstream_cx_http1_active().dec();
+        }
+        stats.downstream_cx_length_ms().record(self.born.elapsed().as_millis() as u64);
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        if self.open {
+            // The worker goes, or the task panicked: nobody else tells the end.
+            self.end_idle(Instant::now());
+            self.count_end(Close::Now, CloseReason::Drained);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_times_begin_and_end_with_requests() {
+        let stats = HcmStats::detached();
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut account = Account::open(&stats, start);
+        assert_eq!(stats.downstream_cx_idle().value(), 1);
+        account.request(at(10));
+        assert_eq!((stats.downstream_cx_idle().value(), account.idle_since(at(15))), (0, at(15)));
+        // The wait for the first request is no idle time between two.
+        assert_eq!(stats.downstream_cx_idle_age_at_reuse_ms().count(), 0);
+        account.idle(at(20));
+        account.request(at(50));
+        assert_eq!(stats.downstream_cx_idle_age_at_reuse_ms().count(), 1);
+        account.idle(at(60));
+        assert_eq!(account.end_idle(at(100)), 40);
+        assert_eq!(account.end_idle(at(200)), 0);
+        account.closed(Close::Linger, CloseReason::IdleTimeout);
+        assert_eq!(stats.downstream_cx_idle_age_at_close_ms().count(), 1);
+        assert_eq!((stats.downstream_cx_idle().value(), stats.downstream_cx_active().value()), (0, 0));
+        assert_eq!(stats.downstream_cx_close_reason().of(CloseReason::IdleTimeout).value(), 1);
+        assert_eq!(stats.downstream_cx_destroy_local().value(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_dropped_is_counted_once_with_everything_it_held() {
+        let stats = HcmStats::detached();
+        let mut account = Account::open(&stats, Instant::now());
+        account.request(Instant::now());
+        account.soft_drain();
+        drop(account);
+        drop(Account::open(&stats, Instant::now()));
+        let reasons = stats.downstream_cx_close_reason();
+        assert_eq!((reasons.of(CloseReason::Drained).value(), reasons.total()), (2, 2));
+        assert_eq!(stats.downstream_cx_destroy().value(), 2);
+        let gauges = [
+            stats.downstream_cx_active(),
+            stats.downstream_cx_idle(),
+            stats.downstream_cx_http1_active(),
+            stats.downstream_cx_http1_soft_drain(),
+        ];
+        assert_eq!(gauges.map(|gauge| gauge.value()), [0; 4]);
+    }
+}
