@@ -88,11 +88,23 @@ fn counts(words: &str) -> Counts {
     counts
 }
 
-/// What a row is not about: bytes, members, what is left under a limit.
+/// What a row is not about: bytes, members, what is left under a limit; close reasons, see [`adds_up`].
 fn is_noise(name: &str) -> bool {
-    ["_bytes_", "membership_", "total_match_count", "remaining_", "max_host_weight"]
-        .iter()
-        .any(|part| name.contains(part))
+    name == "cx_idle"
+        || ["_bytes_", "membership_", "total_match_count", "remaining_", "max_host_weight", "close_reason"]
+            .iter()
+            .any(|part| name.contains(part))
+}
+
+/// Whether every closed connection has exactly one reason, on both sides.
+fn adds_up(stats: &Counts) -> bool {
+    let side = |prefix: &str| {
+        let family = format!("{prefix}_close_reason.");
+        let reasons = stats.iter().filter(|(name, _)| name.starts_with(&family)).map(|(_, value)| *value);
+        let of = |name: &str| stats.get(&format!("{prefix}_{name}")).copied().unwrap_or(0);
+        reasons.sum::<u64>() == of("destroy") && of("idle") <= of("active")
+    };
+    side("cluster.origin.upstream_cx") && side("http.ingress.downstream_cx")
 }
 
 fn cluster_counts(stats: &Counts) -> Counts {
@@ -144,8 +156,9 @@ fn check(proxy: &Proxy, of_cluster: &str, of_manager: &str, of_host: &str) {
     wait::until("statistics", || {
         let stats = proxy.admin.stats().0;
         seen = (cluster_counts(&stats), manager_counts(&stats), host_counts(proxy));
-        seen == wanted || Instant::now() > deadline
+        (seen == wanted && adds_up(&stats)) || Instant::now() > deadline
     });
+    assert!(adds_up(&proxy.admin.stats().0), "a close without a reason");
     let differ = |seen: &Counts, wanted: &Counts| -> Vec<String> {
         let names: BTreeSet<&String> = seen.keys().chain(wanted.keys()).collect();
         let line =
