@@ -7,9 +7,11 @@ pub mod dial;
 pub mod io;
 pub mod listen;
 pub mod options;
+pub mod splice;
 pub mod transport;
 
 pub use dial::{DialError, DialOptions, Dialed, dial};
 pub use io::{BoxIo, Io, StreamIo};
 pub use options::Keepalive;
+pub use splice::Pipe;
 pub use transport::{Connecting, ServerTransport, Transport, TransportError, TransportOptions};

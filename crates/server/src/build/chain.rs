@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_config::TcpProxyConfig;
 use tidegate_config::listener::{FilterChainConfig, NetworkFilterConfig};
 use tidegate_config::transport::TransportSocket;
 use tidegate_config::values::TimeoutOverride;
-use tidegate_filter::{BuiltNetwork, FactoryContext, NetworkRole};
-use tidegate_http::{BuildContext, Hcm};
+use tidegate_filter::{AccessLogContext, BuiltNetwork, FactoryContext, NetworkRole};
+use tidegate_http::{BuildContext, Hcm, access_log};
 use tidegate_listener::{ChainEntry, NetworkFilters, check_order};
 use tidegate_stats::Scope;
+use tidegate_tcp::TcpProxy;
 use tidegate_types::Compat;
 use tidegate_types::json::{Problem, TypedConfig};
 
@@ -54,8 +56,8 @@ fn filters(
             NetworkFilterConfig::Http(hcm) => {
                 Hcm::build(hcm, cx).map(|hcm| terminal = Some(TerminalSnapshot::Http(hcm)))
             }
-            NetworkFilterConfig::Tcp(_) => {
-                Err(vec![general(config, "the TCP proxy is not served by this build yet")])
+            NetworkFilterConfig::Tcp(proxy) => {
+                tcp_proxy(proxy, cx).map(|proxy| terminal = Some(TerminalSnapshot::Tcp(proxy)))
             }
             NetworkFilterConfig::Other(other) => network_filter(other, cx).map(|built| match built {
                 BuiltNetwork::Filter(filter) => filters.push(filter),
@@ -69,6 +71,12 @@ fn filters(
         None if problems.is_empty() => Err(vec![general(config, "no terminal filter")]),
         _ => Err(problems),
     }
+}
+
+fn tcp_proxy(config: &Arc<TcpProxyConfig>, cx: &BuildContext<'_>) -> Result<Arc<TcpProxy>, Vec<Problem>> {
+    let log_cx = AccessLogContext { stats: cx.store, flush_interval: cx.log_flush_interval };
+    let logs = access_log::build(&config.access_log, cx.registry, &log_cx, cx.runtime)?;
+    Ok(TcpProxy::new(config.clone(), logs, cx.store))
 }
 
 /// Whether the last filter, and no other, is terminal. Those that nobody knows are left to [`network_filter`].

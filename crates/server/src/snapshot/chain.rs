@@ -9,6 +9,7 @@ use tidegate_filter::{AccessLog, ResponderFactory};
 use tidegate_http::Hcm;
 use tidegate_listener::NetworkFilters;
 use tidegate_net::ServerTransport;
+use tidegate_tcp::TcpProxy;
 
 /// A filter chain with everything that was built from its configuration.
 #[derive(Clone)]
@@ -43,6 +44,8 @@ impl TransportSnapshot {
 pub(crate) enum TerminalSnapshot {
     /// The HTTP connection manager.
     Http(Arc<Hcm>),
+    /// The TCP proxy.
+    Tcp(Arc<TcpProxy>),
     /// One that answers by itself: echo, direct_response.
     Respond(Arc<dyn ResponderFactory>),
 }
@@ -52,6 +55,7 @@ impl ChainSnapshot {
     pub(crate) fn access_logs(&self) -> Box<dyn Iterator<Item = &Arc<dyn AccessLog>> + '_> {
         match &self.terminal {
             TerminalSnapshot::Http(hcm) => Box::new(hcm.access_logs()),
+            TerminalSnapshot::Tcp(proxy) => Box::new(proxy.access_logs()),
             TerminalSnapshot::Respond(_) => Box::new(std::iter::empty()),
         }
     }

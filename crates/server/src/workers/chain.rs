@@ -8,6 +8,7 @@ use tidegate_codec::h1::ServerConn;
 use tidegate_config::listener::FilterChainConfig;
 use tidegate_http::{Drain, DrainPhase, HcmSlot};
 use tidegate_listener::{Chain, Connection, RespondTerminal, Serving, Terminal, behind};
+use tidegate_tcp::{TcpSlot, TcpTerminal};
 
 use crate::snapshot::{ChainSnapshot, TerminalSnapshot};
 
@@ -24,6 +25,8 @@ pub(super) struct WorkerChain {
 #[derive(Clone)]
 enum Slot {
     Http(Rc<HcmSlot>),
+    /// New sessions do; running ones keep what they began with.
+    Tcp(Rc<TcpSlot>),
     /// They keep what they began with.
     Fixed,
 }
@@ -38,6 +41,11 @@ impl WorkerChain {
                 let slot = HcmSlot::new(hcm.clone());
                 let (directory, drain) = (directory.clone(), drain.clone());
                 (Slot::Http(slot.clone()), Rc::new(HttpTerminal { slot, directory, drain }))
+            }
+            TerminalSnapshot::Tcp(proxy) => {
+                let slot = TcpSlot::new(proxy.clone());
+                let terminal = TcpTerminal::new(slot.clone(), directory.clone(), drain.clone());
+                (Slot::Tcp(slot), Rc::new(terminal))
             }
             TerminalSnapshot::Respond(factory) => {
                 (Slot::Fixed, Rc::new(RespondTerminal::new(factory.clone(), drain.clone())))
@@ -56,6 +64,7 @@ impl WorkerChain {
     fn adopted(&self, snapshot: &ChainSnapshot) -> Option<Self> {
         match (&self.slot, &snapshot.terminal) {
             (Slot::Http(slot), TerminalSnapshot::Http(hcm)) => slot.set_if_changed(hcm),
+            (Slot::Tcp(slot), TerminalSnapshot::Tcp(proxy)) => slot.set(proxy.clone()),
             (Slot::Fixed, TerminalSnapshot::Respond(_)) if self.config.filters == snapshot.config.filters => {
             }
             _ => return None,

@@ -1,0 +1,122 @@
+//! From a session to its upstream connection: the cluster, a host, and as many attempts as are allowed.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::BytesMut;
+use tidegate_cluster::{Cluster, Directory, PoolError, tcp};
+use tidegate_config::tcp_proxy::ConnectMode;
+use tidegate_net::BoxIo;
+use tidegate_types::{ResponseFlags, UpstreamInfo};
+use tokio::time::Instant;
+
+use crate::buffers;
+use crate::end::{End, Side};
+use crate::session::Session;
+
+/// Connects the session to its cluster. The client is not read meanwhile: its bytes wait in the kernel.
+pub(crate) async fn connect(session: &mut Session, directory: &Directory) -> Result<tcp::Connection, End> {
+    let cluster = cluster(session, directory)?;
+    let most = session.proxy.config.max_connect_attempts;
+    for attempt in 1.. {
+        let error = match attempt_once(session, &cluster).await? {
+            Ok(connection) => return Ok(connection),
+            Err(error) => error,
+        };
+        match &error {
+            PoolError::ConnectionOverflow => return Err(End::Overflow),
+            PoolError::PoolOverflow => return Err(End::NoHost),
+            // `max_pending_requests`: only that attempts ran out is said, as in Envoy.
+            PoolError::Overflow => {}
+            PoolError::Connect { .. } => {
+                session.facts.flags.insert(ResponseFlags::UPSTREAM_CONNECTION_FAILURE);
+                session.facts.transport_failure = error.transport_failure().map(str::to_owned);
+            }
+        }
+        if attempt >= most {
+            break;
+        }
+        if let Some(pause) = session.proxy.back_off(attempt, fastrand::f64) {
+            let over = Instant::now() + pause;
+            let mut sleep = Box::pin(tokio::time::sleep_until(over));
+            until(session, |cx| sleep.as_mut().poll(cx)).await?;
+        }
+    }
+    cluster.stats().upstream.upstream_cx_connect_attempts_exceeded().inc();
+    Err(End::ConnectFailed)
+}
+
+/// Waits for the client's first bytes and takes up to `max_early_data_bytes` of them, if the connection is to
+/// wait for them.
+pub(crate) async fn early_data(session: &mut Session, downstream: &mut BoxIo) -> Result<BytesMut, End> {
+    let ConnectMode::OnData { max_early_data } = session.proxy.config.connect_mode else {
+        return Ok(BytesMut::new());
+    };
+    let broken = |error: std::io::Error| End::broken(Side::Downstream, &error);
+    let mut early = None;
+    until(session, |cx| {
+        std::task::ready!(downstream.poll_read_ready(cx)).map_err(broken)?;
+        if max_early_data == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let mut buffer = buffers::take(max_early_data as usize);
+        let read = std::task::ready!(downstream.poll_read(cx, &mut buffer)).map_err(broken)?;
+        early = Some(buffer);
+        Poll::Ready(if read == 0 { Err(End::NeverBegun) } else { Ok(()) })
+    })
+    .await??;
+    session.proxy.stats.early_data_received_count_total().inc();
+    session.touch(Instant::now());
+    Ok(early.unwrap_or_default())
+}
+
+fn cluster(session: &mut Session, directory: &Directory) -> Result<Rc<Cluster>, End> {
+    let chosen = session.info.state.cluster.borrow().clone();
+    let name = chosen.unwrap_or_else(|| session.proxy.choose_cluster(|| fastrand::u64(..)).clone());
+    let Some(cluster) = directory.cluster(&name) else {
+        session.proxy.stats.downstream_cx_no_route().inc();
+        return Err(End::NoCluster);
+    };
+    session.facts.cluster = Some(name);
+    Ok(cluster)
+}
+
+async fn attempt_once(
+    session: &mut Session,
+    cluster: &Cluster,
+) -> Result<Result<tcp::Connection, PoolError>, End> {
+    let Some(host) = cluster.choose_host() else { return Err(End::NoHost) };
+    session.facts.attempts += 1;
+    let mut acquire = cluster.acquire_tcp(&host, Rc::default());
+    let result = until(session, |cx| Pin::new(&mut acquire).poll(cx)).await?;
+    let facts = result.as_ref().ok().map(|connection| connection.lease.facts());
+    // A session that a limit refused never got as far as a host.
+    let refused = matches!(result, Err(PoolError::ConnectionOverflow | PoolError::PoolOverflow));
+    if !refused {
+        session.facts.upstream = Some(UpstreamInfo {
+            host: host.address().clone(),
+            remote_address: facts.and_then(|facts| facts.remote_address.clone()),
+            local_address: facts.and_then(|facts| facts.local_address.clone()),
+            connection_id: facts.map(|facts| facts.id),
+            protocol: None,
+            tls: facts.and_then(|facts| facts.tls.clone()),
+        });
+    }
+    Ok(result)
+}
+
+/// Waits for `poll`, unless the session ends first.
+async fn until<T>(
+    session: &mut Session,
+    mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+) -> Result<T, End> {
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = poll(cx) {
+            return Poll::Ready(Ok(done));
+        }
+        session.poll_end(cx, Instant::now()).map(Err)
+    })
+    .await
+}
