@@ -6,7 +6,7 @@ use crate::binary::root;
 use crate::origin::Origin;
 use crate::proxy::{Options, Proxy};
 
-/// All examples, those of filters too, sorted.
+/// All configurations of the proxy, those of filters too, sorted; not the files for other programs.
 ///
 /// # Panics
 /// When the folder cannot be read.
@@ -16,7 +16,12 @@ pub fn all() -> Vec<PathBuf> {
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            if path.is_dir() { folders.push(path) } else { found.push(path) }
+            let name = path.file_name().unwrap_or_default();
+            match path.is_dir() {
+                true if name == "prometheus" || name == "grafana" => {}
+                true => folders.push(path),
+                false => found.push(path),
+            }
         }
     }
     found.sort();

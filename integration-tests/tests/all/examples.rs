@@ -38,7 +38,14 @@ pub(crate) fn behaviour(options: &Options) {
     edge(options);
     websocket(options);
     unix_socket(options);
-    for name in ["timeouts-and-retries.json", "circuit-breakers.json", "access-log.json", "runtime.json"] {
+    let plain = [
+        "timeouts-and-retries.json",
+        "circuit-breakers.json",
+        "access-log.json",
+        "runtime.json",
+        "monitoring/tidegate.json",
+    ];
+    for name in plain {
         let running = examples::start(name, options, &[]);
         let text = get(&running, "a.test", "/", "").text();
         assert!(text == "one" || text == "two", "{name}: {text}");

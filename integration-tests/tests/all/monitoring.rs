@@ -1,8 +1,10 @@
 //! What an operator sees of connections: `stats_config`, close reasons, idle gauges and ages, debug lines.
 
+use std::collections::BTreeSet;
+
 use integration_tests::process::run;
 use integration_tests::proxy::Options;
-use integration_tests::{Config, End, Origin, Proxy, binary, wait};
+use integration_tests::{Config, End, Origin, Proxy, binary, examples, wait};
 use serde_json::json;
 
 #[test]
@@ -392,4 +394,73 @@ fn idle_ages_are_recorded() {
             && count("http_downstream_cx_idle_age_at_reuse_ms", manager)
             && count("http_downstream_cx_idle_age_at_close_ms", manager)
     });
+}
+
+const EXAMPLE: &str = "monitoring/tidegate.json";
+
+fn monitoring_file(name: &str) -> std::path::PathBuf {
+    binary::root().join("config-examples/monitoring").join(name)
+}
+
+/// Runs the example so that every kind of statistic has a value, and prints it.
+fn printed_metrics() -> String {
+    let faster = [("\"5s\"", "\"0.05s\""), ("\"50s\"", "\"0.1s\"")];
+    let running = examples::start(EXAMPLE, &Options::default(), &faster);
+    let proxy = &running.proxy;
+    let mut client = proxy.connect();
+    (0..2).for_each(|_| assert_eq!(client.ask(GET).status, 200));
+    proxy.admin.await_stat("cluster.app.upstream_cx_idle_timeout", 1);
+    drop(client);
+    proxy.admin.await_stat("http.ingress.downstream_cx_destroy", 1);
+    wait::until_some("the histograms", || {
+        let text = proxy.admin.get("/stats/prometheus").text();
+        let all =
+            ["cluster_upstream_cx_idle_age_at_close_ms_sum", "http_downstream_cx_idle_age_at_close_ms_sum"];
+        all.iter().all(|name| text.contains(name)).then_some(text)
+    })
+}
+
+#[test]
+fn rules_and_dashboard_name_only_what_the_binary_prints() {
+    let text = printed_metrics();
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let metrics: BTreeSet<&str> = lines.clone().filter_map(|line| line.split('{').next()).collect();
+    let labels: BTreeSet<&str> = lines
+        .filter_map(|line| line.split_once('{')?.1.rsplit_once('}'))
+        .flat_map(|(labels, _)| labels.split(','))
+        .filter_map(|label| label.split('=').next())
+        .collect();
+    assert!(labels.contains("site"), "{labels:?}");
+    for file in ["prometheus/alerts.yaml", "grafana/dashboard.json"] {
+        let text = std::fs::read_to_string(monitoring_file(file)).unwrap();
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let names: BTreeSet<&str> = words.filter(|word| word.starts_with("envoy_")).collect();
+        assert!(names.len() > 10, "{file}: {names:?}");
+        let unknown: Vec<_> =
+            names.iter().filter(|n| !metrics.contains(*n) && !labels.contains(*n)).collect();
+        assert!(unknown.is_empty(), "{file}: {unknown:?}");
+    }
+}
+
+#[test]
+fn promtool_accepts_the_rules() {
+    let Some(promtool) = binary::peer("promtool", "PROMTOOL") else { return binary::skipped("promtool") };
+    let rules = monitoring_file("prometheus/alerts.yaml");
+    let said = run(std::process::Command::new(&promtool).args(["check", "rules", "--lint-fatal"]).arg(rules));
+    assert_eq!(said.code, Some(0), "{}{}", said.stdout, said.stderr);
+    let scrape = monitoring_file("prometheus/scrape.yaml");
+    let said = run(std::process::Command::new(&promtool).args(["check", "config"]).arg(scrape));
+    assert_eq!(said.code, Some(0), "{}{}", said.stdout, said.stderr);
+    // What the binary prints is what Prometheus reads; Envoy's names do not follow its advice on units.
+    let mut check = std::process::Command::new(&promtool)
+        .args(["check", "metrics"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut check.stdin.take().unwrap(), printed_metrics().as_bytes()).unwrap();
+    let said = check.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&said.stderr);
+    assert!(!text.contains("error while linting"), "{text}");
 }
