@@ -19,6 +19,7 @@ mod all {
     mod headers;
     mod malformed;
     mod monitoring;
+    mod network_filters;
     mod oracle;
     mod pools;
     mod reload;
