@@ -164,10 +164,19 @@ fn rbac_judges_at_the_first_byte() {
     assert_eq!(proxy.stat("rb.rbac.denied"), 0);
     client.send("hello");
     assert_eq!(client.end(), End::Fin);
-    let line = &log.lines(1)[0];
-    let expected = "- rbac_access_denied_matched_policy[my_policy] rbac_deny_close - ";
-    assert!(line.starts_with(expected), "{line}");
+    assert_eq!(log.lines(1), ["- rbac_access_denied_matched_policy[my_policy] rbac_deny_close - 5 0"]);
     assert_eq!((proxy.stat("rb.rbac.denied"), proxy.stat("rb.rbac.sh_.shadow_denied")), (1, 1));
+}
+
+#[test]
+fn what_a_client_sends_across_our_close_is_judged_by_nobody() {
+    let direct = filter("d", DIRECT, json!({"response": {"inline_string": "hi"}}));
+    let (proxy, log) = start(&[rbac("DENY", json!({})), direct]);
+    let mut client = proxy.connect();
+    assert_eq!(client.end(), End::Fin);
+    client.send("late").finish();
+    assert_eq!(log.lines(1), ["- - - direct_response 0 2"]);
+    assert_eq!(proxy.stat("rb.rbac.denied"), 0);
 }
 
 #[test]

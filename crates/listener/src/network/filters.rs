@@ -54,11 +54,13 @@ impl OpenFilters {
         self.filters.iter().any(|open| open.sees(direction))
     }
 
-    /// Notes what a filter that closes the connection says of it.
-    pub(super) fn refuse(&mut self, close: NetworkClose) {
+    /// Notes what a filter that closes the connection says of it, and the bytes that were read and go no further:
+    /// the access log counts them, as Envoy's does.
+    pub(super) fn refuse(&mut self, close: NetworkClose, unserved: usize) {
         tracing::debug!(target: "connection", id = self.info.id, reason = &*close.reason,
             "closed by a network filter");
         self.info.state.flag(close.flags);
+        self.info.state.bytes_received.update(|received| received + unserved as u64);
         *self.info.state.local_close_reason.borrow_mut() = Some(close.reason);
         self.reason = Some(CloseReason::Refused);
     }
@@ -118,6 +120,8 @@ impl Drop for OpenFilters {
 pub(super) struct Walk {
     direction: Direction,
     step: usize,
+    /// How many bytes it began with.
+    len: usize,
     /// What the filters left of the bytes so far.
     pub(super) data: BytesMut,
     /// Whether nothing follows.
@@ -127,7 +131,15 @@ pub(super) struct Walk {
 
 impl Walk {
     pub(super) fn new(direction: Direction, data: BytesMut, end: EndStream) -> Self {
-        Self { direction, step: 0, data, end, waiting: None }
+        Self { direction, step: 0, len: data.len(), data, end, waiting: None }
+    }
+
+    /// Bytes from the client that began this walk.
+    pub(super) fn received(&self) -> usize {
+        match self.direction {
+            Direction::Read => self.len,
+            Direction::Write => 0,
+        }
     }
 
     /// Goes on through the filters that see these bytes; ready when all have, or when one closes.

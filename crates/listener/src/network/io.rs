@@ -24,6 +24,8 @@ pub(super) struct FilteredIo {
     filters: OpenFilters,
     inbound: Inbound,
     outbound: Outbound,
+    /// The terminal filter closes the connection.
+    closing: bool,
 }
 
 /// What was read and not yet handed on.
@@ -54,7 +56,7 @@ impl FilteredIo {
         let walk =
             (!early.is_empty() || end == EndStream::Yes).then(|| Walk::new(Direction::Read, early, end));
         let inbound = Inbound { walk, ready: BytesMut::new(), end: EndStream::No };
-        Self { io: Some(io), filters, inbound, outbound: Outbound::default() }
+        Self { io: Some(io), filters, inbound, outbound: Outbound::default(), closing: false }
     }
 
     /// What an error on the socket says of the connection's end.
@@ -89,7 +91,7 @@ impl FilteredIo {
         let walked = ready!(walk.poll(&mut self.filters, cx));
         let Some(walk) = self.inbound.walk.take() else { return Poll::Ready(Ok(())) };
         if let Err(close) = walked {
-            return Poll::Ready(Err(self.close(close, cx)));
+            return Poll::Ready(Err(self.close(close, walk.received(), cx)));
         }
         (self.inbound.ready, self.inbound.end) = (walk.data, walk.end);
         Poll::Ready(Ok(()))
@@ -101,7 +103,7 @@ impl FilteredIo {
             let walked = ready!(walk.poll(&mut self.filters, cx));
             let walk = self.outbound.walk.take();
             if let Err(close) = walked {
-                return Poll::Ready(Err(self.close(close, cx)));
+                return Poll::Ready(Err(self.close(close, 0, cx)));
             }
             self.outbound.ready = walk.map(|walk| walk.data).unwrap_or_default();
         }
@@ -116,8 +118,8 @@ impl FilteredIo {
     }
 
     /// Closes the connection below: FIN, or RST if the client sent what nobody read, as Envoy's close does.
-    fn close(&mut self, close: NetworkClose, cx: &mut Context<'_>) -> io::Error {
-        self.filters.refuse(close);
+    fn close(&mut self, close: NetworkClose, unserved: usize, cx: &mut Context<'_>) -> io::Error {
+        self.filters.refuse(close, unserved);
         if let Some(mut io) = self.io.take() {
             io.before_close(CloseReason::Refused);
             // One attempt, for the farewell of TLS: a client that does not read cannot hold the close up.
@@ -128,11 +130,12 @@ impl FilteredIo {
 
     /// The connection below, if bytes of `direction` go straight to it.
     fn direct(&mut self, direction: Direction) -> Option<&mut BoxIo> {
-        let clear = match direction {
-            Direction::Read => self.inbound.is_clear(),
-            Direction::Write => self.outbound.is_clear(),
+        let direct = match direction {
+            // What comes once the terminal filter closes is only thrown away: no filter judges it.
+            Direction::Read => self.closing || (self.inbound.is_clear() && !self.filters.any(direction)),
+            Direction::Write => self.outbound.is_clear() && !self.filters.any(direction),
         };
-        if clear && !self.filters.any(direction) { self.io.as_mut() } else { None }
+        if direct { self.io.as_mut() } else { None }
     }
 }
 
@@ -182,7 +185,9 @@ impl Io for FilteredIo {
                     self.inbound.walk = Some(walk);
                     return Poll::Pending;
                 }
-                Poll::Ready(Err(close)) => return Poll::Ready(Err(self.close(close, cx))),
+                Poll::Ready(Err(close)) => {
+                    return Poll::Ready(Err(self.close(close, walk.received(), cx)));
+                }
                 Poll::Ready(Ok(())) => {
                     let left = walk.data.len();
                     buf.unsplit(walk.data);
@@ -230,6 +235,7 @@ impl Io for FilteredIo {
 
     fn before_close(&mut self, reason: CloseReason) {
         self.filters.reason = Some(reason);
+        self.closing = true;
         if let Some(io) = &mut self.io {
             io.before_close(reason);
         }

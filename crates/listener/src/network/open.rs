@@ -44,7 +44,7 @@ pub(super) async fn open_all(
             NetworkFlow::Continue => filters.admitted(),
             NetworkFlow::Skip => {}
             NetworkFlow::Close(close) => {
-                filters.refuse(close);
+                filters.refuse(close, early.data.len());
                 io.before_close(CloseReason::Refused);
                 return None;
             }
