@@ -32,7 +32,8 @@ pub trait NetworkFilter {
     }
 
     /// Bytes from the client, on their way to the terminal filter; what the filter leaves in `data` goes on.
-    /// `end` is the client's FIN: nothing follows. It may come with no bytes.
+    /// `end` is the client's FIN: nothing follows. It may come with no bytes, and not at all before a terminal
+    /// filter to which the FIN is the connection's end (HTTP).
     fn on_read(
         &mut self,
         _info: &Rc<ConnectionInfo>,

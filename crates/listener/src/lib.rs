@@ -20,5 +20,5 @@ pub use index::ChainIndex;
 pub use limit::{ConnectionLimit, Reservation};
 pub use listener::{Listener, ListenerOptions};
 pub use network::{ChainEntry, NetworkFilters, RespondTerminal, behind, check_order};
-pub use pipeline::{Connection, Serving, Terminal};
+pub use pipeline::{Connection, HalfClose, Serving, Terminal};
 pub use stats::ListenerStats;

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use tidegate_filter::NetworkFilterFactory;
 
-use crate::{Connection, Serving, Terminal};
+use crate::{Connection, HalfClose, Serving, Terminal};
 
 pub use order::{ChainEntry, check_order};
 pub use respond::RespondTerminal;
@@ -45,9 +45,13 @@ impl Terminal for Filtered {
         let (filters, terminal) = (self.filters.clone(), self.terminal.clone());
         Box::pin(async move {
             // Filters first: the terminal filter does not know of connections that they refuse.
-            if let Some(connection) = open::open(&filters, connection).await {
+            if let Some(connection) = open::open(&filters, connection, terminal.half_close()).await {
                 terminal.serve(connection).await;
             }
         })
+    }
+
+    fn half_close(&self) -> HalfClose {
+        self.terminal.half_close()
     }
 }

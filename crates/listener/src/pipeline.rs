@@ -31,6 +31,21 @@ pub type Serving = Pin<Box<dyn Future<Output = ()>>>;
 pub trait Terminal {
     /// Serves the connection to its end. Dropping the future closes the connection.
     fn serve(&self, connection: Connection) -> Serving;
+
+    /// What the client's FIN means to it. Network filters before it are told accordingly.
+    fn half_close(&self) -> HalfClose {
+        HalfClose::Kept
+    }
+}
+
+/// What a client's FIN means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HalfClose {
+    /// The client sends no more, but may still read: a TCP proxy. Network filters see the end.
+    Kept,
+    /// The client is gone: HTTP. Network filters see no end, and a connection that they still think about is
+    /// closed.
+    Ends,
 }
 
 /// A connection's places under the process's limit, if it counts there, and its listener's.

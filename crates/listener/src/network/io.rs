@@ -16,6 +16,7 @@ use tidegate_types::{Address, CloseReason, EndStream, TlsInfo};
 use tokio::net::TcpStream;
 
 use super::filters::{Direction, OpenFilters, Walk};
+use crate::HalfClose;
 
 /// [`Io`] with filters in it.
 pub(super) struct FilteredIo {
@@ -24,6 +25,7 @@ pub(super) struct FilteredIo {
     filters: OpenFilters,
     inbound: Inbound,
     outbound: Outbound,
+    half_close: HalfClose,
     /// The terminal filter closes the connection.
     closing: bool,
 }
@@ -51,12 +53,17 @@ struct Outbound {
 }
 
 impl FilteredIo {
-    /// A connection from which `early` bytes have been read; with `end`, all there are.
-    pub(super) fn new(io: BoxIo, filters: OpenFilters, early: BytesMut, end: EndStream) -> Self {
+    /// A connection from which `early` bytes have been read; with the end, all there are.
+    pub(super) fn new(
+        io: BoxIo,
+        filters: OpenFilters,
+        half_close: HalfClose,
+        (early, end): (BytesMut, EndStream),
+    ) -> Self {
         let walk =
             (!early.is_empty() || end == EndStream::Yes).then(|| Walk::new(Direction::Read, early, end));
         let inbound = Inbound { walk, ready: BytesMut::new(), end: EndStream::No };
-        Self { io: Some(io), filters, inbound, outbound: Outbound::default(), closing: false }
+        Self { io: Some(io), filters, inbound, outbound: Outbound::default(), half_close, closing: false }
     }
 
     /// What an error on the socket says of the connection's end.
@@ -176,6 +183,10 @@ impl Io for FilteredIo {
             let end = EndStream::from_last(read == 0);
             if read == 0 {
                 self.filters.reason = Some(CloseReason::PeerFin);
+                if self.half_close == HalfClose::Ends {
+                    self.inbound.end = EndStream::Yes;
+                    return Poll::Ready(Ok(0));
+                }
             }
             // The new bytes alone, in the reader's own buffer: with no filter that waits they are not copied.
             let data = if before == 0 { mem::take(buf) } else { buf.split_off(before) };

@@ -12,12 +12,16 @@ use tidegate_types::{CloseReason, EndStream};
 use super::NetworkFilters;
 use super::filters::OpenFilters;
 use super::io::FilteredIo;
-use crate::Connection;
+use crate::{Connection, HalfClose};
 
 /// Opens a filter of each factory on the connection.
-pub(super) async fn open(factories: &NetworkFilters, connection: Connection) -> Option<Connection> {
+pub(super) async fn open(
+    factories: &NetworkFilters,
+    connection: Connection,
+    half_close: HalfClose,
+) -> Option<Connection> {
     let info = connection.info.clone();
-    open_all(factories.iter().map(|factory| factory.open(&info)), connection).await
+    open_all(factories.iter().map(|factory| factory.open(&info)), connection, half_close).await
 }
 
 /// Asks each filter in order; none is made before those in front of it have let the connection go on. `None`:
@@ -25,17 +29,19 @@ pub(super) async fn open(factories: &NetworkFilters, connection: Connection) -> 
 pub(super) async fn open_all(
     opening: impl Iterator<Item = Box<dyn NetworkFilter>>,
     connection: Connection,
+    half_close: HalfClose,
 ) -> Option<Connection> {
     let Connection { mut io, info, buffer_limit, .. } = connection;
     let mut filters = OpenFilters::new(info.clone());
-    let mut early = Early { data: BytesMut::new(), end: EndStream::No, limit: buffer_limit as usize };
+    let limit = buffer_limit as usize;
+    let mut early = Early { data: BytesMut::new(), end: EndStream::No, limit, half_close };
     for filter in opening {
         let flow = match filters.open(filter) {
             Step::Now(flow) => flow,
             Step::Later(future) => match early.wait(&mut io, future).await {
                 Ok(flow) => flow,
-                Err(error) => {
-                    filters.reason = Some(FilteredIo::reason_of(&error));
+                Err(gone) => {
+                    filters.reason = Some(gone);
                     return None;
                 }
             },
@@ -50,7 +56,7 @@ pub(super) async fn open_all(
             }
         }
     }
-    let io = Box::new(FilteredIo::new(io, filters, early.data, early.end));
+    let io = Box::new(FilteredIo::new(io, filters, half_close, (early.data, early.end)));
     Some(Connection { io, info, buffer_limit })
 }
 
@@ -61,24 +67,34 @@ struct Early {
     end: EndStream,
     /// Stops a client from filling the memory meanwhile: `per_connection_buffer_limit_bytes`.
     limit: usize,
+    half_close: HalfClose,
 }
 
 impl Early {
+    /// The filter's answer, or how the client went away before.
     async fn wait(
         &mut self,
         io: &mut BoxIo,
         mut future: LocalFuture<'static, NetworkFlow>,
-    ) -> io::Result<NetworkFlow> {
+    ) -> Result<NetworkFlow, CloseReason> {
         poll_fn(|cx| {
             if let Poll::Ready(flow) = future.as_mut().poll(cx) {
                 return Poll::Ready(Ok(flow));
             }
             match self.poll_fill(io, cx) {
-                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                Poll::Ready(Err(error)) => Poll::Ready(Err(FilteredIo::reason_of(&error))),
+                Poll::Ready(Ok(())) | Poll::Pending if self.is_over() => {
+                    Poll::Ready(Err(CloseReason::PeerFin))
+                }
                 Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
             }
         })
         .await
+    }
+
+    /// The client's FIN ends the connection.
+    fn is_over(&self) -> bool {
+        self.end == EndStream::Yes && self.half_close == HalfClose::Ends
     }
 
     /// Ready when there is no more to read for now.

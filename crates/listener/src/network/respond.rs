@@ -15,7 +15,7 @@ use tidegate_filter::{RespondFlow, ResponderFactory};
 use tidegate_net::BoxIo;
 use tidegate_types::{CloseReason, ConnectionState, Drain, DrainPhase, EndStream};
 
-use crate::{Connection, Serving, Terminal};
+use crate::{Connection, HalfClose, Serving, Terminal};
 
 /// A [`Terminal`] of responders.
 pub struct RespondTerminal {
@@ -44,6 +44,11 @@ impl Terminal for RespondTerminal {
                 tracing::debug!(target: "connection", %error, "connection failed");
             }
         })
+    }
+
+    /// As Envoy's echo and direct_response.
+    fn half_close(&self) -> HalfClose {
+        HalfClose::Ends
     }
 }
 

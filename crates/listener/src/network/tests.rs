@@ -134,6 +134,10 @@ impl Running {
 
 /// Opens the scripts on a connection, behind them a terminal that writes back what it reads.
 fn start(scripts: Vec<Script>) -> Running {
+    start_before(HalfClose::Kept, scripts)
+}
+
+fn start_before(half_close: HalfClose, scripts: Vec<Script>) -> Running {
     let (near, client) = pair();
     let (info, log, seen) =
         (info(), Rc::<RefCell<Vec<String>>>::default(), Rc::<RefCell<Vec<String>>>::default());
@@ -142,7 +146,7 @@ fn start(scripts: Vec<Script>) -> Running {
     let (connection_info, terminal_saw) = (info.clone(), seen.clone());
     tokio::task::spawn_local(async move {
         // As `open::open` does with factories, which cannot hold an `Rc`.
-        let Some(mut io) = opened(scripts, Box::new(near), connection_info).await else { return };
+        let Some(mut io) = opened(scripts, Box::new(near), connection_info, half_close).await else { return };
         let note = |what: String| terminal_saw.borrow_mut().push(what);
         note("begin".into());
         loop {
@@ -164,10 +168,15 @@ fn start(scripts: Vec<Script>) -> Running {
     Running { client, info, log, seen }
 }
 
-async fn opened(scripts: Vec<Script>, io: BoxIo, info: Rc<ConnectionInfo>) -> Option<BoxIo> {
+async fn opened(
+    scripts: Vec<Script>,
+    io: BoxIo,
+    info: Rc<ConnectionInfo>,
+    half_close: HalfClose,
+) -> Option<BoxIo> {
     let connection = Connection { io, info, buffer_limit: 64 };
     let filters = scripts.into_iter().map(|script| -> Box<dyn NetworkFilter> { Box::new(script) });
-    open::open_all(filters, connection).await.map(|connection| connection.io)
+    open::open_all(filters, connection, half_close).await.map(|connection| connection.io)
 }
 
 async fn local<T>(test: impl Future<Output = T>) -> T {
@@ -289,6 +298,26 @@ async fn a_delayed_refusal_takes_its_time_and_a_client_that_goes_away_ends_it() 
         client.reset();
         tokio::task::yield_now().await;
         assert_eq!(*log.borrow(), ["a:open", "a:close Some(PeerRst)"]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn before_a_terminal_without_half_close_the_fin_is_the_end() {
+    local(async {
+        let mut run = start_before(HalfClose::Ends, vec![Script::default()]);
+        run.client.shutdown().await;
+        assert_eq!(run.client.read_to_end().await, "");
+        assert_eq!(*run.seen.borrow(), ["begin", "end"]);
+        assert!(!run.log().iter().any(|line| line.contains("read")));
+
+        let thinks = Script { open: Open::ContinueAfter(Duration::from_secs(3)), ..Script::default() };
+        let mut run = start_before(HalfClose::Ends, vec![thinks]);
+        let start = Instant::now();
+        run.client.shutdown().await;
+        assert_eq!(run.client.read_to_end().await, "");
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        assert_eq!(run.log(), ["a:open", "a:close Some(PeerFin)"]);
     })
     .await;
 }

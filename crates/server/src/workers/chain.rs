@@ -7,7 +7,7 @@ use tidegate_cluster::Directory;
 use tidegate_codec::h1::ServerConn;
 use tidegate_config::listener::FilterChainConfig;
 use tidegate_http::{Drain, DrainPhase, HcmSlot};
-use tidegate_listener::{Chain, Connection, RespondTerminal, Serving, Terminal, behind};
+use tidegate_listener::{Chain, Connection, HalfClose, RespondTerminal, Serving, Terminal, behind};
 use tidegate_tcp::{TcpSlot, TcpTerminal};
 
 use crate::snapshot::{ChainSnapshot, TerminalSnapshot};
@@ -149,5 +149,9 @@ impl Terminal for HttpTerminal {
             self.directory.clone(),
             self.drain.clone(),
         ))
+    }
+
+    fn half_close(&self) -> HalfClose {
+        HalfClose::Ends
     }
 }
