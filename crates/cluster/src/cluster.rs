@@ -11,7 +11,7 @@ use tidegate_config::cluster::UpstreamProtocol;
 use tidegate_config::protocol::HeaderKeyFormat;
 use tidegate_config::route::Priority;
 use tidegate_config::values::TcpKeepalive;
-use tidegate_net::TransportOptions;
+use tidegate_net::{TransportFactory, TransportOptions};
 use tidegate_pool::dialer::Dialer;
 use tidegate_pool::h1::{
     Acquire, ClientOptions, DialOptions, Keepalive, NameCase, Neighbours, Pool, SocketConnector,
@@ -102,6 +102,24 @@ impl Cluster {
         }
     }
 
+    /// As [`Cluster::acquire_at`], for a request that asks something of its connection: only requests that ask for
+    /// the same share it.
+    pub fn acquire_with(
+        &self,
+        host: &Host,
+        priority: Priority,
+        options: Rc<TransportOptions>,
+        now: Instant,
+    ) -> Acquire {
+        let pool = host.special_pool(priority, &options);
+        let pool = pool.unwrap_or_else(|| {
+            let pool = self.pool_with(host, priority, options.clone());
+            host.add_special_pool(priority, options, pool.clone());
+            pool
+        });
+        pool.acquire_at(now)
+    }
+
     /// Asks for a connection to `host` for a TCP session that wants `options` of it; see [`tcp::Pool::acquire`].
     pub fn acquire_tcp(&self, host: &Host, options: Rc<TransportOptions>) -> tcp::Acquire {
         // Sessions that ask for something of their own share nothing, so their pool is theirs too.
@@ -122,7 +140,7 @@ impl Cluster {
         let kit = self.kit();
         let neighbours: Rc<dyn Neighbours> = self.neighbours(priority).clone();
         let shared = self.pool_shared(host, priority);
-        let dialer = self.dialer(kit, host);
+        let dialer = self.dialer(kit, host, &[]);
         tcp::Pool::new(&kit.tcp, shared, dialer, options, Rc::downgrade(&neighbours))
     }
 
@@ -188,14 +206,20 @@ impl Cluster {
 
     #[cold]
     fn new_pool(&self, host: &Host, priority: Priority) -> Rc<Pool> {
+        let pool = self.pool_with(host, priority, Rc::default());
+        host.set_pool(priority, pool.clone());
+        pool
+    }
+
+    fn pool_with(&self, host: &Host, priority: Priority, options: Rc<TransportOptions>) -> Rc<Pool> {
         let kit = self.kit();
         let neighbours = self.neighbours(priority);
         let shared = self.pool_shared(host, priority);
-        let connector = SocketConnector { dialer: self.dialer(kit, host), codec: kit.codec.clone() };
+        let dialer = self.dialer(kit, host, &[b"http/1.1"]);
+        let connector = SocketConnector { dialer, options, codec: kit.codec.clone() };
         let weak: Weak<dyn Neighbours> = Rc::downgrade(&(neighbours.clone() as Rc<dyn Neighbours>));
         let pool = Pool::new(kit.settings.clone(), shared, Rc::new(connector), weak);
         neighbours.join(&pool);
-        host.set_pool(priority, pool.clone());
         pool
     }
 
@@ -209,11 +233,12 @@ impl Cluster {
         })
     }
 
-    fn dialer(&self, kit: &Kit, host: &Host) -> Rc<Dialer> {
+    fn dialer(&self, kit: &Kit, host: &Host, fallback_alpn: &[&[u8]]) -> Rc<Dialer> {
+        let of_host = |all: &Arc<dyn TransportFactory>| all.of_host(&host.shared().hostname, fallback_alpn);
         Rc::new(Dialer {
             addresses: Arc::from([Address::clone(host.address())]),
             dial: kit.dial.clone(),
-            transport: None,
+            transport: self.shared.transports().map(of_host),
             stats: self.stats().upstream.clone(),
         })
     }

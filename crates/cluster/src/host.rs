@@ -1,12 +1,14 @@
 //! Hosts: what all workers share, and each worker's part with its pools.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use tidegate_config::bootstrap::Locality;
 use tidegate_config::cluster::{EndpointConfig, HealthStatus, LocalityEndpoints};
 use tidegate_config::route::Priority;
+use tidegate_net::TransportOptions;
 use tidegate_pool::h1::Pool;
 use tidegate_pool::host::{HostCounters, HostStats};
 use tidegate_pool::limits::Limit;
@@ -95,13 +97,23 @@ pub struct Host {
     shared: Arc<HostShared>,
     counters: HostCounters,
     pools: [RefCell<Option<Rc<Pool>>>; 2],
+    /// Pools of requests that ask something of their connections.
+    special_pools: RefCell<SpecialPools>,
     tcp_pool: RefCell<Option<Rc<tcp::Pool>>>,
 }
+
+type SpecialPools = HashMap<(Priority, Rc<TransportOptions>), Rc<Pool>>;
 
 impl Host {
     pub(crate) fn new(shared: Arc<HostShared>) -> Self {
         let counters = shared.stats.writer();
-        Self { shared, counters, pools: Default::default(), tcp_pool: RefCell::default() }
+        Self {
+            shared,
+            counters,
+            pools: Default::default(),
+            special_pools: RefCell::default(),
+            tcp_pool: RefCell::default(),
+        }
     }
 
     /// What all workers share of it.
@@ -128,6 +140,22 @@ impl Host {
         *self.pools[priority as usize].borrow_mut() = Some(pool);
     }
 
+    pub(crate) fn special_pool(
+        &self,
+        priority: Priority,
+        options: &Rc<TransportOptions>,
+    ) -> Option<Rc<Pool>> {
+        self.special_pools.borrow().get(&(priority, options.clone())).cloned()
+    }
+
+    /// Forgets pools that have lost their last connection: clients choose what they ask for, and it may never be
+    /// asked for again.
+    pub(crate) fn add_special_pool(&self, priority: Priority, options: Rc<TransportOptions>, pool: Rc<Pool>) {
+        let mut pools = self.special_pools.borrow_mut();
+        pools.retain(|_, pool| !pool.is_empty());
+        pools.insert((priority, options), pool);
+    }
+
     pub(crate) fn tcp_pool(&self) -> Option<Rc<tcp::Pool>> {
         self.tcp_pool.borrow().clone()
     }
@@ -138,6 +166,9 @@ impl Host {
 
     pub(crate) fn drain(&self, reason: CloseReason) {
         if let Some(pool) = self.tcp_pool.take() {
+            pool.drain(reason);
+        }
+        for pool in self.special_pools.take().into_values() {
             pool.drain(reason);
         }
         for pool in &self.pools {

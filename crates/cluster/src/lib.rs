@@ -20,6 +20,7 @@ pub use neighbours::Peers;
 pub use shared::{BuildContext, ClusterShared};
 pub use stats::ClusterStats;
 pub use tidegate_config::route::Priority;
+pub use tidegate_net::{ProxyAddresses, TransportFactory, TransportOptions};
 pub use tidegate_pool::h1::{Acquire, ConnFacts, Failed, Lease};
 pub use tidegate_pool::host::HostStat;
 pub use tidegate_pool::limits::{Limits, RetryPermit};

@@ -8,6 +8,7 @@ use tidegate_config::ClusterConfig;
 use tidegate_config::cluster::Thresholds;
 use tidegate_config::route::Priority;
 use tidegate_config::runtime::Runtime;
+use tidegate_net::TransportFactory;
 use tidegate_pool::limits::{Limits, Maxima, RetryBudget};
 use tidegate_stats::{Scope, Store};
 
@@ -20,6 +21,7 @@ use crate::stats::ClusterStats;
 pub struct ClusterShared {
     name: Arc<str>,
     config: Arc<ClusterConfig>,
+    transports: Option<Arc<dyn TransportFactory>>,
     hosts: ArcSwap<HostSet>,
     /// Grows with each change of `hosts`, so that workers look at them only then.
     generation: AtomicU64,
@@ -43,9 +45,11 @@ pub struct BuildContext<'a> {
 
 impl ClusterShared {
     /// Builds a cluster. An unchanged one is `previous` itself; a changed one keeps its counters, the
-    /// counts of its limits, and the numbers of hosts that stay. To be called on the main thread.
+    /// counts of its limits, and the numbers of hosts that stay. `transports` are those of
+    /// `config.transport_socket`. To be called on the main thread.
     pub fn build(
         config: &Arc<ClusterConfig>,
+        transports: Option<Arc<dyn TransportFactory>>,
         cx: BuildContext<'_>,
         previous: Option<&Arc<Self>>,
     ) -> Arc<Self> {
@@ -76,6 +80,7 @@ impl ClusterShared {
         Arc::new(Self {
             name: config.name.as_str().into(),
             config: config.clone(),
+            transports,
             hosts: ArcSwap::from_pointee(hosts),
             generation: AtomicU64::new(0),
             limits,
@@ -93,6 +98,11 @@ impl ClusterShared {
     /// The validated message.
     pub fn config(&self) -> &Arc<ClusterConfig> {
         &self.config
+    }
+
+    /// What connections speak below their protocol; `None`: plain text.
+    pub fn transports(&self) -> Option<&Arc<dyn TransportFactory>> {
+        self.transports.as_ref()
     }
 
     /// The hosts now.

@@ -63,7 +63,7 @@ fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
 fn build(config: ClusterConfig, store: &Store, previous: Option<&Arc<ClusterShared>>) -> Arc<ClusterShared> {
     let runtime = Runtime::default();
     let cx = BuildContext { runtime: &runtime, store, workers: 2 };
-    ClusterShared::build(&Arc::new(config), cx, previous)
+    ClusterShared::build(&Arc::new(config), None, cx, previous)
 }
 
 /// An upstream that answers every request with its own address.
@@ -237,7 +237,7 @@ async fn runtime_overrides_limits() {
     let value = tidegate_config::runtime::RuntimeValue::Number(7.0);
     runtime.values.insert("circuit_breakers.c.high.max_connections".into(), value);
     let cx = BuildContext { runtime: &runtime, store: &store, workers: 1 };
-    let shared = ClusterShared::build(&Arc::new(config("c", &[])), cx, None);
+    let shared = ClusterShared::build(&Arc::new(config("c", &[])), None, cx, None);
     assert_eq!(shared.limits(Priority::High).connections.max(), 7);
     assert_eq!(shared.limits(Priority::Default).connections.max(), 1024);
 }

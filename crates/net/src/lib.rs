@@ -14,4 +14,7 @@ pub use dial::{DialError, DialOptions, Dialed, dial};
 pub use io::{BoxIo, Io, StreamIo};
 pub use options::Keepalive;
 pub use splice::Pipe;
-pub use transport::{Connecting, ServerTransport, Transport, TransportError, TransportOptions};
+pub use transport::{
+    Connecting, ProxyAddresses, ServerTransport, Transport, TransportError, TransportFactory,
+    TransportOptions,
+};

@@ -46,6 +46,13 @@ pub trait Transport {
     fn connect(&self, io: BoxIo, options: Rc<TransportOptions>) -> Connecting;
 }
 
+/// A cluster's transports, shared by all workers: each takes one for each host that it connects to.
+pub trait TransportFactory: std::fmt::Debug + Send + Sync {
+    /// The transport of connections to the host with that name (empty if it has none). `fallback_alpn` are
+    /// protocols to offer where neither the configuration nor a stream names any.
+    fn of_host(&self, hostname: &str, fallback_alpn: &[&[u8]]) -> Rc<dyn Transport>;
+}
+
 /// A handshake under way.
 pub type Connecting = Pin<Box<dyn Future<Output = Result<BoxIo, TransportError>>>>;
 

@@ -30,7 +30,7 @@ pub use conn::{AfterExchange, Conn, ConnFacts, Connect, Connected, IdleEnd, Traf
 pub use connector::SocketConnector;
 pub use lease::{Failed, Lease};
 pub use tidegate_codec::h1::{ClientOptions, NameCase};
-pub use tidegate_net::{DialOptions, Keepalive};
+pub use tidegate_net::{DialOptions, Keepalive, TransportOptions};
 
 use acquire::Wait;
 use bell::Bell;
@@ -69,6 +69,7 @@ impl Pool {
         connector: Rc<dyn Connect>,
         neighbours: Weak<dyn Neighbours>,
     ) -> Rc<Self> {
+        crate::parting::prepare();
         let machine = Machine::new(settings, shared);
         let bell = Arc::new(Bell::default());
         machine.waiters().set_waker(&Waker::from(bell.clone()));

@@ -13,6 +13,8 @@ pub mod h1;
 pub mod host;
 pub mod limits;
 pub mod machine;
+mod parting;
+pub mod proxy_protocol;
 pub mod stats;
 pub mod tcp;
 

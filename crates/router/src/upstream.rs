@@ -10,6 +10,7 @@ mod attempt;
 mod deadlines;
 mod outcome;
 mod replay;
+mod transport;
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};

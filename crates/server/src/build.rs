@@ -23,8 +23,10 @@ use tidegate_types::json::{JsonPath, Problem, Span};
 use crate::cli::ServeOptions;
 use crate::snapshot::{ChainSnapshot, ListenerSnapshot, Snapshot, Source};
 use crate::stats_policy;
+use upstream::Transports;
 
 mod chain;
+mod upstream;
 
 /// What building needs besides the text.
 pub(crate) struct Builder<'a> {
@@ -40,6 +42,7 @@ pub(crate) struct Draft {
     pub(crate) bootstrap: Bootstrap,
     pub(crate) listeners: Vec<ListenerSnapshot>,
     admin_logs: Vec<Arc<dyn AccessLog>>,
+    transports: Transports,
 }
 
 impl Draft {
@@ -72,6 +75,10 @@ impl Draft {
                 Err(more) => problems.extend(more),
             }
         }
+        let transports = Transports::build(&bootstrap, builder, previous).unwrap_or_else(|more| {
+            problems.extend(more);
+            Transports::default()
+        });
         let admin_logs = admin_logs(&bootstrap, builder, previous).unwrap_or_else(|more| {
             problems.extend(more);
             Vec::new()
@@ -80,7 +87,7 @@ impl Draft {
             tracing::warn!(target: "config", "admin.profile_path has no effect: there is no CPU profiler");
         }
         if problems.is_empty() {
-            return Ok(Self { text, format, bootstrap, listeners, admin_logs });
+            return Ok(Self { text, format, bootstrap, listeners, admin_logs, transports });
         }
         Err(problems.into_iter().map(|problem| ConfigError::from_problem(&file, problem)).collect())
     }
@@ -95,7 +102,8 @@ impl Draft {
         let old: HashMap<&str, &Arc<ClusterShared>> =
             previous.iter().flat_map(|p| &p.clusters).map(|cluster| (&**cluster.name(), cluster)).collect();
         let cluster = |config: &Arc<ClusterConfig>| {
-            ClusterShared::build(config, cx, old.get(config.name.as_str()).copied())
+            let transports = self.transports.of(&config.name);
+            ClusterShared::build(config, transports, cx, old.get(config.name.as_str()).copied())
         };
         let snapshot = Snapshot {
             generation: previous.map_or(1, |previous| previous.generation + 1),
@@ -105,6 +113,7 @@ impl Draft {
             bootstrap: self.bootstrap,
             listeners: self.listeners,
             admin_logs: self.admin_logs,
+            client_contexts: self.transports.contexts,
             loaded_at: SystemTime::now(),
         };
         // What is unchanged was not built, and so read, anew.
@@ -157,11 +166,18 @@ fn command_line_node(bootstrap: &mut Bootstrap, options: &ServeOptions) {
 /// Uses of Tidegate's own additions to the configuration, which `--envoy-strict` refuses.
 fn extensions(bootstrap: &Bootstrap) -> Vec<Problem> {
     let own = bootstrap.runtime.values.keys().filter(|key| key.starts_with("tidegate."));
-    own.map(|key| {
+    let keys = own.map(|key| {
         let message = format!("runtime key `{key}` is Tidegate's own, which --envoy-strict refuses");
         Problem::new(JsonPath::root().field("layered_runtime"), Span::default(), message)
-    })
-    .collect()
+    });
+    let upstream =
+        bootstrap.clusters.iter().filter_map(|cluster| cluster.transport_socket.tls()?.own.clone());
+    let chains = bootstrap.listeners.iter().flat_map(|listener| listener.all_chains());
+    let downstream = chains.filter_map(|chain| chain.transport_socket.tls()?.own.clone());
+    let sockets = upstream.chain(downstream).map(|own| {
+        own.problem("`tidegate.transport_sockets.tls` is Tidegate's own, which --envoy-strict refuses")
+    });
+    keys.chain(sockets).collect()
 }
 
 fn listener(

@@ -1,5 +1,6 @@
 //! A whole configuration, ready to serve: plain data that the workers share.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -8,6 +9,7 @@ use tidegate_cluster::ClusterShared;
 use tidegate_config::{Bootstrap, Format, ListenerConfig};
 use tidegate_filter::AccessLog;
 use tidegate_listener::ChainIndex;
+use tidegate_tls::ClientContext;
 
 mod chain;
 
@@ -27,6 +29,8 @@ pub(crate) struct Snapshot {
     pub(crate) listeners: Vec<ListenerSnapshot>,
     /// In file order.
     pub(crate) clusters: Vec<Arc<ClusterShared>>,
+    /// TLS towards hosts, by cluster.
+    pub(crate) client_contexts: HashMap<String, Arc<ClientContext>>,
     /// `admin.access_log`.
     pub(crate) admin_logs: Vec<Arc<dyn AccessLog>>,
     /// When it was loaded.

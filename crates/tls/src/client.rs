@@ -13,7 +13,7 @@ use rustls::client::{ClientConfig, Resumption, UnbufferedClientConnection};
 use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
 use tidegate_config::tls::UpstreamTls;
-use tidegate_net::Transport;
+use tidegate_net::{Transport, TransportFactory};
 use tidegate_types::CertificateInfo;
 use tidegate_types::json::Problem;
 
@@ -35,6 +35,10 @@ pub struct ClientContext {
     stats: TlsStats,
     state: ArcSwap<State>,
 }
+
+/// A [`ClientContext`] as a cluster takes it.
+#[derive(Clone, Debug)]
+pub struct SharedContext(pub Arc<ClientContext>);
 
 /// What a change of its files replaces.
 struct State {
@@ -175,6 +179,12 @@ fn resumption(config: &UpstreamTls) -> Resumption {
         0 => Resumption::disabled(),
         // The library rounds up to whole names of 8 tickets.
         keys => Resumption::in_memory_sessions((keys as usize).saturating_mul(8)),
+    }
+}
+
+impl TransportFactory for SharedContext {
+    fn of_host(&self, hostname: &str, fallback_alpn: &[&[u8]]) -> Rc<dyn Transport> {
+        self.0.transport(hostname, fallback_alpn)
     }
 }
 

@@ -28,6 +28,11 @@ pub struct ConnectionState {
     values: RefCell<Vec<Rc<dyn Any>>>,
 }
 
+/// Type-length-value entries of the PROXY header that the connection began with, for a header upstream: kept as
+/// a value of [`ConnectionState`] by whoever read it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProxyTlvs(pub Arc<[(u8, Box<[u8]>)]>);
+
 impl ConnectionState {
     /// Keeps a value for other filters of this connection, found again by its type. A later value of the same
     /// type hides the former one.

@@ -167,6 +167,11 @@ impl ClientConn {
         self.wire.io.poll_shutdown(cx)
     }
 
+    /// The connection below, for a farewell that needs no codec.
+    pub fn into_io(self) -> BoxIo {
+        self.wire.io
+    }
+
     /// Makes the close that follows (by drop) an RST.
     pub fn abort(&mut self) {
         self.wire.io.abort_on_drop();

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use http::Version;
 use tidegate_codec::ClientStream;
+use tidegate_net::BoxIo;
 use tidegate_types::{Address, CloseReason, TlsInfo};
 
 use crate::error::PoolError;
@@ -18,6 +19,11 @@ pub trait Conn: ClientStream {
     /// Watches an idle connection: ready when it is of no more use. No system call unless something
     /// happened.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<IdleEnd>;
+
+    /// What is below, for a farewell in the background; `None` if there is nothing to part from.
+    fn into_io(self: Box<Self>) -> Option<BoxIo> {
+        None
+    }
 
     /// Bytes on the connection since it was made.
     fn traffic(&self) -> Traffic;

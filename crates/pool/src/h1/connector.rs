@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use http::Version;
 use tidegate_codec::h1::{ClientConn, ClientOptions, IdleEvent};
+use tidegate_net::{BoxIo, TransportOptions};
 use tidegate_types::{Address, CloseReason};
 
 use super::conn::{AfterExchange, Conn, ConnFacts, Connect, Connected, IdleEnd, Traffic};
@@ -15,6 +16,8 @@ use crate::dialer::{Dialer, Opened};
 pub struct SocketConnector {
     /// Opens them.
     pub dialer: Rc<Dialer>,
+    /// What the pool's streams ask of its connections.
+    pub options: Rc<TransportOptions>,
     /// Codec options.
     pub codec: Rc<ClientOptions>,
 }
@@ -23,7 +26,7 @@ impl Connect for SocketConnector {
     fn connect(&self) -> Pin<Box<dyn Future<Output = Connected>>> {
         let codec = self.codec.clone();
         self.dialer.stats.upstream_cx_http1_total().inc();
-        let dialing = self.dialer.open(Rc::default());
+        let dialing = self.dialer.open(self.options.clone());
         Box::pin(async move {
             let Opened { io, id, local_address, remote_address } = dialing.await?;
             let tls = io.tls().cloned();
@@ -70,5 +73,9 @@ impl Conn for ClientConn {
 
     fn before_close(&mut self, reason: CloseReason) {
         Self::before_close(self, reason);
+    }
+
+    fn into_io(self: Box<Self>) -> Option<BoxIo> {
+        Some(Self::into_io(*self))
     }
 }

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use super::bell::{Bell, IdleWatch};
 use super::conn::{Conn, ConnFacts, IdleEnd, Traffic};
 use crate::machine::{Closed, ConnKey};
+use crate::parting;
 use crate::stats::UpstreamStats;
 
 /// Empty, an attempt, a connection in the pool, or what stays here of one that is lent out.
@@ -87,6 +88,11 @@ impl Slot {
         if let Some(mut conn) = self.conn.take() {
             conn.before_close(closed.reason);
             self.count_traffic(conn.as_ref(), stats);
+            if parting::is_due(closed.reason)
+                && let Some(io) = conn.into_io()
+            {
+                parting::part(io);
+            }
         }
         *self = Self::default();
     }

@@ -69,7 +69,7 @@ fn sockets(address: Address, shared: &Shared) -> SocketConnector {
         transport: None,
         stats: shared.stats.clone(),
     };
-    SocketConnector { dialer: Rc::new(dialer), codec: Rc::default() }
+    SocketConnector { dialer: Rc::new(dialer), options: Rc::default(), codec: Rc::default() }
 }
 
 /// Answers one request on `socket`.

@@ -36,7 +36,11 @@ impl Upstream<'_> {
         let cluster = &self.facts.cluster;
         let host = cluster.choose_host().ok_or(Failure::NoHost)?;
         *self.host.borrow_mut() = Some(host.clone());
-        let mut acquire = pin!(cluster.acquire_at(&host, self.facts.priority, self.now()));
+        let priority = self.facts.priority;
+        let mut acquire = pin!(match self.transport_options(&host) {
+            None => cluster.acquire_at(&host, priority, self.now()),
+            Some(options) => cluster.acquire_with(&host, priority, options, self.now()),
+        });
         let lease = poll_fn(|cx| {
             if let Some(timeout) = self.deadlines.take_fired() {
                 return Poll::Ready(Err(Failure::Timeout(timeout)));
