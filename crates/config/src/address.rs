@@ -80,7 +80,8 @@ impl Message for CidrRange {
         }
         let address = address.or(NOWHERE.ip());
         let most = if address.is_ipv4() { 32 } else { 128 };
-        let prefix_len = r.u32("prefix_len").within(0..=most).or_default();
+        // More than an IPv4 address has means all of it, as in Envoy.
+        let prefix_len = r.u32("prefix_len").within(0..=128).or_default().min(most);
         Self { address, prefix_len: prefix_len.try_into().unwrap_or_default() }
     }
 }

@@ -30,6 +30,7 @@ pub use http_filter::{
     FactoryContext, HttpFilter, HttpFilterFactory, HttpFilterType, RequestFilter, ResponseFilter,
     RuntimeValues,
 };
+pub use listener::{Arrival, ListenerFilter, ListenerFilterFactory, ListenerFilterType, ListenerFlow};
 pub use network::{
     BuiltNetwork, NetworkClose, NetworkFilter, NetworkFilterFactory, NetworkFilterType, NetworkFlow,
     NetworkRole, RespondFlow, Responder, ResponderFactory, ResponderType, Wants,

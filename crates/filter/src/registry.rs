@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use tidegate_types::json::{self, Problem, TypedConfig};
 
 use crate::http_filter::{TypedFactory, erase};
+use crate::listener::{ListenerFilterFactory, ListenerFilterType, TypedListener};
 use crate::network::{TypedNetwork, TypedResponder};
 use crate::route::ErasedConfig;
 use crate::{
@@ -33,11 +34,14 @@ pub struct Registry {
     routes: BTreeMap<&'static str, BuildRoute>,
     access_logs: BTreeMap<&'static str, BuildLog>,
     network: BTreeMap<&'static str, NetworkEntry>,
+    listener: BTreeMap<&'static str, BuildListener>,
 }
 
 type BuildHttp = fn(&TypedConfig, &FactoryContext<'_>) -> Result<Arc<dyn HttpFilterFactory>, Vec<Problem>>;
 type BuildRoute = fn(&TypedConfig, &FactoryContext<'_>) -> Result<ErasedConfig, Vec<Problem>>;
 type BuildNetwork = fn(&TypedConfig, &FactoryContext<'_>) -> Result<BuiltNetwork, Vec<Problem>>;
+type BuildListener =
+    fn(&TypedConfig, &FactoryContext<'_>) -> Result<Arc<dyn ListenerFilterFactory>, Vec<Problem>>;
 type BuildLog = fn(&TypedConfig, &AccessLogContext<'_>) -> Result<Arc<dyn AccessLog>, Vec<Problem>>;
 
 struct HttpEntry {
@@ -92,6 +96,33 @@ impl Registry {
         };
         self.network.insert(T::TYPE_URL, NetworkEntry { build, name: T::NAME, role: NetworkRole::Terminal });
         self
+    }
+
+    /// Adds a listener filter. A later one of the same `@type` takes its place.
+    #[must_use]
+    pub fn listener<T: ListenerFilterType>(mut self) -> Self {
+        let build: BuildListener = |config, cx| {
+            let decoded = json::from_typed::<T::Config>(config)?;
+            let factory = T::build(decoded, cx).map_err(|message| vec![problem(config, message)])?;
+            Ok(Arc::new(TypedListener::<T> { factory: Arc::new(factory) }))
+        };
+        self.listener.insert(T::TYPE_URL, build);
+        self
+    }
+
+    /// Builds the factory of a listener filter.
+    ///
+    /// # Errors
+    /// An unknown `@type`, or everything that is wrong with the configuration.
+    pub fn build_listener(
+        &self,
+        config: &TypedConfig,
+        cx: &FactoryContext<'_>,
+    ) -> Result<Arc<dyn ListenerFilterFactory>, Vec<Problem>> {
+        match self.listener.get(&*config.type_url) {
+            Some(build) => build(config, cx),
+            None => Err(vec![unknown(config, "listener filter", self.listener.keys())]),
+        }
     }
 
     /// Builds the factory of a network filter or of a terminal one that answers by itself.

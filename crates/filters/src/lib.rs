@@ -8,6 +8,7 @@
 pub mod access_log;
 pub mod config;
 pub mod http;
+pub mod listener;
 pub mod network;
 pub mod rbac;
 mod token_bucket;
@@ -20,6 +21,11 @@ pub fn registry() -> Registry {
         .http::<http::header_mutation::HeaderMutation>()
         .http::<http::buffer::Buffer>()
         .http::<http::local_ratelimit::LocalRateLimit>()
+        .listener::<listener::http_inspector::HttpInspector>()
+        .listener::<listener::local_ratelimit::LocalRateLimit>()
+        .listener::<listener::original_dst::OriginalDst>()
+        .listener::<listener::proxy_protocol::ProxyProtocol>()
+        .listener::<listener::tls_inspector::TlsInspector>()
         .network::<network::connection_limit::ConnectionLimit>()
         .network::<network::local_ratelimit::LocalRateLimit>()
         .network::<network::rbac::Rbac>()

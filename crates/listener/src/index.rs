@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use tidegate_config::ListenerConfig;
 use tidegate_config::listener::{Rule, SourceType};
@@ -80,7 +80,8 @@ impl ChainIndex {
         let port = arrival.local_address.port().and_then(|port| self.ports.get(&port));
         let names = port.or_else(|| self.ports.get(&0))?.find(ip(&arrival.local_address))?;
         let transports = by_name(names, arrival.server_name.as_deref().unwrap_or(""))?;
-        let applications = transports.find_or_any(arrival.transport_protocol.as_deref().unwrap_or(""))?;
+        let applications =
+            transports.find_or_any(arrival.transport_protocol.as_deref().unwrap_or(UNINSPECTED))?;
         let protocols = arrival.application_protocols.iter();
         let sources = protocols.filter_map(|name| applications.find(name.as_slice())).next();
         let sources = sources.or_else(|| applications.find([].as_slice()))?;
@@ -103,7 +104,9 @@ fn by_name<'a>(names: &'a ByName, name: &str) -> Option<&'a ByTransport> {
         true => Cow::Owned(name.to_ascii_lowercase()),
         false => Cow::Borrowed(name),
     };
-    let wildcards = name.char_indices().skip(1).filter(|(_, c)| *c == '.').map(|(at, _)| &name[at..]);
+    // Not the dot that ends a name.
+    let dots = name.char_indices().skip(1).filter(|(at, c)| *c == '.' && at + 1 < name.len());
+    let wildcards = dots.map(|(at, _)| &name[at..]);
     let candidates = [&*name].into_iter().chain(wildcards);
     candidates.filter_map(|candidate| names.get(candidate)).next().or_else(|| names.get(""))
 }
@@ -123,11 +126,17 @@ fn by_source_type<'a>(types: &'a BySourceType, arrival: &Arrival) -> Option<&'a 
 
 fn is_same_ip_or_loopback(arrival: &Arrival) -> bool {
     match arrival.remote_address.ip() {
-        Some(ip) => ip.is_loopback() || arrival.local_address.ip() == Some(ip),
+        // Envoy's loopback is one address of each family.
+        Some(ip) => {
+            ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST || arrival.local_address.ip() == Some(ip)
+        }
         // A Unix-domain client is on this machine.
         None => true,
     }
 }
+
+/// What nobody has looked at is plain, as in Envoy.
+const UNINSPECTED: &str = "raw_buffer";
 
 /// Few entries: found by looking at each.
 #[derive(Debug)]

@@ -9,6 +9,7 @@
 mod accept;
 mod chain;
 mod index;
+mod inspect;
 mod limit;
 mod listener;
 mod network;

@@ -4,9 +4,10 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidegate_config::ListenerConfig;
-use tidegate_filter::AccessLog;
+use tidegate_filter::{AccessLog, ListenerFilterFactory};
 use tidegate_net::listen::{Acceptor, ListenSocket};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -26,15 +27,36 @@ pub struct ListenerOptions {
     pub own_limit: Arc<ConnectionLimit>,
     /// `access_log`: a line at each connection's end.
     pub access_logs: Vec<Arc<dyn AccessLog>>,
+    /// `listener_filters`, in order.
+    pub filters: Vec<Arc<dyn ListenerFilterFactory>>,
+    /// `listener_filters_timeout`: how long all of them may take together.
+    pub filters_timeout: Option<Duration>,
+    /// `continue_on_listener_filters_timeout`: serve what they could not make sense of, instead of closing it.
+    pub continue_on_filters_timeout: bool,
 }
 
 impl ListenerOptions {
+    /// For a listener that is not configured: no limits, no filters, no logs.
+    pub fn plain() -> Self {
+        Self {
+            buffer_limit: 1024 * 1024,
+            accept_burst: DEFAULT_BURST,
+            limit: None,
+            own_limit: ConnectionLimit::new(None),
+            access_logs: Vec::new(),
+            filters: Vec::new(),
+            filters_timeout: None,
+            continue_on_filters_timeout: false,
+        }
+    }
+
     /// The options that `config` asks for.
     pub fn new(
         config: &ListenerConfig,
         limit: &Arc<ConnectionLimit>,
         own_limit: Arc<ConnectionLimit>,
         access_logs: Vec<Arc<dyn AccessLog>>,
+        filters: Vec<Arc<dyn ListenerFilterFactory>>,
     ) -> Self {
         Self {
             buffer_limit: config.per_connection_buffer_limit_bytes,
@@ -42,6 +64,9 @@ impl ListenerOptions {
             limit: (!config.ignore_global_conn_limit).then(|| limit.clone()),
             own_limit,
             access_logs,
+            filters,
+            filters_timeout: config.listener_filters_timeout,
+            continue_on_filters_timeout: config.continue_on_listener_filters_timeout,
         }
     }
 }

@@ -11,6 +11,7 @@ use tidegate_net::BoxIo;
 use tidegate_net::listen::Accepted;
 use tidegate_types::{Address, ConnectionInfo, ResponseFlags, StreamInfo, details};
 
+use crate::inspect::{Inspected, inspect};
 use crate::listener::Listener;
 use crate::{Chain, Reservation};
 
@@ -56,6 +57,7 @@ pub(crate) async fn run(listener: Rc<Listener>, accepted: Accepted, places: Plac
     let Accepted { io, local_address, peer_address } = accepted;
     // Listener filters look at the first bytes before there is a connection: what they find, the match reads.
     let arrival = arrival(local_address, peer_address);
+    let Some((io, arrival)) = inspected(&listener, io, arrival).await else { return };
     // The match comes before everything that a chain decides, the transport first of all.
     let Some(chain) = listener.chains().find(&arrival).cloned() else { return refuse(&listener, arrival) };
     // From here on it is a connection: counted, and logged at its end.
@@ -74,6 +76,22 @@ pub(crate) async fn run(listener: Rc<Listener>, accepted: Accepted, places: Plac
     serving.await;
 }
 
+/// What listener filters leave, if there are any: they may take time, and what that needs is on the heap only
+/// meanwhile.
+async fn inspected(listener: &Rc<Listener>, io: BoxIo, arrival: Arrival) -> Option<(BoxIo, Arrival)> {
+    let options = listener.options();
+    if options.filters.is_empty() {
+        return Some((io, arrival));
+    }
+    match Box::pin(inspect(&options, listener.stats(), io, arrival)).await {
+        Inspected::Passed(io, arrival) => Some((io, arrival)),
+        Inspected::Closed(arrival) => {
+            never_a_connection(listener, arrival, |_| {});
+            None
+        }
+    }
+}
+
 fn arrival(local_address: Address, peer: Address) -> Arrival {
     // A Unix-domain client has no name of its own: it is called after the socket, as in Envoy.
     let peer = match peer {
@@ -84,26 +102,38 @@ fn arrival(local_address: Address, peer: Address) -> Arrival {
 }
 
 fn establish(listener: &Listener, chain: &Chain, arrival: Arrival) -> ConnectionInfo {
-    let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+    let mut info = info(listener, NEXT_ID.fetch_add(1, Ordering::Relaxed), arrival);
+    info.filter_chain = chain.name.clone();
+    info.secure = chain.transport.is_some();
+    info
+}
+
+fn info(listener: &Listener, id: u64, arrival: Arrival) -> ConnectionInfo {
     let peer = arrival.direct_remote_address;
     let mut info = ConnectionInfo::new(id, arrival.local_address, peer, listener.name().clone());
     info.remote_address = arrival.remote_address;
-    info.filter_chain = chain.name.clone();
-    info.secure = chain.transport.is_some();
     info.requested_server_name.replace(arrival.server_name);
+    info.transport_failure.replace(arrival.transport_failure);
+    info.state = arrival.state;
     info
 }
 
 /// No chain wants it: closed, counted and logged, as in Envoy never a connection.
 fn refuse(listener: &Listener, arrival: Arrival) {
     listener.stats().no_filter_chain_match();
-    let peer = arrival.direct_remote_address;
-    let mut info = ConnectionInfo::new(0, arrival.local_address, peer, listener.name().clone());
-    info.remote_address = arrival.remote_address;
-    info.requested_server_name.replace(arrival.server_name);
-    let stream = StreamInfo::new(Rc::new(info), SystemTime::now());
-    stream.flag(ResponseFlags::NO_ROUTE_FOUND);
-    stream.detail(details::FILTER_CHAIN_NOT_FOUND);
+    never_a_connection(listener, arrival, |stream| {
+        stream.flag(ResponseFlags::NO_ROUTE_FOUND);
+        stream.detail(details::FILTER_CHAIN_NOT_FOUND);
+    });
+}
+
+/// The listener's access log has a line also for what ended before it was a connection.
+fn never_a_connection(listener: &Listener, arrival: Arrival, facts: impl FnOnce(&StreamInfo)) {
+    if listener.options().access_logs.is_empty() {
+        return;
+    }
+    let stream = StreamInfo::new(Rc::new(info(listener, 0, arrival)), SystemTime::now());
+    facts(&stream);
     log(listener, &stream, Duration::ZERO);
 }
 

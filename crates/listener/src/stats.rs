@@ -1,6 +1,6 @@
 //! `listener.<address>.`, under Envoy's names.
 
-use tidegate_stats::{Scope, Store, stat_block};
+use tidegate_stats::{GaugeHold, Scope, Store, stat_block};
 
 stat_block! {
     struct Totals {
@@ -61,6 +61,23 @@ impl ListenerStats {
         self.totals.downstream_cx_active().dec();
         self.totals.downstream_cx_length_ms().record(length_ms);
         self.worker.downstream_cx_active().dec();
+    }
+
+    /// Counts a connection that listener filters look at, until the hold is dropped.
+    pub(crate) fn pre_connection(&self) -> GaugeHold {
+        self.totals.downstream_pre_cx_active().hold()
+    }
+
+    pub(crate) fn pre_connection_timeout(&self) {
+        self.totals.downstream_pre_cx_timeout().inc();
+    }
+
+    pub(crate) fn listener_filter_remote_close(&self) {
+        self.totals.downstream_listener_filter_remote_close().inc();
+    }
+
+    pub(crate) fn listener_filter_error(&self) {
+        self.totals.downstream_listener_filter_error().inc();
     }
 
     pub(crate) fn no_filter_chain_match(&self) {

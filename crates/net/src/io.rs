@@ -10,6 +10,8 @@ use tidegate_types::{Address, CloseReason, TlsInfo};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::Peek;
+
 /// A connection's bytes, owned by one task of one worker.
 pub trait Io {
     /// Reads once into the spare capacity of `buf` (the caller reserves it): bytes read, 0 at the
@@ -44,6 +46,11 @@ pub trait Io {
         None
     }
 
+    /// Looks at bytes without taking them, where that can be done: on plain sockets.
+    fn peek(&mut self) -> Option<&mut dyn Peek> {
+        None
+    }
+
     /// The TLS session, once there is one.
     fn tls(&self) -> Option<&Rc<TlsInfo>> {
         None
@@ -60,7 +67,7 @@ pub type BoxIo = Box<dyn Io>;
 
 /// [`Io`] over a tokio socket.
 #[derive(Debug)]
-pub struct StreamIo<S>(S);
+pub struct StreamIo<S>(pub(crate) S);
 
 impl StreamIo<TcpStream> {
     /// Wraps a TCP connection.
@@ -135,6 +142,10 @@ macro_rules! socket_io {
 
             fn plain_tcp(&self) -> Option<&TcpStream> {
                 $plain(&self.0)
+            }
+
+            fn peek(&mut self) -> Option<&mut dyn Peek> {
+                Some(self)
             }
         }
     };

@@ -7,12 +7,14 @@ pub mod dial;
 pub mod io;
 pub mod listen;
 pub mod options;
+pub mod peek;
 pub mod splice;
 pub mod transport;
 
 pub use dial::{DialError, DialOptions, Dialed, dial};
 pub use io::{BoxIo, Io, StreamIo};
 pub use options::Keepalive;
+pub use peek::{Peek, Peeked};
 pub use splice::Pipe;
 pub use transport::{
     Connecting, ProxyAddresses, ServerTransport, Transport, TransportError, TransportFactory,

@@ -32,3 +32,12 @@ impl Keepalive {
         socket.set_tcp_keepalive(&keepalive)
     }
 }
+
+/// Where a redirected connection was going before the kernel's NAT sent it here (`SO_ORIGINAL_DST`); `None` if it
+/// was not redirected or is no TCP connection.
+pub fn original_destination(io: &dyn crate::Io) -> Option<std::net::SocketAddr> {
+    let socket = socket2::SockRef::from(io.plain_tcp()?);
+    // Each fails on sockets of the other family.
+    let original = socket.original_dst_v4().or_else(|_| socket.original_dst_v6());
+    original.ok().and_then(|address| address.as_socket())
+}

@@ -24,7 +24,7 @@ use http::{Method, StatusCode};
 use tidegate_codec::h1::{ServerConn, ServerOptions};
 use tidegate_filter::LogContext;
 use tidegate_listener::{
-    Chain, Chains, Connection, ConnectionLimit, Listener, ListenerOptions, ListenerStats, Serving, Terminal,
+    Chain, Chains, Connection, Listener, ListenerOptions, ListenerStats, Serving, Terminal,
 };
 use tidegate_net::listen::{ListenOptions, bind};
 use tidegate_types::{ConnectionInfo, RequestHead, ResponseHead, StreamInfo};
@@ -57,14 +57,8 @@ pub(crate) fn start(control: &Rc<Control>) -> Result<Option<Rc<Listener>>, Strin
     }
     tracing::info!(target: "admin", "admin address: {}", bound.address);
     control.admin_address.replace(Some(bound.address));
-    let options = ListenerOptions {
-        buffer_limit: 1024 * 1024,
-        accept_burst: 64,
-        // A full proxy must still answer its operator, as Envoy does.
-        limit: None,
-        own_limit: ConnectionLimit::new(None),
-        access_logs: Vec::new(),
-    };
+    // No limit: a full proxy must still answer its operator, as Envoy does.
+    let options = ListenerOptions::plain();
     let stats = ListenerStats::main_thread(&control.store, "admin");
     let terminal = Rc::new(AdminTerminal {
         control: control.clone(),

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use tidegate_cluster::ClusterShared;
 use tidegate_config::access_log::AccessLogConfig;
 use tidegate_config::listener::FilterChainConfig;
-use tidegate_config::{Bootstrap, ClusterConfig, ConfigError, Format, ListenerConfig, TypedConfig, from_str};
+use tidegate_config::{Bootstrap, ClusterConfig, ConfigError, Format, ListenerConfig, from_str};
 use tidegate_filter::{AccessLog, AccessLogContext, Registry};
 use tidegate_http::{BuildContext, access_log};
 use tidegate_listener::ChainIndex;
@@ -26,6 +26,7 @@ use crate::stats_policy;
 use upstream::Transports;
 
 mod chain;
+mod listener_filters;
 mod upstream;
 
 /// What building needs besides the text.
@@ -201,7 +202,11 @@ fn listener(
         log_flush_interval: builder.options.log_flush_interval(),
         compat: builder.options.compat(),
     };
-    let mut problems = listener_filters(config);
+    let mut problems = Vec::new();
+    let filters = listener_filters::build(config, bootstrap, builder, previous).unwrap_or_else(|more| {
+        problems.extend(more);
+        Vec::new()
+    });
     let mut chains = Vec::new();
     for chain in config.all_chains() {
         let built = match unchanged_chain(config, chain, bootstrap, previous) {
@@ -221,7 +226,7 @@ fn listener(
     let limit = format!("envoy.resource_limits.listener.{}.connection_limit", config.name);
     let max_connections = bootstrap.runtime.integer(&limit);
     let index = Arc::new(ChainIndex::new(config));
-    Ok(ListenerSnapshot { config: config.clone(), index, chains, logs, max_connections })
+    Ok(ListenerSnapshot { config: config.clone(), filters, index, chains, logs, max_connections })
 }
 
 fn admin_logs(
@@ -286,14 +291,6 @@ fn unchanged_chain(
     let kept = old.chains.iter().find(|old| old.config.same_but_match(chain))?;
     // Under the new configuration, whose match may differ.
     Some(Arc::new(ChainSnapshot { config: Arc::new(chain.clone()), ..(**kept).clone() }))
-}
-
-fn listener_filters(config: &ListenerConfig) -> Vec<Problem> {
-    let unknown = |filter: &TypedConfig| {
-        let message = format!("no listener filter has the type `{}` in this build", filter.type_url);
-        Problem::new(filter.path.clone(), filter.span, message)
-    };
-    config.listener_filters.iter().map(unknown).collect()
 }
 
 /// The address that this machine would use towards the Internet: Envoy's "local address", which stands in

@@ -216,7 +216,13 @@ impl Control {
             let update = ListenerUpdate {
                 name: config.name.as_str().into(),
                 stat_name: ListenerSnapshot::stat_name(config).into(),
-                options: ListenerOptions::new(config, &self.limit, own_limit, listener.logs.clone()),
+                options: ListenerOptions::new(
+                    config,
+                    &self.limit,
+                    own_limit,
+                    listener.logs.clone(),
+                    listener.filters.clone(),
+                ),
                 snapshot: listener.clone(),
             };
             Some((update, socket))

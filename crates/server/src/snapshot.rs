@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use tidegate_cluster::ClusterShared;
 use tidegate_config::{Bootstrap, Format, ListenerConfig};
-use tidegate_filter::AccessLog;
+use tidegate_filter::{AccessLog, ListenerFilterFactory};
 use tidegate_listener::ChainIndex;
 use tidegate_tls::ClientContext;
 
@@ -51,6 +51,8 @@ impl Snapshot {
 #[derive(Clone)]
 pub(crate) struct ListenerSnapshot {
     pub(crate) config: Arc<ListenerConfig>,
+    /// `listener_filters`, in order.
+    pub(crate) filters: Vec<Arc<dyn ListenerFilterFactory>>,
     /// Chooses among the chains.
     pub(crate) index: Arc<ChainIndex>,
     /// In file order, the default chain last.

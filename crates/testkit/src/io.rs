@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use tidegate_net::Io;
+use tidegate_net::{Io, Peek, Peeked};
 use tidegate_types::Address;
 use tokio::time::{Instant, Sleep};
 
@@ -293,12 +293,65 @@ impl Io for MemIo {
         self.close = Close::Rst;
     }
 
+    fn peek(&mut self) -> Option<&mut dyn Peek> {
+        Some(self)
+    }
+
     fn local_address(&self) -> Option<Address> {
         None
     }
 
     fn peer_address(&self) -> Option<Address> {
         None
+    }
+}
+
+/// Every byte that has been sent is seen, whatever the latency and the size of reads.
+impl Peek for MemIo {
+    fn poll_peek(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut BytesMut,
+        seen: usize,
+        most: usize,
+    ) -> Poll<io::Result<Peeked>> {
+        let mut pipe = self.incoming.borrow_mut();
+        if pipe.broken {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        buf.clear();
+        for (_, segment) in &pipe.segments {
+            buf.extend_from_slice(&segment[..segment.len().min(most - buf.len())]);
+        }
+        if buf.len() > seen {
+            return Poll::Ready(Ok(Peeked::More));
+        }
+        if pipe.fin.is_some() {
+            return Poll::Ready(Ok(Peeked::End));
+        }
+        pipe.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn discard(&mut self, count: usize) -> io::Result<()> {
+        let mut buf = BytesMut::with_capacity(count);
+        let mut pipe = self.incoming.borrow_mut();
+        while buf.len() < count {
+            let Some((_, segment)) = pipe.segments.front_mut() else {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            };
+            let take = segment.len().min(count - buf.len());
+            buf.put_slice(&segment.split_to(take));
+            if segment.is_empty() {
+                pipe.segments.pop_front();
+            }
+        }
+        pipe.len -= count;
+        Ok(())
+    }
+
+    fn give_up(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -69,7 +69,7 @@ pub struct Rule<'a> {
 
 impl FilterChainMatch {
     /// Every combination of the alternatives.
-    pub fn rules(&self) -> Vec<Rule<'_>> {
+    pub fn rules<'a>(&'a self) -> Vec<Rule<'a>> {
         let transport_protocol = Some(self.transport_protocol.as_str()).filter(|name| !name.is_empty());
         let all = Rule {
             destination_port: self.destination_port,
@@ -84,8 +84,10 @@ impl FilterChainMatch {
         };
         let mut rules = vec![all];
         expand(&mut rules, &self.destination_ranges, |rule, range| rule.destination = Some(*range));
-        expand(&mut rules, &self.server_names, |rule, name| rule.server_name = Some(name));
-        expand(&mut rules, &self.application_protocols, |rule, name| rule.application_protocol = Some(name));
+        // An empty name takes everything, as in Envoy.
+        let named = |name: &'a String| Some(name.as_str()).filter(|name| !name.is_empty());
+        expand(&mut rules, &self.server_names, |rule, name| rule.server_name = named(name));
+        expand(&mut rules, &self.application_protocols, |rule, name| rule.application_protocol = named(name));
         expand(&mut rules, &self.direct_source_ranges, |rule, range| rule.direct_source = Some(*range));
         expand(&mut rules, &self.source_ranges, |rule, range| rule.source = Some(*range));
         expand(&mut rules, &self.source_ports, |rule, port| rule.source_port = Some(*port));
@@ -109,25 +111,26 @@ fn expand<'a, T>(rules: &mut Vec<Rule<'a>>, alternatives: &'a [T], set: impl Fn(
     *rules = rules.drain(..).flat_map(with).collect();
 }
 
-/// Reports each chain that has a rule in common with an earlier one: which of the two would serve could not be
-/// told.
+/// Reports each chain that has a rule in common with an earlier one, or one twice: which of the two would serve
+/// could not be told.
 pub(super) fn check_duplicates(chains: &[FilterChainConfig], mut report: impl FnMut(usize, String)) {
     let mut first = HashMap::new();
     for (index, chain) in chains.iter().enumerate() {
-        let taken =
-            chain.matching.rules().into_iter().find_map(|rule| match *first.entry(rule).or_insert(index) {
-                earlier if earlier == index => None,
-                earlier => Some(earlier),
-            });
+        let taken = chain.matching.rules().into_iter().find_map(|rule| first.insert(rule, index));
         let Some(earlier) = taken else { continue };
         let other = &chains[earlier];
-        let message = if other.matching == chain.matching {
-            format!("filter chain '{}' has the same matching rules defined as '{}'", chain.name, other.name)
-        } else {
-            "multiple filter chains with overlapping matching rules are defined: filter_chains".to_owned()
-                + &format!("[{earlier}] and [{index}]")
-        };
-        report(index, message);
+        report(
+            index,
+            if earlier != index && other.matching == chain.matching {
+                format!(
+                    "filter chain '{}' has the same matching rules defined as '{}'",
+                    chain.name, other.name
+                )
+            } else {
+                "multiple filter chains with overlapping matching rules are defined: filter_chains".to_owned()
+                    + &format!("[{earlier}] and [{index}]")
+            },
+        );
     }
 }
 
@@ -177,9 +180,10 @@ fn server_names(names: Vec<String>) -> Result<Vec<String>, String> {
 }
 
 fn server_name(name: &str) -> Result<String, String> {
-    match name.strip_prefix('*') {
-        Some(domain) if domain.starts_with('.') && !domain.contains('*') => Ok(domain.to_owned()),
+    match name.strip_prefix("*.") {
+        // With its dot; a further asterisk is a character like any other, as in Envoy.
+        Some(_) => Ok(name[1..].to_owned()),
         None if !name.contains('*') => Ok(name.to_owned()),
-        _ => Err(format!("partial wildcards are not supported in \"server_names\": `{name}`")),
+        None => Err(format!("partial wildcards are not supported in \"server_names\": `{name}`")),
     }
 }

@@ -17,7 +17,7 @@ pub struct FilterChainConfig {
     pub name: String,
     /// `filter_chain_match`; matches everything when unset.
     pub matching: FilterChainMatch,
-    /// `filters`, in order; the last one is terminal.
+    /// `filters`, in order; the last one is terminal. Without any, connections are closed at once.
     pub filters: Vec<NetworkFilterConfig>,
     /// `transport_socket`.
     pub transport_socket: TransportSocket,

@@ -55,7 +55,7 @@ fn start_limited(limit: Option<u64>, own_limit: Option<u64>) -> Running {
         accept_burst: 2,
         limit: Some(ConnectionLimit::new(limit)),
         own_limit: ConnectionLimit::new(own_limit),
-        access_logs: vec![],
+        ..ListenerOptions::plain()
     };
     let stats = ListenerStats::new(&store, "l", 0);
     let socket = bound.sockets.pop().unwrap();
