@@ -68,10 +68,6 @@ impl fmt::Debug for ConnectionState {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionMetadata(pub Vec<(String, String, String)>);
 
-/// Type-length-value entries of the client's PROXY header, to be passed on in headers to upstreams: type and value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProxyTlvs(pub Arc<[(u8, Box<[u8]>)]>);
-
 #[cfg(test)]
 mod tests {
     use super::*;
