@@ -13,6 +13,7 @@ fn registry() -> Registry {
     tidegate_filters::registry()
         .http::<example_filter::greeting::Greeting>()
         .http::<example_filter::callout::Callout>()
+        .network::<example_filter::preamble::Preamble>()
 }
 // ANCHOR_END: main
 
