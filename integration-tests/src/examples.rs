@@ -47,7 +47,8 @@ pub struct Running {
 pub fn start(name: &str, options: &Options, replace: &[(&str, &str)]) -> Running {
     let (one, two) = (Origin::named("one"), Origin::named("two"));
     let mut text = std::fs::read_to_string(root().join("config-examples").join(name)).unwrap();
-    let ports = [(10000, 0), (9901, 0), (18080, one.address().port()), (18081, two.address().port())];
+    let ports =
+        [(10000, 0), (10001, 0), (9901, 0), (18080, one.address().port()), (18081, two.address().port())];
     for (fixed, free) in ports {
         for colon in ["\": ", ": "] {
             text = text.replace(&format!("port_value{colon}{fixed}"), &format!("port_value{colon}{free}"));

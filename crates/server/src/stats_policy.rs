@@ -66,7 +66,7 @@ const SHOWN: usize = 5;
 fn idle_counters(bootstrap: &Bootstrap) -> Vec<String> {
     let clusters = bootstrap.clusters.iter();
     let upstream = clusters.map(|c| (Scope::cluster(c.stat_name()), "upstream_cx_idle_timeout"));
-    let chains = bootstrap.listeners.iter().flat_map(|listener| &listener.filter_chains);
+    let chains = bootstrap.listeners.iter().flat_map(|listener| listener.all_chains());
     let filters = chains.flat_map(|chain| &chain.filters).filter_map(|filter| match filter {
         NetworkFilterConfig::Http(manager) => {
             Some((Scope::http(&manager.stat_prefix), "downstream_cx_idle_timeout"))

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use integration_tests::process::run;
 use integration_tests::proxy::Options;
-use integration_tests::{Config, End, Origin, Proxy, binary, examples, wait};
+use integration_tests::{Config, End, Origin, Proxy, Wire, binary, examples, wait};
 use serde_json::json;
 
 #[test]
@@ -27,7 +27,7 @@ fn a_matcher_hides_statistics_in_every_format_and_warns_of_idle_counters() {
     }
     let warning = "stats_config.stats_matcher.exclusion_list.patterns[0] hides \
                    `cluster.origin.upstream_cx_idle_timeout`, `http.ingress.downstream_cx_idle_timeout`";
-    assert!(proxy.log().contains(warning), "{}", proxy.log());
+    wait::until(warning, || proxy.log().contains(warning));
     let said = run(std::process::Command::new(binary::tidegate()).arg("validate").arg(proxy.config_file()));
     assert_eq!(said.code, Some(0));
     assert!(said.stderr.contains(&format!("warning: {warning}")), "{}", said.stderr);
@@ -36,7 +36,9 @@ fn a_matcher_hides_statistics_in_every_format_and_warns_of_idle_counters() {
     changed["stats_config"] = json!({});
     std::fs::write(proxy.config_file(), changed.to_string()).unwrap();
     assert_eq!(proxy.admin.post("/reload").status, 200);
-    assert!(proxy.log().contains("a change of `stats_config` takes effect at the next start"));
+    wait::until("the warning", || {
+        proxy.log().contains("a change of `stats_config` takes effect at the next start")
+    });
     assert!(!proxy.admin.get("/stats").text().contains("cx_idle_timeout"));
 }
 
@@ -84,11 +86,15 @@ fn start(config: &Config) -> Proxy {
     Options { arguments, ..Options::default() }.start(config)
 }
 
-/// The lines of closes, at least one.
+/// The lines of closes, which are `count`. What the process wrote is read by another thread.
 #[track_caller]
-fn close_lines(proxy: &Proxy, what: &str) -> Vec<String> {
-    wait::until(what, || proxy.log().contains(what));
-    proxy.log().lines().filter(|line| line.contains(what)).map(str::to_owned).collect()
+fn close_lines(proxy: &Proxy, what: &str, count: usize) -> Vec<String> {
+    let lines = || -> Vec<String> {
+        proxy.log().lines().filter(|line| line.contains(what)).map(str::to_owned).collect()
+    };
+    wait::until(what, || lines().len() >= count);
+    assert_eq!(lines().len(), count, "{:?}", lines());
+    lines()
 }
 
 fn hcm_options(options: serde_json::Value) -> serde_json::Value {
@@ -118,8 +124,7 @@ fn a_client_that_goes_is_told_by_how_it_went() {
     client.ask(GET);
     drop(client);
     closed(&proxy, DOWN, "peer_fin", 1);
-    let lines = close_lines(&proxy, "closing a downstream connection");
-    assert_eq!(lines.len(), 1, "{lines:?}");
+    let lines = close_lines(&proxy, "closing a downstream connection", 1);
     for part in [
         "closed by the peer",
         "kind=\"downstream h1\"",
@@ -173,8 +178,7 @@ fn idle_clients_close_for_their_idle_timeout_with_and_without_a_request() {
     assert_eq!(client.end(), End::Fin);
     drop(client);
     closed(&proxy, DOWN, "idle_timeout", 2);
-    let lines = close_lines(&proxy, "closing a downstream connection: idle timeout");
-    assert_eq!(lines.len(), 2, "{lines:?}");
+    let lines = close_lines(&proxy, "closing a downstream connection: idle timeout", 2);
     for line in lines {
         let idle = line.split("idle_ms=").nth(1).unwrap().split([' ', '\u{1b}']).next().unwrap();
         assert!(idle.parse::<u64>().unwrap() >= 150, "{line}");
@@ -298,8 +302,7 @@ fn upstream_ends(origin: &Origin, options: serde_json::Value, reason: &str) -> P
         start(&Config::new(origin.address()).cluster_http(json!({"common_http_protocol_options": options})));
     proxy.get("/");
     closed(&proxy, UP, reason, 1);
-    let lines = close_lines(&proxy, "closing an upstream connection");
-    assert_eq!(lines.len(), 1, "{lines:?}");
+    let lines = close_lines(&proxy, "closing an upstream connection", 1);
     for part in [
         "kind=\"upstream h1\"",
         &format!("reason=\"{reason}\""),
@@ -317,7 +320,7 @@ fn upstream_ends(origin: &Origin, options: serde_json::Value, reason: &str) -> P
 fn upstream_connections_end_for_their_limits() {
     let origin = Origin::ok();
     let proxy = upstream_ends(&origin, json!({"idle_timeout": "0.15s"}), "idle_timeout");
-    assert!(proxy.log().contains("closing an upstream connection: idle timeout"), "{}", proxy.log());
+    close_lines(&proxy, "closing an upstream connection: idle timeout", 1);
     upstream_ends(&origin, json!({"max_connection_duration": "0.15s"}), "max_duration");
     upstream_ends(&origin, json!({"max_requests_per_connection": 1}), "max_requests");
 }
@@ -411,12 +414,15 @@ fn printed_metrics() -> String {
     (0..2).for_each(|_| assert_eq!(client.ask(GET).status, 200));
     proxy.admin.await_stat("cluster.app.upstream_cx_idle_timeout", 1);
     drop(client);
+    let mut session = Wire::connect(proxy.admin.listener("tcp"));
+    assert_eq!(session.ask(GET).text(), "two");
+    drop(session);
+    proxy.admin.await_stat("tcp.redis.downstream_cx_destroy", 1);
     proxy.admin.await_stat("http.ingress.downstream_cx_destroy", 1);
     wait::until_some("the histograms", || {
         let text = proxy.admin.get("/stats/prometheus").text();
-        let all =
-            ["cluster_upstream_cx_idle_age_at_close_ms_sum", "http_downstream_cx_idle_age_at_close_ms_sum"];
-        all.iter().all(|name| text.contains(name)).then_some(text)
+        let mut all = ["cluster_upstream", "http_downstream", "tcp_downstream"].into_iter();
+        all.all(|side| text.contains(&format!("envoy_{side}_cx_idle_age_at_close_ms_sum"))).then_some(text)
     })
 }
 
