@@ -34,6 +34,15 @@ pub enum UpstreamTransport {
 }
 
 impl TransportSocket {
+    /// Whether a connection of `other` speaks this one after a reload: all is the same but what files of
+    /// certificates hold, which a context takes over by itself.
+    pub fn same_but_content(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tls(one), Self::Tls(other)) => one.same_but_content(other),
+            _ => self == other,
+        }
+    }
+
     /// The TLS context, if it is one.
     pub fn tls(&self) -> Option<&Arc<DownstreamTls>> {
         match self {

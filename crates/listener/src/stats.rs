@@ -1,6 +1,6 @@
 //! `listener.<address>.`, under Envoy's names.
 
-use tidegate_stats::{GaugeHold, Scope, Store, stat_block};
+use tidegate_stats::{GaugeHold, OwnedCounter, Scope, Store, stat_block};
 
 stat_block! {
     struct Totals {
@@ -47,6 +47,13 @@ impl ListenerStats {
             totals: Totals::new(store, Scope::listener(address)),
             worker: PerWorker::new(store, Scope::listener(address).child("main_thread")),
         }
+    }
+
+    /// The counter `downstream_cx_transport_socket_connect_timeout` of the listener at `address`: the
+    /// transport's own to count.
+    pub fn handshake_timeouts(store: &Store, address: &str) -> OwnedCounter {
+        let totals = Totals::new(store, Scope::listener(address));
+        totals.downstream_cx_transport_socket_connect_timeout().owned()
     }
 
     pub(crate) fn opened(&self) {

@@ -4,6 +4,7 @@
 //! Source: <https://www.envoyproxy.io/docs/envoy/latest/operations/admin>. An endpoint is a line in
 //! [`commands::COMMANDS`] and a function in the file of its group.
 
+mod certs;
 mod clusters;
 mod commands;
 mod config_dump;

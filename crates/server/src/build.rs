@@ -208,10 +208,16 @@ fn listener(
         Vec::new()
     });
     let mut chains = Vec::new();
+    let namesake = previous.and_then(|previous| {
+        let same = |old: &&ListenerSnapshot| {
+            old.config.name == config.name && ListenerSnapshot::stat_name(&old.config) == stat_name
+        };
+        previous.listeners.iter().find(same)
+    });
     for chain in config.all_chains() {
         let built = match unchanged_chain(config, chain, bootstrap, previous) {
             Some(old) => Ok(old),
-            None => chain::build(chain, &cx),
+            None => chain::build(chain, &cx, namesake),
         };
         match built {
             Ok(chain) => chains.push(chain),

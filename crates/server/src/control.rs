@@ -35,6 +35,8 @@ pub(crate) struct Control {
     pub(crate) started: Instant,
     /// Somebody asked the process to end (`/quitquitquit`).
     pub(crate) quit: Notify,
+    /// Another configuration serves.
+    pub(crate) reloaded: Notify,
     /// One reload at a time.
     pub(crate) reloading: tokio::sync::Mutex<()>,
     pub(crate) last_failure: RefCell<Option<ReloadFailure>>,
@@ -120,6 +122,7 @@ impl Control {
             workers: parts.workers,
             started: parts.started,
             quit: Notify::new(),
+            reloaded: Notify::new(),
             reloading: tokio::sync::Mutex::default(),
             last_failure: RefCell::default(),
             admin_address: RefCell::default(),

@@ -1,5 +1,6 @@
 //! Gauges of the process that somebody has to compute: at start and at each stats flush.
 
+use crate::certificates;
 use crate::control::Control;
 
 /// The process serves.
@@ -8,15 +9,16 @@ pub(crate) fn started(control: &Control) {
     server.concurrency().set(control.options.workers() as i64);
     server.hot_restart_generation().set(1);
     server.hot_restart_epoch().set(0);
-    server.days_until_first_cert_expiring().set(i64::from(u32::MAX));
     server.initialization_time_ms().record(elapsed_ms(control));
     control.stats.listeners.workers_started().set(1);
+    certificates::show_expiry(control);
     update(control);
 }
 
 /// Every `stats_flush_interval` (5 s): closes the histograms' interval.
 pub(crate) fn flush(control: &Control) {
     update(control);
+    certificates::show_expiry(control);
     control.store.flush();
 }
 

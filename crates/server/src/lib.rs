@@ -16,6 +16,7 @@
 mod admin;
 mod bind;
 mod build;
+mod certificates;
 mod cli;
 mod control;
 mod demo;

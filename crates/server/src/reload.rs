@@ -7,6 +7,7 @@ use tidegate_config::ListenerConfig;
 
 use crate::bind::bind_all;
 use crate::build::{self, Draft};
+use crate::certificates;
 use crate::control::{Control, ReloadFailure};
 use crate::plan::{ClusterPlan, ListenerPlan, Opening, Step};
 use crate::snapshot::Snapshot;
@@ -69,6 +70,9 @@ async fn try_reload(control: &Control) -> Result<u64, String> {
     let snapshot = Arc::new(draft.finish(&builder, Some(&old)));
     count(control, &plan, Some(&old), &snapshot);
     control.publish(snapshot.clone(), &plan, sockets).await?;
+    // Contexts that went on serve what their files held before.
+    certificates::refresh(control);
+    control.reloaded.notify_one();
     Ok(snapshot.generation)
 }
 

@@ -1,5 +1,7 @@
 //! A serving process from its start to its end.
 
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,7 +22,7 @@ use crate::signals::{Signal, Signals};
 use crate::snapshot::Source;
 use crate::watch::Watch;
 use crate::workers::WorkerState;
-use crate::{admin, gauges, shutdown};
+use crate::{admin, certificates, gauges, shutdown};
 
 /// Why the process could not start; printed once.
 #[derive(Debug, thiserror::Error)]
@@ -118,7 +120,14 @@ async fn until_end(control: &Rc<Control>, signals: &mut Signals) {
                 Signal::ReopenLogs => shutdown::reopen_logs(control),
             },
             () = control.quit.notified() => return,
-            () = changed(&mut watch) => reload_apart(control, Trigger::File).await,
+            () = changed(&mut watch) => {
+                if file_of(control).is_some() {
+                    reload_apart(control, Trigger::File).await;
+                }
+                certificates::refresh(control);
+            }
+            // Whoever reloaded may have named other certificates.
+            () = control.reloaded.notified() => follow(&mut watch, control),
             _ = flush.tick() => gauges::flush(control),
         }
     }
@@ -135,19 +144,39 @@ async fn reload_apart(control: &Rc<Control>, trigger: Trigger) {
 }
 
 fn start_watch(control: &Control) -> Option<Watch> {
-    let Source::File(path) = &control.source else { return None };
-    match Watch::start(path) {
+    match Watch::start(watched(control)) {
         Ok(mut watch) => {
-            // It was read before it was watched. A pipe (`-c /dev/stdin`) cannot be read twice.
-            if std::fs::metadata(path).is_ok_and(|meta| meta.is_file()) {
-                watch.suspect();
-            }
+            // They were read before they were watched.
+            watch.suspect();
             Some(watch)
         }
         Err(error) => {
             tracing::warn!(target: "config", %error, "the configuration file is not watched");
             None
         }
+    }
+}
+
+/// The configuration file, and the certificates that it names.
+fn watched(control: &Control) -> BTreeSet<PathBuf> {
+    let mut paths = certificates::files(&control.snapshot());
+    paths.extend(file_of(control).map(Path::to_owned));
+    paths
+}
+
+/// The configuration file, if it can be read again: a pipe (`-c /dev/stdin`) cannot.
+fn file_of(control: &Control) -> Option<&Path> {
+    match &control.source {
+        Source::File(path) if !std::fs::metadata(path).is_ok_and(|meta| !meta.is_file()) => Some(path),
+        _ => None,
+    }
+}
+
+fn follow(watch: &mut Option<Watch>, control: &Control) {
+    if let Some(watch) = watch
+        && let Err(error) = watch.set(watched(control))
+    {
+        tracing::warn!(target: "config", %error, "not all certificate files are watched");
     }
 }
 

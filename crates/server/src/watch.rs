@@ -1,4 +1,4 @@
-//! Tells when the configuration file may have changed.
+//! Tells when the configuration file, or a certificate that it names, may have changed.
 //!
 //! *Directories* are watched, since a file that is renamed over the old one, or a symbolic link that is
 //! swapped (as Kubernetes mounts do, with the link a directory above), leaves a watch on the old file blind.
@@ -17,7 +17,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// A running watch.
 pub(crate) struct Watch {
-    path: PathBuf,
+    paths: Vec<PathBuf>,
     watcher: RecommendedWatcher,
     watched: Vec<PathBuf>,
     /// Names whose change may change the content; shared with the watcher's thread.
@@ -28,11 +28,11 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Watches `path`, which need not exist.
+    /// Watches `paths`, which need not exist.
     ///
     /// # Errors
-    /// When the system has no watches left or the directory cannot be read.
-    pub(crate) fn start(path: &Path) -> notify::Result<Self> {
+    /// When the system has no watches left or a directory cannot be read.
+    pub(crate) fn start(paths: impl IntoIterator<Item = PathBuf>) -> notify::Result<Self> {
         let (sender, events) = unbounded_channel();
         let trail = Arc::new(Mutex::new(HashSet::new()));
         let names = trail.clone();
@@ -45,7 +45,7 @@ impl Watch {
             }
         })?;
         let mut watch = Self {
-            path: std::path::absolute(path)?,
+            paths: absolute(paths),
             watcher,
             watched: Vec::new(),
             trail,
@@ -54,6 +54,19 @@ impl Watch {
         };
         watch.follow()?;
         Ok(watch)
+    }
+
+    /// Watches `paths` from now on.
+    ///
+    /// # Errors
+    /// As [`Watch::start`]; what could be watched is.
+    pub(crate) fn set(&mut self, paths: impl IntoIterator<Item = PathBuf>) -> notify::Result<()> {
+        let paths = absolute(paths);
+        if paths == self.paths {
+            return Ok(());
+        }
+        self.paths = paths;
+        self.follow()
     }
 
     /// Lets the next [`Watch::changed`] return as if something had just happened: the file may have changed
@@ -84,13 +97,13 @@ impl Watch {
         }
         self.unsettled = None;
         if let Err(error) = self.follow() {
-            tracing::warn!(target: "config", %error, "cannot watch the configuration's directory");
+            tracing::warn!(target: "config", %error, "cannot watch a directory of the configuration");
         }
     }
 
     /// Watches the directories of the trail anew: one of the same name may be another by now.
     fn follow(&mut self) -> notify::Result<()> {
-        let trail = trail(&self.path);
+        let trail: Vec<_> = self.paths.iter().flat_map(|path| trail(path)).collect();
         for old in self.watched.drain(..) {
             // It may be gone already.
             let _ = self.watcher.unwatch(&old);
@@ -106,6 +119,10 @@ impl Watch {
         *self.trail.lock().unwrap_or_else(PoisonError::into_inner) = trail.into_iter().collect();
         result
     }
+}
+
+fn absolute(paths: impl IntoIterator<Item = PathBuf>) -> Vec<PathBuf> {
+    paths.into_iter().map(|path| std::path::absolute(&path).unwrap_or(path)).collect()
 }
 
 /// Every name on the way from `path` to the file's content: the links on the way, then the file.
@@ -180,7 +197,7 @@ mod tests {
     fn seen(path: &Path, change: impl FnOnce()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut watch = Watch::start(path).unwrap();
+            let mut watch = Watch::start([path.to_owned()]).unwrap();
             change();
             tokio::time::timeout(Duration::from_secs(20), watch.changed()).await.expect("no event");
         });
@@ -201,7 +218,7 @@ mod tests {
         fs::write(&path, "1").unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut watch = Watch::start(&path).unwrap();
+            let mut watch = Watch::start([path.clone()]).unwrap();
             fs::write(&path, "2").unwrap();
             while watch.unsettled.is_none() {
                 let _ = tokio::time::timeout(Duration::from_millis(1), watch.changed()).await;
@@ -215,7 +232,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut watch = Watch::start(&directory.path().join("c.json")).unwrap();
+            let mut watch = Watch::start([directory.path().join("c.json")]).unwrap();
             watch.suspect();
             tokio::time::timeout(Duration::from_secs(20), watch.changed()).await.expect("never looked");
         });

@@ -31,7 +31,7 @@ impl FilterChainConfig {
     pub fn same_but_match(&self, other: &Self) -> bool {
         self.name == other.name
             && self.filters == other.filters
-            && self.transport_socket == other.transport_socket
+            && self.transport_socket.same_but_content(&other.transport_socket)
             && self.transport_socket_connect_timeout == other.transport_socket_connect_timeout
     }
 }

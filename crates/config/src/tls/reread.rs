@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tidegate_types::json::Problem;
 
-use super::{CertificateConfig, TicketKey, TlsConfig, ValidationConfig};
+use super::{CertificateConfig, DownstreamTls, TicketKey, TlsConfig, ValidationConfig};
 use crate::values::DataSource;
 
 impl DataSource {
@@ -70,5 +70,32 @@ impl ValidationConfig {
     fn reread(&self) -> Result<Self, Problem> {
         let again = |source: &Option<DataSource>| source.as_ref().map(DataSource::reread).transpose();
         Ok(Self { trusted_ca: again(&self.trusted_ca)?, crl: again(&self.crl)?, ..self.clone() })
+    }
+}
+
+impl DownstreamTls {
+    /// Whether it names the same files and says the same otherwise, whatever the files hold.
+    pub fn same_but_content(&self, other: &Self) -> bool {
+        self.without_content() == other.without_content()
+    }
+
+    fn without_content(&self) -> Self {
+        let mut all = self.clone();
+        for certificate in &mut all.common.certificates {
+            forget(&mut certificate.chain);
+            forget(&mut certificate.key);
+        }
+        if let Some(validation) = &mut all.common.validation {
+            let validation = Arc::make_mut(validation);
+            validation.trusted_ca.iter_mut().chain(&mut validation.crl).for_each(forget);
+        }
+        all.ticket_keys.iter_mut().for_each(|key| forget(&mut key.source));
+        all
+    }
+}
+
+fn forget(source: &mut DataSource) {
+    if source.filename.is_some() {
+        source.bytes = Default::default();
     }
 }

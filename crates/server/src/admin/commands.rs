@@ -7,7 +7,7 @@ use std::rc::Rc;
 use serde_json::json;
 
 use super::query::Query;
-use super::{HTML, Reply, clusters, config_dump, lifecycle, listeners, logging, server_info, stats};
+use super::{HTML, Reply, certs, clusters, config_dump, lifecycle, listeners, logging, server_info, stats};
 use crate::control::Control;
 
 /// One endpoint.
@@ -44,13 +44,7 @@ use Handler::{Later, Now};
 /// Sorted by path.
 pub(crate) const COMMANDS: &[Command] = &[
     command("/", Any, "Admin home page", &[], Now(home)),
-    command(
-        "/certs",
-        Any,
-        "print certs on machine",
-        &[],
-        Now(|_, _| Reply::json(&json!({"certificates": []}))),
-    ),
+    command("/certs", Any, "print certs on machine", &[], Now(certs::certs)),
     command("/clusters", Any, "upstream cluster status", CLUSTERS, Now(clusters::clusters)),
     command("/config_dump", Any, "dump current Envoy configs", CONFIG_DUMP, Now(config_dump::config_dump)),
     command(

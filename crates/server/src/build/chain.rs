@@ -5,17 +5,19 @@ use std::time::Duration;
 
 use tidegate_config::TcpProxyConfig;
 use tidegate_config::listener::{FilterChainConfig, NetworkFilterConfig};
+use tidegate_config::tls::DownstreamTls;
 use tidegate_config::transport::TransportSocket;
 use tidegate_config::values::TimeoutOverride;
 use tidegate_filter::{AccessLogContext, BuiltNetwork, FactoryContext, NetworkRole};
 use tidegate_http::{BuildContext, Hcm, access_log};
-use tidegate_listener::{ChainEntry, NetworkFilters, check_order};
+use tidegate_listener::{ChainEntry, ListenerStats, NetworkFilters, check_order};
 use tidegate_stats::Scope;
 use tidegate_tcp::TcpProxy;
+use tidegate_tls::{ServerContext, TlsStats};
 use tidegate_types::Compat;
 use tidegate_types::json::{Problem, TypedConfig};
 
-use crate::snapshot::{ChainSnapshot, TerminalSnapshot, TransportSnapshot};
+use crate::snapshot::{ChainSnapshot, ListenerSnapshot, TerminalSnapshot, TransportSnapshot};
 
 /// Builds a chain of the listener that `cx` describes.
 ///
@@ -24,10 +26,11 @@ use crate::snapshot::{ChainSnapshot, TerminalSnapshot, TransportSnapshot};
 pub(super) fn build(
     config: &Arc<FilterChainConfig>,
     cx: &BuildContext<'_>,
+    previous: Option<&ListenerSnapshot>,
 ) -> Result<Arc<ChainSnapshot>, Vec<Problem>> {
     let (filters, terminal) = filters(config, cx)?;
     Ok(Arc::new(ChainSnapshot {
-        transport: transport(config)?,
+        transport: transport(config, cx, previous)?,
         handshake_timeout: handshake_timeout(config.transport_socket_connect_timeout, cx.compat),
         filters,
         terminal,
@@ -36,11 +39,32 @@ pub(super) fn build(
 }
 
 /// Each kind of transport is a line here.
-fn transport(config: &FilterChainConfig) -> Result<TransportSnapshot, Vec<Problem>> {
+fn transport(
+    config: &FilterChainConfig,
+    cx: &BuildContext<'_>,
+    previous: Option<&ListenerSnapshot>,
+) -> Result<TransportSnapshot, Vec<Problem>> {
     match &config.transport_socket {
         TransportSocket::Raw => Ok(TransportSnapshot::Raw),
-        TransportSocket::Tls(_) => Err(vec![general(config, "TLS is not served by this build yet")]),
+        TransportSocket::Tls(tls) => match previous.and_then(|previous| same_context(tls, previous)) {
+            Some(context) => Ok(TransportSnapshot::Tls(context)),
+            None => {
+                let stats = TlsStats::new(cx.store, &Scope::listener(cx.listener));
+                let timed_out = ListenerStats::handshake_timeouts(cx.store, cx.listener);
+                ServerContext::new(tls, stats, Some(timed_out)).map(TransportSnapshot::Tls)
+            }
+        },
     }
+}
+
+/// The context that open connections and sessions hang on: it takes a change of its files over by itself.
+fn same_context(config: &DownstreamTls, previous: &ListenerSnapshot) -> Option<Arc<ServerContext>> {
+    previous.chains.iter().find_map(|chain| match (&chain.transport, &chain.config.transport_socket) {
+        (TransportSnapshot::Tls(context), TransportSocket::Tls(old)) if old.same_but_content(config) => {
+            Some(context.clone())
+        }
+        _ => None,
+    })
 }
 
 /// The filters that see the connection's bytes, and the last one, which owns the connection. Each kind of

@@ -10,6 +10,7 @@ use tidegate_http::Hcm;
 use tidegate_listener::NetworkFilters;
 use tidegate_net::ServerTransport;
 use tidegate_tcp::TcpProxy;
+use tidegate_tls::ServerContext;
 
 /// A filter chain with everything that was built from its configuration.
 #[derive(Clone)]
@@ -28,6 +29,8 @@ pub(crate) struct ChainSnapshot {
 pub(crate) enum TransportSnapshot {
     /// Plain text.
     Raw,
+    /// TLS.
+    Tls(Arc<ServerContext>),
 }
 
 impl TransportSnapshot {
@@ -35,6 +38,7 @@ impl TransportSnapshot {
     pub(crate) fn open(&self) -> Option<Rc<dyn ServerTransport>> {
         match self {
             Self::Raw => None,
+            Self::Tls(context) => Some(context.transport()),
         }
     }
 }

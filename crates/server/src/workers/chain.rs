@@ -71,7 +71,7 @@ impl WorkerChain {
         }
         let chain = Chain {
             name: snapshot.config.name.as_str().into(),
-            transport: self.chain.transport.clone(),
+            transport: snapshot.transport.open(),
             handshake_timeout: snapshot.handshake_timeout,
             terminal: self.chain.terminal.clone(),
         };
@@ -125,7 +125,7 @@ impl Kinship {
             Self::Renewed => {
                 old.name == new.name
                     && (!new.name.is_empty() || old.matching == new.matching)
-                    && old.transport_socket == new.transport_socket
+                    && old.transport_socket.same_but_content(&new.transport_socket)
                     && old.filters[..before_last(old)] == new.filters[..before_last(new)]
             }
         }
