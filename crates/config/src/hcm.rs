@@ -12,12 +12,14 @@ use crate::reader::{Message, Reader};
 use crate::values::TimeoutOverride;
 
 mod client;
+mod client_cert;
 mod local_reply;
 mod normalization;
 mod request_id;
 mod upgrade;
 
 pub use client::{CidrRange, ClientAddress, InternalAddresses};
+pub use client_cert::{ClientCertConfig, ClientCertDetails, ForwardClientCert};
 pub use local_reply::{BodyFormat, LocalReplyConfig, ReplyFormat, ResponseMapper};
 pub use normalization::{EscapedSlashes, Normalization, StripPort};
 pub use request_id::RequestIdConfig;
@@ -45,6 +47,8 @@ pub struct HcmConfig {
     pub timeouts: HcmTimeouts,
     /// Whom to believe about the client.
     pub client: ClientAddress,
+    /// What becomes of `x-forwarded-client-cert`.
+    pub client_cert: ClientCertConfig,
     /// Path and host normalisation before routing.
     pub normalization: Normalization,
     /// `x-request-id` handling.
@@ -135,9 +139,6 @@ impl Message for HcmConfig {
             ("APPEND_IF_ABSENT", 1, ServerHeader::AppendIfAbsent),
             ("PASS_THROUGH", 2, ServerHeader::PassThrough),
         ];
-        const CERTIFICATES: &[(&str, u32)] =
-            &[("FORWARD_ONLY", 1), ("APPEND_FORWARD", 2), ("SANITIZE_SET", 3), ("ALWAYS_FORWARD_ONLY", 4)];
-        r.enumeration("forward_client_cert_details", &[("SANITIZE", 0, ())], CERTIFICATES).or_default();
         let route_config = r.message::<RouteConfig>("route_config");
         r.exactly_one(&["route_config"]);
         Self {
@@ -149,6 +150,7 @@ impl Message for HcmConfig {
             http1: r.message_or_defaults("http_protocol_options"),
             timeouts: HcmTimeouts::read(r),
             client: ClientAddress::read(r),
+            client_cert: ClientCertConfig::read(r),
             normalization: Normalization::read(r),
             request_id: RequestIdConfig::read(r),
             add_user_agent: r.bool("add_user_agent").or_default(),

@@ -149,7 +149,7 @@ pub async fn serve(
         why: Cell::new(None),
     };
     let stats = hcm.shared.stats.clone();
-    let mut account = Account::open(&stats, now);
+    let mut account = Account::open(&stats, now, cx.info.secure);
     let (close, reason) = loop {
         let hcm = slot.current();
         match next_event(&cx, &mut conn, &hcm, account.idle_since(now)).await {
@@ -160,6 +160,10 @@ pub async fn serve(
                     break closing;
                 }
                 account.idle(cx.clock.now());
+            }
+            // It is us who do not wait for the handshake any longer.
+            Event::ClosedByPeer(CloseReason::ConnectTimeout) => {
+                break (Close::Now, CloseReason::ConnectTimeout);
             }
             Event::ClosedByPeer(how) => break (Close::Remote, how),
             Event::Shutdown => break (Close::Linger, CloseReason::Drained),

@@ -6,6 +6,7 @@
 //! the codec's business and are already done.
 
 mod client_address;
+mod client_cert;
 mod external;
 mod id;
 mod underscores;
@@ -22,16 +23,11 @@ use tidegate_types::{Address, RequestHead, Scheme, StreamInfo, details};
 use crate::hcm::Hcm;
 
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const X_ENVOY_INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
 const X_ENVOY_EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
 const SERVICE_CLUSTER: HeaderName = HeaderName::from_static("x-envoy-downstream-service-cluster");
 const SERVICE_NODE: HeaderName = HeaderName::from_static("x-envoy-downstream-service-node");
-
-/// What `x-forwarded-proto` says of the connection, whatever an absolute target claims: there are no TLS
-/// listeners yet.
-const CONNECTION_SCHEME: Scheme = Scheme::Http;
 
 /// What the rest of the exchange must know.
 #[derive(Debug, Default)]
@@ -79,10 +75,7 @@ pub(crate) fn prepare(
     if present.envoy {
         head.headers.remove(&X_ENVOY_INTERNAL);
     }
-    // `forward_client_cert_details: SANITIZE`, the only one there is: nobody's word is taken for it.
-    if present.client_cert {
-        head.headers.remove(&X_FORWARDED_CLIENT_CERT);
-    }
+    client_cert::apply(&hcm.config.client_cert, head, &info.connection, present.client_cert);
     let client = client_address::resolve(hcm, head, info, present.forwarded_for);
     forwarded_proto(hcm, head, info);
     let mut prepared = Prepared { internal: client.internal, response_request_id: None };
@@ -144,14 +137,20 @@ pub(crate) fn refuse(status: StatusCode, details: &'static str) -> Box<LocalRepl
 fn forwarded_proto(hcm: &Hcm, head: &mut RequestHead, info: &StreamInfo) {
     let client = &hcm.config.client;
     let untrusted = client.use_remote_address && client.xff_num_trusted_hops == 0;
+    // What the connection is, whatever an absolute target claims.
+    let scheme = if info.connection.secure { Scheme::Https } else { Scheme::Http };
+    let told = !untrusted && head.headers.contains_key(&X_FORWARDED_PROTO);
+    if info.connection.secure && !told {
+        head.scheme = scheme;
+    }
     match head.headers.entry(X_FORWARDED_PROTO) {
-        Entry::Occupied(mut entry) if untrusted => _ = entry.insert(scheme_value(CONNECTION_SCHEME)),
+        Entry::Occupied(mut entry) if untrusted => _ = entry.insert(scheme_value(scheme)),
         Entry::Occupied(entry) => match entry.get().as_bytes() {
             b"http" => head.scheme = Scheme::Http,
             b"https" => head.scheme = Scheme::Https,
             _ => {}
         },
-        Entry::Vacant(entry) => _ = entry.insert(scheme_value(CONNECTION_SCHEME)),
+        Entry::Vacant(entry) => _ = entry.insert(scheme_value(scheme)),
     }
     if let Some(scheme) = &hcm.config.scheme_override {
         head.scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };

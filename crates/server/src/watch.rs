@@ -44,14 +44,8 @@ impl Watch {
                 let _ = sender.send(());
             }
         })?;
-        let mut watch = Self {
-            paths: absolute(paths),
-            watcher,
-            watched: Vec::new(),
-            trail,
-            events,
-            unsettled: None,
-        };
+        let mut watch =
+            Self { paths: absolute(paths), watcher, watched: Vec::new(), trail, events, unsettled: None };
         watch.follow()?;
         Ok(watch)
     }

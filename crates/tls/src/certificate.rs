@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::digest;
 use rustls::pki_types::CertificateDer;
-use tidegate_types::CertificateInfo;
+use tidegate_types::{CertificateInfo, CertificateMarks};
 use x509_parser::prelude::*;
 
 /// A certificate that cannot be read.
@@ -34,6 +34,7 @@ pub fn facts(chain: &[CertificateDer<'_>]) -> Result<CertificateInfo, BadCertifi
         not_before: time(parsed.validity().not_before),
         not_after: time(parsed.validity().not_after),
         chain: chain.iter().map(|certificate| certificate.to_vec()).collect(),
+        marks: chain.iter().map(|certificate| marks(certificate)).collect(),
     };
     if let Ok(Some(names)) = parsed.subject_alternative_name() {
         for entry in &names.value.general_names {
@@ -74,14 +75,13 @@ pub fn common_name(der: &[u8]) -> Option<String> {
     parsed.subject().iter_common_name().next()?.as_str().ok().map(str::to_owned)
 }
 
-/// Serial number, SHA-256 and SHA-1 of one certificate, hexadecimal: what logs print of each link of a chain.
-pub fn marks(der: &[u8]) -> Option<[String; 3]> {
-    let (_, parsed) = X509Certificate::from_der(der).ok()?;
-    Some([
-        serial(&parsed),
-        fingerprint(&digest::SHA256, der),
-        fingerprint(&digest::SHA1_FOR_LEGACY_USE_ONLY, der),
-    ])
+fn marks(der: &[u8]) -> CertificateMarks {
+    let parsed = X509Certificate::from_der(der);
+    CertificateMarks {
+        serial: parsed.map(|(_, parsed)| serial(&parsed)).unwrap_or_default(),
+        sha256: fingerprint(&digest::SHA256, der),
+        sha1: fingerprint(&digest::SHA1_FOR_LEGACY_USE_ONLY, der),
+    }
 }
 
 fn serial(certificate: &X509Certificate<'_>) -> String {

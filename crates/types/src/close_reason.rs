@@ -113,6 +113,8 @@ impl CloseReason {
             io::ErrorKind::UnexpectedEof => Self::PeerFin,
             // How TLS says that a record, or the handshake, is bad.
             io::ErrorKind::InvalidData => Self::TlsError,
+            // A handshake's limit of time, which no system call reports; the kernel's own has a number.
+            io::ErrorKind::TimedOut if error.raw_os_error().is_none() => Self::ConnectTimeout,
             // RST, a write after one, or the kernel's keepalive: the peer is not there in order.
             _ => Self::PeerRst,
         }

@@ -29,4 +29,4 @@ pub use error::{ErrorSource, ResetReason};
 pub use flags::ResponseFlags;
 pub use head::{EndStream, RequestHead, ResponseHead, Scheme};
 pub use stream_info::{ConnectionInfo, StreamInfo, UpstreamInfo};
-pub use tls::{CertificateInfo, TlsInfo};
+pub use tls::{CertificateInfo, CertificateMarks, TlsInfo};

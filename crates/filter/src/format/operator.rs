@@ -13,11 +13,13 @@ use crate::LogContext;
 mod field;
 mod grpc;
 mod names;
+mod tls;
 
 use field::{Field, Fields, Source};
 use grpc::GrpcStyle;
 pub(super) use names::NAMES;
-use names::{TLS, UNSUPPORTED};
+use names::UNSUPPORTED;
+use tls::TlsOperator;
 
 /// One operator with its argument.
 #[derive(Clone, Debug)]
@@ -52,6 +54,9 @@ pub(super) enum Operator {
     LocalReplyBody,
     HeaderBytes(Source),
     Grpc(GrpcStyle),
+    Tls(TlsOperator),
+    DownstreamFailure,
+    RequestedServerName,
     Path {
         query: bool,
         original: Original,
@@ -127,7 +132,6 @@ pub(super) fn parse(name: &str, argument: Option<&str>, length: Option<usize>) -
         (Some(result), _) => result,
         (None, None) => match plain(name) {
             Some(operator) => Ok(operator),
-            None if TLS.iter().any(|prefix| name.starts_with(prefix)) => Ok(Operator::Fixed(None)),
             None if UNSUPPORTED.contains(&name) => return Parsed::Unsupported,
             None => return Parsed::Unknown,
         },
@@ -187,7 +191,7 @@ fn with_argument(
             let value = std::env::var(key).ok();
             Operator::Fixed(value.map(|value| cut(&value, length).into()))
         }),
-        _ => return None,
+        _ => return TlsOperator::parse(name, argument).map(|operator| operator.map(Operator::Tls)),
     })
 }
 
@@ -295,10 +299,9 @@ fn plain(name: &str) -> Option<Operator> {
         "GRPC_STATUS_NUMBER" => Operator::Grpc(GrpcStyle::Number),
         "HOSTNAME" => Operator::Fixed(hostname()),
         "ACCESS_LOG_TYPE" => Operator::Fixed(Some("DownstreamEnd".into())),
-        "VIRTUAL_CLUSTER_NAME"
-        | "REQUESTED_SERVER_NAME"
-        | "TRACE_ID"
-        | "DOWNSTREAM_TRANSPORT_FAILURE_REASON" => Operator::Fixed(None),
+        "DOWNSTREAM_TRANSPORT_FAILURE_REASON" => Operator::DownstreamFailure,
+        "REQUESTED_SERVER_NAME" => Operator::RequestedServerName,
+        "VIRTUAL_CLUSTER_NAME" | "TRACE_ID" => Operator::Fixed(None),
         _ => return None,
     })
 }
@@ -380,6 +383,15 @@ impl Operator {
             }
             Self::HeaderBytes(source) => Value::maybe_number(header_bytes(cx, *source)),
             Self::Grpc(style) => style.value(cx),
+            Self::Tls(operator) => operator.value(info),
+            Self::DownstreamFailure => {
+                let reason = info.connection.transport_failure.borrow();
+                Value::maybe_owned(reason.as_deref().map(|text| underscored(text, false)))
+            }
+            Self::RequestedServerName => {
+                let name = info.connection.requested_server_name.borrow();
+                Value::maybe_owned(name.as_deref().map(str::to_owned))
+            }
             Self::Path { query, original } => Value::maybe_text(path_value(cx.request, *query, *original)),
             Self::QueryParam(key) => Value::maybe_text(cx.request.and_then(|head| query_param(head, key))),
             Self::QueryParams => Value::maybe_text(cx.request.and_then(RequestHead::query)),

@@ -21,11 +21,16 @@ pub(super) struct Account {
     received: u64,
     sent: u64,
     open: bool,
+    secure: bool,
 }
 
 impl Account {
-    /// A connection was accepted.
-    pub(super) fn open(stats: &HcmStats, now: Instant) -> Self {
+    /// A connection was accepted; `secure`: by a TLS chain, whatever becomes of the handshake.
+    pub(super) fn open(stats: &HcmStats, now: Instant, secure: bool) -> Self {
+        if secure {
+            stats.downstream_cx_ssl_total().inc();
+            stats.downstream_cx_ssl_active().inc();
+        }
         stats.downstream_cx_total().inc();
         stats.downstream_cx_active().inc();
         stats.downstream_cx_idle().inc();
@@ -38,6 +43,7 @@ impl Account {
             received: 0,
             sent: 0,
             open: true,
+            secure,
         }
     }
 
@@ -132,6 +138,9 @@ impl Account {
             }
         }
         stats.downstream_cx_active().dec();
+        if self.secure {
+            stats.downstream_cx_ssl_active().dec();
+        }
         if self.soft_drained {
             stats.downstream_cx_http1_soft_drain().dec();
         }
@@ -163,7 +172,7 @@ mod tests {
         let stats = HcmStats::detached();
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let mut account = Account::open(&stats, start);
+        let mut account = Account::open(&stats, start, true);
         assert_eq!(stats.downstream_cx_idle().value(), 1);
         account.request(at(10));
         assert_eq!((stats.downstream_cx_idle().value(), account.idle_since(at(15))), (0, at(15)));
@@ -178,6 +187,10 @@ mod tests {
         account.closed(Close::Linger, CloseReason::IdleTimeout);
         assert_eq!(stats.downstream_cx_idle_age_at_close_ms().count(), 1);
         assert_eq!((stats.downstream_cx_idle().value(), stats.downstream_cx_active().value()), (0, 0));
+        assert_eq!(
+            (stats.downstream_cx_ssl_total().value(), stats.downstream_cx_ssl_active().value()),
+            (1, 0)
+        );
         assert_eq!(stats.downstream_cx_close_reason().of(CloseReason::IdleTimeout).value(), 1);
         assert_eq!(stats.downstream_cx_destroy_local().value(), 1);
     }
@@ -185,11 +198,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_that_is_dropped_is_counted_once_with_everything_it_held() {
         let stats = HcmStats::detached();
-        let mut account = Account::open(&stats, Instant::now());
+        let mut account = Account::open(&stats, Instant::now(), false);
         account.request(Instant::now());
         account.soft_drain();
         drop(account);
-        drop(Account::open(&stats, Instant::now()));
+        drop(Account::open(&stats, Instant::now(), false));
         let reasons = stats.downstream_cx_close_reason();
         assert_eq!((reasons.of(CloseReason::Drained).value(), reasons.total()), (2, 2));
         assert_eq!(stats.downstream_cx_destroy().value(), 2);

@@ -30,11 +30,8 @@ fn certificate(listed: &Listed) -> Value {
     let names = |kind: &'static str, names: &[String]| {
         names.iter().map(|name| json!({ kind: name })).collect::<Vec<_>>()
     };
-    let names = [
-        names("dns", &info.dns_sans),
-        names("uri", &info.uri_sans),
-        names("ip_address", &info.ip_sans),
-    ];
+    let names =
+        [names("dns", &info.dns_sans), names("uri", &info.uri_sans), names("ip_address", &info.ip_sans)];
     json!({
         "path": listed.path,
         "serial_number": info.serial,

@@ -44,6 +44,7 @@ impl TlsIo {
         let info = Rc::new(TlsInfo {
             version,
             cipher,
+            group: curve.unwrap_or_default(),
             server_name: self.observed.server_name.take(),
             alpn: common.alpn_protocol().map(<[u8]>::to_vec),
             resumed,
