@@ -27,7 +27,7 @@ impl Fault {
     const NO_SHARED_CIPHER: Self = Self::ssl(184, "NO_SHARED_CIPHER");
     const NO_SHARED_GROUP: Self = Self::ssl(266, "NO_SHARED_GROUP");
     const UNEXPECTED_MESSAGE: Self = Self::ssl(223, "UNEXPECTED_MESSAGE");
-    const UNSUPPORTED_PROTOCOL: Self = Self::ssl(240, "UNSUPPORTED_PROTOCOL");
+    pub(crate) const UNSUPPORTED_PROTOCOL: Self = Self::ssl(240, "UNSUPPORTED_PROTOCOL");
     const NO_COMMON_SIGNATURE_ALGORITHMS: Self = Self::ssl(253, "NO_COMMON_SIGNATURE_ALGORITHMS");
 
     const fn ssl(reason: u32, name: &'static str) -> Self {

@@ -1,5 +1,5 @@
-//! What a client's first five bytes say before rustls sees them: that it speaks plain HTTP, or no TLS at
-//! all. Answered as Envoy answers (BoringSSL's `ssl_open_record`).
+//! What a client's first bytes say before rustls sees them: that it speaks plain HTTP, no TLS at all, or an
+//! old version of it. Answered as Envoy answers (BoringSSL's `ssl_open_record`).
 
 use crate::failure::Fault;
 
@@ -11,9 +11,32 @@ pub(crate) struct Refused {
     pub(crate) answer: &'static [u8],
 }
 
-/// Looks at a record's header (RFC 8446 §5.1); `None` if it may be TLS, or is not whole yet.
-pub(crate) fn refuse(received: &[u8]) -> Option<Refused> {
-    let header: [u8; HEADER] = received.get(..HEADER)?.try_into().ok()?;
+/// What becomes of a connection after a look at its first bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// There are too few yet.
+    Unknown,
+    /// It may be TLS.
+    Tls,
+    Refused(Refused),
+}
+
+/// Looks at the first record's header (RFC 8446 §5.1) and the version behind it (§4.1.2).
+pub(crate) fn judge(received: &[u8]) -> Opening {
+    let Some(header) = received.first_chunk() else { return Opening::Unknown };
+    if let Some(refused) = refuse(*header) {
+        return Opening::Refused(refused);
+    }
+    match (header, received.get(HEADER..)) {
+        ([HANDSHAKE, ..], Some([CLIENT_HELLO, _, _, _, 3, 0..=2, ..])) => {
+            Opening::Refused(Refused { fault: Fault::UNSUPPORTED_PROTOCOL, answer: &PROTOCOL_VERSION })
+        }
+        ([HANDSHAKE, ..], Some(hello)) if hello.len() < 6 => Opening::Unknown,
+        _ => Opening::Tls,
+    }
+}
+
+fn refuse(header: [u8; HEADER]) -> Option<Refused> {
     if [b"GET ", b"POST", b"HEAD", b"PUT "].iter().any(|method| header.starts_with(*method)) {
         return Some(Refused { fault: Fault::HTTP_REQUEST, answer: &[] });
     }
@@ -34,10 +57,11 @@ pub(crate) fn refuse(received: &[u8]) -> Option<Refused> {
 }
 
 /// Bytes of a record before its payload.
-pub(crate) const HEADER: usize = 5;
+const HEADER: usize = 5;
 
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
+const CLIENT_HELLO: u8 = 1;
 /// RFC 5246 §6.2.3: 2^14 + 2048.
 const MAX_RECORD: u16 = 16 * 1024 + 2048;
 
@@ -51,12 +75,17 @@ mod tests {
 
     #[test]
     fn plain_protocols_are_told_apart() {
-        let fault = |bytes: &[u8]| refuse(bytes).map(|refused| refused.fault);
+        let fault = |bytes: &[u8]| match judge(bytes) {
+            Opening::Refused(refused) => Some(refused.fault),
+            Opening::Unknown | Opening::Tls => None,
+        };
         assert_eq!(fault(b"GET / HTTP/1.1\r\n"), Some(Fault::HTTP_REQUEST));
         assert_eq!(fault(b"CONNECT a:1 HTTP/1.1\r\n"), Some(Fault::HTTPS_PROXY_REQUEST));
         assert_eq!(fault(b"OPTIONS * HTTP/1.1\r\n"), Some(Fault::WRONG_VERSION_NUMBER));
         assert_eq!(fault(b"abc"), None);
-        assert_eq!(fault(&[22, 3, 1, 0, 200, 1]), None);
+        assert_eq!(judge(&[22, 3, 1, 0, 200, 1]), Opening::Unknown);
+        assert_eq!(judge(&[22, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3]), Opening::Tls);
+        assert_eq!(fault(&[22, 3, 1, 0, 200, 1, 0, 0, 196, 3, 2]), Some(Fault::UNSUPPORTED_PROTOCOL));
         assert_eq!(fault(&[22, 3, 1, 0xff, 0xff]), Some(Fault::ENCRYPTED_LENGTH_TOO_LONG));
         assert_eq!(fault(&[23, 3, 3, 0, 20]), Some(Fault::UNEXPECTED_RECORD));
     }

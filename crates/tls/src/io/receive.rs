@@ -11,7 +11,7 @@ use super::session::{Session, Task, Turn};
 use super::{Closing, End, TlsIo};
 use crate::failure::{self, RESET};
 use crate::observed;
-use crate::opening::{self, Refused};
+use crate::opening::{self, Opening, Refused};
 
 /// What is waited for.
 pub(crate) enum Until<'a> {
@@ -83,10 +83,11 @@ impl TlsIo {
 
     /// One turn of the session, and what it brought about.
     fn turn(&mut self, until: &mut Until<'_>) -> Result<Turn, Fatal> {
-        if !self.opened && self.received.bytes().len() >= opening::HEADER {
-            self.opened = true;
-            if let Some(refused) = opening::refuse(self.received.bytes()) {
-                return Err(Fatal::Refused(refused));
+        if !self.opened {
+            match opening::judge(self.received.bytes()) {
+                Opening::Unknown => return Ok(Turn::Blocked),
+                Opening::Refused(refused) => return Err(Fatal::Refused(refused)),
+                Opening::Tls => self.opened = true,
             }
         }
         let task = match until {
