@@ -1,7 +1,8 @@
 //! `cargo xtask new-filter NAME`: a filter in a crate of its own, ready to compile.
 //!
 //! Writes manifest, source, test, configuration example and documentation from the files in
-//! `new_filter/template`, and nothing outside the new folder. Start from [`run`].
+//! `new_filter/template` (with `--network` from `new_filter/template_network`), and nothing outside the new
+//! folder. Start from [`run`].
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -20,6 +21,39 @@ pub(crate) struct Arguments {
     /// The folder to create (default: the name, in the current folder)
     #[arg(long)]
     path: Option<PathBuf>,
+    /// A network filter, which sees the bytes of connections, instead of an HTTP filter
+    #[arg(long)]
+    network: bool,
+}
+
+impl Arguments {
+    fn kind(&self) -> Kind {
+        if self.network { Kind::Network } else { Kind::Http }
+    }
+}
+
+/// What the new filter sees.
+#[derive(Clone, Copy)]
+enum Kind {
+    Http,
+    Network,
+}
+
+impl Kind {
+    /// The method of the registry, and a part of the filter's name.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Network => "network",
+        }
+    }
+
+    fn files(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Http => HTTP,
+            Self::Network => NETWORK,
+        }
+    }
 }
 
 /// Creates the crate and says what to do next.
@@ -27,19 +61,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let workspace = Workspace::load()?;
     let folder = arguments.path.clone().unwrap_or_else(|| PathBuf::from(&arguments.name));
     let folder = std::path::absolute(&folder).context(folder.display())?;
-    let names = Names::new(&arguments.name)?;
+    let names = Names::new(&arguments.name, arguments.kind())?;
     let files = write(&names, &folder, &workspace.workspace_root)?;
     format(&files);
     for file in files {
         println!("created {}", file.display());
     }
     println!("\nnext: cargo test --manifest-path {}", folder.join("Cargo.toml").display());
-    println!("then: .http::<{}::{}>() on the registry of a proxy of your own", names.krate, names.type_name);
+    let Names { kind, krate, type_name, .. } = &names;
+    println!("then: .{}::<{krate}::{type_name}>() on the registry of a proxy of your own", kind.name());
     Ok(())
 }
 
 /// The spellings of one name.
 struct Names {
+    kind: Kind,
     /// `tenant-header`
     kebab: String,
     /// `tenant_header`
@@ -49,7 +85,7 @@ struct Names {
 }
 
 impl Names {
-    fn new(name: &str) -> Result<Self, Failure> {
+    fn new(name: &str, kind: Kind) -> Result<Self, Failure> {
         let is_kebab = name.starts_with(|c: char| c.is_ascii_lowercase())
             && name.split('-').all(|word| !word.is_empty())
             && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
@@ -58,6 +94,7 @@ impl Names {
         }
         let capital = |word: &str| word[..1].to_ascii_uppercase() + &word[1..];
         Ok(Self {
+            kind,
             kebab: name.to_owned(),
             krate: name.replace('-', "_"),
             type_name: name.split('-').map(capital).collect(),
@@ -69,17 +106,26 @@ impl Names {
             .replace("{name}", &self.kebab)
             .replace("{crate}", &self.krate)
             .replace("{type}", &self.type_name)
-            .replace("{prefix}", &format!("tidegate.filters.http.{}", self.krate))
+            .replace("{prefix}", &format!("tidegate.filters.{}.{}", self.kind.name(), self.krate))
     }
 }
 
 /// (path in the new crate, template)
-const FILES: &[(&str, &str)] = &[
+const HTTP: &[(&str, &str)] = &[
     ("Cargo.toml", include_str!("new_filter/template/Cargo.toml.in")),
     ("src/lib.rs", include_str!("new_filter/template/lib.rs.in")),
     ("tests/filter.rs", include_str!("new_filter/template/test.rs.in")),
     ("config-example.json", include_str!("new_filter/template/config-example.json.in")),
     ("README.md", include_str!("new_filter/template/docs.md.in")),
+];
+
+/// As [`HTTP`].
+const NETWORK: &[(&str, &str)] = &[
+    ("Cargo.toml", include_str!("new_filter/template_network/Cargo.toml.in")),
+    ("src/lib.rs", include_str!("new_filter/template_network/lib.rs.in")),
+    ("tests/filter.rs", include_str!("new_filter/template_network/test.rs.in")),
+    ("config-example.json", include_str!("new_filter/template_network/config-example.json.in")),
+    ("README.md", include_str!("new_filter/template_network/docs.md.in")),
 ];
 
 /// Writes the crate into `folder`, which must not exist yet; `tidegate` is the root of the workspace.
@@ -91,7 +137,7 @@ fn write(names: &Names, folder: &Path, tidegate: &Path) -> Result<Vec<PathBuf>, 
     let closing = if is_member { MEMBER } else { STANDALONE };
     let to_tidegate = relative(folder, tidegate);
     let mut written = Vec::new();
-    for (path, template) in FILES {
+    for (path, template) in names.kind.files() {
         let path = folder.join(path);
         let parent = path.parent().unwrap_or(folder);
         fs::create_dir_all(parent).context(parent.display())?;

@@ -14,10 +14,10 @@ fn target() -> PathBuf {
 
 #[test]
 fn names_are_spelled_for_each_place() {
-    let names = Names::new("tenant-header2").unwrap();
+    let names = Names::new("tenant-header2", Kind::Http).unwrap();
     assert_eq!((&*names.krate, &*names.type_name), ("tenant_header2", "TenantHeader2"));
     for bad in ["", "Tenant", "a--b", "-a", "a_b", "2a", "a/b"] {
-        assert!(Names::new(bad).is_err(), "{bad}");
+        assert!(Names::new(bad, Kind::Http).is_err(), "{bad}");
     }
 }
 
@@ -31,12 +31,18 @@ fn paths_lead_back_to_the_workspace() {
 
 #[test]
 fn the_scaffold_compiles_and_its_tests_pass() {
+    compiles(Kind::Http, "tenant-header");
+    compiles(Kind::Network, "byte-limit");
+}
+
+#[track_caller]
+fn compiles(kind: Kind, name: &str) {
     let root = target().join("new-filter-test");
-    let folder = root.join("tenant-header");
+    let folder = root.join(name);
     // Left over from a former run; its target folder stays, to save the rebuild.
     let _ = fs::remove_dir_all(&folder);
-    write(&Names::new("tenant-header").unwrap(), &folder, &tidegate()).unwrap();
-    assert!(write(&Names::new("tenant-header").unwrap(), &folder, &tidegate()).is_err());
+    write(&Names::new(name, kind).unwrap(), &folder, &tidegate()).unwrap();
+    assert!(write(&Names::new(name, kind).unwrap(), &folder, &tidegate()).is_err());
 
     let output = cargo()
         .args(["test", "--quiet", "--offline", "--manifest-path"])
