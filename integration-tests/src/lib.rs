@@ -19,6 +19,7 @@ pub mod message;
 pub mod origin;
 pub mod process;
 pub mod proxy;
+pub mod tls_origin;
 pub mod wait;
 pub mod wire;
 

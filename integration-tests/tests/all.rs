@@ -29,6 +29,7 @@ mod all {
     mod signals;
     mod strict;
     mod timeouts;
+    mod tls_upstream;
     mod upgrade;
     mod upstream_failures;
 }

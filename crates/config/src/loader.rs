@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tidegate_types::json::{self, Node, SyntaxError};
+use tidegate_types::json::{self, Kind, Node, SyntaxError};
 
 use crate::error::{ConfigError, Fault};
 use crate::reader::Context;
@@ -31,6 +31,28 @@ impl Format {
         match self {
             Self::Json => json::parse(text),
             Self::Yaml => yaml::parse(text),
+        }
+    }
+}
+
+/// The text as plain JSON, whatever its language; `None` if it does not parse.
+pub fn tree(text: &str, format: Format) -> Option<serde_json::Value> {
+    match format {
+        // Numbers as they were written.
+        Format::Json => serde_json::from_str(text).ok(),
+        Format::Yaml => format.parse(text).ok().map(|node| value(&node)),
+    }
+}
+
+fn value(node: &Node) -> serde_json::Value {
+    match &node.kind {
+        Kind::Null => serde_json::Value::Null,
+        Kind::Bool(bool) => (*bool).into(),
+        Kind::Number(text) => text.parse::<serde_json::Number>().map_or_else(|_| (**text).into(), Into::into),
+        Kind::String(text) => (**text).into(),
+        Kind::Array(items) => items.iter().map(value).collect(),
+        Kind::Object(members) => {
+            members.iter().map(|member| (member.key.to_string(), value(&member.value))).collect()
         }
     }
 }

@@ -13,6 +13,7 @@ mod listeners;
 mod logging;
 mod own_stats;
 mod query;
+mod redact;
 mod server_info;
 mod stats;
 

@@ -123,14 +123,21 @@ impl Draft {
                 tracing::warn!(target: "config", "{}", unread(&key));
             }
         }
-        let told = previous.map(|old| stats_policy::hidden_idle_counters(&old.bootstrap)).unwrap_or_default();
-        for line in stats_policy::hidden_idle_counters(&snapshot.bootstrap) {
+        let told = previous.map(|old| warnings(&old.bootstrap)).unwrap_or_default();
+        for line in warnings(&snapshot.bootstrap) {
             if !told.contains(&line) {
                 tracing::warn!(target: "config", "{line}");
             }
         }
         snapshot
     }
+}
+
+/// What is valid, and yet hardly meant.
+pub(crate) fn warnings(bootstrap: &Bootstrap) -> Vec<String> {
+    let mut all = stats_policy::hidden_idle_counters(bootstrap);
+    all.extend(bootstrap.clusters.iter().filter_map(|cluster| upstream::unchecked_names(cluster)));
+    all
 }
 
 /// What is said of a runtime key that nothing reads. Envoy takes any key in silence.

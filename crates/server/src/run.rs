@@ -9,13 +9,12 @@ use tidegate_config::Format;
 use tidegate_filter::Registry;
 use tidegate_stats::Store;
 
-use crate::build::{Builder, Draft, unread};
+use crate::build::{Builder, Draft, unread, warnings};
 use crate::cli::{Cli, Command, Mode, ServeOptions};
 use crate::demo::{Demo, GREETING};
 use crate::reload::lines;
 use crate::serve::serve;
 use crate::snapshot::Source;
-use crate::stats_policy::hidden_idle_counters;
 
 /// Does what the command line says, with the filters of `registry`: the whole of a custom build's `main`.
 ///
@@ -79,7 +78,7 @@ fn validate(sources: &[Source], registry: &Registry, options: &ServeOptions) -> 
             Ok(draft) => {
                 let bootstrap = draft.finish(&builder, None).bootstrap;
                 let unread = bootstrap.runtime.unread().into_iter().map(|key| unread(&key));
-                for warning in unread.chain(hidden_idle_counters(&bootstrap)) {
+                for warning in unread.chain(warnings(&bootstrap)) {
                     let _ = writeln!(io::stderr(), "warning: {warning}");
                 }
                 say(&format!("configuration '{}' OK", source.name()));

@@ -109,8 +109,10 @@ pub fn explain(error: &Error, refusal: Option<&Refusal>) -> Failure {
         Error::PeerSentOversizedRecord | Error::InvalidMessage(InvalidMessage::MessageTooLarge) => {
             Fault::ENCRYPTED_LENGTH_TOO_LONG
         }
-        Error::InvalidMessage(InvalidMessage::UnknownProtocolVersion) => Fault::WRONG_VERSION_NUMBER,
-        Error::InvalidMessage(InvalidMessage::InvalidContentType) => Fault::UNEXPECTED_RECORD,
+        // What is no TLS at all has no version either, which BoringSSL looks at first.
+        Error::InvalidMessage(
+            InvalidMessage::UnknownProtocolVersion | InvalidMessage::InvalidContentType,
+        ) => Fault::WRONG_VERSION_NUMBER,
         Error::InvalidMessage(_) => Fault::DECODE_ERROR,
         Error::PeerMisbehaved(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme) => {
             Fault::BAD_SIGNATURE

@@ -5,11 +5,11 @@ use std::rc::Rc;
 use http::StatusCode;
 use regex::Regex;
 use serde_json::{Map, Value, json};
-use tidegate_config::Format;
 use tidegate_types::json::lower_camel;
 
 use super::Reply;
 use super::query::Query;
+use super::redact::redact;
 use crate::control::Control;
 use crate::logging::line::rfc3339;
 use crate::snapshot::Snapshot;
@@ -62,12 +62,8 @@ struct Dump<'a> {
 
 impl<'a> Dump<'a> {
     fn new(snapshot: &Snapshot, names: Option<&'a Regex>) -> Self {
-        // YAML texts have no tree here: they are shown as they were written.
-        let text = || json!({"text": &*snapshot.text});
-        let root = match snapshot.format {
-            Format::Json => serde_json::from_str(&snapshot.text).unwrap_or_else(|_| text()),
-            Format::Yaml => text(),
-        };
+        let mut root = tidegate_config::loader::tree(&snapshot.text, snapshot.format).unwrap_or_default();
+        redact(&mut root);
         Self { root, updated: rfc3339(snapshot.loaded_at), names }
     }
 

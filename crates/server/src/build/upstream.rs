@@ -44,9 +44,6 @@ impl Transports {
                     }
                     Err(more) => problems.extend(more),
                 }
-                if let Some(warning) = unchecked_names(cluster) {
-                    tracing::warn!(target: "config", "{warning}");
-                }
             }
             let context = all.contexts.get(&cluster.name);
             if let Some(factory) = factory(&cluster.transport_socket, context) {
@@ -99,7 +96,7 @@ fn header(proxy: &ProxyProtocolUpstream) -> ProxyHeader {
 }
 
 /// What is said of a cluster that verifies who signed a certificate, and not for whom (deviations, row 20).
-fn unchecked_names(cluster: &ClusterConfig) -> Option<String> {
+pub(super) fn unchecked_names(cluster: &ClusterConfig) -> Option<String> {
     let tls = cluster.transport_socket.tls()?;
     let validation = tls.common.validation.as_deref()?;
     let pinned = !validation.certificate_hashes.is_empty() || !validation.spki_hashes.is_empty();
