@@ -35,6 +35,9 @@ pub struct TcpProxyConfig {
     pub access_log_options: TcpAccessLogOptions,
     /// `upstream_connect_mode`.
     pub connect_mode: ConnectMode,
+    /// `max_early_data_bytes`: most bytes read from the client before the upstream is connected; `None`: they
+    /// stay in the kernel, and so does the client's end.
+    pub max_early_data: Option<u32>,
 }
 
 /// Where sessions go.
@@ -84,10 +87,7 @@ pub enum ConnectMode {
     #[default]
     Immediate,
     /// `ON_DOWNSTREAM_DATA`: the client's first bytes.
-    OnData {
-        /// `max_early_data_bytes`: most bytes read before the upstream is connected. 0: they stay in the kernel.
-        max_early_data: u32,
-    },
+    OnData,
 }
 
 impl Message for TcpProxyConfig {
@@ -108,6 +108,7 @@ impl Message for TcpProxyConfig {
             access_log: access_logs(r),
             access_log_options: TcpAccessLogOptions::of(r),
             connect_mode: connect_mode(r),
+            max_early_data: r.u32("max_early_data_bytes").optional(),
         }
     }
 }
@@ -187,28 +188,14 @@ impl Message for TcpAccessLogOptions {
 }
 
 fn connect_mode(r: &Reader<'_>) -> ConnectMode {
-    #[derive(Clone, Copy, PartialEq)]
-    enum Mode {
-        Immediate,
-        OnData,
+    const MODES: &[(&str, u32, ConnectMode)] =
+        &[("IMMEDIATE", 0, ConnectMode::Immediate), ("ON_DOWNSTREAM_DATA", 1, ConnectMode::OnData)];
+    let mode =
+        r.enumeration("upstream_connect_mode", MODES, &[("ON_DOWNSTREAM_TLS_HANDSHAKE", 2)]).or_default();
+    if mode == ConnectMode::OnData && !r.has("max_early_data_bytes") {
+        r.problem("`max_early_data_bytes` must be set when `upstream_connect_mode` is not IMMEDIATE");
     }
-    const MODES: &[(&str, u32, Mode)] =
-        &[("IMMEDIATE", 0, Mode::Immediate), ("ON_DOWNSTREAM_DATA", 1, Mode::OnData)];
-    let mode = r.enumeration("upstream_connect_mode", MODES, &[("ON_DOWNSTREAM_TLS_HANDSHAKE", 2)]);
-    let early = r.u32("max_early_data_bytes");
-    match (mode.peek(), early.peek()) {
-        (Some(Mode::OnData), Some(max)) => ConnectMode::OnData { max_early_data: *max },
-        (Some(Mode::OnData), None) => {
-            early.report("must be set when `upstream_connect_mode` is not IMMEDIATE", None);
-            ConnectMode::Immediate
-        }
-        (_, Some(_)) => {
-            let message = "has no effect unless `upstream_connect_mode` is ON_DOWNSTREAM_DATA in this build";
-            early.report(message, None);
-            ConnectMode::Immediate
-        }
-        (_, None) => ConnectMode::Immediate,
-    }
+    mode
 }
 
 /// `hash_policy` is read so that what is wrong with it is said, and refused: nothing would look at the hash.

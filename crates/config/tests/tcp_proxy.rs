@@ -53,7 +53,7 @@ fn fields_mean_what_they_say() {
     assert_eq!((log.flush_interval, log.on_start), (Some(Duration::from_secs(1)), true));
     assert!(matches!(&config.clusters, TcpClusters::Weighted(all) if all.len() == 2));
     assert!(config.metadata_match.is_some());
-    assert_eq!(config.connect_mode, ConnectMode::OnData { max_early_data: 0 });
+    assert_eq!((config.connect_mode, config.max_early_data), (ConnectMode::OnData, Some(0)));
     // Envoy takes both and answers each session with NC.
     assert!(read(r#""stat_prefix": "t", "cluster": """#).is_ok());
     assert!(read(r#""stat_prefix": "t", "cluster": "nope""#).is_ok());
@@ -95,7 +95,7 @@ fn what_envoy_refuses_is_refused() {
         ),
         (
             with(r#""upstream_connect_mode": "ON_DOWNSTREAM_DATA""#),
-            "must be set when `upstream_connect_mode`",
+            "must be set when `upstream_connect_mode` is not IMMEDIATE",
         ),
         (with(r#""upstream_connect_mode": "ON_DOWNSTREAM_TLS_HANDSHAKE""#), "not supported by this build"),
         (

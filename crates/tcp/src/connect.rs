@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use bytes::BytesMut;
 use tidegate_cluster::{Cluster, Directory, PoolError, tcp};
 use tidegate_config::tcp_proxy::ConnectMode;
-use tidegate_net::BoxIo;
+use tidegate_net::{BoxIo, Io};
 use tidegate_types::{ResponseFlags, UpstreamInfo};
 use tokio::time::Instant;
 
@@ -16,12 +16,18 @@ use crate::buffers;
 use crate::end::{End, Side};
 use crate::session::Session;
 
-/// Connects the session to its cluster. The client is not read meanwhile: its bytes wait in the kernel.
-pub(crate) async fn connect(session: &mut Session, directory: &Directory) -> Result<tcp::Connection, End> {
+/// Connects the session to its cluster. Unless `max_early_data_bytes` allows it the client is not read
+/// meanwhile: its bytes wait in the kernel.
+pub(crate) async fn connect(
+    session: &mut Session,
+    downstream: &mut BoxIo,
+    early: &mut Early,
+    directory: &Directory,
+) -> Result<tcp::Connection, End> {
     let cluster = cluster(session, directory)?;
     let most = session.proxy.config.max_connect_attempts;
     for attempt in 1.. {
-        let error = match attempt_once(session, &cluster).await? {
+        let error = match attempt_once(session, downstream, early, &cluster).await? {
             Ok(connection) => return Ok(connection),
             Err(error) => error,
         };
@@ -48,28 +54,59 @@ pub(crate) async fn connect(session: &mut Session, directory: &Directory) -> Res
     Err(End::ConnectFailed)
 }
 
-/// Waits for the client's first bytes and takes up to `max_early_data_bytes` of them, if the connection is to
-/// wait for them.
-pub(crate) async fn early_data(session: &mut Session, downstream: &mut BoxIo) -> Result<BytesMut, End> {
-    let ConnectMode::OnData { max_early_data } = session.proxy.config.connect_mode else {
-        return Ok(BytesMut::new());
-    };
-    let broken = |error: std::io::Error| End::broken(Side::Downstream, &error);
-    let mut early = None;
+/// Waits for the client's first bytes, if the connection is to wait for them.
+pub(crate) async fn first_bytes(
+    session: &mut Session,
+    downstream: &mut BoxIo,
+    early: &mut Early,
+) -> Result<(), End> {
+    if session.proxy.config.connect_mode == ConnectMode::Immediate {
+        return Ok(());
+    }
     until(session, |cx| {
-        std::task::ready!(downstream.poll_read_ready(cx)).map_err(broken)?;
-        if max_early_data == 0 {
-            return Poll::Ready(Ok(()));
+        if early.room() == 0 {
+            return downstream.poll_read_ready(cx).map_err(|error| End::broken(Side::Downstream, &error));
         }
-        let mut buffer = buffers::take(max_early_data as usize);
-        let read = std::task::ready!(downstream.poll_read(cx, &mut buffer)).map_err(broken)?;
-        early = Some(buffer);
-        Poll::Ready(if read == 0 { Err(End::NeverBegun) } else { Ok(()) })
+        std::task::ready!(early.poll(cx, downstream.as_mut()))?;
+        Poll::Ready(if early.bytes.is_empty() { Err(End::NeverBegun) } else { Ok(()) })
     })
     .await??;
-    session.proxy.stats.early_data_received_count_total().inc();
     session.touch(Instant::now());
-    Ok(early.unwrap_or_default())
+    Ok(())
+}
+
+/// What the client sends before there is an upstream, up to `max_early_data_bytes`.
+#[derive(Debug, Default)]
+pub(crate) struct Early {
+    pub(crate) bytes: BytesMut,
+    max: usize,
+    ended: bool,
+}
+
+impl Early {
+    pub(crate) fn new(session: &Session) -> Self {
+        let max = session.proxy.config.max_early_data.map_or(0, |max| max as usize);
+        Self { max, ..Self::default() }
+    }
+
+    fn room(&self) -> usize {
+        if self.ended { 0 } else { self.max.saturating_sub(self.bytes.len()) }
+    }
+
+    /// Reads once; ready when it gave bytes or the end.
+    fn poll(&mut self, cx: &mut Context<'_>, downstream: &mut dyn Io) -> Poll<Result<usize, End>> {
+        let room = self.room();
+        if room == 0 {
+            return Poll::Pending;
+        }
+        let broken = |error: std::io::Error| End::broken(Side::Downstream, &error);
+        std::task::ready!(downstream.poll_read_ready(cx)).map_err(broken)?;
+        let mut buffer = BytesMut::with_capacity(room.min(buffers::SIZE));
+        let read = std::task::ready!(downstream.poll_read(cx, &mut buffer)).map_err(broken)?;
+        self.ended = read == 0;
+        self.bytes.unsplit(buffer);
+        Poll::Ready(Ok(read))
+    }
 }
 
 fn cluster(session: &mut Session, directory: &Directory) -> Result<Rc<Cluster>, End> {
@@ -85,12 +122,22 @@ fn cluster(session: &mut Session, directory: &Directory) -> Result<Rc<Cluster>, 
 
 async fn attempt_once(
     session: &mut Session,
+    downstream: &mut BoxIo,
+    early: &mut Early,
     cluster: &Cluster,
 ) -> Result<Result<tcp::Connection, PoolError>, End> {
     let Some(host) = cluster.choose_host() else { return Err(End::NoHost) };
     session.facts.attempts += 1;
     let mut acquire = cluster.acquire_tcp(&host, Rc::default());
-    let result = until(session, |cx| Pin::new(&mut acquire).poll(cx)).await?;
+    let result = until(session, |cx| {
+        while let Poll::Ready(read) = early.poll(cx, downstream.as_mut()) {
+            if let Err(end) = read {
+                return Poll::Ready(Err(end));
+            }
+        }
+        Pin::new(&mut acquire).poll(cx).map(Ok)
+    })
+    .await??;
     let facts = result.as_ref().ok().map(|connection| connection.lease.facts());
     // A session that a limit refused never got as far as a host.
     let refused = matches!(result, Err(PoolError::ConnectionOverflow | PoolError::PoolOverflow));

@@ -69,10 +69,7 @@ const ROUNDS: usize = 16;
 
 /// Sends the FINs and waits, for a bounded time, for the peers'.
 pub(crate) async fn part(mut leaving: [Option<Leaving>; 2], drain: &DrainWatch) {
-    if leaving.iter().all(Option::is_none) {
-        return;
-    }
-    let patience = async {
+    let peers = async {
         poll_fn(|cx| {
             for slot in &mut leaving {
                 if slot.as_mut().is_some_and(|leaving| leaving.poll(cx).is_ready()) {
@@ -89,7 +86,7 @@ pub(crate) async fn part(mut leaving: [Option<Leaving>; 2], drain: &DrainWatch) 
         .await;
     };
     tokio::select! {
-        () = patience => {}
+        () = peers => {}
         () = sleep_until(Instant::now() + PATIENCE) => {}
     }
 }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::TcpProxy;
 use crate::clock::{Clock, Due};
-use crate::connect;
+use crate::connect::{self, Early};
 use crate::end::{End, Side};
 use crate::part::{Leaving, part};
 use crate::relay::Relay;
@@ -50,12 +50,7 @@ pub(crate) async fn run(mut session: Session, mut downstream: BoxIo, directory: 
     if session.proxy.config.access_log_options.on_start {
         session.log();
     }
-    // The client's first bytes only matter first where the configuration says so.
-    let early = connect::early_data(&mut session, &mut downstream).await;
-    let connected = match early {
-        Ok(early) => connect::connect(&mut session, &directory).await.map(|connection| (connection, early)),
-        Err(end) => Err(end),
-    };
+    let connected = join(&mut session, &mut downstream, &directory).await;
     // The session keeps its cluster by what it is connected to, not by the whole directory.
     drop(directory);
     let (end, upstream) = match connected {
@@ -64,7 +59,26 @@ pub(crate) async fn run(mut session: Session, mut downstream: BoxIo, directory: 
     };
     let downstream = Leaving::new(downstream, end.parting(Side::Downstream), end.reason(Side::Downstream));
     session.end(end);
-    part([downstream, upstream], &session.drain).await;
+    if downstream.is_some() || upstream.is_some() {
+        // For everybody else the connection is over.
+        tokio::task::spawn_local(async move { part([downstream, upstream], &session.drain).await });
+    }
+}
+
+/// Finds the session its upstream.
+async fn join(
+    session: &mut Session,
+    downstream: &mut BoxIo,
+    directory: &Directory,
+) -> Result<(tcp::Connection, BytesMut), End> {
+    let mut early = Early::new(session);
+    // They only matter first where the configuration says so.
+    connect::first_bytes(session, downstream, &mut early).await?;
+    let connected = connect::connect(session, downstream, &mut early, directory).await;
+    if !early.bytes.is_empty() {
+        session.proxy.stats.early_data_received_count_total().inc();
+    }
+    Ok((connected?, early.bytes))
 }
 
 /// Relays until the session is over. The upstream connection leaves the cluster's counts then.
