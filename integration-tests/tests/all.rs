@@ -28,6 +28,7 @@ mod all {
     mod routing;
     mod signals;
     mod strict;
+    mod tcp_proxy;
     mod timeouts;
     mod tls_upstream;
     mod upgrade;

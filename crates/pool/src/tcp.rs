@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use slab::Slab;
 use tidegate_net::{BoxIo, TransportOptions};
@@ -19,7 +20,7 @@ use crate::dialer::{Dialer, Opened, Opening};
 use crate::error::PoolError;
 use crate::h1::Neighbours;
 use crate::h1::bell::Bell;
-use crate::machine::{Carries, ConnKey, Event, Machine, Queued, Settings, Shared};
+use crate::machine::{Carries, ConnKey, Event, Machine, Queued, Settings, Shared, StreamEnd};
 
 mod acquire;
 mod driver;
@@ -137,9 +138,12 @@ impl Pool {
         self.inner.borrow().machine.connections()
     }
 
-    fn end_session(self: &Rc<Self>, key: ConnKey, reason: CloseReason) {
-        let end = crate::machine::StreamEnd::Session(reason);
-        self.inner.borrow_mut().machine.handle_stream_end(Instant::now(), key, end);
+    fn end_session(self: &Rc<Self>, key: ConnKey, reason: CloseReason, idle: Duration) {
+        let end = StreamEnd::Session(reason);
+        let mut inner = self.inner.borrow_mut();
+        inner.slot_mut(key).idle = idle;
+        inner.machine.handle_stream_end(Instant::now(), key, end);
+        drop(inner);
         self.run_events();
     }
 

@@ -113,7 +113,7 @@ async fn relay(
     .await;
     let reason = end.reason(Side::Upstream);
     let leaving = Leaving::new(upstream, end.parting(Side::Upstream), reason);
-    lease.end(reason);
+    lease.end(reason, session.clock.idle_for(Instant::now()));
     (end, leaving)
 }
 
@@ -178,9 +178,7 @@ impl Session {
         }
         self.count(end);
         self.log();
-        if tracing::enabled!(target: "filter", tracing::Level::DEBUG) {
-            self.say(end);
-        }
+        self.say(end);
     }
 
     fn count(&mut self, end: End) {
@@ -202,7 +200,7 @@ impl Session {
         }
     }
 
-    /// The one line about the close.
+    /// The one line about the close; its fields cost nothing while the level is off.
     fn say(&self, end: End) {
         tracing::debug!(
             target: "filter",

@@ -5,6 +5,7 @@ use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tidegate_types::Address;
 use tokio::task::JoinHandle;
@@ -24,6 +25,8 @@ pub(super) struct Slot {
     /// The connection's number, once there is one.
     id: Option<u64>,
     attempt: Option<JoinHandle<()>>,
+    /// How long its session had idled when it ended, for the log.
+    pub(super) idle: Duration,
 }
 
 impl Slot {
@@ -45,7 +48,7 @@ impl Slot {
             peer = host.map(tracing::field::display),
             cluster = stats.scope().name(),
             reason = closed.reason.name(),
-            idle_ms = closed.idle_ms.unwrap_or(0),
+            idle_ms = self.idle.as_millis() as u64,
             "closing an upstream connection: {}",
             closed.reason.words(),
         );
@@ -114,7 +117,7 @@ impl Pool {
         match result {
             Ok(opened) => {
                 let Some(slot) = slots.get_mut(key.index()) else { return };
-                *slot = Slot { id: Some(opened.id), opened: Some(opened), attempt: None };
+                *slot = Slot { id: Some(opened.id), opened: Some(opened), ..Slot::default() };
                 machine.handle_connected(now, key, 1);
             }
             Err(error) => machine.handle_connect_failed(now, key, error),

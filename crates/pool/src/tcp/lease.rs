@@ -1,6 +1,7 @@
 //! A session's hold on its connection's place under the limits.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use tidegate_types::{Address, CloseReason, TlsInfo};
 
@@ -50,16 +51,17 @@ impl Lease {
 
     /// The session is over: its connection leaves the statistics and the limits now, whatever its owner still
     /// does to part from the peer. `PeerFin` and `PeerRst` mean that the upstream ended it.
-    pub fn end(mut self, reason: CloseReason) {
+    /// `idle` is for how long no byte had passed.
+    pub fn end(mut self, reason: CloseReason, idle: Duration) {
         self.open = false;
-        self.pool.end_session(self.key, reason);
+        self.pool.end_session(self.key, reason, idle);
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         if self.open {
-            self.pool.end_session(self.key, CloseReason::RequestReset);
+            self.pool.end_session(self.key, CloseReason::RequestReset, Duration::ZERO);
         }
     }
 }

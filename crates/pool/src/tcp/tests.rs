@@ -105,7 +105,7 @@ async fn one_session_to_a_connection_and_who_ended_it() {
         for end in ends {
             let connection = pool.acquire().await.unwrap();
             assert_eq!((pool.connections(), shared.limits.requests.used()), (1, 1));
-            connection.lease.end(end);
+            connection.lease.end(end, Duration::ZERO);
             assert!(pool.is_empty());
         }
         drop(pool.acquire().await.unwrap());
@@ -136,8 +136,8 @@ async fn a_reached_limit_refuses_at_once_and_waits_for_nobody() {
         assert_eq!(pool.acquire().await.err(), Some(PoolError::ConnectionOverflow));
         assert_eq!(shared.stats.upstream_cx_overflow().value(), 2);
         assert_eq!(shared.stats.upstream_rq_pending_total().value(), 1);
-        connection.lease.end(CloseReason::PeerFin);
-        pool.acquire().await.unwrap().lease.end(CloseReason::PeerFin);
+        connection.lease.end(CloseReason::PeerFin, Duration::ZERO);
+        pool.acquire().await.unwrap().lease.end(CloseReason::PeerFin, Duration::ZERO);
         assert_eq!(shared.limits.connections.used(), 0);
     };
     LocalSet::new().run_until(test).await;
@@ -165,8 +165,8 @@ async fn a_host_limit_queues() {
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert!(!second.is_finished());
         assert_eq!(shared.stats.upstream_rq_pending_active().value(), 1);
-        first.lease.end(CloseReason::PeerFin);
-        second.await.unwrap().unwrap().lease.end(CloseReason::PeerFin);
+        first.lease.end(CloseReason::PeerFin, Duration::ZERO);
+        second.await.unwrap().unwrap().lease.end(CloseReason::PeerFin, Duration::ZERO);
         let abandoned = pool.acquire().await.unwrap();
         let mut waiting = pool.acquire();
         assert!(Pin::new(&mut waiting).poll(&mut Context::from_waker(Waker::noop())).is_pending());
@@ -194,7 +194,7 @@ async fn giving_up_closes_the_attempt() {
             (1, 1)
         );
         assert_eq!(stats.upstream_cx_connect_fail().value(), 0);
-        second.await.unwrap().lease.end(CloseReason::PeerFin);
+        second.await.unwrap().lease.end(CloseReason::PeerFin, Duration::ZERO);
         // One that gives up between the connection and its first look takes the connection along.
         let late = pool.acquire();
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -239,8 +239,8 @@ async fn a_drained_pool_lets_sessions_go_on() {
         let waiting = pool.acquire();
         pool.drain(CloseReason::HostUnhealthy);
         assert_eq!(shared.stats.upstream_cx_active().value(), 2);
-        waiting.await.unwrap().lease.end(CloseReason::PeerFin);
-        running.lease.end(CloseReason::PeerFin);
+        waiting.await.unwrap().lease.end(CloseReason::PeerFin, Duration::ZERO);
+        running.lease.end(CloseReason::PeerFin, Duration::ZERO);
         assert!(pool.is_empty());
     };
     LocalSet::new().run_until(test).await;
