@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::sample::Sample;
-use crate::tags::TagRules;
+use crate::tags::{Found, TagRules};
 
 /// Appends the metric's name: still dotted, since Envoy sorts by this form, and without label values.
 pub(super) fn push_metric<V>(sample: &Sample<'_, V>, rules: Option<&TagRules>, out: &mut String) {
@@ -28,26 +28,11 @@ pub(super) fn labels<V>(sample: &Sample<'_, V>, rules: Option<&TagRules>) -> Str
     let mut out = String::new();
     let inner = label_in_name(sample).map(|label| (label.key, label.value));
     let known = inner.into_iter().chain(sample.scope.labels());
-    let Some(rules) = rules else {
-        known.for_each(|(key, value)| push_label(key, value, &mut out));
-        return out;
-    };
-    let name = full_name(sample);
-    let [early, late] = [false, true].map(|rooted| rules.find(&name, rooted));
-    let mut known = known.filter(|(key, _)| rules.keeps(key)).peekable();
-    let inner = known.next_if(|(key, _)| inner.is_some_and(|(inner, _)| inner == *key));
-    let user = |found: crate::tags::Found<'_>| (found.label.to_owned(), found.value.to_owned());
-    let own = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
-    let all = (rules.fixed_labels().chain(inner).map(own))
-        .chain(early.map(user))
-        .chain(known.map(own))
-        .chain(late.map(user));
-    // A label twice is an error to Prometheus: the first stays.
-    let mut seen: Vec<String> = Vec::new();
-    for (key, value) in all {
-        if !seen.contains(&key) {
-            push_label(&key, &value, &mut out);
-            seen.push(key);
+    match rules {
+        None => known.for_each(|(key, value)| push_label(key, value, &mut out)),
+        Some(rules) => {
+            let name = full_name(sample);
+            resolve(rules, sample, &name).iter().for_each(|tag| push_label(tag.label, tag.value, &mut out));
         }
     }
     out
@@ -55,14 +40,7 @@ pub(super) fn labels<V>(sample: &Sample<'_, V>, rules: Option<&TagRules>) -> Str
 
 fn push_metric_by<V>(rules: &TagRules, sample: &Sample<'_, V>, out: &mut String) {
     let name = full_name(sample);
-    let prefix = sample.scope.prefix().len();
-    let inner = label_in_name(sample).filter(|label| rules.keeps(label.key)).map(|label| {
-        let dot = usize::from(label.whole);
-        prefix + label.cut.start - dot..prefix + label.cut.end
-    });
-    let scoped = sample.scope.cuts().filter(|(label, _)| rules.keeps(label)).map(|(_, cut)| cut);
-    let found = [false, true].into_iter().flat_map(|rooted| rules.find(&name, rooted)).map(|found| found.cut);
-    let mut cuts: Vec<Range<usize>> = scoped.chain(inner).chain(found).collect();
+    let mut cuts: Vec<_> = resolve(rules, sample, &name).into_iter().map(|tag| tag.cut).collect();
     cuts.sort_by_key(|cut| cut.start);
     let mut from = 0;
     for cut in cuts {
@@ -70,6 +48,32 @@ fn push_metric_by<V>(rules: &TagRules, sample: &Sample<'_, V>, out: &mut String)
         from = from.max(cut.end);
     }
     out.push_str(name.get(from..).unwrap_or_default());
+}
+
+/// All labels of a statistic in Envoy's order. A label that is there already is not looked for again, and so
+/// cuts nothing out of the name.
+fn resolve<'a, V>(rules: &'a TagRules, sample: &'a Sample<'_, V>, name: &'a str) -> Vec<Found<'a>> {
+    let prefix = sample.scope.prefix().len();
+    let fixed = rules.fixed_labels().map(|(label, value)| Found { label, value, cut: 0..0 });
+    let inner = label_in_name(sample).map(|label| {
+        let dot = usize::from(label.whole);
+        let cut = prefix + label.cut.start - dot..prefix + label.cut.end;
+        Found { label: label.key, value: label.value, cut }
+    });
+    let cuts = sample.scope.cuts().collect::<Vec<_>>().into_iter().rev().map(|(_, cut)| cut);
+    let scoped = sample.scope.labels().zip(cuts).map(|((label, value), cut)| Found { label, value, cut });
+    let all = fixed
+        .chain(inner.filter(|found| rules.keeps(found.label)))
+        .chain(rules.find(name, false))
+        .chain(scoped.filter(|found| rules.keeps(found.label)))
+        .chain(rules.find(name, true));
+    let mut resolved: Vec<Found<'a>> = Vec::new();
+    for found in all {
+        if resolved.iter().all(|other| other.label != found.label) {
+            resolved.push(found);
+        }
+    }
+    resolved
 }
 
 fn full_name<V>(sample: &Sample<'_, V>) -> String {

@@ -350,3 +350,19 @@ fn only_the_default_tags_that_are_named() {
     ];
     assert_eq!(lines, expected);
 }
+
+/// As Envoy 1.40: the first rule of a name wins, the others are as if they were not there.
+#[test]
+fn a_label_is_given_once() {
+    let store = with_tags(|tags| {
+        tags.fixed("k", "1");
+        tags.fixed("k", "2");
+        tags.regex("envoy.cluster_name", Regex::new(r"^cluster\.((b)lue)").unwrap());
+        tags.regex("k", Regex::new("(bind)").unwrap());
+    });
+    let cluster = DynScope::new(&store, Scope::cluster("blue-app"));
+    let _kept = cluster.counter("bind_errors");
+    let line = "envoy_cluster_bind_errors{k=\"1\",envoy_cluster_name=\"blue-app\"} 0";
+    let out = prometheus(&store, &Filter::default());
+    assert_eq!(out.lines().nth(1), Some(line));
+}
