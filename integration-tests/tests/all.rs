@@ -14,9 +14,11 @@ mod all {
     mod demo;
     mod documents;
     mod examples;
+    mod filter_chains;
     mod filters;
     mod forwarding;
     mod headers;
+    mod listener_filters;
     mod malformed;
     mod monitoring;
     mod network_filters;

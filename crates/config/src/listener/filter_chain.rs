@@ -66,7 +66,7 @@ impl Message for FilterChainConfig {
 fn filters(r: &Reader<'_>) -> Vec<NetworkFilterConfig> {
     let field = r.repeated::<Named>("filters");
     let path = field.path();
-    let named: Vec<_> = field.required_non_empty();
+    let named: Vec<_> = field.or_default();
     let last = named.len().saturating_sub(1);
     for (index, named) in named.iter().enumerate().take(last) {
         let Some((name, filter)) = &named.0 else { continue };

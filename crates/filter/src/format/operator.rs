@@ -12,11 +12,13 @@ use crate::LogContext;
 
 mod field;
 mod grpc;
+mod metadata;
 mod names;
 mod tls;
 
 use field::{Field, Fields, Source};
 use grpc::GrpcStyle;
+use metadata::Metadata;
 pub(super) use names::NAMES;
 use names::UNSUPPORTED;
 use tls::TlsOperator;
@@ -50,6 +52,8 @@ pub(super) enum Operator {
     UpstreamConnectionId,
     DownstreamAddress(Downstream, AddressPart),
     ConnectionId,
+    FilterChainName,
+    Metadata(Metadata),
     RouteName,
     LocalReplyBody,
     HeaderBytes(Source),
@@ -180,6 +184,7 @@ fn with_argument(
             Some("ALLOW_WHITESPACES") => Ok(Operator::ResponseCodeDetails { spaces: true }),
             Some(_) => Err("expected `ALLOW_WHITESPACES`".to_owned()),
         },
+        "DYNAMIC_METADATA" => required().map(|path| Operator::Metadata(Metadata::parse(path))),
         "GRPC_STATUS" => GrpcStyle::parse(argument).map(Operator::Grpc),
         "PATH" => path(argument.unwrap_or_default()),
         "QUERY_PARAM" => required().map(|key| Operator::QueryParam(key.into())),
@@ -292,6 +297,7 @@ fn plain(name: &str) -> Option<Operator> {
         "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => Operator::DownstreamAddress(Downstream::Local, Host),
         "DOWNSTREAM_LOCAL_PORT" => Operator::DownstreamAddress(Downstream::Local, Port),
         "CONNECTION_ID" => Operator::ConnectionId,
+        "FILTER_CHAIN_NAME" => Operator::FilterChainName,
         "ROUTE_NAME" => Operator::RouteName,
         "LOCAL_REPLY_BODY" => Operator::LocalReplyBody,
         "REQUEST_HEADERS_BYTES" => Operator::HeaderBytes(Source::Request),
@@ -375,6 +381,11 @@ impl Operator {
                 address(&info.connection.local_address, *part)
             }
             Self::ConnectionId => Value::Number(info.connection.id),
+            Self::FilterChainName => {
+                let name = &*info.connection.filter_chain;
+                Value::maybe_owned((!name.is_empty()).then(|| name.to_owned()))
+            }
+            Self::Metadata(metadata) => metadata.value(info),
             Self::RouteName => Value::maybe_owned(
                 info.route_name.borrow().as_deref().filter(|name| !name.is_empty()).map(str::to_owned),
             ),

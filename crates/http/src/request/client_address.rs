@@ -21,7 +21,8 @@ pub(super) struct Client {
 /// Finds the client and, with `use_remote_address`, appends the peer to `x-forwarded-for`.
 pub(super) fn resolve(hcm: &Hcm, head: &mut RequestHead, info: &StreamInfo, has_xff: bool) -> Client {
     let config = &hcm.config.client;
-    let peer = &info.connection.direct_remote_address;
+    // Behind a PROXY header the peer is whom it names, as in Envoy.
+    let peer = &info.connection.remote_address;
     let hops = config.xff_num_trusted_hops as usize;
     let forwarded = if has_xff { Forwarded::read(head) } else { Forwarded::default() };
     if !config.use_remote_address {

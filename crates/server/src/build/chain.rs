@@ -101,6 +101,9 @@ fn filters(
     config: &FilterChainConfig,
     cx: &BuildContext<'_>,
 ) -> Result<(NetworkFilters, TerminalSnapshot), Vec<Problem>> {
+    if config.filters.is_empty() {
+        return Ok((NetworkFilters::default(), TerminalSnapshot::Nothing));
+    }
     in_order(config, cx)?;
     let (mut filters, mut terminal, mut problems) = (Vec::new(), None, Vec::new());
     for filter in &config.filters {

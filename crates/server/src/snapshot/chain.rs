@@ -48,6 +48,8 @@ impl TransportSnapshot {
 pub(crate) enum TerminalSnapshot {
     /// The HTTP connection manager.
     Http(Arc<Hcm>),
+    /// A chain without filters: connections are closed at once, as in Envoy.
+    Nothing,
     /// The TCP proxy.
     Tcp(Arc<TcpProxy>),
     /// One that answers by itself: echo, direct_response.
@@ -60,7 +62,7 @@ impl ChainSnapshot {
         match &self.terminal {
             TerminalSnapshot::Http(hcm) => Box::new(hcm.access_logs()),
             TerminalSnapshot::Tcp(proxy) => Box::new(proxy.access_logs()),
-            TerminalSnapshot::Respond(_) => Box::new(std::iter::empty()),
+            TerminalSnapshot::Respond(_) | TerminalSnapshot::Nothing => Box::new(std::iter::empty()),
         }
     }
 }

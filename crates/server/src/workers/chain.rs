@@ -42,6 +42,7 @@ impl WorkerChain {
                 let (directory, drain) = (directory.clone(), drain.clone());
                 (Slot::Http(slot.clone()), Rc::new(HttpTerminal { slot, directory, drain }))
             }
+            TerminalSnapshot::Nothing => (Slot::Fixed, Rc::new(NoFilters)),
             TerminalSnapshot::Tcp(proxy) => {
                 let slot = TcpSlot::new(proxy.clone());
                 let terminal = TcpTerminal::new(slot.clone(), directory.clone(), drain.clone());
@@ -65,8 +66,8 @@ impl WorkerChain {
         match (&self.slot, &snapshot.terminal) {
             (Slot::Http(slot), TerminalSnapshot::Http(hcm)) => slot.set_if_changed(hcm),
             (Slot::Tcp(slot), TerminalSnapshot::Tcp(proxy)) => slot.set(proxy.clone()),
-            (Slot::Fixed, TerminalSnapshot::Respond(_)) if self.config.filters == snapshot.config.filters => {
-            }
+            (Slot::Fixed, TerminalSnapshot::Respond(_) | TerminalSnapshot::Nothing)
+                if self.config.filters == snapshot.config.filters => {}
             _ => return None,
         }
         let chain = Chain {
@@ -129,6 +130,16 @@ impl Kinship {
                     && old.filters[..before_last(old)] == new.filters[..before_last(new)]
             }
         }
+    }
+}
+
+/// Nobody to serve the connection.
+struct NoFilters;
+
+impl Terminal for NoFilters {
+    fn serve(&self, connection: Connection) -> Serving {
+        *connection.info.state.local_close_reason.borrow_mut() = Some("no_filters".into());
+        Box::pin(async move { drop(connection) })
     }
 }
 

@@ -55,6 +55,8 @@ pub(in crate::format) const NAMES: &[&str] = &[
     "REQUEST_HEADERS_BYTES",
     "RESPONSE_HEADERS_BYTES",
     "REQUESTED_SERVER_NAME",
+    "FILTER_CHAIN_NAME",
+    "DYNAMIC_METADATA",
     "GRPC_STATUS",
     "GRPC_STATUS_NUMBER",
     "PATH",
@@ -113,7 +115,6 @@ pub(in crate::format) const NAMES: &[&str] = &[
 /// Operators that Envoy has besides, whose facts this build does not gather.
 pub(super) const UNSUPPORTED: &[&str] = &[
     "METADATA",
-    "DYNAMIC_METADATA",
     "CLUSTER_METADATA",
     "UPSTREAM_METADATA",
     "FILTER_STATE",
