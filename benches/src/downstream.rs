@@ -48,7 +48,7 @@ impl Downstream {
         let directory = Directory::new(&Arc::<Peers>::default());
         let cx = ClusterContext { runtime: &bootstrap.runtime, store: &store, workers: 1 };
         let clusters: Vec<_> =
-            bootstrap.clusters.iter().map(|config| ClusterShared::build(config, cx, None)).collect();
+            bootstrap.clusters.iter().map(|config| ClusterShared::build(config, None, cx, None)).collect();
         directory.apply(&clusters);
         let (near, far) = pair();
         let slot = HcmSlot::new(hcm);

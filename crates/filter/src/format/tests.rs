@@ -148,10 +148,7 @@ fn json_keeps_types_and_sorts_keys() {
 fn errors_name_the_operator_and_the_nearest() {
     let error = |text: &str| Format::parse(text).unwrap_err().to_string();
     assert!(error("%RESPONSE_CODES%").contains("did you mean `%RESPONSE_CODE%`"));
-    assert_eq!(
-        error("%DYNAMIC_METADATA(a:b)%"),
-        "operator `%DYNAMIC_METADATA%` is not supported by this build"
-    );
+    assert_eq!(error("%FILTER_STATE(a)%"), "operator `%FILTER_STATE%` is not supported by this build");
     assert!(error("100% of").contains("byte 3"));
     assert!(error("%REQ%").contains("needs an argument"));
     assert!(error("%REQ(a b)%").contains("no header name"));
