@@ -47,6 +47,39 @@ pub enum StreamError {
         /// For instance `http1.codec_error`.
         details: &'static str,
     },
+    /// The stream alone was ended, on a version that multiplexes: by the peer, or by us.
+    /// [`ResetCode::Refused`] is the proof that the request was not processed (RFC 9113 §8.7).
+    #[error("stream reset: {code:?}")]
+    Reset {
+        /// Why.
+        code: ResetCode,
+        /// Whether the peer said so.
+        by_peer: bool,
+    },
+}
+
+/// Why a stream was reset: the error codes that mean something above the codec (RFC 9113 §7; HTTP/3 has
+/// the same under other numbers, RFC 9114 §8.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ResetCode {
+    /// Nothing is wrong: the response is complete and the rest of the request is not needed.
+    NoError,
+    /// The peer broke the protocol.
+    Protocol,
+    /// The sender of the reset failed.
+    Internal,
+    /// The request was not processed at all: it may be sent again, whatever its method.
+    Refused,
+    /// Nobody wants the exchange any more.
+    Cancel,
+    /// The connection of a `CONNECT` broke.
+    Connect,
+    /// The peer asks for too much.
+    EnhanceYourCalm,
+    /// The request is to be sent over HTTP/1.1.
+    Http11Required,
+    /// Any other code, as it stood in the frame.
+    Other(u32),
 }
 
 /// Why there is no request to serve.
@@ -111,8 +144,14 @@ pub trait ServerStream {
     fn buffered(&self) -> usize;
 
     /// Ends the exchange where it stands: the rest of the request is not read, the response, if begun, is
-    /// visibly incomplete.
+    /// visibly incomplete. Versions that multiplex say NO_ERROR if the response was complete, INTERNAL_ERROR
+    /// if it was cut.
     fn reset(&mut self);
+
+    /// [`ServerStream::reset`] with a code, where the version has codes.
+    fn reset_with(&mut self, _code: ResetCode) {
+        self.reset();
+    }
 }
 
 /// One exchange, asked.
@@ -138,6 +177,11 @@ pub trait ClientStream {
     /// Reads the next part of the response after its head. Must not be called again after the end.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<BodyFrame, StreamError>>;
 
-    /// Cancels the exchange.
+    /// Cancels the exchange (CANCEL, on versions that multiplex).
     fn reset(&mut self);
+
+    /// [`ClientStream::reset`] with a code, where the version has codes.
+    fn reset_with(&mut self, _code: ResetCode) {
+        self.reset();
+    }
 }

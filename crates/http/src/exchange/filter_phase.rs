@@ -93,7 +93,9 @@ impl Exchange<'_> {
         let now = self.now();
         self.timers.touch(now);
         let frame = frame.map_err(|error| match error {
-            StreamError::Closed | StreamError::Truncated | StreamError::Io(_) => Abort::Gone,
+            StreamError::Closed | StreamError::Truncated | StreamError::Io(_) | StreamError::Reset { .. } => {
+                Abort::Gone
+            }
             StreamError::Protocol { details } => {
                 self.hcm.shared.stats.downstream_cx_protocol_error().inc();
                 Abort::BadRequest(details)

@@ -345,7 +345,9 @@ impl Exchange<'_> {
     pub(super) fn client_error(&self, error: StreamError) -> Abort {
         match error {
             StreamError::Protocol { details } => Abort::BadRequest(details),
-            StreamError::Closed | StreamError::Truncated | StreamError::Io(_) => Abort::Gone,
+            StreamError::Closed | StreamError::Truncated | StreamError::Io(_) | StreamError::Reset { .. } => {
+                Abort::Gone
+            }
         }
     }
 

@@ -37,7 +37,8 @@ impl Failed {
     /// The failure that `error` is, before or after the response's final head.
     pub fn of(error: &StreamError, after_head: bool) -> Self {
         let (how, in_message) = match error {
-            StreamError::Protocol { .. } => return Self::Protocol,
+            // HTTP/1.1 resets no streams.
+            StreamError::Protocol { .. } | StreamError::Reset { .. } => return Self::Protocol,
             StreamError::Truncated => (CloseReason::PeerFin, true),
             StreamError::Closed => (CloseReason::PeerFin, after_head),
             StreamError::Io(error) => (CloseReason::of_io(error), after_head),

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use http::{HeaderName, HeaderValue, StatusCode};
-use tidegate_cluster::stream::StreamError;
+use tidegate_cluster::stream::{ResetCode, StreamError};
 use tidegate_filter::LocalReply;
 use tidegate_types::{ResetReason, ResponseFlags, details};
 
@@ -29,6 +29,9 @@ impl Failure {
         let reason = match error {
             StreamError::Closed | StreamError::Io(_) => ResetReason::ConnectionTermination,
             StreamError::Protocol { .. } | StreamError::Truncated => ResetReason::ProtocolError,
+            StreamError::Reset { code: ResetCode::Refused, .. } => ResetReason::RemoteRefused,
+            StreamError::Reset { by_peer: true, .. } => ResetReason::RemoteReset,
+            StreamError::Reset { by_peer: false, .. } => ResetReason::LocalReset,
         };
         Self::Reset { reason, transport: None }
     }

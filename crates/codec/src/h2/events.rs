@@ -1,0 +1,64 @@
+//! What happens on a connection besides its exchanges, for whoever counts it. No statistic is named here.
+
+use std::io;
+
+use super::flood::Flood;
+use crate::stream::ResetCode;
+
+/// Something to be counted; a scope of Envoy's `http2.` statistics has one for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A stream began.
+    StreamOpened,
+    /// A stream ended, however it did.
+    StreamClosed,
+    /// RST_STREAM came.
+    RxReset,
+    /// RST_STREAM with REFUSED_STREAM came (beside [`Event::RxReset`]).
+    RxRefused,
+    /// RST_STREAM was sent.
+    TxReset,
+    /// GOAWAY was sent; not the one that only announces.
+    GoawaySent,
+    /// A PING was not answered in time.
+    KeepaliveTimeout,
+    /// A head was over a limit.
+    HeaderOverflow,
+    /// The peer exceeded a limit on frames.
+    Flood(Flood),
+    /// Trailers came.
+    Trailers,
+    /// An invalid message came (RFC 9113 §8.1.1).
+    MessagingError,
+}
+
+/// Counts [`Event`]s. Called in the midst of reading and writing: it must not call the connection.
+pub trait Observer {
+    /// `event` happened.
+    fn on_event(&self, event: Event);
+}
+
+/// Counts nothing.
+impl Observer for () {
+    fn on_event(&self, _event: Event) {}
+}
+
+/// Why a connection ended, other than by either side's wish.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnError {
+    /// The connection broke.
+    #[error("connection failed: {0}")]
+    Io(#[from] io::Error),
+    /// The peer broke the protocol; it was told so by GOAWAY.
+    #[error("the peer broke the protocol: {0:?}")]
+    Violation(ResetCode),
+    /// The peer sent GOAWAY with an error and nothing was left to do.
+    #[error("the peer went away: {0:?}")]
+    PeerError(ResetCode),
+    /// The peer exceeded a limit on frames.
+    #[error("too many frames: {0:?}")]
+    Flood(Flood),
+    /// The peer did not answer a PING.
+    #[error("no answer to a PING")]
+    KeepaliveTimeout,
+}

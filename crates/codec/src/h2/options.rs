@@ -1,0 +1,139 @@
+//! Settings of the HTTP/2 codec: Envoy's `Http2ProtocolOptions` and the limits of the connection manager. Each
+//! limit says whom it stops.
+
+use std::time::Duration;
+
+use tidegate_types::Scheme;
+
+use crate::h1::options::{DEFAULT_BUFFER_LIMIT, DEFAULT_MAX_HEADERS};
+
+/// Settings that both roles have. Defaults are those of Envoy 1.40.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Streams that the peer may have open (server), or that we open (client, together with what the peer
+    /// allows). Stops a client that has us serve without end.
+    pub max_concurrent_streams: u32,
+    /// Bytes of a stream that the peer may send before we took any. Bounds memory per stream.
+    pub initial_stream_window_size: u32,
+    /// Bytes of all streams that the peer may send before we took any. Bounds memory per connection.
+    pub initial_connection_window_size: u32,
+    /// Bytes of the table that decodes header fields (RFC 7541 §4.2). Bounds memory per connection.
+    pub hpack_table_size: u32,
+    /// Bytes of a head, or of trailers, with 32 a field (RFC 9113 §10.5.1). Stops endless heads.
+    pub max_head_bytes: u32,
+    /// Fields of a head. Stops a peer that spends our time on thousands of tiny fields.
+    pub max_headers: usize,
+    /// Extended CONNECT (RFC 8441): WebSocket over HTTP/2.
+    pub allow_connect: bool,
+    /// An invalid message ends only its stream; without it, the connection, as Envoy does.
+    pub override_stream_error_on_invalid_http_message: bool,
+    /// Frames that cost us and not the peer.
+    pub floods: FloodLimits,
+    /// PINGs that find dead peers; none by default.
+    pub keepalive: Option<KeepaliveOptions>,
+    /// Envoy's `per_connection_buffer_limit_bytes`: a stream's bytes that have window and wait for the socket
+    /// are at most this, or [`MAX_SEND_BUFFER`] if that is less.
+    pub buffer_limit: usize,
+}
+
+/// Settings of a [`ServerConn`](super::ServerConn).
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// What both roles have.
+    pub common: Options,
+    /// Forward `Expect: 100-continue` instead of answering it here.
+    pub proxy_100_continue: bool,
+    /// The scheme of requests whose own cannot be told: the connection's.
+    pub scheme: Scheme,
+}
+
+/// Settings of a [`ClientConn`](super::ClientConn).
+pub type ClientOptions = Options;
+
+/// Limits on frames that cost us work and the peer nothing; Envoy's fields and defaults.
+///
+/// `max_outbound_frames` and `max_outbound_control_frames` have no place here: the queues that they bound in
+/// Envoy do not exist, since nothing is read while answers cannot be written.
+#[derive(Clone, Copy, Debug)]
+pub struct FloodLimits {
+    /// HEADERS, CONTINUATION and DATA without payload and without END_STREAM, in a row.
+    pub max_consecutive_inbound_frames_with_empty_payload: u32,
+    /// PRIORITY frames, times one more than the streams opened.
+    pub max_inbound_priority_frames_per_stream: u32,
+    /// WINDOW_UPDATE frames: 5 + 2 * (streams opened + this * DATA frames sent).
+    pub max_inbound_window_update_frames_per_data_frame_sent: u32,
+}
+
+/// Envoy's `connection_keepalive`.
+#[derive(Clone, Copy, Debug)]
+pub struct KeepaliveOptions {
+    /// Between one PING's answer and the next PING; without it there are no periodic PINGs.
+    pub interval: Option<Duration>,
+    /// For an answer, or any other frame, to come.
+    pub timeout: Duration,
+    /// Per cent of `interval` that are added at random.
+    pub interval_jitter: f64,
+    /// A stream that is opened after so long a silence is sent behind a PING.
+    pub connection_idle_interval: Option<Duration>,
+}
+
+impl KeepaliveOptions {
+    /// PINGs every `interval`, answered within `timeout`.
+    pub fn new(interval: Option<Duration>, timeout: Duration) -> Self {
+        Self { interval, timeout, interval_jitter: DEFAULT_JITTER, connection_idle_interval: None }
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            max_concurrent_streams: 1024,
+            initial_stream_window_size: 16 * 1024 * 1024,
+            initial_connection_window_size: 24 * 1024 * 1024,
+            hpack_table_size: 4096,
+            max_head_bytes: 60 * 1024,
+            max_headers: DEFAULT_MAX_HEADERS,
+            allow_connect: false,
+            override_stream_error_on_invalid_http_message: false,
+            floods: FloodLimits::default(),
+            keepalive: None,
+            buffer_limit: DEFAULT_BUFFER_LIMIT,
+        }
+    }
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self { common: Options::default(), proxy_100_continue: false, scheme: Scheme::Http }
+    }
+}
+
+impl Default for FloodLimits {
+    fn default() -> Self {
+        Self {
+            max_consecutive_inbound_frames_with_empty_payload: 1,
+            max_inbound_priority_frames_per_stream: 100,
+            max_inbound_window_update_frames_per_data_frame_sent: 10,
+        }
+    }
+}
+
+impl Options {
+    /// What a stream may hold that has window and waits for the socket.
+    pub(crate) fn send_buffer(&self) -> usize {
+        self.buffer_limit.clamp(MIN_SEND_BUFFER, MAX_SEND_BUFFER)
+    }
+
+    /// The library's own limit on heads. Larger than ours, so that our answer is the one that is given.
+    pub(crate) fn hard_head_limit(&self) -> u32 {
+        self.max_head_bytes.saturating_mul(2).saturating_add(16 * 1024)
+    }
+}
+
+/// Envoy's default of `interval_jitter`, per cent.
+const DEFAULT_JITTER: f64 = 15.0;
+
+/// More than this in flight to the socket only costs memory: a stream is topped up as often as it drains.
+pub const MAX_SEND_BUFFER: usize = 256 * 1024;
+
+const MIN_SEND_BUFFER: usize = 16 * 1024;
