@@ -2,7 +2,7 @@
 
 use integration_tests::config::{cluster, filter};
 use integration_tests::proxy::Options;
-use integration_tests::{Config, Nobody, Origin, Proxy, binary};
+use integration_tests::{Config, End, Nobody, Origin, Proxy, binary};
 use serde_json::json;
 
 const CALLOUT: &str = "example.filters.http.callout.v1.Callout";
@@ -91,4 +91,21 @@ fn a_client_that_leaves_cancels_the_callout() {
 fn it_serves_what_the_standard_binary_serves() {
     let origin = Origin::ok();
     assert_eq!(start(&Config::new(origin.address())).get("/").text(), "ok");
+}
+
+#[test]
+fn a_network_filter_stands_before_a_terminal_one() {
+    let preamble =
+        filter("preamble", "example.filters.network.preamble.v1.Preamble", json!({"text": "HELO\n"}));
+    let echo = filter("echo", "envoy.extensions.filters.network.echo.v3.Echo", json!({}));
+    let chain = json!({"filter_chains": [{"filters": [preamble, echo]}]});
+    let proxy = start(&Config::new(Nobody::new().address()).listener(chain));
+    let mut client = proxy.connect();
+    client.send("HELO\nhello");
+    assert_eq!(client.exactly(5).unwrap(), b"hello");
+    assert_eq!(client.send("more").exactly(4).unwrap(), b"more");
+    let mut stranger = proxy.connect();
+    stranger.send("GET / HTTP/1.1\r\n\r\n");
+    assert_eq!(stranger.end(), End::Fin);
+    assert_eq!((proxy.stat("preamble.accepted"), proxy.stat("preamble.refused")), (1, 1));
 }
