@@ -56,7 +56,7 @@ impl ClusterShared {
         let maxima = [Priority::Default, Priority::High].map(|priority| maxima(config, cx.runtime, priority));
         let maintenance_percent = maintenance_percent(config, cx.runtime);
         if let Some(previous) = previous
-            && previous.config == *config
+            && previous.config.same_but_content(config)
             && previous.maxima == maxima
             && previous.maintenance_percent == maintenance_percent
         {

@@ -61,6 +61,15 @@ pub struct ClusterConfig {
 }
 
 impl ClusterConfig {
+    /// Whether nothing but the content of files differs that its TLS context names: those are taken over without a
+    /// new cluster.
+    pub fn same_but_content(&self, other: &Self) -> bool {
+        let outer = |cluster: &Self| Self { transport_socket: UpstreamTransport::Raw, ..cluster.clone() };
+        self == other
+            || (self.transport_socket.same_but_content(&other.transport_socket)
+                && outer(self) == outer(other))
+    }
+
     /// The name that statistics carry.
     pub fn stat_name(&self) -> &str {
         self.alt_stat_name.as_deref().unwrap_or(&self.name)

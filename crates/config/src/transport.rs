@@ -53,6 +53,15 @@ impl TransportSocket {
 }
 
 impl UpstreamTransport {
+    /// As [`TransportSocket::same_but_content`].
+    pub fn same_but_content(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tls(one), Self::Tls(other)) => one.same_but_content(other),
+            (Self::ProxyProtocol(one), Self::ProxyProtocol(other)) => one.same_but_content(other),
+            _ => self == other,
+        }
+    }
+
     /// The TLS context that it is or that lies under a PROXY header.
     pub fn tls(&self) -> Option<&Arc<UpstreamTls>> {
         match self {

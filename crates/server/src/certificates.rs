@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tidegate_tls::ServerContext;
 use tidegate_tls::listing::Listing;
+use tidegate_tls::{ClientContext, ServerContext};
 
 use crate::control::Control;
 use crate::snapshot::{Snapshot, TransportSnapshot};
@@ -26,9 +26,18 @@ fn server_contexts(snapshot: &Snapshot) -> Vec<(&str, &Arc<ServerContext>)> {
     contexts
 }
 
+/// Every TLS context towards hosts, with its cluster's name.
+fn client_contexts(snapshot: &Snapshot) -> impl Iterator<Item = (&str, &Arc<ClientContext>)> {
+    let clusters = snapshot.bootstrap.clusters.iter().map(|cluster| cluster.name.as_str());
+    clusters.filter_map(|name| Some((name, snapshot.client_contexts.get(name)?)))
+}
+
 /// The files that the contexts were made from.
 pub(crate) fn files(snapshot: &Snapshot) -> BTreeSet<PathBuf> {
-    server_contexts(snapshot).into_iter().flat_map(|(_, context)| context.files()).collect()
+    let mut files: BTreeSet<_> =
+        server_contexts(snapshot).into_iter().flat_map(|(_, context)| context.files()).collect();
+    files.extend(client_contexts(snapshot).flat_map(|(_, context)| context.files()));
+    files
 }
 
 /// Takes over what changed in the files. New handshakes see it; connections and sessions go on. A context whose
@@ -36,18 +45,21 @@ pub(crate) fn files(snapshot: &Snapshot) -> BTreeSet<PathBuf> {
 pub(crate) fn refresh(control: &Control) {
     let snapshot = control.snapshot();
     for (listener, context) in server_contexts(&snapshot) {
-        match context.refresh() {
-            Ok(false) => {}
-            Ok(true) => {
-                tracing::info!(target: "config", "listener `{listener}`: changed certificate files taken over");
-            }
-            Err(error) => {
-                tracing::warn!(target: "config",
-                    "listener `{listener}`: changed certificate files refused, the old ones go on serving: {error}");
-            }
-        }
+        tell(&format!("listener `{listener}`"), context.refresh());
+    }
+    for (cluster, context) in client_contexts(&snapshot) {
+        tell(&format!("cluster `{cluster}`"), context.refresh());
     }
     show_expiry(control);
+}
+
+fn tell(owner: &str, outcome: Result<bool, String>) {
+    match outcome {
+        Ok(false) => {}
+        Ok(true) => tracing::info!(target: "config", "{owner}: changed certificate files taken over"),
+        Err(error) => tracing::warn!(target: "config",
+            "{owner}: changed certificate files refused, the old ones go on serving: {error}"),
+    }
 }
 
 /// `server.days_until_first_cert_expiring`, as Envoy counts: whole days, 0 for an expired one, the largest
@@ -62,7 +74,8 @@ pub(crate) fn show_expiry(control: &Control) {
 
 /// The certificates of every context.
 pub(crate) fn listings(snapshot: &Snapshot) -> Vec<Listing> {
-    server_contexts(snapshot).into_iter().map(|(_, context)| context.listing()).collect()
+    let downstream = server_contexts(snapshot).into_iter().map(|(_, context)| context.listing());
+    downstream.chain(client_contexts(snapshot).map(|(_, context)| context.listing())).collect()
 }
 
 /// Whole days; 0 for what is past.

@@ -101,7 +101,7 @@ impl ClusterPlan {
         for cluster in new {
             match gone.remove(cluster.name.as_str()) {
                 None => plan.added += 1,
-                Some(old) if old != cluster => plan.modified += 1,
+                Some(old) if !old.same_but_content(cluster) => plan.modified += 1,
                 Some(_) => {}
             }
         }

@@ -4,7 +4,8 @@
 //! [`Transport`] from it. Which names are asked for, and which a certificate must carry, may differ between the
 //! connections of a cluster: see [`tidegate_net::TransportOptions`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,10 +15,10 @@ use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
 use tidegate_config::tls::UpstreamTls;
 use tidegate_net::{Transport, TransportFactory};
-use tidegate_types::CertificateInfo;
 use tidegate_types::json::Problem;
 
 use crate::io::Settings;
+use crate::listing::{Listing, listing};
 use crate::stats::TlsStats;
 use crate::verify::{HostNames, ServerVerifier, Trust};
 
@@ -66,34 +67,37 @@ impl ClientContext {
         Ok(Arc::new(Self { stats, state: ArcSwap::from_pointee(state) }))
     }
 
-    /// Reads the files again that the configuration names. Connections that exist are not touched. Whether
-    /// anything changed.
+    /// Reads the files anew: whether anything changed. Handshakes that begin then see the new ones; connections
+    /// go on.
     ///
     /// # Errors
-    /// What is wrong with the new content; the old one stays in use.
-    pub fn reload(&self) -> Result<bool, Vec<Problem>> {
+    /// What is wrong with the new content; the old goes on serving.
+    pub fn refresh(&self) -> Result<bool, String> {
         let old = self.state.load();
-        let Some(common) = old.config.common.reread().map_err(|problem| vec![problem])? else {
+        let Some(common) = old.config.common.reread().map_err(|problem| problem.message)? else {
             return Ok(false);
         };
         let config = UpstreamTls { common, ..(*old.config).clone() };
-        self.state.store(Arc::new(State::new(Arc::new(config), &self.stats)?));
+        let new = State::new(Arc::new(config), &self.stats).map_err(|problems| {
+            problems.into_iter().map(|problem| problem.message).collect::<Vec<_>>().join("; ")
+        })?;
+        self.state.store(Arc::new(new));
         Ok(true)
+    }
+
+    /// The files that it was made from.
+    pub fn files(&self) -> BTreeSet<PathBuf> {
+        self.state.load().config.common.files().map(PathBuf::from).collect()
+    }
+
+    /// Its certificates as they are now.
+    pub fn listing(&self) -> Listing {
+        listing(&self.state.load().config.common)
     }
 
     /// The configuration, with the files' content as it was last read.
     pub fn config(&self) -> Arc<UpstreamTls> {
         self.state.load().config.clone()
-    }
-
-    /// The certificate that we show when asked.
-    pub fn local_certificate(&self) -> Option<Arc<CertificateInfo>> {
-        self.state.load().settings.local.clone()
-    }
-
-    /// `trusted_ca`.
-    pub fn authorities(&self) -> Vec<CertificateInfo> {
-        self.state.load().trust.authorities()
     }
 
     /// The transport of connections to one host. `hostname` is the endpoint's, for `auto_host_sni`; `fallback_alpn`

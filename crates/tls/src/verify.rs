@@ -10,7 +10,6 @@ use aws_lc_rs::digest::{SHA256, digest};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::{CertificateError, Error, OtherError};
 use tidegate_config::tls::{TrustChain, ValidationConfig};
-use tidegate_types::CertificateInfo;
 use tidegate_types::json::Problem;
 
 use crate::failure::Counted;
@@ -74,11 +73,6 @@ impl Trust {
     /// Whether there is anything to check at all: without, Envoy asks clients for no certificate.
     pub fn checks_anything(&self) -> bool {
         self.chain.is_some() || !self.certificate_hashes.is_empty() || !self.spki_hashes.is_empty()
-    }
-
-    /// The facts of `trusted_ca`.
-    pub fn authorities(&self) -> Vec<CertificateInfo> {
-        self.chain.as_ref().map(Chain::facts).unwrap_or_default()
     }
 
     /// Judges a peer. `expected` are names of which the certificate must carry one, beside the configured

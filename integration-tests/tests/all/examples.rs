@@ -5,6 +5,7 @@ use std::process::Command;
 use integration_tests::examples::{self, Running};
 use integration_tests::process::run;
 use integration_tests::proxy::Options;
+use integration_tests::tls_origin::{Answer, TlsOrigin};
 use integration_tests::{Response, binary, documents};
 
 #[test]
@@ -38,6 +39,7 @@ pub(crate) fn behaviour(options: &Options) {
     edge(options);
     websocket(options);
     unix_socket(options);
+    tls_upstream(options);
     let plain = [
         "timeouts-and-retries.json",
         "circuit-breakers.json",
@@ -57,6 +59,16 @@ fn get(running: &Running, host: &str, path: &str, headers: &str) -> Response {
     running.proxy.connect().ask(&format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n{headers}\r\n"))
 }
 
+fn tls_upstream(options: &Options) {
+    let origin = TlsOrigin::new("server", Answer::Keep);
+    let port = origin.address().port().to_string();
+    let running = examples::start("tls-upstream.json", options, &[("18443", &port)]);
+    assert_eq!(get(&running, "a.test", "/", "").status, 200);
+    assert_eq!(get(&running, "server.test", "/by-host/", "").status, 200);
+    assert_eq!(get(&running, "a.test", "/by-host/", "").status, 503);
+}
+
+#[track_caller]
 fn minimal(options: &Options) {
     for name in ["minimal.json", "minimal.yaml"] {
         let running = examples::start(name, options, &[]);

@@ -316,3 +316,23 @@ fn a_closed_idle_connection_is_replaced_without_an_error() {
     }
     wait::until("the gauge", || proxy.stat("cluster.origin.upstream_cx_active") == 0);
 }
+
+#[test]
+fn a_changed_authority_is_taken_over_without_a_new_cluster() {
+    let origin = TlsOrigin::new("server", Answer::Close);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    let put = |name: &str| std::fs::copy(certificate(name), &file).unwrap();
+    put("other-ca.pem");
+    let socket =
+        tls(json!({"common_tls_context": {"validation_context": {"trusted_ca": {"filename": file}}}}));
+    let proxy = Proxy::start(&Config::new(origin.address()).cluster(socket));
+    assert_eq!(proxy.get("/").status, 503);
+    put("ca.pem");
+    wait::until("the new authority", || proxy.get("/").status == 200);
+    put("make.sh");
+    wait::until("the warning", || proxy.log().contains("changed certificate files refused"));
+    assert_eq!(proxy.get("/").status, 200);
+    assert_eq!(proxy.stat("cluster_manager.cluster_modified"), 0);
+    assert!(proxy.admin.get("/certs").text().contains("ca.pem"));
+}

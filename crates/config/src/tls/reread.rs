@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tidegate_types::json::Problem;
 
-use super::{CertificateConfig, DownstreamTls, TicketKey, TlsConfig, ValidationConfig};
+use super::{CertificateConfig, DownstreamTls, TicketKey, TlsConfig, UpstreamTls, ValidationConfig};
 use crate::values::DataSource;
 
 impl DataSource {
@@ -33,6 +33,17 @@ impl TlsConfig {
         let validation = self.validation.as_deref().map(ValidationConfig::reread).transpose()?.map(Arc::new);
         let now = Self { certificates, validation, ..self.clone() };
         Ok((now != *self).then_some(now))
+    }
+
+    fn forget_content(&mut self) {
+        for certificate in &mut self.certificates {
+            forget(&mut certificate.chain);
+            forget(&mut certificate.key);
+        }
+        if let Some(validation) = &mut self.validation {
+            let validation = Arc::make_mut(validation);
+            validation.trusted_ca.iter_mut().chain(&mut validation.crl).for_each(forget);
+        }
     }
 
     /// The files that it names.
@@ -81,15 +92,21 @@ impl DownstreamTls {
 
     fn without_content(&self) -> Self {
         let mut all = self.clone();
-        for certificate in &mut all.common.certificates {
-            forget(&mut certificate.chain);
-            forget(&mut certificate.key);
-        }
-        if let Some(validation) = &mut all.common.validation {
-            let validation = Arc::make_mut(validation);
-            validation.trusted_ca.iter_mut().chain(&mut validation.crl).for_each(forget);
-        }
+        all.common.forget_content();
         all.ticket_keys.iter_mut().for_each(|key| forget(&mut key.source));
+        all
+    }
+}
+
+impl UpstreamTls {
+    /// As [`DownstreamTls::same_but_content`].
+    pub fn same_but_content(&self, other: &Self) -> bool {
+        self.without_content() == other.without_content()
+    }
+
+    fn without_content(&self) -> Self {
+        let mut all = self.clone();
+        all.common.forget_content();
         all
     }
 }

@@ -21,6 +21,14 @@ pub struct ProxyProtocolUpstream {
     pub transport_socket: UpstreamTransport,
 }
 
+impl ProxyProtocolUpstream {
+    /// As [`super::TransportSocket::same_but_content`].
+    pub(super) fn same_but_content(&self, other: &Self) -> bool {
+        let outer = |proxy: &Self| Self { transport_socket: UpstreamTransport::Raw, ..proxy.clone() };
+        self.transport_socket.same_but_content(&other.transport_socket) && outer(self) == outer(other)
+    }
+}
+
 /// `version`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ProxyVersion {

@@ -62,7 +62,7 @@ impl Transports {
 fn kept(cluster: &ClusterConfig, previous: Option<&Snapshot>) -> Option<Arc<ClientContext>> {
     let previous = previous?;
     let old = previous.bootstrap.clusters.iter().find(|old| old.name == cluster.name)?;
-    let same = **old == *cluster;
+    let same = old.same_but_content(cluster);
     previous.client_contexts.get(&cluster.name).filter(|_| same).cloned()
 }
 

@@ -440,11 +440,11 @@ async fn changed_files_take_effect_and_bad_ones_do_not() {
     let origin = Arc::new(origin("server"));
     let passes = async || connect(&context, &origin, TransportOptions::default()).await.client.is_ok();
     assert!(!passes().await);
-    assert!(!context.reload().unwrap());
+    assert!(!context.refresh().unwrap());
     put("ca.pem");
-    assert!(context.reload().unwrap());
+    assert!(context.refresh().unwrap());
     assert!(passes().await);
     put("make.sh");
-    assert!(context.reload().is_err());
+    assert!(context.refresh().is_err());
     assert!(passes().await);
 }

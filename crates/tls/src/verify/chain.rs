@@ -9,7 +9,6 @@ use rustls::pki_types::{
 };
 use tidegate_config::tls::ValidationConfig;
 use tidegate_config::values::DataSource;
-use tidegate_types::CertificateInfo;
 use tidegate_types::json::Problem;
 use webpki::{
     CertRevocationList, EndEntityCert, KeyUsage, OwnedCertRevocationList, RevocationCheckDepth,
@@ -80,11 +79,6 @@ impl Chain {
     /// The authorities' names, for the list that a server sends (RFC 8446 §4.2.4).
     pub(super) fn subjects(&self) -> impl Iterator<Item = rustls::DistinguishedName> + '_ {
         self.anchors.iter().map(|anchor| rustls::DistinguishedName::in_sequence(anchor.subject.as_ref()))
-    }
-
-    pub(super) fn facts(&self) -> Vec<CertificateInfo> {
-        let one = |der: &CertificateDer<'_>| crate::certificate::facts(std::slice::from_ref(der)).ok();
-        self.certificates.iter().filter_map(one).collect()
     }
 
     pub(super) fn verify(
