@@ -94,6 +94,7 @@ fn certificate() -> CertificateInfo {
         not_before: SystemTime::UNIX_EPOCH,
         not_after: SystemTime::UNIX_EPOCH,
         chain: vec![],
+        marks: Default::default(),
     }
 }
 
