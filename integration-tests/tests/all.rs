@@ -32,6 +32,7 @@ mod all {
     mod strict;
     mod tcp_proxy;
     mod timeouts;
+    mod tls_downstream;
     mod tls_upstream;
     mod upgrade;
     mod upstream_failures;
