@@ -14,8 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
 
-const DOWNSTREAM: &str =
-    "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
+const DOWNSTREAM: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
 const OWN: &str = "type.googleapis.com/tidegate.transport_sockets.tls.v1.TlsContext";
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n";
 
