@@ -11,7 +11,6 @@ use tidegate_config::cluster::UpstreamProtocol;
 use tidegate_config::protocol::HeaderKeyFormat;
 use tidegate_config::route::Priority;
 use tidegate_config::values::TcpKeepalive;
-use tidegate_net::{TransportFactory, TransportOptions};
 use tidegate_pool::dialer::Dialer;
 use tidegate_pool::h1::{
     Acquire, ClientOptions, DialOptions, Keepalive, NameCase, Neighbours, Pool, SocketConnector,
@@ -19,6 +18,7 @@ use tidegate_pool::h1::{
 use tidegate_pool::limits::{Limits, RetryPermit};
 use tidegate_pool::machine::{Carries, Settings, Shared};
 use tidegate_pool::tcp;
+use tidegate_pool::{TransportFactory, TransportOptions};
 use tidegate_types::{Address, CloseReason};
 use tokio::time::Instant;
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tidegate_config::bootstrap::Locality;
 use tidegate_config::cluster::{EndpointConfig, HealthStatus, LocalityEndpoints};
 use tidegate_config::route::Priority;
-use tidegate_net::TransportOptions;
+use tidegate_pool::TransportOptions;
 use tidegate_pool::h1::Pool;
 use tidegate_pool::host::{HostCounters, HostStats};
 use tidegate_pool::limits::Limit;

@@ -20,13 +20,13 @@ pub use neighbours::Peers;
 pub use shared::{BuildContext, ClusterShared};
 pub use stats::ClusterStats;
 pub use tidegate_config::route::Priority;
-pub use tidegate_net::{ProxyAddresses, TransportFactory, TransportOptions};
 pub use tidegate_pool::h1::{Acquire, ConnFacts, Failed, Lease};
 pub use tidegate_pool::host::HostStat;
 pub use tidegate_pool::limits::{Limits, RetryPermit};
 /// What a leased connection speaks.
 pub use tidegate_pool::stream;
 pub use tidegate_pool::{PoolError, limits, tcp};
+pub use tidegate_pool::{ProxyAddresses, TransportFactory, TransportOptions};
 
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use tidegate_config::ClusterConfig;
 use tidegate_config::cluster::Thresholds;
 use tidegate_config::route::Priority;
 use tidegate_config::runtime::Runtime;
-use tidegate_net::TransportFactory;
+use tidegate_pool::TransportFactory;
 use tidegate_pool::limits::{Limits, Maxima, RetryBudget};
 use tidegate_stats::{Scope, Store};
 

@@ -21,3 +21,5 @@ pub mod tcp;
 pub use error::PoolError;
 /// What a leased connection speaks.
 pub use tidegate_codec::stream;
+/// What lies below a connection's protocol, and what a stream asks of it.
+pub use tidegate_net::{ProxyAddresses, TransportFactory, TransportOptions};

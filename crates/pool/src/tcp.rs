@@ -92,6 +92,7 @@ impl Pool {
     ) -> Rc<Self> {
         let settings =
             Settings { max_streams: Some(1), concurrency: 1, carries: Carries::Sessions, ..settings.clone() };
+        crate::parting::prepare();
         let machine = Machine::new(Rc::new(settings), shared);
         let bell = Arc::new(Bell::default());
         machine.waiters().set_waker(&Waker::from(bell.clone()));

@@ -16,6 +16,7 @@ use crate::dialer::Opened;
 use crate::error::PoolError;
 use crate::h1::bell::Bell;
 use crate::machine::{Closed, ConnKey};
+use crate::parting;
 use crate::stats::UpstreamStats;
 
 /// The driver's side of one connection: an attempt, then a connection until its session takes it.
@@ -54,6 +55,12 @@ impl Slot {
         );
         if let Some(attempt) = self.attempt.take() {
             attempt.abort();
+        }
+        if let Some(Opened { mut io, .. }) = self.opened.take() {
+            io.before_close(closed.reason);
+            if parting::is_due(closed.reason) {
+                parting::part(io);
+            }
         }
         *self = Self::default();
     }
