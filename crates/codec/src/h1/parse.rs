@@ -389,6 +389,16 @@ fn join_repeated(headers: &mut HeaderMap, joined: fn(&HeaderName) -> bool) -> Re
     Ok(())
 }
 
+/// Joins the lines of a request's fields that Envoy joins, whatever the version.
+pub(crate) fn join_request_fields(headers: &mut HeaderMap) -> Result<(), Violation> {
+    join_repeated(headers, names::is_joined_in_requests)
+}
+
+/// Joins the lines of a response's fields that Envoy joins, whatever the version.
+pub(crate) fn join_response_fields(headers: &mut HeaderMap) -> Result<(), Violation> {
+    join_repeated(headers, names::is_joined_in_responses)
+}
+
 /// Removes fields and keeps the others in order of arrival, which `HeaderMap::remove` does not.
 fn remove_in_order(headers: &mut HeaderMap, remove: impl Fn(&HeaderName) -> bool) {
     if !headers.keys().any(&remove) {

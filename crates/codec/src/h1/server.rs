@@ -10,7 +10,7 @@ use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, Version, header};
 use tidegate_net::BoxIo;
 use tidegate_types::{Address, CloseReason, EndStream, RequestHead, ResponseHead};
@@ -109,6 +109,14 @@ impl ServerConn {
             response_head_bytes: 0,
             discarded: 0,
         }
+    }
+
+    /// [`ServerConn::new`] with bytes that were read already, to tell which HTTP the client speaks.
+    pub fn with_input(io: BoxIo, seen: BytesMut, options: Rc<ServerOptions>) -> Self {
+        let mut conn = Self::new(io, options);
+        conn.wire.rx = seen.len() as u64;
+        conn.wire.input = seen;
+        conn
     }
 
     /// Ready when a request begins, or when none will. Blank lines before a request are no request

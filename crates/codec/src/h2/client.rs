@@ -147,6 +147,7 @@ impl ClientDriver {
                 return Poll::Ready(ClientEvent::Closed(Ok(())));
             };
             let progress = Pin::new(connection).poll(cx);
+            self.shared.settle_suspects();
             if let Some(event) = self.take_event() {
                 return Poll::Ready(event);
             }
@@ -156,6 +157,9 @@ impl ClientDriver {
                     ConnError::Io(_) if self.shared.wire.borrow().facts.eof => Ok(()),
                     error => Err(error),
                 },
+                Poll::Pending if self.has_intolerable_message() => {
+                    Err(ConnError::Violation(ResetCode::Protocol))
+                }
                 Poll::Pending => match self.shared.poll_settle(cx) {
                     // The library finds the failure again and tells the exchanges.
                     Poll::Ready(ConnError::Io(_)) => continue,
@@ -167,6 +171,12 @@ impl ClientDriver {
             let _ = self.shared.wire.borrow_mut().poll_flush(cx);
             return Poll::Ready(ClientEvent::Closed(ended));
         }
+    }
+
+    /// An invalid response came, and that shall cost the connection.
+    fn has_intolerable_message(&self) -> bool {
+        !self.options.override_stream_error_on_invalid_http_message
+            && self.shared.wire.borrow().facts.messaging_error
     }
 
     fn take_event(&self) -> Option<ClientEvent> {

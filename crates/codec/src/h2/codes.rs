@@ -39,9 +39,6 @@ impl From<ResetCode> for Reason {
 /// `%RESPONSE_CODE_DETAILS%` of an invalid message (RFC 9113 §8.1.1).
 pub(crate) const MESSAGING_RULE: &str = "http2.violation.of.messaging.rule";
 
-/// `%RESPONSE_CODE_DETAILS%` of a request with an invalid `:authority`.
-pub(crate) const INVALID_AUTHORITY: &str = "http.invalid_authority";
-
 #[cfg(test)]
 mod tests {
     use super::*;

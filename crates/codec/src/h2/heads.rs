@@ -10,12 +10,11 @@ use h2::ext::Protocol;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{self, Authority, PathAndQuery, Uri};
 use http::{Method, Request, Response, StatusCode, Version, request, response};
-use tidegate_types::{RequestHead, ResponseHead, Scheme, details};
+use tidegate_types::{RequestHead, ResponseHead, Scheme};
 
-use super::codes::INVALID_AUTHORITY;
 use super::options::ServerOptions;
+use crate::h1::parse::{join_request_fields, join_response_fields};
 use crate::h1::rules::{is_authority, is_connection_field};
-use crate::stream::HeadError;
 
 /// What of the request decides how its response is read and written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,13 +46,22 @@ impl Asked {
 /// A request that was read, and what it takes to serve it.
 #[derive(Debug)]
 pub(crate) struct Received {
-    pub(crate) head: Result<Box<RequestHead>, HeadError>,
+    pub(crate) head: Box<RequestHead>,
     pub(crate) asked: Asked,
     /// Bytes of the head as RFC 9113 §10.5.1 counts them.
     pub(crate) size: u64,
     pub(crate) expects_continue: bool,
-    /// The head was over a limit.
-    pub(crate) is_over: bool,
+    pub(crate) verdict: Verdict,
+}
+
+/// Whether a request's head can be served. What cannot is not answered, as in Envoy: its stream is reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Valid,
+    /// It is over a limit.
+    TooLarge,
+    /// It breaks a rule that the library does not know (RFC 9113 §8.1.1).
+    Invalid,
 }
 
 /// Reads a request's head.
@@ -62,8 +70,10 @@ pub(crate) fn request(parts: request::Parts, options: &ServerOptions) -> Receive
     let upgrade = extensions.remove::<Protocol>();
     let upgrade = upgrade.map(|protocol| Bytes::copy_from_slice(protocol.as_str().as_bytes()));
     let size = size_of(&headers) + uri_size(&uri);
-    if headers.get_all(header::COOKIE).iter().nth(1).is_some() {
+    if headers.len() > headers.keys_len() {
         join_cookies(&mut headers);
+        // Fails only for a value that no peer can make.
+        let _ = join_request_fields(&mut headers);
     }
     let host = if headers.contains_key(header::HOST) { headers.remove(header::HOST) } else { None };
     // `:authority` wins over `host` (RFC 9113 §8.3.1).
@@ -98,20 +108,16 @@ pub(crate) fn request(parts: request::Parts, options: &ServerOptions) -> Receive
         upgrade,
     });
     let asked = Asked::of(&head);
-    let is_over =
+    let over =
         size > u64::from(options.common.max_head_bytes) || head.headers.len() > options.common.max_headers;
-    let head = if is_over {
-        Err(refused(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, details::REQUEST_HEADERS_TOO_LARGE, head))
-    } else if !is_authority(&head.authority) {
-        Err(refused(StatusCode::BAD_REQUEST, INVALID_AUTHORITY, head))
+    let verdict = if over {
+        Verdict::TooLarge
+    } else if head.authority.is_empty() || !is_authority(&head.authority) {
+        Verdict::Invalid
     } else {
-        Ok(head)
+        Verdict::Valid
     };
-    Received { head, asked, size, expects_continue, is_over }
-}
-
-fn refused(status: StatusCode, details: &'static str, head: Box<RequestHead>) -> HeadError {
-    HeadError::Refused { status, body: "", details: details.into(), head: Some(head) }
+    Received { head, asked, size, expects_continue, verdict }
 }
 
 fn scheme(uri: &Uri) -> Option<Scheme> {
@@ -124,6 +130,9 @@ fn scheme(uri: &Uri) -> Option<Scheme> {
 
 /// Cookie crumbs become one field again (RFC 9113 §8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return;
+    }
     let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
     if let Ok(joined) = HeaderValue::from_maybe_shared(Bytes::from(crumbs.join(&b"; "[..]))) {
         headers.insert(header::COOKIE, joined);
@@ -182,6 +191,9 @@ pub(crate) fn to_request(head: &RequestHead) -> Result<Request<()>, Unsendable> 
 /// Reads a response's head, final or informational.
 pub(crate) fn response(parts: response::Parts, asked: &Asked) -> ResponseHead {
     let response::Parts { mut status, mut headers, .. } = parts;
+    if headers.len() > headers.keys_len() {
+        let _ = join_response_fields(&mut headers);
+    }
     if let (Asked::Upgrade(protocol), true) = (asked, status.is_success()) {
         status = StatusCode::SWITCHING_PROTOCOLS;
         if let Ok(protocol) = HeaderValue::from_maybe_shared(protocol.clone()) {

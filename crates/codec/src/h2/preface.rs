@@ -73,6 +73,11 @@ const FIRST_READ: usize = 4 * 1024;
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use std::future::poll_fn;
+
+    use tidegate_testkit::io::{Link, pair_over};
+
     use super::*;
 
     #[test]
@@ -83,5 +88,28 @@ mod tests {
         assert_eq!(detect(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nmore"), Detected::Http2);
         assert_eq!(detect(b"POST"), Detected::Http1);
         assert_eq!(detect(b"PRI * HTTP/1.1"), Detected::Http1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_preface_is_read_byte_by_byte_and_handed_on() {
+        for (sent, expected) in [
+            (&PREFACE[..], Opening::Http2),
+            (b"GET / HTTP/1.1\r\n", Opening::Http1),
+            (b"PRI * ", Opening::Closed),
+            (b"", Opening::Closed),
+        ] {
+            let link = Link { max_read: 1, ..Link::default() };
+            let (near, mut far) = pair_over(link);
+            let mut io: BoxIo = Box::new(near);
+            let mut seen = BytesMut::new();
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            assert!(poll_detect(&mut io, &mut seen, &mut cx).is_pending());
+            assert_eq!(seen.capacity(), 0);
+            far.write_all(sent).await;
+            drop(far);
+            let found = poll_fn(|cx| poll_detect(&mut io, &mut seen, cx)).await.unwrap();
+            assert_eq!(found, expected);
+            assert!(sent.starts_with(&seen));
+        }
     }
 }

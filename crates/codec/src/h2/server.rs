@@ -66,6 +66,7 @@ impl ServerConn {
             .initial_connection_window_size(common.initial_connection_window_size)
             .header_table_size(common.hpack_table_size)
             .max_header_list_size(common.hard_head_limit())
+            .max_pending_accept_reset_streams(MAX_EARLY_RESETS)
             .max_send_buffer_size(common.send_buffer());
         if common.allow_connect {
             builder.enable_connect_protocol();
@@ -94,19 +95,23 @@ impl ServerConn {
                 },
                 State::Open(connection) => connection.poll_accept(cx),
             };
+            if progress.is_pending() {
+                self.shared.settle_suspects();
+            }
             if self.has_intolerable_message() {
                 return Poll::Ready(Some(Err(self.fail(cx, ConnError::Violation(ResetCode::Protocol)))));
             }
             match progress {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     let link = StreamLink::new(Rc::clone(&self.shared), respond.stream_id().as_u32());
+                    self.shared.wire.borrow_mut().facts.on_accepted(link.id);
                     let refuse = matches!(self.drain, Drain::Final(last) if link.id > last);
-                    let mut exchange = ServerExchange::new(request, respond, link, &self.options);
-                    if refuse {
-                        exchange.refuse();
-                        continue;
+                    match ServerExchange::new(request, respond, link, &self.options) {
+                        Some(mut exchange) if refuse => exchange.refuse(),
+                        Some(exchange) => return Poll::Ready(Some(Ok(exchange))),
+                        None => {}
                     }
-                    return Poll::Ready(Some(Ok(exchange)));
+                    continue;
                 }
                 Poll::Ready(Some(Err(error))) => {
                     let error = self.shared.conn_error(&error);
@@ -264,6 +269,11 @@ impl fmt::Debug for ServerConn {
 
 /// Bytes that a closing connection reads and drops before it gives up. Stops an endless upload.
 const MAX_DISCARD: usize = 1024 * 1024;
+
+/// Streams that a client opened and reset before they were looked at. Stops rapid resets (CVE-2023-44487); the
+/// number is Envoy's `premature_reset_total_stream_count`. The library's own (20) is a batch of requests that a
+/// browser gives up.
+const MAX_EARLY_RESETS: usize = 500;
 
 #[cfg(test)]
 mod tests;

@@ -77,6 +77,20 @@ impl Shared {
         self.close_announced.get()
     }
 
+    /// A message was refused.
+    pub(crate) fn note_invalid_message(&self) {
+        self.wire.borrow_mut().facts.messaging_error = true;
+        self.count(Event::MessagingError);
+    }
+
+    /// The library has handed on all that it had: what it reset without doing so was invalid.
+    pub(crate) fn settle_suspects(&self) {
+        let suspects = std::mem::take(&mut self.wire.borrow_mut().facts.suspects);
+        for _ in suspects {
+            self.note_invalid_message();
+        }
+    }
+
     /// Sends a frame of our own.
     pub(crate) fn inject(&self, frame: &[u8]) {
         self.wire.borrow_mut().inject(frame);

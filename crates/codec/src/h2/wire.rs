@@ -62,8 +62,12 @@ pub(crate) struct Facts {
     pub(crate) ping_answered: bool,
     /// The peer exceeded a limit.
     pub(crate) flood: Option<Flood>,
-    /// The library refused a message.
+    /// A message was refused.
     pub(crate) messaging_error: bool,
+    /// Streams that the library reset for PROTOCOL_ERROR, maybe for their heads.
+    pub(crate) suspects: Vec<u32>,
+    /// The highest stream that was handed on.
+    pub(crate) last_accepted: u32,
     /// The highest stream that the peer opened.
     pub(crate) last_received: u32,
     /// The highest stream whose head was sent: higher ones were not begun.
@@ -79,6 +83,15 @@ pub(crate) struct Facts {
     /// Streams that we reset for PROTOCOL_ERROR on somebody's word.
     pub(crate) own_protocol_resets: u32,
     frames_sent: bool,
+    last_frame_stream: u32,
+}
+
+impl Facts {
+    /// A stream was handed on: whatever is wrong with it, its head was valid.
+    pub(crate) fn on_accepted(&mut self, id: u32) {
+        self.last_accepted = id;
+        self.suspects.retain(|suspect| *suspect != id);
+    }
 }
 
 /// A GOAWAY frame.
@@ -116,6 +129,7 @@ impl Wire {
             rx: 0,
             tx: 0,
         };
+        wire.rx = seen.len() as u64;
         wire.input = seen;
         wire.note_received(0);
         wire
@@ -229,6 +243,7 @@ impl Wire {
         self.tx_scan.scan(bytes, |seen| match seen {
             Seen::Frame(FrameHead { kind, stream, .. }) => {
                 facts.frames_sent = true;
+                facts.last_frame_stream = stream;
                 match kind {
                     kind::DATA => floods.on_data_sent(),
                     kind::HEADERS if role == Role::Client && stream > facts.last_sent => {
@@ -241,12 +256,12 @@ impl Wire {
             Seen::Reset { code } => {
                 observer.on_event(Event::TxReset);
                 if code == u32::from(Reason::PROTOCOL_ERROR) {
+                    let id = facts.last_frame_stream;
                     match facts.own_protocol_resets.checked_sub(1) {
                         Some(left) => facts.own_protocol_resets = left,
-                        None => {
-                            facts.messaging_error = true;
-                            observer.on_event(Event::MessagingError);
-                        }
+                        // What is wrong behind a valid head is no invalid message to Envoy.
+                        None if role == Role::Client || id > facts.last_accepted => facts.suspects.push(id),
+                        None => {}
                     }
                 }
             }

@@ -11,7 +11,7 @@ use tidegate_types::{EndStream, RequestHead, ResponseHead};
 
 use crate::h2::body::{Incoming, Outgoing};
 use crate::h2::events::Event;
-use crate::h2::heads::{self, Asked, Received};
+use crate::h2::heads::{self, Asked, Received, Verdict};
 use crate::h2::options::ServerOptions;
 use crate::h2::shared::StreamLink;
 use crate::stream::{BodyFrame, HeadError, ResetCode, ServerStream, StreamError};
@@ -23,7 +23,7 @@ pub struct ServerExchange {
     incoming: Incoming,
     outgoing: Outgoing,
     /// Until somebody asks for it.
-    head: Option<Result<Box<RequestHead>, HeadError>>,
+    head: Option<Box<RequestHead>>,
     asked: Asked,
     expectation: Expectation,
     response: Response,
@@ -50,19 +50,17 @@ enum Response {
 }
 
 impl ServerExchange {
+    /// `None` if the request cannot be served: its stream is reset then.
     pub(super) fn new(
         request: Request<RecvStream>,
         respond: SendResponse<Bytes>,
         link: StreamLink,
         options: &ServerOptions,
-    ) -> Self {
+    ) -> Option<Self> {
         let (parts, body) = request.into_parts();
-        let Received { head, asked, size, expects_continue, is_over } = heads::request(parts, options);
-        if is_over {
-            link.shared.count(Event::HeaderOverflow);
-        }
+        let Received { head, asked, size, expects_continue, verdict } = heads::request(parts, options);
         let expectation = if expects_continue { Expectation::Continue } else { Expectation::None };
-        Self {
+        let mut exchange = Self {
             respond,
             incoming: Incoming::new(body),
             outgoing: Outgoing::default(),
@@ -73,7 +71,19 @@ impl ServerExchange {
             head_bytes: size,
             response_head_bytes: 0,
             link,
+        };
+        match verdict {
+            Verdict::Valid => return Some(exchange),
+            Verdict::TooLarge => {
+                exchange.link.shared.count(Event::HeaderOverflow);
+                exchange.end_with(ResetCode::Internal);
+            }
+            Verdict::Invalid => {
+                exchange.link.shared.note_invalid_message();
+                exchange.end_with(ResetCode::Protocol);
+            }
         }
+        None
     }
 
     /// The connection takes no more requests: this one may be sent elsewhere.
@@ -119,7 +129,7 @@ impl ServerExchange {
 impl ServerStream for ServerExchange {
     fn poll_head(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(Box<RequestHead>, EndStream), HeadError>> {
         let end = EndStream::from_last(self.incoming.is_done());
-        let head = self.head.take().unwrap_or(Err(HeadError::Gone { partial: false }));
+        let head = self.head.take().ok_or(HeadError::Gone { partial: false });
         Poll::Ready(head.map(|head| (head, end)))
     }
 

@@ -284,16 +284,17 @@ async fn a_client_that_answers_no_ping_is_given_up_without_a_word() {
 
 #[tokio::test(start_paused = true)]
 async fn an_invalid_message_costs_its_stream_or_the_connection() {
-    for tolerant in [true, false] {
+    // One that the library refuses, and one that we do.
+    let library = [GET, b"\x00\x0aconnection\x01x"].concat();
+    let ours = [&GET[..3], b"\x41\x03a^b"].concat();
+    for (tolerant, head) in [(true, &library), (false, &library), (true, &ours), (false, &ours)] {
         local(async {
             let (near, mut far) = pair();
             let mut options = ServerOptions::default();
             options.common.override_stream_error_on_invalid_http_message = tolerant;
             let served = serve(near, options, echo);
             answers(&mut far, &hello(&[])).await;
-            let mut invalid = GET.to_vec();
-            invalid.extend_from_slice(b"\x00\x0aconnection\x01x");
-            let frames = answers(&mut far, &frame(kind::HEADERS, WHOLE, 1, &invalid)).await;
+            let frames = answers(&mut far, &frame(kind::HEADERS, WHOLE, 1, head)).await;
             assert_eq!(reset_code(&frames[0]), (1, 1));
             assert_eq!(served.seer.count(Event::MessagingError), 1);
             assert_eq!(frames.get(1).map(|frame| frame.0), (!tolerant).then_some(kind::GOAWAY));
@@ -304,22 +305,41 @@ async fn an_invalid_message_costs_its_stream_or_the_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_is_not_valid_authority_or_too_large_is_refused_above() {
+async fn a_head_over_a_limit_costs_its_stream_and_is_not_answered() {
     local(async {
-        let (near, far) = pair();
-        let served = serve(near, ServerOptions::default(), |mut exchange| async move {
-            let refused = poll_fn(|cx| exchange.poll_head(cx)).await;
-            let Err(crate::HeadError::Refused { status, .. }) = refused else { panic!("accepted") };
-            exchange.send_head(&ResponseHead::new(status), EndStream::Yes);
+        let (near, mut far) = pair();
+        let served = serve(near, ServerOptions::default(), echo);
+        let mut bytes = hello(&[]);
+        let head = [GET, &b"\x00\x01x\x01y".repeat(101)].concat();
+        bytes.extend(frame(kind::HEADERS, WHOLE, 1, &head));
+        bytes.extend(frame(kind::HEADERS, WHOLE, 3, GET));
+        let frames = answers(&mut far, &bytes).await;
+        assert_eq!(reset_code(&frames[0]), (1, 2));
+        assert_eq!((frames[1].0, frames[1].2), (kind::HEADERS, 3));
+        assert_eq!((served.seer.count(Event::HeaderOverflow), served.conn.borrow().streams()), (1, 0));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_of_another_length_costs_its_stream_alone() {
+    local(async {
+        let (near, mut far) = pair();
+        let (told, mut tells) = tokio::sync::mpsc::unbounded_channel();
+        let served = serve(near, ServerOptions::default(), move |mut exchange| {
+            let told = told.clone();
+            async move { told.send(body_end(&mut exchange).await).unwrap() }
         });
-        let mut requests = library(far).await;
-        let mut request = Request::get("http://a/").body(()).unwrap();
-        for index in 0..200 {
-            request.headers_mut().append("x", HeaderValue::from(index));
-        }
-        let (response, _) = requests.send_request(request, true).unwrap();
-        assert_eq!(response.await.unwrap().status(), 431);
-        assert_eq!(served.seer.count(Event::HeaderOverflow), 1);
+        let mut bytes = hello(&[]);
+        let head = [POST, b"\x00\x0econtent-length\x015"].concat();
+        bytes.extend(frame(kind::HEADERS, OPEN, 1, &head));
+        bytes.extend(frame(kind::DATA, 1, 1, b"abc"));
+        let frames = answers(&mut far, &bytes).await;
+        assert_eq!((frames.len(), reset_code(&frames[0])), (1, (1, 1)));
+        let told = tells.try_recv().unwrap();
+        assert!(matches!(told, Err(StreamError::Protocol { .. })), "{told:?}");
+        assert_eq!(served.seer.count(Event::MessagingError), 0);
+        assert!(!served.task.is_finished());
     })
     .await;
 }
