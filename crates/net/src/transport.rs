@@ -10,7 +10,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_types::ConnectionInfo;
+use tidegate_types::connection_state::ProxyTlvs;
+use tidegate_types::{Address, ConnectionInfo};
 
 use crate::BoxIo;
 
@@ -37,6 +38,22 @@ pub struct ProxyAddresses {
     pub destination: SocketAddr,
     /// Type-length-value entries to pass on (PROXY protocol 2, §2.2.7).
     pub tlvs: Arc<[(u8, Box<[u8]>)]>,
+}
+
+impl ProxyAddresses {
+    /// The two ends of a TCP connection; other ones have no addresses to tell.
+    pub fn of(connection: &ConnectionInfo) -> Option<Self> {
+        let (Address::Ip(source), Address::Ip(destination)) =
+            (&connection.remote_address, &connection.local_address)
+        else {
+            return None;
+        };
+        Some(Self {
+            source: *source,
+            destination: *destination,
+            tlvs: connection.state.value::<ProxyTlvs>().map(|tlvs| tlvs.0.clone()).unwrap_or_default(),
+        })
+    }
 }
 
 /// Wraps connections.

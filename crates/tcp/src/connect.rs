@@ -6,8 +6,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
-use tidegate_cluster::{Cluster, Directory, PoolError, tcp};
+use tidegate_cluster::{Cluster, Directory, PoolError, ProxyAddresses, TransportOptions, tcp};
 use tidegate_config::tcp_proxy::ConnectMode;
+use tidegate_config::transport::UpstreamTransport;
 use tidegate_net::{BoxIo, Io};
 use tidegate_types::{ResponseFlags, UpstreamInfo};
 use tokio::time::Instant;
@@ -128,7 +129,7 @@ async fn attempt_once(
 ) -> Result<Result<tcp::Connection, PoolError>, End> {
     let Some(host) = cluster.choose_host() else { return Err(End::NoHost) };
     session.facts.attempts += 1;
-    let mut acquire = cluster.acquire_tcp(&host, Rc::default());
+    let mut acquire = cluster.acquire_tcp(&host, transport_options(session, cluster));
     let result = until(session, |cx| {
         while let Poll::Ready(read) = early.poll(cx, downstream.as_mut()) {
             if let Err(end) = read {
@@ -152,6 +153,13 @@ async fn attempt_once(
         });
     }
     Ok(result)
+}
+
+/// What the session asks of its connection: a PROXY header tells of the client.
+fn transport_options(session: &Session, cluster: &Cluster) -> Rc<TransportOptions> {
+    let tells_addresses = matches!(cluster.config().transport_socket, UpstreamTransport::ProxyProtocol(_));
+    let proxy = if tells_addresses { ProxyAddresses::of(&session.info) } else { None };
+    Rc::new(TransportOptions { proxy, ..TransportOptions::default() })
 }
 
 /// Waits for `poll`, unless the session ends first.

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use tidegate_cluster::{Host, ProxyAddresses, TransportOptions};
 use tidegate_config::cluster::AutoSni;
 use tidegate_config::transport::UpstreamTransport;
-use tidegate_types::connection_state::ProxyTlvs;
-use tidegate_types::{Address, ConnectionInfo, RequestHead};
+use tidegate_types::RequestHead;
 
 use super::Upstream;
 use crate::host::without_port;
@@ -29,7 +28,7 @@ impl Upstream<'_> {
             name_the_server(&config.auto_sni, &self.head_for_attempt(head, host), &mut options);
         }
         if tells_addresses {
-            options.proxy = addresses(&self.stream.info().connection);
+            options.proxy = ProxyAddresses::of(&self.stream.info().connection);
         }
         Some(Rc::new(options))
     }
@@ -47,18 +46,4 @@ fn name_the_server(auto: &AutoSni, head: &RequestHead, options: &mut TransportOp
     if auto.auto_sni {
         options.server_name = Some(name);
     }
-}
-
-/// The two ends of a TCP connection; other ones have no addresses to tell.
-fn addresses(connection: &ConnectionInfo) -> Option<ProxyAddresses> {
-    let (Address::Ip(source), Address::Ip(destination)) =
-        (&connection.remote_address, &connection.local_address)
-    else {
-        return None;
-    };
-    Some(ProxyAddresses {
-        source: *source,
-        destination: *destination,
-        tlvs: connection.state.value::<ProxyTlvs>().map(|tlvs| tlvs.0.clone()).unwrap_or_default(),
-    })
 }
