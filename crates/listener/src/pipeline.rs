@@ -140,6 +140,7 @@ fn never_a_connection(listener: &Listener, arrival: Arrival, facts: impl FnOnce(
 /// The listener's access log.
 fn log(listener: &Listener, stream: &StreamInfo, length: Duration) {
     stream.ended.set(Some(length));
+    stream.log_type.set("NotSet");
     let cx = LogContext {
         request: None,
         response: None,

@@ -48,7 +48,7 @@ pub(crate) struct Facts {
 /// Serves a connection to its end. Each step is a line.
 pub(crate) async fn run(mut session: Session, mut downstream: BoxIo, directory: Rc<Directory>) {
     if session.proxy.config.access_log_options.on_start {
-        session.log();
+        session.log("TcpConnectionStart");
     }
     let connected = join(&mut session, &mut downstream, &directory).await;
     // The session keeps its cluster by what it is connected to, not by the whole directory.
@@ -90,7 +90,7 @@ async fn relay(
 ) -> (End, Option<Leaving>) {
     let tcp::Connection { io: mut upstream, lease } = connection;
     if session.proxy.config.access_log_options.on_connected {
-        session.log();
+        session.log("TcpUpstreamConnected");
     }
     let mut relay = Relay::new(early, session.buffer_limit);
     let mut counted = Default::default();
@@ -162,7 +162,7 @@ impl Session {
         }
         loop {
             match std::task::ready!(self.clock.poll(cx, now)) {
-                Due::Flush => self.log(),
+                Due::Flush => self.log("TcpPeriodic"),
                 Due::Idle => return Poll::Ready(End::Idle),
                 Due::MaxDuration => return Poll::Ready(End::MaxDuration),
             }
@@ -177,7 +177,7 @@ impl Session {
             *self.info.state.local_close_reason.borrow_mut() = Some(reason.into());
         }
         self.count(end);
-        self.log();
+        self.log("TcpConnectionEnd");
         self.say(end);
     }
 
@@ -215,8 +215,8 @@ impl Session {
         );
     }
 
-    /// Writes the access logs as things stand.
-    fn log(&self) {
+    /// Writes the access logs as things stand; `event` is `%ACCESS_LOG_TYPE%`.
+    fn log(&self, event: &'static str) {
         if self.proxy.logs.is_empty() {
             return;
         }
@@ -229,6 +229,7 @@ impl Session {
         info.attempts.set(self.facts.attempts);
         info.bytes_received.set(self.facts.received);
         info.bytes_sent.set(self.facts.sent);
+        info.log_type.set(event);
         info.ended.set(Some(age));
         let cx = LogContext {
             request: None,

@@ -124,6 +124,8 @@ pub struct StreamInfo {
     pub last_upstream_rx: Cell<Option<Duration>>,
     /// When the response's first byte went downstream.
     pub first_downstream_tx: Cell<Option<Duration>>,
+    /// At which event a log line is written (`%ACCESS_LOG_TYPE%`), `DownstreamEnd` by default.
+    pub log_type: Cell<&'static str>,
     /// When the stream ended.
     pub ended: Cell<Option<Duration>>,
 }
@@ -154,6 +156,7 @@ impl StreamInfo {
             first_upstream_rx: Cell::default(),
             last_upstream_rx: Cell::default(),
             first_downstream_tx: Cell::default(),
+            log_type: Cell::new("DownstreamEnd"),
             ended: Cell::default(),
         }
     }

@@ -36,6 +36,9 @@ pub(super) enum Operator {
     },
     ConnectionTermination,
     LocalClose,
+    /// At which event the line is written.
+    LogType,
+    FilterChain,
     Flags {
         long: bool,
     },
@@ -304,7 +307,8 @@ fn plain(name: &str) -> Option<Operator> {
         "RESPONSE_HEADERS_BYTES" => Operator::HeaderBytes(Source::Response),
         "GRPC_STATUS_NUMBER" => Operator::Grpc(GrpcStyle::Number),
         "HOSTNAME" => Operator::Fixed(hostname()),
-        "ACCESS_LOG_TYPE" => Operator::Fixed(Some("DownstreamEnd".into())),
+        "ACCESS_LOG_TYPE" => Operator::LogType,
+        "FILTER_CHAIN_NAME" => Operator::FilterChain,
         "DOWNSTREAM_TRANSPORT_FAILURE_REASON" => Operator::DownstreamFailure,
         "REQUESTED_SERVER_NAME" => Operator::RequestedServerName,
         "VIRTUAL_CLUSTER_NAME" | "TRACE_ID" => Operator::Fixed(None),
@@ -338,6 +342,10 @@ impl Operator {
                     Value::maybe_owned(details.as_deref().map(str::to_owned))
                 }
             },
+            Self::LogType => Value::text(info.log_type.get()),
+            Self::FilterChain => {
+                Value::maybe_text(Some(&*info.connection.filter_chain).filter(|name| !name.is_empty()))
+            }
             Self::LocalClose => {
                 let reason = info.connection.state.local_close_reason.borrow();
                 Value::maybe_owned(reason.as_deref().map(str::to_owned))
