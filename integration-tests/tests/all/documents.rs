@@ -112,7 +112,18 @@ fn the_configuration_page_lists_the_fields_of_the_schema() {
 fn the_statistics_page_names_only_what_exists() {
     let page = binary::root().join("docs/statistics.md");
     let origin = integration_tests::Origin::ok();
-    let proxy = Proxy::start(&integration_tests::Config::new(origin.address()));
+    let mut config = integration_tests::Config::new(origin.address());
+    let tcp = serde_json::json!({
+        "name": "tcp",
+        "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
+        "filter_chains": [{"filters": [{"name": "tcp", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+            "stat_prefix": "tcp",
+            "cluster": "origin",
+        }}]}],
+    });
+    config.0["static_resources"]["listeners"].as_array_mut().unwrap().push(tcp);
+    let proxy = Proxy::start(&config);
     proxy.get("/");
     let known: BTreeSet<String> = proxy
         .admin

@@ -40,6 +40,7 @@ pub(crate) fn behaviour(options: &Options) {
     websocket(options);
     unix_socket(options);
     tls_upstream(options);
+    tcp_proxy(options);
     let plain = [
         "timeouts-and-retries.json",
         "circuit-breakers.json",
@@ -146,4 +147,10 @@ fn unix_socket(options: &Options) {
     });
     let running = examples::start("unix-socket.json", options, &[("/run/app.sock", path.to_str().unwrap())]);
     assert_eq!(get(&running, "a.test", "/", "").text(), "ok");
+}
+
+fn tcp_proxy(options: &Options) {
+    let running = examples::start("tcp-proxy.json", options, &[]);
+    let answers: Vec<String> = (0..40).map(|_| running.proxy.get("/").text()).collect();
+    assert!(answers.iter().any(|answer| answer == "one") && answers.iter().any(|answer| answer == "two"));
 }
