@@ -66,7 +66,9 @@ pub(crate) async fn first_bytes(
     }
     until(session, |cx| {
         if early.room() == 0 {
-            return downstream.poll_read_ready(cx).map_err(|error| End::broken(Side::Downstream, &error));
+            return downstream
+                .poll_read_ready(cx)
+                .map_err(|error| End::broken(Side::Downstream, &error, false));
         }
         std::task::ready!(early.poll(cx, downstream.as_mut()))?;
         Poll::Ready(if early.bytes.is_empty() { Err(End::NeverBegun) } else { Ok(()) })
@@ -100,7 +102,7 @@ impl Early {
         if room == 0 {
             return Poll::Pending;
         }
-        let broken = |error: std::io::Error| End::broken(Side::Downstream, &error);
+        let broken = |error: std::io::Error| End::broken(Side::Downstream, &error, false);
         std::task::ready!(downstream.poll_read_ready(cx)).map_err(broken)?;
         let mut buffer = BytesMut::with_capacity(room.min(buffers::SIZE));
         let read = std::task::ready!(downstream.poll_read(cx, &mut buffer)).map_err(broken)?;
@@ -128,7 +130,6 @@ async fn attempt_once(
     cluster: &Cluster,
 ) -> Result<Result<tcp::Connection, PoolError>, End> {
     let Some(host) = cluster.choose_host() else { return Err(End::NoHost) };
-    session.facts.attempts += 1;
     let mut acquire = cluster.acquire_tcp(&host, transport_options(session, cluster));
     let result = until(session, |cx| {
         while let Poll::Ready(read) = early.poll(cx, downstream.as_mut()) {
@@ -140,9 +141,14 @@ async fn attempt_once(
     })
     .await??;
     let facts = result.as_ref().ok().map(|connection| connection.lease.facts());
-    // A session that a limit refused never got as far as a host.
-    let refused = matches!(result, Err(PoolError::ConnectionOverflow | PoolError::PoolOverflow));
-    if !refused {
+    // What a connection limit refuses is no attempt, and what any limit refuses got as far as no host.
+    let (attempted, reached) = match &result {
+        Err(PoolError::ConnectionOverflow | PoolError::PoolOverflow) => (false, false),
+        Err(PoolError::Overflow) => (true, false),
+        Ok(_) | Err(PoolError::Connect { .. }) => (true, true),
+    };
+    session.facts.attempts += u32::from(attempted);
+    if reached {
         session.facts.upstream = Some(UpstreamInfo {
             host: host.address().clone(),
             remote_address: facts.and_then(|facts| facts.remote_address.clone()),

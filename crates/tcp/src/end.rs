@@ -27,6 +27,8 @@ pub(crate) enum End {
         side: Side,
         /// How.
         reason: CloseReason,
+        /// Its FIN had come before: nothing of what it had to say is missing.
+        finished: bool,
     },
     /// `idle_timeout`.
     Idle,
@@ -59,7 +61,7 @@ pub(crate) enum Parting {
 
 impl End {
     /// The end that an error of `side` is.
-    pub(crate) fn broken(side: Side, error: &io::Error) -> Self {
+    pub(crate) fn broken(side: Side, error: &io::Error, finished: bool) -> Self {
         let reason = match error.kind() {
             // A network filter closed the connection: it gives this, and no socket does.
             io::ErrorKind::ConnectionAborted => CloseReason::Refused,
@@ -67,7 +69,7 @@ impl End {
             io::ErrorKind::TimedOut if side == Side::Downstream => CloseReason::ConnectTimeout,
             _ => CloseReason::of_io(error),
         };
-        Self::Broken { side, reason }
+        Self::Broken { side, reason, finished }
     }
 
     /// Why the connection of `side` ended.
@@ -76,7 +78,7 @@ impl End {
             // The last FIN closes: whoever sent the first one waited for it.
             Self::Both { first: Side::Downstream } => CloseReason::PeerFin,
             Self::Both { .. } => CloseReason::Announced,
-            Self::Broken { side: broken, reason } if broken == side => reason,
+            Self::Broken { side: broken, reason, .. } if broken == side => reason,
             Self::Broken { .. } | Self::ConnectFailed => CloseReason::RequestReset,
             Self::Idle => CloseReason::IdleTimeout,
             Self::MaxDuration => CloseReason::MaxDuration,
@@ -90,9 +92,11 @@ impl End {
     /// `%RESPONSE_FLAGS%` beyond those of failed attempts.
     pub(crate) fn flags(self) -> ResponseFlags {
         match self {
-            Self::Broken { side: Side::Upstream, .. } => ResponseFlags::UPSTREAM_REMOTE_RESET,
+            Self::Broken { side: Side::Upstream, finished: false, .. } => {
+                ResponseFlags::UPSTREAM_REMOTE_RESET
+            }
             Self::MaxDuration => ResponseFlags::DURATION_TIMEOUT,
-            Self::ConnectFailed => ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED,
+            Self::ConnectFailed => ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED.retries_last(),
             Self::NoHost => ResponseFlags::NO_HEALTHY_UPSTREAM,
             Self::Overflow => ResponseFlags::UPSTREAM_OVERFLOW,
             Self::NoCluster => ResponseFlags::NO_CLUSTER_FOUND,

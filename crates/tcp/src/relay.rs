@@ -64,7 +64,11 @@ impl Relay {
             (Err(Fault::Reading(error)), _) | (_, Err(Fault::Writing(error))) => (Side::Downstream, error),
             (Err(Fault::Writing(error)), _) | (_, Err(Fault::Reading(error))) => (Side::Upstream, error),
         };
-        Some(End::broken(side, &error))
+        let finished = match side {
+            Side::Downstream => self.up.is_ended(),
+            Side::Upstream => self.down.is_ended(),
+        };
+        Some(End::broken(side, &error, finished))
     }
 
     fn note_end(&mut self, side: Side) {

@@ -75,8 +75,14 @@ async fn join(
     // They only matter first where the configuration says so.
     connect::first_bytes(session, downstream, &mut early).await?;
     let connected = connect::connect(session, downstream, &mut early, directory).await;
-    if !early.bytes.is_empty() {
+    let taken = early.bytes.len() as u64;
+    if taken > 0 {
         session.proxy.stats.early_data_received_count_total().inc();
+    }
+    if connected.is_err() {
+        // No relay will count them.
+        session.facts.received = taken;
+        session.proxy.stats.downstream_cx_rx_bytes_total().add(taken);
     }
     Ok((connected?, early.bytes))
 }

@@ -98,13 +98,13 @@ async fn a_reset_passes_in_either_direction() {
         assert_eq!(one.client.read_exact(4).await, "last");
         one.origin.reset();
         assert!(one.client.try_read().await.is_err(), "the client sees an RST");
-        let expected = End::Broken { side: Side::Upstream, reason: CloseReason::PeerRst };
+        let expected = End::Broken { side: Side::Upstream, reason: CloseReason::PeerRst, finished: false };
         assert_eq!(one.over.await.unwrap().0, expected);
 
         let mut other = scene(pair(), pair(), LIMIT);
         other.client.reset();
         assert!(other.origin.try_read().await.is_err(), "the origin sees an RST");
-        let expected = End::Broken { side: Side::Downstream, reason: CloseReason::PeerRst };
+        let expected = End::Broken { side: Side::Downstream, reason: CloseReason::PeerRst, finished: false };
         assert_eq!(other.over.await.unwrap().0, expected);
     };
     LocalSet::new().run_until(test).await;

@@ -77,6 +77,9 @@ flags! {
     DOWNSTREAM_REMOTE_RESET = 27, "DR", "DownstreamRemoteReset";
 }
 
+/// No flag: how a set is printed.
+const RETRIES_LAST: ResponseFlags = ResponseFlags(1 << 63);
+
 impl ResponseFlags {
     /// No flag.
     pub const NONE: Self = Self(0);
@@ -105,17 +108,26 @@ impl ResponseFlags {
 
     /// Whether no flag is set.
     pub const fn is_empty(self) -> bool {
-        self.0 == 0
+        self.without(RETRIES_LAST).0 == 0
     }
 
     /// The names of the set. Envoy prints flags in the order in which they were raised; what is ever raised
-    /// before another one is the end of retries.
+    /// before another one is the end of retries, and after it only where [`Self::retries_last`] says so.
     fn in_order(self) -> impl Iterator<Item = &'static (Self, &'static str, &'static str)> {
         let retries = Self::UPSTREAM_RETRY_LIMIT_EXCEEDED;
-        let is_first = move |flag: Self| flag == retries;
+        let early = !self.intersects(RETRIES_LAST);
         let set = move |(flag, ..): &&'static (Self, _, _)| self.intersects(*flag);
-        let first = NAMES.iter().filter(set).filter(move |(flag, ..)| is_first(*flag));
-        first.chain(NAMES.iter().filter(set).filter(move |(flag, ..)| !is_first(*flag)))
+        let end_of_retries = move |at_end: bool| {
+            NAMES.iter().filter(set).filter(move |(flag, ..)| *flag == retries && early != at_end)
+        };
+        let others = NAMES.iter().filter(set).filter(move |(flag, ..)| *flag != retries);
+        end_of_retries(false).chain(others).chain(end_of_retries(true))
+    }
+
+    /// The same set, printed with the end of retries after the other flags: how the TCP proxy raises them.
+    #[must_use]
+    pub const fn retries_last(self) -> Self {
+        self.with(RETRIES_LAST)
     }
 
     /// The flag with that short name.
@@ -154,6 +166,8 @@ mod tests {
         let flags =
             ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED.with(ResponseFlags::UPSTREAM_CONNECTION_FAILURE);
         assert_eq!(flags.to_string(), "URX,UF");
+        assert_eq!(flags.retries_last().to_string(), "UF,URX");
+        assert_eq!(ResponseFlags::NONE.retries_last().to_string(), "-");
         assert_eq!(flags.long(), "UpstreamRetryLimitExceeded,UpstreamConnectionFailure");
         assert_eq!(ResponseFlags::from_short("DPE"), Some(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR));
     }

@@ -269,7 +269,7 @@ fn a_session_without_an_upstream_ends_at_once() {
             cluster("origin", &[nobody]),
             json!({"max_connect_attempts": 3}),
             "request_reset",
-            "URX,UF 0 0 origin 3",
+            "UF,URX 0 0 origin 3",
         ),
         (cluster("origin", &[]), json!({}), "refused", "UH 0 0 origin 0"),
         (cluster("origin", &[]), json!({"cluster": "nowhere"}), "refused", "NC 0 0 - 0"),
@@ -307,7 +307,7 @@ fn a_connection_limit_refuses_sessions_at_once() {
     let proxy = Proxy::start(&config(&[limited], tcp));
     let (client, server) = session(&proxy, &origin);
     assert_eq!(proxy.connect().end(), End::Fin);
-    assert_eq!(await_lines(&log, 1), ["UO 0 0 origin 1"]);
+    assert_eq!(await_lines(&log, 1), ["UO 0 0 origin 0"]);
     let stats = proxy.admin.stats();
     assert_eq!(stats.get("cluster.origin.upstream_cx_overflow"), 1);
     assert_eq!(stats.get("cluster.origin.upstream_rq_pending_total"), 1);

@@ -38,7 +38,6 @@ pub(super) enum Operator {
     LocalClose,
     /// At which event the line is written.
     LogType,
-    FilterChain,
     Flags {
         long: bool,
     },
@@ -308,7 +307,6 @@ fn plain(name: &str) -> Option<Operator> {
         "GRPC_STATUS_NUMBER" => Operator::Grpc(GrpcStyle::Number),
         "HOSTNAME" => Operator::Fixed(hostname()),
         "ACCESS_LOG_TYPE" => Operator::LogType,
-        "FILTER_CHAIN_NAME" => Operator::FilterChain,
         "DOWNSTREAM_TRANSPORT_FAILURE_REASON" => Operator::DownstreamFailure,
         "REQUESTED_SERVER_NAME" => Operator::RequestedServerName,
         "VIRTUAL_CLUSTER_NAME" | "TRACE_ID" => Operator::Fixed(None),
@@ -343,9 +341,6 @@ impl Operator {
                 }
             },
             Self::LogType => Value::text(info.log_type.get()),
-            Self::FilterChain => {
-                Value::maybe_text(Some(&*info.connection.filter_chain).filter(|name| !name.is_empty()))
-            }
             Self::LocalClose => {
                 let reason = info.connection.state.local_close_reason.borrow();
                 Value::maybe_owned(reason.as_deref().map(str::to_owned))

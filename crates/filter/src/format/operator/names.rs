@@ -56,7 +56,6 @@ pub(in crate::format) const NAMES: &[&str] = &[
     "REQUEST_HEADERS_BYTES",
     "RESPONSE_HEADERS_BYTES",
     "REQUESTED_SERVER_NAME",
-    "FILTER_CHAIN_NAME",
     "DYNAMIC_METADATA",
     "GRPC_STATUS",
     "GRPC_STATUS_NUMBER",
