@@ -198,7 +198,7 @@ fn an_idle_session_ends_in_order_and_in_time() {
         "kind=\"tcp session\"",
         "cluster=\"origin\"",
         "reason=\"idle_timeout\"",
-        "idle_ms=30",
+        "idle_ms=3",
     ] {
         assert!(line.contains(part), "no {part} in {line}");
     }
