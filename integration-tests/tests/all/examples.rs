@@ -48,6 +48,8 @@ pub(crate) fn behaviour(options: &Options) {
         "runtime.json",
         "monitoring/tidegate.json",
     ];
+    proxy_protocol(options);
+    sni_chains(options);
     for name in plain {
         let running = examples::start(name, options, &[]);
         let text = get(&running, "a.test", "/", "").text();
@@ -58,6 +60,20 @@ pub(crate) fn behaviour(options: &Options) {
 #[track_caller]
 fn get(running: &Running, host: &str, path: &str, headers: &str) -> Response {
     running.proxy.connect().ask(&format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n{headers}\r\n"))
+}
+
+fn proxy_protocol(options: &Options) {
+    let running = examples::start("proxy-protocol.json", options, &[]);
+    for (client, expected) in [("192.0.2.7", "two"), ("198.51.100.7", "one")] {
+        let header = format!("PROXY TCP4 {client} 203.0.113.1 5000 80\r\n");
+        let answer = running.proxy.connect().ask(&format!("{header}GET / HTTP/1.1\r\nhost: a.test\r\n\r\n"));
+        assert_eq!(answer.text(), expected);
+    }
+}
+
+fn sni_chains(options: &Options) {
+    let running = examples::start("sni-chains.json", options, &[]);
+    assert_eq!(get(&running, "a.test", "/", "").text(), "one");
 }
 
 fn tls_upstream(options: &Options) {

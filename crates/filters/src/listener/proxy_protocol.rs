@@ -66,14 +66,14 @@ impl ListenerFilter for Connection {
         let Settings { config, stats } = &*self.settings;
         let version = match header::presence(bytes) {
             Presence::Unclear => return ListenerFlow::NeedMore,
-            Presence::None => return self.without(),
+            Presence::None => return self.without(bytes),
             Presence::V1 => Version::V1,
             Presence::V2 => Version::V2,
         };
         if config.disallowed_versions.contains(&version) {
             // As in Envoy, a version that is not spoken here is not a header then.
             if config.allow_requests_without_proxy_protocol {
-                return self.without();
+                return self.without(bytes);
             }
             stats.found(version);
             stats.disallowed(version);
@@ -104,12 +104,20 @@ impl ListenerFilter for Connection {
 }
 
 impl Connection {
-    /// No header.
-    fn without(&self) -> ListenerFlow {
+    /// No header. As in Envoy, a client that must send one is judged when the shortest of version 2 could be there,
+    /// or a line's end.
+    fn without(&self, bytes: &[u8]) -> ListenerFlow {
         let Settings { config, stats } = &*self.settings;
         if config.allow_requests_without_proxy_protocol {
             stats.not_found_allowed();
             return ListenerFlow::DONE;
+        }
+        if bytes.len() < header::V2_FIXED {
+            if !bytes.windows(2).any(|pair| pair == b"\r\n") {
+                return ListenerFlow::NeedMore;
+            }
+            stats.error(Version::V1);
+            return ListenerFlow::Refuse;
         }
         stats.not_found_disallowed();
         ListenerFlow::Refuse

@@ -58,7 +58,8 @@ pub(super) fn parse(version: Version, bytes: &[u8]) -> Parsed<'_> {
 
 fn parse_v1(bytes: &[u8]) -> Parsed<'_> {
     let Some(end) = bytes.windows(2).position(|pair| pair == b"\r\n") else {
-        return if bytes.len() > V1_LONGEST { Parsed::NotFound } else { Parsed::Incomplete };
+        // One more than there may be, as in Envoy.
+        return if bytes.len() > V1_LONGEST + 1 { Parsed::NotFound } else { Parsed::Incomplete };
     };
     let length = end + 2;
     if length > V1_LONGEST {
@@ -187,7 +188,8 @@ const V1_SIGNATURE: &[u8] = b"PROXY ";
 const V2_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// §2.1: 107 characters with the CRLF.
 const V1_LONGEST: usize = 107;
-const V2_FIXED: usize = 16;
+/// §2.2.
+pub(super) const V2_FIXED: usize = 16;
 /// Two addresses of Unix-domain sockets.
 const LONGEST_ADDRESSES: usize = 216;
 /// Bounds what a client can make the proxy hold before it is known who it is; what load balancers send (names,

@@ -156,6 +156,10 @@ fn without_a_header_it_depends() {
     assert_eq!(strict.inspect(b"\r\n\r\n"), ListenerFlow::NeedMore);
     assert_eq!(strict.inspect(b"GET / HTTP/1.1\r\n"), ListenerFlow::Refuse);
     strict.counts(&["downstream_cx_proxy_proto_error", "proxy_proto.foo.not_found_disallowed"]);
+    let mut short = test("{}");
+    assert_eq!(short.inspect(b"h"), ListenerFlow::NeedMore);
+    assert_eq!(short.inspect(b"hhhh\r\n"), ListenerFlow::Refuse);
+    short.counts(&["downstream_cx_proxy_proto_error", "proxy_proto.versions.v1.error"]);
     let allow = r#"{"allow_requests_without_proxy_protocol": true}"#;
     for (bytes, flow) in [
         (&b"h"[..], ListenerFlow::DONE),
