@@ -32,6 +32,8 @@ pub mod preface;
 pub mod server;
 mod shared;
 #[cfg(test)]
+mod stress;
+#[cfg(test)]
 mod testing;
 mod wire;
 
