@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::server::{
@@ -60,7 +60,7 @@ impl ServerContext {
         timed_out: Option<OwnedCounter>,
     ) -> Result<Arc<Self>, Vec<Problem>> {
         let current = Current::new(config.clone(), &stats, timed_out.as_ref(), None)?;
-        current.show_expiry(&stats);
+        listing(&current.config.common).show_expiry(&stats);
         Ok(Arc::new(Self { stats, timed_out, current: ArcSwap::from_pointee(current) }))
     }
 
@@ -100,7 +100,7 @@ impl ServerContext {
         let new = new.map_err(|problems| {
             problems.into_iter().map(|problem| problem.message).collect::<Vec<_>>().join("; ")
         })?;
-        new.show_expiry(&self.stats);
+        listing(&new.config.common).show_expiry(&self.stats);
         self.current.store(Arc::new(new));
         Ok(true)
     }
@@ -154,19 +154,6 @@ impl Current {
             local: None,
         });
         Ok(Self { config, rustls, without_alpn, settings, tickets })
-    }
-
-    /// `ssl.certificate.<name>.expiration_unix_time_seconds`. Certificates from files have no name of their
-    /// own: as in Envoy, those of a context share one gauge, which here shows the first to expire.
-    fn show_expiry(&self, stats: &TlsStats) {
-        let listing = listing(&self.config.common);
-        for (name, certificates) in [(CERTIFICATE, &listing.chain), (AUTHORITY, &listing.ca)] {
-            let expiry = certificates.iter().map(|listed| listed.info.not_after).min();
-            if let Some(expiry) = expiry.and_then(|at| at.duration_since(UNIX_EPOCH).ok()) {
-                let seconds = i64::try_from(expiry.as_secs()).unwrap_or(i64::MAX);
-                stats.gauge(&format!("certificate.{name}.expiration_unix_time_seconds")).set(seconds);
-            }
-        }
     }
 }
 
@@ -256,7 +243,3 @@ impl std::fmt::Debug for ServerContext {
 /// Sessions that a context remembers for clients of TLS 1.2 without tickets (BoringSSL's
 /// `SSL_SESSION_CACHE_MAX_SIZE_DEFAULT`): bounds what they make us hold, about 4 MB.
 const MAX_SESSIONS: usize = 20 * 1024;
-
-/// What Envoy calls certificates without a name: the first digits of the SHA-256 of nothing.
-const CERTIFICATE: &str = "unnamed_cert_e3b0c442";
-const AUTHORITY: &str = "unnamed_ca_cert_e3b0c442";

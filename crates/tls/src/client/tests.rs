@@ -443,6 +443,7 @@ async fn changed_files_take_effect_and_bad_ones_do_not() {
     assert!(!context.refresh().unwrap());
     put("ca.pem");
     assert!(context.refresh().unwrap());
+    assert_eq!(context.listing().ca[0].info.subject, "CN=tidegate-test-ca");
     assert!(passes().await);
     put("make.sh");
     assert!(context.refresh().is_err());
