@@ -75,7 +75,6 @@ pub(crate) fn prepare(
     if present.envoy {
         head.headers.remove(&X_ENVOY_INTERNAL);
     }
-    client_cert::apply(&hcm.config.client_cert, head, &info.connection, present.client_cert);
     let client = client_address::resolve(hcm, head, info, present.forwarded_for);
     forwarded_proto(hcm, head, info);
     let mut prepared = Prepared { internal: client.internal, response_request_id: None };
@@ -92,6 +91,7 @@ pub(crate) fn prepare(
     }
     *info.remote_address.borrow_mut() = client.address;
     prepared.response_request_id = id::apply(&hcm.config.request_id, head, edge, forced);
+    client_cert::apply(&hcm.config.client_cert, head, &info.connection, present.client_cert);
     Ok(prepared)
 }
 

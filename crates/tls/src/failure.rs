@@ -23,7 +23,7 @@ impl Fault {
     const BAD_SIGNATURE: Self = Self::ssl(114, "BAD_SIGNATURE");
     const DECODE_ERROR: Self = Self::ssl(137, "DECODE_ERROR");
     const BAD_RECORD_MAC: Self = Self::ssl(139, "DECRYPTION_FAILED_OR_BAD_RECORD_MAC");
-    const EXCESSIVE_MESSAGE_SIZE: Self = Self::ssl(150, "EXCESSIVE_MESSAGE_SIZE");
+    pub(crate) const EXCESSIVE_MESSAGE_SIZE: Self = Self::ssl(150, "EXCESSIVE_MESSAGE_SIZE");
     const NO_SHARED_CIPHER: Self = Self::ssl(184, "NO_SHARED_CIPHER");
     const NO_SHARED_GROUP: Self = Self::ssl(266, "NO_SHARED_GROUP");
     const UNEXPECTED_MESSAGE: Self = Self::ssl(223, "UNEXPECTED_MESSAGE");

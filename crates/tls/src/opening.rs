@@ -18,6 +18,8 @@ pub(crate) enum Opening {
     Unknown,
     /// It may be TLS.
     Tls,
+    /// The client says goodbye before anything else.
+    Goodbye,
     Refused(Refused),
 }
 
@@ -31,7 +33,12 @@ pub(crate) fn judge(received: &[u8]) -> Opening {
         ([HANDSHAKE, ..], Some([CLIENT_HELLO, _, _, _, 3, 0..=2, ..])) => {
             Opening::Refused(Refused { fault: Fault::UNSUPPORTED_PROTOCOL, answer: &PROTOCOL_VERSION })
         }
+        ([HANDSHAKE, ..], Some([_, a, b, c, ..])) if too_long(&[*a, *b, *c]) => {
+            Opening::Refused(Refused { fault: Fault::EXCESSIVE_MESSAGE_SIZE, answer: &ILLEGAL_PARAMETER })
+        }
         ([HANDSHAKE, ..], Some(hello)) if hello.len() < 6 => Opening::Unknown,
+        ([ALERT, ..], Some([1, 0, ..])) => Opening::Goodbye,
+        ([ALERT, ..], Some(alert)) if alert.len() < 2 => Opening::Unknown,
         _ => Opening::Tls,
     }
 }
@@ -65,6 +72,13 @@ const CLIENT_HELLO: u8 = 1;
 /// RFC 5246 §6.2.3: 2^14 + 2048.
 const MAX_RECORD: u16 = 16 * 1024 + 2048;
 
+/// No hello is as long as this (BoringSSL's limit of a handshake message).
+fn too_long(length: &[u8; 3]) -> bool {
+    let [a, b, c] = length.map(u32::from);
+    a << 16 | b << 8 | c > 16 * 1024
+}
+
+const ILLEGAL_PARAMETER: [u8; 7] = [21, 3, 1, 0, 2, 2, 47];
 const PROTOCOL_VERSION: [u8; 7] = [21, 3, 1, 0, 2, 2, 70];
 const RECORD_OVERFLOW: [u8; 7] = [21, 3, 1, 0, 2, 2, 22];
 const UNEXPECTED_MESSAGE: [u8; 7] = [21, 3, 1, 0, 2, 2, 10];
@@ -77,7 +91,7 @@ mod tests {
     fn plain_protocols_are_told_apart() {
         let fault = |bytes: &[u8]| match judge(bytes) {
             Opening::Refused(refused) => Some(refused.fault),
-            Opening::Unknown | Opening::Tls => None,
+            Opening::Unknown | Opening::Tls | Opening::Goodbye => None,
         };
         assert_eq!(fault(b"GET / HTTP/1.1\r\n"), Some(Fault::HTTP_REQUEST));
         assert_eq!(fault(b"CONNECT a:1 HTTP/1.1\r\n"), Some(Fault::HTTPS_PROXY_REQUEST));
@@ -85,6 +99,8 @@ mod tests {
         assert_eq!(fault(b"abc"), None);
         assert_eq!(judge(&[22, 3, 1, 0, 200, 1]), Opening::Unknown);
         assert_eq!(judge(&[22, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3]), Opening::Tls);
+        assert_eq!(judge(&[21, 3, 1, 0, 2, 1, 0]), Opening::Goodbye);
+        assert_eq!(fault(&[22, 3, 1, 0, 200, 9, 9, 9, 9]), Some(Fault::EXCESSIVE_MESSAGE_SIZE));
         assert_eq!(fault(&[22, 3, 1, 0, 200, 1, 0, 0, 196, 3, 2]), Some(Fault::UNSUPPORTED_PROTOCOL));
         assert_eq!(fault(&[22, 3, 1, 0xff, 0xff]), Some(Fault::ENCRYPTED_LENGTH_TOO_LONG));
         assert_eq!(fault(&[23, 3, 3, 0, 20]), Some(Fault::UNEXPECTED_RECORD));

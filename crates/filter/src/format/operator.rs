@@ -1,6 +1,8 @@
 //! The operators: names, arguments, values.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
+use std::ops::Deref;
 use std::time::Duration;
 
 use http::{HeaderMap, Version};
@@ -341,10 +343,7 @@ impl Operator {
                 }
             },
             Self::LogType => Value::text(info.log_type.get()),
-            Self::LocalClose => {
-                let reason = info.connection.state.local_close_reason.borrow();
-                Value::maybe_owned(reason.as_deref().map(str::to_owned))
-            }
+            Self::LocalClose => owned(&info.connection.state.local_close_reason, str::to_owned),
             // `-` also where missing values are left out: the absence of flags is a fact.
             Self::Flags { long: false } => Value::Shown(Shown::Flags(info.flags.get())),
             Self::Flags { long: true } => Value::Text(Cow::Owned(info.flags.get().long())),
@@ -399,19 +398,20 @@ impl Operator {
             Self::Grpc(style) => style.value(cx),
             Self::Tls(operator) => operator.value(info),
             Self::DownstreamFailure => {
-                let reason = info.connection.transport_failure.borrow();
-                Value::maybe_owned(reason.as_deref().map(|text| underscored(text, false)))
+                owned(&info.connection.transport_failure, |text| underscored(text, false))
             }
-            Self::RequestedServerName => {
-                let name = info.connection.requested_server_name.borrow();
-                Value::maybe_owned(name.as_deref().map(str::to_owned))
-            }
+            Self::RequestedServerName => owned(&info.connection.requested_server_name, str::to_owned),
             Self::Path { query, original } => Value::maybe_text(path_value(cx.request, *query, *original)),
             Self::QueryParam(key) => Value::maybe_text(cx.request.and_then(|head| query_param(head, key))),
             Self::QueryParams => Value::maybe_text(cx.request.and_then(RequestHead::query)),
             Self::Fixed(text) => Value::maybe_text(text.as_deref()),
         }
     }
+}
+
+/// A text that is learned late, if it was.
+fn owned<T: Deref<Target = str>>(text: &RefCell<Option<T>>, copy: impl Fn(&str) -> String) -> Value<'static> {
+    Value::maybe_owned(text.borrow().as_deref().map(copy))
 }
 
 impl Point {

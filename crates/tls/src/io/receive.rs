@@ -1,15 +1,17 @@
 //! The receiving half of [`TlsIo`], the handshake included.
 
 use std::io::{self, ErrorKind};
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::BytesMut;
 use rustls::server::UnbufferedServerConnection;
-use tidegate_types::CloseReason;
+use tidegate_types::{CloseReason, TlsInfo};
 
 use super::session::{Session, Task, Turn};
 use super::{Closing, End, TlsIo};
 use crate::failure::{self, RESET};
+use crate::names;
 use crate::observed;
 use crate::opening::{self, Opening, Refused};
 
@@ -87,6 +89,10 @@ impl TlsIo {
             match opening::judge(self.received.bytes()) {
                 Opening::Unknown => return Ok(Turn::Blocked),
                 Opening::Refused(refused) => return Err(Fatal::Refused(refused)),
+                Opening::Goodbye => {
+                    self.end = End::Over;
+                    return Ok(Turn::Again);
+                }
                 Opening::Tls => self.opened = true,
             }
         }
@@ -221,11 +227,39 @@ impl TlsIo {
         };
         if !self.outgoing.is_empty() {
             let _ = self.poll_flush(&mut Context::from_waker(Waker::noop()));
+            self.skip_arrived();
+        }
+        if self.info.is_none()
+            && let (Some(connection), Some(version)) =
+                (&self.connection, self.session.common().protocol_version())
+        {
+            // As far as it got.
+            let partial = TlsInfo { version: names::version(version), ..TlsInfo::default() };
+            let _ = connection.tls.set(Rc::new(partial));
         }
         self.received.release();
         self.failed(ErrorKind::InvalidData, Some(text))
     }
 }
+
+impl TlsIo {
+    /// Takes what has arrived off the socket: closing it with unread bytes would be an RST, which could take
+    /// the alert with it.
+    fn skip_arrived(&mut self) {
+        self.received.release();
+        for _ in 0..MAX_SKIPPED {
+            let Some(room) = self.received.room() else { return };
+            let read = self.io.poll_read(&mut Context::from_waker(Waker::noop()), room);
+            self.received.release();
+            if !matches!(read, Poll::Ready(Ok(1..))) {
+                return;
+            }
+        }
+    }
+}
+
+/// Reads for the sake of an alert: bounds what a peer that we give up can make us do.
+const MAX_SKIPPED: usize = 4;
 
 impl Until<'_> {
     fn moved(&self) -> usize {

@@ -173,7 +173,7 @@ impl Fact {
     fn value<'a>(&'a self, tls: &TlsInfo) -> Value<'a> {
         match self {
             Self::Version => Value::text(tls.version),
-            Self::Cipher => Value::text(tls.cipher),
+            Self::Cipher => Value::maybe_text(Some(tls.cipher).filter(|cipher| !cipher.is_empty())),
             Self::Group => Value::maybe_text(Some(tls.group).filter(|group| !group.is_empty())),
             Self::SessionId => text(tls.session_id.clone()),
             Self::Peer(part) => tls.peer.as_deref().map_or(Value::Missing, |peer| part.value(peer)),
