@@ -75,6 +75,9 @@ pub(crate) fn prepare(
     if present.envoy {
         head.headers.remove(&X_ENVOY_INTERNAL);
     }
+    if present.client_cert {
+        client_cert::sanitize(&hcm.config.client_cert, head, &info.connection);
+    }
     let client = client_address::resolve(hcm, head, info, present.forwarded_for);
     forwarded_proto(hcm, head, info);
     let mut prepared = Prepared { internal: client.internal, response_request_id: None };
@@ -91,7 +94,7 @@ pub(crate) fn prepare(
     }
     *info.remote_address.borrow_mut() = client.address;
     prepared.response_request_id = id::apply(&hcm.config.request_id, head, edge, forced);
-    client_cert::apply(&hcm.config.client_cert, head, &info.connection, present.client_cert);
+    client_cert::describe(&hcm.config.client_cert, head, &info.connection);
     Ok(prepared)
 }
 

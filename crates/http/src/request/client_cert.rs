@@ -9,25 +9,35 @@ use tidegate_types::{CertificateInfo, ConnectionInfo, RequestHead, TlsInfo};
 
 const XFCC: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
-/// Removes the header, keeps it, or says it anew. `present`: the request has one.
-pub(super) fn apply(
-    config: &ClientCertConfig,
-    head: &mut RequestHead,
-    connection: &ConnectionInfo,
-    present: bool,
-) {
-    let shown = connection.tls.get().and_then(|tls| Some((tls, tls.peer.as_deref()?)));
-    match (config.forward, shown) {
-        (ForwardClientCert::AlwaysForwardOnly, _) | (ForwardClientCert::ForwardOnly, Some(_)) => {}
-        (ForwardClientCert::AppendForward, Some((tls, peer))) => {
-            set(head, &element(tls, peer, &config.details), Given::Kept);
-        }
-        (ForwardClientCert::SanitizeSet, Some((tls, peer))) => {
-            set(head, &element(tls, peer, &config.details), Given::Replaced);
-        }
-        _ if present => _ = head.headers.remove(XFCC),
-        _ => {}
+/// Removes the header where nobody's word is taken for it.
+pub(super) fn sanitize(config: &ClientCertConfig, head: &mut RequestHead, connection: &ConnectionInfo) {
+    let kept = match config.forward {
+        ForwardClientCert::AlwaysForwardOnly => true,
+        ForwardClientCert::Sanitize => false,
+        ForwardClientCert::ForwardOnly
+        | ForwardClientCert::AppendForward
+        | ForwardClientCert::SanitizeSet => shown(connection).is_some(),
+    };
+    if !kept {
+        head.headers.remove(&XFCC);
     }
+}
+
+/// Says what the client's certificate says, where that is asked for.
+pub(super) fn describe(config: &ClientCertConfig, head: &mut RequestHead, connection: &ConnectionInfo) {
+    let given = match config.forward {
+        ForwardClientCert::AppendForward => Given::Kept,
+        ForwardClientCert::SanitizeSet => Given::Replaced,
+        _ => return,
+    };
+    if let Some((tls, peer)) = shown(connection) {
+        set(head, &element(tls, peer, &config.details), given);
+    }
+}
+
+fn shown(connection: &ConnectionInfo) -> Option<(&TlsInfo, &CertificateInfo)> {
+    let tls = connection.tls.get()?;
+    Some((tls, tls.peer.as_deref()?))
 }
 
 /// What becomes of elements that others wrote.

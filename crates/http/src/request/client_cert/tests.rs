@@ -43,7 +43,8 @@ fn outcome(forward: ForwardClientCert, mutual: bool, given: Option<&str>) -> Opt
         head.headers.insert(XFCC, HeaderValue::from_str(given).unwrap());
     }
     let config = ClientCertConfig { forward, details: ClientCertDetails::default() };
-    apply(&config, &mut head, &connection, given.is_some());
+    sanitize(&config, &mut head, &connection);
+    describe(&config, &mut head, &connection);
     head.headers.get(XFCC).map(|value| value.to_str().unwrap().to_owned())
 }
 
