@@ -2,7 +2,7 @@
 
 use std::io;
 
-use tidegate_types::{CloseReason, ResponseFlags};
+use tidegate_types::{CloseReason, CloseType, ResponseFlags};
 
 /// A side of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +114,24 @@ impl End {
             Self::Overflow => Some("tcp_initializion_failure:2"),
             Self::NoCluster => Some("tcp_initializion_failure:3"),
             _ => None,
+        }
+    }
+
+    /// `%UPSTREAM_LOCAL_CLOSE_REASON%`: timers close both sides.
+    pub(crate) fn upstream_close_reason(self) -> Option<&'static str> {
+        self.local_close_reason().filter(|_| matches!(self, Self::Idle | Self::MaxDuration))
+    }
+
+    /// `%DOWNSTREAM_DETECTED_CLOSE_TYPE%` or `%UPSTREAM_DETECTED_CLOSE_TYPE%`. Envoy notes its own resets on
+    /// the downstream's side only.
+    pub(crate) fn close_type(self, side: Side) -> CloseType {
+        match self {
+            Self::Broken { side: broken, reason: CloseReason::PeerRst, .. } => match (broken == side, side) {
+                (true, _) => CloseType::RemoteReset,
+                (false, Side::Downstream) => CloseType::LocalReset,
+                (false, Side::Upstream) => CloseType::Normal,
+            },
+            _ => CloseType::Normal,
         }
     }
 

@@ -182,6 +182,10 @@ impl Session {
         if let Some(reason) = end.local_close_reason() {
             *self.info.state.local_close_reason.borrow_mut() = Some(reason.into());
         }
+        let state = &self.info.state;
+        state.upstream_local_close_reason.set(end.upstream_close_reason());
+        state.close_type.set(end.close_type(Side::Downstream));
+        state.upstream_close_type.set(end.close_type(Side::Upstream));
         self.count(end);
         self.log("TcpConnectionEnd");
         self.say(end);

@@ -21,11 +21,41 @@ pub struct ConnectionState {
     pub details: RefCell<Option<Cow<'static, str>>>,
     /// Why this side closed the connection (`%DOWNSTREAM_LOCAL_CLOSE_REASON%`).
     pub local_close_reason: RefCell<Option<Cow<'static, str>>>,
+    /// Why this side closed the upstream connection that belongs to this one
+    /// (`%UPSTREAM_LOCAL_CLOSE_REASON%`).
+    pub upstream_local_close_reason: Cell<Option<&'static str>>,
+    /// Who reset the connection (`%DOWNSTREAM_DETECTED_CLOSE_TYPE%`).
+    pub close_type: Cell<CloseType>,
+    /// Who reset the upstream connection that belongs to it (`%UPSTREAM_DETECTED_CLOSE_TYPE%`).
+    pub upstream_close_type: Cell<CloseType>,
     /// Bytes from the client that the terminal filter took, for the listener's access log.
     pub bytes_received: Cell<u64>,
     /// Bytes to the client, likewise.
     pub bytes_sent: Cell<u64>,
     values: RefCell<Vec<Rc<dyn Any>>>,
+}
+
+/// How a connection was seen to end, as Envoy's access logs tell it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CloseType {
+    /// By FIN, or not at all yet.
+    #[default]
+    Normal,
+    /// By our RST.
+    LocalReset,
+    /// By the peer's RST.
+    RemoteReset,
+}
+
+impl CloseType {
+    /// As Envoy prints it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Normal => "Normal",
+            Self::LocalReset => "LocalReset",
+            Self::RemoteReset => "RemoteReset",
+        }
+    }
 }
 
 /// Type-length-value entries of the PROXY header that the connection began with, for a header upstream: kept as

@@ -23,7 +23,7 @@ pub use address::Address;
 pub use body::BodyBuf;
 pub use close_reason::CloseReason;
 pub use compat::Compat;
-pub use connection_state::ConnectionState;
+pub use connection_state::{CloseType, ConnectionState};
 pub use drain::{Drain, DrainPhase, DrainWatch};
 pub use error::{ErrorSource, ResetReason};
 pub use flags::ResponseFlags;

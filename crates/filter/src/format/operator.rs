@@ -38,6 +38,7 @@ pub(super) enum Operator {
     },
     ConnectionTermination,
     LocalClose,
+    Closing(Closing),
     /// At which event the line is written.
     LogType,
     Flags {
@@ -266,6 +267,9 @@ fn plain(name: &str) -> Option<Operator> {
         "RESPONSE_CODE" => Operator::ResponseCode,
         "CONNECTION_TERMINATION_DETAILS" => Operator::ConnectionTermination,
         "DOWNSTREAM_LOCAL_CLOSE_REASON" => Operator::LocalClose,
+        "UPSTREAM_LOCAL_CLOSE_REASON" => Operator::Closing(Closing::UpstreamReason),
+        "DOWNSTREAM_DETECTED_CLOSE_TYPE" => Operator::Closing(Closing::Type),
+        "UPSTREAM_DETECTED_CLOSE_TYPE" => Operator::Closing(Closing::UpstreamType),
         "RESPONSE_FLAGS" => Operator::Flags { long: false },
         "RESPONSE_FLAGS_LONG" => Operator::Flags { long: true },
         "BYTES_RECEIVED" => Operator::BytesReceived,
@@ -344,6 +348,7 @@ impl Operator {
             },
             Self::LogType => Value::text(info.log_type.get()),
             Self::LocalClose => owned(&info.connection.state.local_close_reason, str::to_owned),
+            Self::Closing(closing) => closing.value(info),
             // `-` also where missing values are left out: the absence of flags is a fact.
             Self::Flags { long: false } => Value::Shown(Shown::Flags(info.flags.get())),
             Self::Flags { long: true } => Value::Text(Cow::Owned(info.flags.get().long())),
@@ -412,6 +417,27 @@ impl Operator {
 /// A text that is learned late, if it was.
 fn owned<T: Deref<Target = str>>(text: &RefCell<Option<T>>, copy: impl Fn(&str) -> String) -> Value<'static> {
     Value::maybe_owned(text.borrow().as_deref().map(copy))
+}
+
+/// How connections end.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Closing {
+    Type,
+    UpstreamType,
+    UpstreamReason,
+}
+
+impl Closing {
+    fn value(self, info: &StreamInfo) -> Value<'static> {
+        let state = &info.connection.state;
+        Value::maybe_text(match self {
+            Self::Type => Some(state.close_type.get().name()),
+            Self::UpstreamType => {
+                info.upstream.borrow().is_some().then(|| state.upstream_close_type.get().name())
+            }
+            Self::UpstreamReason => state.upstream_local_close_reason.get(),
+        })
+    }
 }
 
 impl Point {
