@@ -9,8 +9,13 @@
 //!   frames. A GOAWAY in two steps and PINGs with a clock of our own are frames put between the library's.
 //! - Its queues of answers (`max_outbound_frames`, `max_outbound_control_frames`) have no length to limit: it
 //!   stops reading until they are written.
-//! - It keeps 28 KB of capacity per connection (16 to write, 8 to read, 4 to decode Huffman codes), of which an
-//!   idle connection has touched a few pages.
+//! - It keeps 28 KB of buffers per connection (16 to write, 8 to read, 4 to decode Huffman codes). Measured with
+//!   mimalloc: an idle connection that served requests has 37 KB allocated, of which 21 KB are resident without
+//!   transparent huge pages, 38 KB with them. With these buffers taken on demand and the decoder's table holding
+//!   copies, 9 KB were measured: a change to the library.
+//! - Some connection errors bear PROTOCOL_ERROR where the RFC has a code of their own. `wire` puts that right
+//!   where a frame's length or a setting shows it; COMPRESSION_ERROR and STREAM_CLOSED remain. Pseudo-header
+//!   fields in trailers are dropped, not refused (RFC 9113 §8.1).
 //! - It resets streams whose `:path` or `:authority` the `http` crate cannot hold, and answers a head over twice
 //!   our limit with its own 431; neither request is seen above. A fragment in `:path` is cut off.
 //! - A field name in upper case costs the connection, whatever
@@ -22,6 +27,8 @@ mod blocks;
 mod body;
 pub mod client;
 mod codes;
+#[cfg(test)]
+mod conformance;
 pub mod events;
 mod flood;
 mod frames;

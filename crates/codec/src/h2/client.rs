@@ -157,7 +157,7 @@ impl ClientDriver {
                     ConnError::Io(_) if self.shared.wire.borrow().facts.eof => Ok(()),
                     error => Err(error),
                 },
-                Poll::Pending if self.has_intolerable_message() => {
+                Poll::Pending if self.shared.has_intolerable_message(&self.options) => {
                     Err(ConnError::Violation(ResetCode::Protocol))
                 }
                 Poll::Pending => match self.shared.poll_settle(cx) {
@@ -167,16 +167,13 @@ impl ClientDriver {
                     Poll::Pending => return Poll::Pending,
                 },
             };
+            if let Err(error) = &ended {
+                self.shared.tell(error, &self.options);
+            }
             self.connection = None;
             let _ = self.shared.wire.borrow_mut().poll_flush(cx);
             return Poll::Ready(ClientEvent::Closed(ended));
         }
-    }
-
-    /// An invalid response came, and that shall cost the connection.
-    fn has_intolerable_message(&self) -> bool {
-        !self.options.override_stream_error_on_invalid_http_message
-            && self.shared.wire.borrow().facts.messaging_error
     }
 
     fn take_event(&self) -> Option<ClientEvent> {

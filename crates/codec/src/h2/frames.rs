@@ -26,6 +26,9 @@ const END_HEADERS: u8 = 0x4;
 /// SETTINGS_MAX_CONCURRENT_STREAMS (RFC 9113 §6.5.2).
 pub(crate) const SETTING_MAX_CONCURRENT_STREAMS: u16 = 0x3;
 
+/// SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113 §6.5.2).
+pub(crate) const SETTING_INITIAL_WINDOW_SIZE: u16 = 0x4;
+
 /// A frame's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FrameHead {
@@ -34,6 +37,21 @@ pub(crate) struct FrameHead {
     pub(crate) stream: u32,
     /// Bytes that follow.
     pub(crate) len: u32,
+}
+
+impl FrameHead {
+    /// Whether the length is one that the type can have (RFC 9113 §6): the library calls a wrong one
+    /// PROTOCOL_ERROR.
+    pub(crate) fn has_valid_length(self) -> bool {
+        match self.kind {
+            kind::PRIORITY => self.len == 5,
+            kind::RST_STREAM | kind::WINDOW_UPDATE => self.len == 4,
+            kind::PING => self.len == 8,
+            kind::SETTINGS if self.flags & ACK != 0 => self.len == 0,
+            kind::SETTINGS => self.len.is_multiple_of(6),
+            _ => true,
+        }
+    }
 }
 
 /// What was seen.
@@ -196,6 +214,9 @@ pub(crate) fn ping(payload: u64) -> [u8; 17] {
 
 /// The highest bit of a stream's identifier is reserved.
 const STREAM_MASK: u32 = 0x7fff_ffff;
+
+/// The largest window (RFC 9113 §6.9.1).
+pub(crate) const MAX_WINDOW: u32 = 0x7fff_ffff;
 
 /// The last stream of a GOAWAY that only announces (RFC 9113 §6.8).
 pub(crate) const ANNOUNCE: u32 = STREAM_MASK;

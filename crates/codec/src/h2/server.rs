@@ -98,7 +98,7 @@ impl ServerConn {
             if progress.is_pending() {
                 self.shared.settle_suspects();
             }
-            if self.has_intolerable_message() {
+            if self.shared.has_intolerable_message(&self.options.common) {
                 return Poll::Ready(Some(Err(self.fail(cx, ConnError::Violation(ResetCode::Protocol)))));
             }
             match progress {
@@ -135,28 +135,12 @@ impl ServerConn {
         }
     }
 
-    /// The library refused a message, and that shall cost the connection.
-    fn has_intolerable_message(&self) -> bool {
-        !self.options.common.override_stream_error_on_invalid_http_message
-            && self.shared.wire.borrow().facts.messaging_error
-    }
-
     /// Open => Closed: the exchanges fail, the peer is told why.
     fn fail(&mut self, cx: &mut Context<'_>, error: ConnError) -> ConnError {
-        match &error {
-            ConnError::Flood(_) => self.close_with(Reason::ENHANCE_YOUR_CALM),
-            // Of its own decisions the library has told the peer.
-            ConnError::Violation(code) if self.has_intolerable_message() => self.close_with((*code).into()),
-            _ => {}
-        }
+        self.shared.tell(&error, &self.options.common);
         self.state = State::Closed;
         let _ = self.shared.wire.borrow_mut().poll_flush(cx);
         error
-    }
-
-    fn close_with(&mut self, reason: Reason) {
-        let last = self.shared.wire.borrow().facts.last_received;
-        self.shared.inject(&frames::goaway(last, reason.into()));
     }
 
     /// Asks the client to open no more streams, and still serves those that it does (GOAWAY 2^31-1, RFC 9113
@@ -173,7 +157,7 @@ impl ServerConn {
         if !matches!(self.drain, Drain::Final(_)) {
             let last = self.shared.wire.borrow().facts.last_received;
             self.drain = Drain::Final(last);
-            self.close_with(Reason::NO_ERROR);
+            self.shared.goaway(Reason::NO_ERROR);
         }
     }
 
@@ -185,7 +169,7 @@ impl ServerConn {
     /// Ends the connection now: its exchanges fail. With a code the client is told by GOAWAY.
     pub fn close_now(&mut self, code: Option<ResetCode>) {
         if let (Some(code), false) = (code, matches!(self.state, State::Closed)) {
-            self.close_with(code.into());
+            self.shared.goaway(code.into());
         }
         self.state = State::Closed;
     }

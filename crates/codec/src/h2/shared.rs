@@ -15,8 +15,8 @@ use super::codes::MESSAGING_RULE;
 use super::events::{ConnError, Event, Observer};
 use super::frames;
 use super::keepalive::{Due, Keepalive};
-use super::options::KeepaliveOptions;
-use super::wire::Wire;
+use super::options::{KeepaliveOptions, Options};
+use super::wire::{Fault, Wire};
 use crate::stream::{ResetCode, StreamError};
 
 /// The common part, held by the connection and by each exchange.
@@ -118,6 +118,30 @@ impl Shared {
         }
     }
 
+    /// Sends GOAWAY after the last stream that the peer opened.
+    pub(crate) fn goaway(&self, reason: Reason) {
+        let last = self.wire.borrow().facts.last_received;
+        self.inject(&frames::goaway(last, reason.into()));
+    }
+
+    /// Tells the peer why the connection ends, unless the library has or nothing is to be said.
+    pub(crate) fn tell(&self, error: &ConnError, options: &Options) {
+        match error {
+            ConnError::Flood(_) => self.goaway(Reason::ENHANCE_YOUR_CALM),
+            ConnError::Violation(code)
+                if self.wire.borrow().facts.fault.is_some() || self.has_intolerable_message(options) =>
+            {
+                self.goaway((*code).into());
+            }
+            _ => {}
+        }
+    }
+
+    /// An invalid message came, and that shall cost the connection.
+    pub(crate) fn has_intolerable_message(&self, options: &Options) -> bool {
+        !options.override_stream_error_on_invalid_http_message && self.wire.borrow().facts.messaging_error
+    }
+
     /// A stream is about to be opened by us.
     pub(crate) fn before_stream(&self) {
         let due = match self.pinger.borrow_mut().as_mut() {
@@ -131,8 +155,10 @@ impl Shared {
 
     /// Why the library ended the connection.
     pub(crate) fn conn_error(&self, error: &h2::Error) -> ConnError {
-        if let Some(flood) = self.wire.borrow().facts.flood {
-            return ConnError::Flood(flood);
+        match self.wire.borrow().facts.fault {
+            Some(Fault::Flood(flood)) => return ConnError::Flood(flood),
+            Some(Fault::Frame(reason)) => return ConnError::Violation(reason.into()),
+            None => {}
         }
         let code = ResetCode::from(error.reason().unwrap_or(Reason::INTERNAL_ERROR));
         match error.get_io() {
@@ -186,8 +212,8 @@ impl StreamLink {
 
     fn lost(&self, kind: io::ErrorKind) -> StreamError {
         let facts = &self.shared.wire.borrow().facts;
-        if facts.flood.is_some() {
-            StreamError::Reset { code: ResetCode::EnhanceYourCalm, by_peer: false }
+        if facts.fault.is_some() {
+            StreamError::Protocol { details: MESSAGING_RULE }
         } else if facts.eof {
             StreamError::Closed
         } else {

@@ -60,8 +60,8 @@ pub(crate) struct Facts {
     pub(crate) bytes_came: bool,
     /// A PING was answered since somebody looked.
     pub(crate) ping_answered: bool,
-    /// The peer exceeded a limit.
-    pub(crate) flood: Option<Flood>,
+    /// The peer did what ends the connection.
+    pub(crate) fault: Option<Fault>,
     /// A message was refused.
     pub(crate) messaging_error: bool,
     /// Streams that the library reset for PROTOCOL_ERROR, maybe for their heads.
@@ -84,6 +84,15 @@ pub(crate) struct Facts {
     pub(crate) own_protocol_resets: u32,
     frames_sent: bool,
     last_frame_stream: u32,
+}
+
+/// What the library would not notice, or not call by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The peer exceeded a limit.
+    Flood(Flood),
+    /// A frame that its type cannot be.
+    Frame(Reason),
 }
 
 impl Facts {
@@ -286,8 +295,11 @@ impl Wire {
                     kind::PING if frame.flags & frames::ACK != 0 => facts.ping_answered = true,
                     _ => {}
                 }
-                if let (None, Err(flood)) = (facts.flood, floods.on_frame(frame)) {
-                    facts.flood = Some(flood);
+                if facts.fault.is_none() && !frame.has_valid_length() {
+                    facts.fault = Some(Fault::Frame(Reason::FRAME_SIZE_ERROR));
+                }
+                if let (None, Err(flood)) = (facts.fault, floods.on_frame(frame)) {
+                    facts.fault = Some(Fault::Flood(flood));
                     observer.on_event(Event::Flood(flood));
                 }
             }
@@ -299,6 +311,12 @@ impl Wire {
             }
             Seen::Setting { id: frames::SETTING_MAX_CONCURRENT_STREAMS, value } => {
                 facts.peer_max_streams = Some(value);
+            }
+            Seen::Setting { id: frames::SETTING_INITIAL_WINDOW_SIZE, value }
+                if value > frames::MAX_WINDOW =>
+            {
+                // RFC 9113 §6.5.2.
+                facts.fault.get_or_insert(Fault::Frame(Reason::FLOW_CONTROL_ERROR));
             }
             Seen::Setting { .. } => {}
             Seen::SettingsEnd => facts.settings_came = true,
@@ -360,7 +378,7 @@ impl AsyncRead for Transport {
         if wire.input.is_empty() && ready!(wire.poll_fill(cx))? == 0 {
             return Poll::Ready(Ok(()));
         }
-        if wire.facts.flood.is_some() {
+        if wire.facts.fault.is_some() {
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
         let len = wire.input.len().min(buf.remaining());

@@ -40,8 +40,8 @@ enum State {
     /// The response's head is awaited.
     Head(ResponseFuture),
     Body,
-    /// The stream came to nothing, which is told once.
-    Failed(Option<StreamError>),
+    /// The stream is lost; with a code if it never began.
+    Failed(Option<ResetCode>),
 }
 
 impl ClientExchange {
@@ -133,8 +133,7 @@ impl ClientStream for ClientExchange {
         }
         self.asked = Asked::of(head);
         let Ok(request) = heads::to_request(head) else {
-            self.state =
-                State::Failed(Some(StreamError::Reset { code: ResetCode::Internal, by_peer: false }));
+            self.state = State::Failed(Some(ResetCode::Internal));
             return;
         };
         self.request_head_bytes = heads::size_of(request.headers())
@@ -148,7 +147,7 @@ impl ClientStream for ClientExchange {
                 self.outgoing.open(stream, end);
             }
             // The connection is over, or going away.
-            Err(_) => self.state = State::Failed(Some(REFUSED)),
+            Err(_) => self.state = State::Failed(Some(ResetCode::Refused)),
         }
     }
 
@@ -165,8 +164,8 @@ impl ClientStream for ClientExchange {
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
-        if let State::Failed(error) = &mut self.state {
-            return Poll::Ready(error.take().map_or(Ok(()), Err));
+        if let State::Failed(Some(code)) = self.state {
+            return Poll::Ready(Err(StreamError::Reset { code, by_peer: false }));
         }
         let Some(link) = &self.link else { return Poll::Ready(Ok(())) };
         match ready!(self.outgoing.poll_flush(cx, link)) {
@@ -186,8 +185,10 @@ impl ClientStream for ClientExchange {
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseFrame, StreamError>> {
         let response = match &mut self.state {
             State::Head(response) => response,
-            State::Failed(error) => return Poll::Ready(Err(error.take().unwrap_or(StreamError::Closed))),
-            State::New | State::Body => return Poll::Ready(Err(StreamError::Closed)),
+            State::Failed(Some(code)) => {
+                return Poll::Ready(Err(StreamError::Reset { code: *code, by_peer: false }));
+            }
+            State::Failed(None) | State::New | State::Body => return Poll::Ready(Err(StreamError::Closed)),
         };
         let Some(link) = &self.link else { return Poll::Ready(Err(StreamError::Closed)) };
         match ready!(response.poll_informational(cx)) {
