@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::io::IoSlice;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,8 +18,8 @@ use super::blocks::BLOCK;
 use super::frames::{self, kind};
 use super::options::{MAX_SEND_BUFFER, Options, ServerOptions};
 use super::testing::*;
-use super::{Event, ServerExchange};
-use crate::stream::{ClientStream, ServerStream};
+use super::{ClientExchange, Event, ServerExchange};
+use crate::stream::{BodyFrame, ClientStream, ServerStream};
 
 /// Sends without end, flushing after each part; `taken` says how much was.
 async fn pour(mut exchange: ServerExchange, taken: Rc<Cell<usize>>) {
@@ -81,6 +82,88 @@ async fn dropping_the_connection_ends_its_exchanges() {
         assert_eq!(served.seer.count(Event::GoawaySent), 1);
     })
     .await;
+}
+
+/// One echo, given up by the client after `patience` polls.
+async fn impatient(mut exchange: ClientExchange, size: usize, patience: usize) -> usize {
+    exchange.send_head(&post("/"), EndStream::No);
+    exchange.send_data(Bytes::from(vec![b'x'; size]), EndStream::Yes);
+    let mut polls = 0;
+    let mut got = 0;
+    let mut headed = false;
+    poll_fn(|cx| {
+        polls += 1;
+        if polls > patience {
+            return Poll::Ready(());
+        }
+        let _ = exchange.poll_flush(cx);
+        while !headed {
+            match exchange.poll_head(cx) {
+                Poll::Ready(Ok(_)) => headed = true,
+                Poll::Ready(Err(error)) => panic!("{error:?}"),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        loop {
+            match exchange.poll_body(cx) {
+                Poll::Ready(Ok(BodyFrame::Data(data, end))) => {
+                    got += data.len();
+                    if end.is_end() {
+                        return Poll::Ready(());
+                    }
+                }
+                Poll::Ready(other) => panic!("{other:?}"),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await;
+    got
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancelled_streams_leak_neither_windows_nor_streams() {
+    for seed in 0..8 {
+        local(async {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let small = Options {
+                initial_stream_window_size: 65_535,
+                initial_connection_window_size: 65_535,
+                max_concurrent_streams: 10,
+                ..Options::default()
+            };
+            let link = Link {
+                latency: Duration::from_millis(random.u64(0..3)),
+                window: random.usize(5_000..100_000),
+                max_read: random.usize(100..40_000),
+                ..Link::default()
+            };
+            let (near, far) = pair_over(link);
+            let served =
+                serve(far, ServerOptions { common: small.clone(), ..ServerOptions::default() }, echo);
+            let called = call(near, small);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            for _ in 0..15 {
+                let tasks: Vec<_> = (0..10)
+                    .map(|_| {
+                        let exchange = called.conn.open();
+                        spawn_local(impatient(exchange, random.usize(0..100_000), random.usize(1..30)))
+                    })
+                    .collect();
+                for task in tasks {
+                    task.await.unwrap();
+                }
+            }
+            let whole = impatient(called.conn.open(), 700_000, usize::MAX);
+            let whole = tokio::time::timeout(Duration::from_secs(600), whole).await;
+            assert_eq!(whole.ok(), Some(700_000), "seed {seed}");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!((called.conn.streams(), served.conn.borrow().streams()), (0, 0), "seed {seed}");
+            let cancelled = called.seer.count(Event::TxReset);
+            assert!(cancelled > 5, "seed {seed}: {cancelled} cancelled");
+        })
+        .await;
+    }
 }
 
 /// Frames that make sense, to be spoilt.
