@@ -40,6 +40,8 @@ pub struct ClientDriver {
     options: Rc<ClientOptions>,
     /// `None` when it is over.
     connection: Option<Box<Connection<Transport, Bytes>>>,
+    /// How it ended, until that is told.
+    ended: Option<Result<(), ConnError>>,
 }
 
 /// What the pool must know of.
@@ -87,7 +89,7 @@ pub fn connect(
         return Err(io::ErrorKind::BrokenPipe.into());
     };
     let conn = ClientConn { shared: Rc::clone(&shared), options: Rc::clone(&options), requests };
-    Ok((conn, ClientDriver { shared, options, connection: Some(Box::new(connection)) }))
+    Ok((conn, ClientDriver { shared, options, connection: Some(Box::new(connection)), ended: None }))
 }
 
 impl ClientConn {
@@ -139,27 +141,29 @@ impl ClientConn {
 }
 
 impl ClientDriver {
-    /// Drives the connection and says what happened. Not to be polled after [`ClientEvent::Closed`].
+    /// Drives the connection and says what happened; to be called until it is pending: bytes are written then.
+    /// Not to be polled after [`ClientEvent::Closed`].
     pub fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<ClientEvent> {
         self.shared.set_task(cx);
         loop {
-            let Some(connection) = &mut self.connection else {
-                return Poll::Ready(ClientEvent::Closed(Ok(())));
-            };
-            let progress = Pin::new(connection).poll(cx);
-            self.shared.settle_suspects();
             if let Some(event) = self.take_event() {
                 return Poll::Ready(event);
             }
+            let Some(connection) = &mut self.connection else {
+                return Poll::Ready(ClientEvent::Closed(self.ended.take().unwrap_or(Ok(()))));
+            };
+            let progress = Pin::new(connection).poll(cx);
+            self.shared.settle_suspects();
             let ended = match progress {
-                Poll::Ready(Ok(())) => Ok(()),
+                Poll::Ready(Ok(())) => self.closed_by_peer(),
                 Poll::Ready(Err(error)) => match self.shared.conn_error(&error) {
-                    ConnError::Io(_) if self.shared.wire.borrow().facts.eof => Ok(()),
+                    ConnError::Io(_) if self.shared.wire.borrow().facts.eof => self.closed_by_peer(),
                     error => Err(error),
                 },
                 Poll::Pending if self.shared.has_intolerable_message(&self.options) => {
                     Err(ConnError::Violation(ResetCode::Protocol))
                 }
+                Poll::Pending if self.shared.wire.borrow().facts.has_news() => continue,
                 Poll::Pending => match self.shared.poll_settle(cx) {
                     // The library finds the failure again and tells the exchanges.
                     Poll::Ready(ConnError::Io(_)) => continue,
@@ -167,13 +171,26 @@ impl ClientDriver {
                     Poll::Pending => return Poll::Pending,
                 },
             };
-            if let Err(error) = &ended {
-                self.shared.tell(error, &self.options);
-            }
-            self.connection = None;
-            let _ = self.shared.wire.borrow_mut().poll_flush(cx);
-            return Poll::Ready(ClientEvent::Closed(ended));
+            self.end(cx, ended);
         }
+    }
+
+    /// The peer closed the connection, for the reason that it gave before if it gave one.
+    fn closed_by_peer(&self) -> Result<(), ConnError> {
+        match self.shared.wire.borrow().facts.goaway {
+            Some(goaway) if goaway.code != 0 => Err(ConnError::PeerError(Reason::from(goaway.code).into())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Open => Closed: the exchanges fail, the peer is told why.
+    fn end(&mut self, cx: &mut Context<'_>, ended: Result<(), ConnError>) {
+        if let Err(error) = &ended {
+            self.shared.tell(error, &self.options);
+        }
+        self.ended = Some(ended);
+        self.connection = None;
+        let _ = self.shared.wire.borrow_mut().poll_flush(cx);
     }
 
     fn take_event(&self) -> Option<ClientEvent> {

@@ -174,7 +174,7 @@ impl ServerConn {
         self.state = State::Closed;
     }
 
-    /// Exchanges that live.
+    /// Exchanges that live. The task is woken when the last one ends.
     pub fn streams(&self) -> u32 {
         self.shared.streams()
     }

@@ -96,6 +96,11 @@ pub(crate) enum Fault {
 }
 
 impl Facts {
+    /// Whether there is something to tell the pool.
+    pub(crate) fn has_news(&self) -> bool {
+        self.settings_came || self.goaway_came
+    }
+
     /// A stream was handed on: whatever is wrong with it, its head was valid.
     pub(crate) fn on_accepted(&mut self, id: u32) {
         self.last_accepted = id;

@@ -216,6 +216,31 @@ async fn goaway_below_at_and_above_the_streams_in_flight() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_goaway_with_an_error_is_told_before_the_end_that_follows() {
+    local(async {
+        let (near, mut far) = pair();
+        let called = call(near, Options::default());
+        let mut bytes = frame(kind::SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 7]);
+        bytes.extend(frames::goaway(0, 0xb));
+        far.write_all(&bytes).await;
+        drop(far);
+        settle().await;
+        let events = called.events.borrow();
+        let [
+            ClientEvent::Capacity(7),
+            ClientEvent::GoAway { last_stream: 0, code },
+            ClientEvent::Closed(ended),
+        ] = &events[..]
+        else {
+            panic!("{events:?}")
+        };
+        assert_eq!(*code, ResetCode::EnhanceYourCalm);
+        assert!(matches!(ended, Err(ConnError::PeerError(ResetCode::EnhanceYourCalm))), "{ended:?}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_peers_codes_are_told() {
     let cases = [
         (0, ResetCode::NoError),
