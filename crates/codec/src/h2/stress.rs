@@ -15,7 +15,7 @@ use tidegate_types::EndStream;
 use tokio::task::spawn_local;
 
 use super::blocks::BLOCK;
-use super::frames::{self, kind};
+use super::frames::{self, FrameScan, Seen, kind};
 use super::options::{MAX_SEND_BUFFER, Options, ServerOptions};
 use super::testing::*;
 use super::{ClientExchange, Event, ServerExchange};
@@ -58,6 +58,41 @@ async fn a_stalled_socket_bounds_what_a_stream_holds() {
         drop(far);
         settle().await;
         assert_eq!(served.conn.borrow().streams(), 0);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn our_own_frames_never_split_the_librarys() {
+    local(async {
+        for max_write in [1_000, 7_777, usize::MAX] {
+            let link = Link { window: 50_000, max_write, ..Link::default() };
+            let (near, mut far) = pair_over(link);
+            let served =
+                serve(near, ServerOptions::default(), |exchange| pour(exchange, Rc::new(Cell::new(0))));
+            let mut bytes = hello(&[0, 4, 0x40, 0, 0, 0]);
+            bytes.extend(frame(kind::WINDOW_UPDATE, 0, 0, &[0x3f, 0, 0, 0]));
+            bytes.extend(frame(kind::HEADERS, WHOLE, 1, GET));
+            far.write_all(&bytes).await;
+            settle().await;
+            // The socket is stalled in the middle of a DATA frame.
+            served.conn.borrow_mut().announce_goaway();
+            let sent = far.read_exact(500_000).await;
+            let mut goaways = 0;
+            FrameScan::new(0).scan(&sent, |seen| match seen {
+                Seen::Frame(head) => {
+                    let known =
+                        [kind::DATA, kind::HEADERS, kind::SETTINGS, kind::GOAWAY, kind::WINDOW_UPDATE];
+                    assert!(known.contains(&head.kind) && head.len <= 16_384, "{head:?}");
+                }
+                Seen::GoAway { last_stream, .. } => {
+                    assert_eq!(last_stream, frames::ANNOUNCE);
+                    goaways += 1;
+                }
+                _ => {}
+            });
+            assert_eq!(goaways, 1);
+        }
     })
     .await;
 }

@@ -167,6 +167,56 @@ async fn floods_end_the_connection() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_browsers_cancelled_batch_is_served_on_and_rapid_resets_are_not() {
+    for (resets, survives) in [(100, true), (3000, false)] {
+        local(async {
+            let (near, mut far) = pair();
+            let served = serve(near, ServerOptions::default(), echo);
+            let mut bytes = hello(&[]);
+            for n in 0..resets {
+                bytes.extend(frame(kind::HEADERS, WHOLE, 2 * n + 1, GET));
+                bytes.extend(frame(kind::RST_STREAM, 0, 2 * n + 1, &[0, 0, 0, 8]));
+            }
+            bytes.extend(frame(kind::HEADERS, WHOLE, 2 * resets + 1, GET));
+            let frames = answers(&mut far, &bytes).await;
+            let last = frames.last().unwrap();
+            if survives {
+                assert_eq!((last.0, last.2), (kind::HEADERS, 2 * resets + 1));
+            } else {
+                assert_eq!((last.0, last.3[7]), (kind::GOAWAY, 0xb));
+            }
+            settle().await;
+            assert_eq!((served.conn.borrow().streams(), served.task.is_finished()), (0, !survives));
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_over_the_limit_are_refused() {
+    local(async {
+        let (near, mut far) = pair();
+        let mut options = ServerOptions::default();
+        options.common.max_concurrent_streams = 2;
+        let served = serve(near, options, echo);
+        let mut bytes = hello(&[]);
+        for id in [1, 3, 5] {
+            bytes.extend(frame(kind::HEADERS, OPEN, id, POST));
+        }
+        let frames = answers(&mut far, &bytes).await;
+        let refused: Vec<_> = frames.iter().filter(|frame| frame.0 == kind::RST_STREAM).collect();
+        assert_eq!(refused.len(), 1);
+        assert_eq!(reset_code(refused[0]), (5, 7));
+        assert_eq!(served.conn.borrow().streams(), 2);
+        // Room again.
+        answers(&mut far, &frame(kind::DATA, 1, 1, b"x")).await;
+        let frames = answers(&mut far, &frame(kind::HEADERS, WHOLE, 7, GET)).await;
+        assert_eq!((frames[0].0, frames[0].2), (kind::HEADERS, 7));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cut_response_is_an_internal_error_and_an_early_one_no_error() {
     local(async {
         let (near, mut far) = pair();
