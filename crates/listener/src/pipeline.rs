@@ -52,14 +52,28 @@ pub enum HalfClose {
 /// A connection's places under the process's limit, if it counts there, and its listener's.
 pub(crate) type Places = (Option<Reservation>, Reservation);
 
+/// One connection, from accept to its end. What comes before it is served lives on the heap only meanwhile:
+/// an idle connection keeps what its terminal needs (this saved a kilobyte of each).
+pub(crate) fn run(listener: Rc<Listener>, accepted: Accepted, places: Places) -> impl Future<Output = ()> {
+    let opening = Box::pin(open(listener, accepted, places));
+    async move {
+        if let Some((_open, serving)) = opening.await {
+            serving.await;
+        }
+    }
+}
+
 /// The pipeline of one connection. Each kind of step is a line here.
-pub(crate) async fn run(listener: Rc<Listener>, accepted: Accepted, places: Places) {
+async fn open(listener: Rc<Listener>, accepted: Accepted, places: Places) -> Option<(Open, Serving)> {
     let Accepted { io, local_address, peer_address } = accepted;
     // Listener filters look at the first bytes before there is a connection: what they find, the match reads.
     let arrival = arrival(local_address, peer_address);
-    let Some((io, arrival)) = inspected(&listener, io, arrival).await else { return };
+    let (io, arrival) = inspected(&listener, io, arrival).await?;
     // The match comes before everything that a chain decides, the transport first of all.
-    let Some(chain) = listener.chains().find(&arrival).cloned() else { return refuse(&listener, arrival) };
+    let Some(chain) = listener.chains().find(&arrival).cloned() else {
+        refuse(&listener, arrival);
+        return None;
+    };
     // From here on it is a connection: counted, and logged at its end.
     let info = Rc::new(establish(&listener, &chain, arrival));
     let open = Open::begin(listener, info.clone(), places);
@@ -71,9 +85,7 @@ pub(crate) async fn run(listener: Rc<Listener>, accepted: Accepted, places: Plac
     // The terminal stands behind the chain's network filters (`network::behind`), if it has any.
     let buffer_limit = open.listener.options().buffer_limit;
     let serving = chain.terminal.serve(Connection { io, info, buffer_limit });
-    // An idle connection keeps only what its terminal needs.
-    drop(chain);
-    serving.await;
+    Some((open, serving))
 }
 
 /// What listener filters leave, if there are any: they may take time, and what that needs is on the heap only
