@@ -177,15 +177,9 @@ impl Bench {
         }
 
         let limit = sys::raise_open_files() as usize;
-        let fitting = |wanted: usize| {
-            let fits = wanted.min(limit.saturating_sub(500) / 2);
-            if fits < wanted {
-                eprintln!("only {fits} idle connections fit under the limit of {limit} open files");
-            }
-            fits
-        };
-        let idle_connections = fitting(arguments.idle_connections);
-        let timeout_connections = fitting(arguments.timeout_connections);
+        // A proxy may need a second descriptor for each connection while requests are under way.
+        let idle_connections = fitting(arguments.idle_connections, limit.saturating_sub(500) / 2);
+        let timeout_connections = fitting(arguments.timeout_connections, limit.saturating_sub(500));
         let cpus = match sys::usable_cpus()[..] {
             [proxy, load, ..] => Cpus { proxy: Some(proxy), load: Some(load) },
             _ => {
@@ -256,6 +250,14 @@ impl Bench {
         Server::start(command, log, address, &scenario.path(), tls.as_ref(), self.cpus.proxy)
             .context(format_args!("{name} did not start"))
     }
+}
+
+/// As many idle connections as are wanted and as open files allow.
+fn fitting(wanted: usize, room: usize) -> usize {
+    if room < wanted {
+        eprintln!("only {room} of {wanted} idle connections fit under the limit of open files");
+    }
+    wanted.min(room)
 }
 
 /// Builds or finds what the options ask for; a peer that is not there is left out, and said so.
