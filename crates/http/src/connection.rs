@@ -190,6 +190,7 @@ pub async fn serve(
     // Before the farewell, which may take `delayed_close_timeout`.
     account.log_close(&cx.info, reason, idle_ms);
     conn.before_close(reason);
+    close::note(&cx.info, close, reason);
     let close = close::run(close, &cx, &mut conn, &slot.current().shared).await;
     account.count_traffic(&conn);
     account.closed(close, reason);

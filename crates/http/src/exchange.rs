@@ -209,7 +209,7 @@ impl Exchange<'_> {
                 let reply = LocalReply::new(status, body, details);
                 let Some(head) = head else {
                     let reply = reply.with_flags(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR);
-                    self.hcm.shared.stats.downstream_cx_protocol_error().inc();
+                    self.note_protocol_error();
                     return Err(Abort::Refused(Box::new(reply)));
                 };
                 // Well-formed, and refused for what it says: no protocol error for Envoy.
@@ -222,6 +222,13 @@ impl Exchange<'_> {
                 })
             }
         }
+    }
+
+    /// What the client sent is no HTTP: the listener's access log tells it of the connection, too.
+    fn note_protocol_error(&self) {
+        self.hcm.shared.stats.downstream_cx_protocol_error().inc();
+        let flags = &self.cx.info.state.flags;
+        flags.set(flags.get().with(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR));
     }
 
     /// The client waits for word before it sends its body: Envoy gives it at once, whatever will be answered.

@@ -402,6 +402,8 @@ impl Operator {
             Self::HeaderBytes(source) => Value::maybe_number(header_bytes(cx, *source)),
             Self::Grpc(style) => style.value(cx),
             Self::Tls(operator) => operator.value(info),
+            // Envoy tells it of connections, not of the requests on them.
+            Self::DownstreamFailure if info.protocol.get().is_some() => Value::Missing,
             Self::DownstreamFailure => {
                 owned(&info.connection.transport_failure, |text| underscored(text, false))
             }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::ConnectionCx;
 use crate::hcm::Hcm;
 use tidegate_types::drain::DrainPhase;
+use tidegate_types::{CloseReason, CloseType, ConnectionInfo};
 
 /// How a connection closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +56,24 @@ pub(super) async fn run(close: Close, cx: &ConnectionCx, conn: &mut ServerConn, 
         Close::Deaf => return wait_deaf(cx, conn, hcm).await,
     }
     close
+}
+
+/// Notes for the listener's access log how the connection ends, in Envoy's words.
+pub(super) fn note(info: &ConnectionInfo, close: Close, reason: CloseReason) {
+    if reason == CloseReason::PeerRst {
+        info.state.close_type.set(CloseType::RemoteReset);
+    }
+    let ours = match (close, reason) {
+        (Close::Now | Close::Linger, CloseReason::IdleTimeout) => "on_idle_timeout",
+        (Close::Now | Close::Linger, CloseReason::MaxDuration) => "max_connection_duration_reached",
+        (Close::Now, CloseReason::ConnectTimeout) => "transport_socket_timeout",
+        (Close::Now | Close::Linger, CloseReason::Announced | CloseReason::MaxRequests) => {
+            "deferred_close_on_drained_connection"
+        }
+        // What waits for the client may yet be the client's close.
+        _ => return,
+    };
+    *info.state.local_close_reason.borrow_mut() = Some(ours.into());
 }
 
 async fn wait_deaf(cx: &ConnectionCx, conn: &mut ServerConn, hcm: &Hcm) -> Close {
@@ -114,5 +133,6 @@ async fn discard(cx: &ConnectionCx, conn: &mut ServerConn, patience: Option<Inst
 
 fn delayed_close_over(cx: &ConnectionCx, hcm: &Hcm) {
     hcm.stats.downstream_cx_delayed_close_timeout().inc();
+    *cx.info.state.local_close_reason.borrow_mut() = Some("triggered_delayed_close_timeout".into());
     tracing::debug!(target: "connection", connection = cx.info.id, "triggered delayed close");
 }

@@ -97,7 +97,7 @@ impl Exchange<'_> {
                 Abort::Gone
             }
             StreamError::Protocol { details } => {
-                self.hcm.shared.stats.downstream_cx_protocol_error().inc();
+                self.note_protocol_error();
                 Abort::BadRequest(details)
             }
         })?;
