@@ -19,7 +19,7 @@ mod validation;
 
 pub use certificate::{CertificateConfig, TICKET_KEY_BYTES, TicketKey};
 pub use own::CloseNotify;
-pub use params::{CipherSuite, Curve, TlsParams, TlsVersion};
+pub use params::{CipherSuite, CompliancePolicy, Curve, TlsParams, TlsVersion};
 pub use validation::{SanKind, SanMatcher, TrustChain, ValidationConfig};
 
 pub(crate) use own::OwnTls;
@@ -100,6 +100,7 @@ impl Message for DownstreamTls {
             );
         }
         r.refuse("session_ticket_keys_sds_secret_config", NO_SDS);
+        r.at_most_one(&["session_ticket_keys", "disable_stateless_session_resumption"]);
         r.enumeration(
             "ocsp_staple_policy",
             &[("LENIENT_STAPLING", 0, ())],

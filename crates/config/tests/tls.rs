@@ -143,7 +143,7 @@ fn what_envoy_refuses_is_refused() {
     refused(
         &validation(r#""match_subject_alt_names": [{"exact": "a"}]"#),
         &[
-            "U.common.validation_context.match_subject_alt_names: this deprecated field is not supported by this build: use `match_typed_subject_alt_names`",
+            "U.common.validation_context.match_subject_alt_names: matching names without `trusted_ca` is insecure: anybody can write any name",
         ],
     );
     refused(
@@ -213,6 +213,20 @@ fn names_that_the_library_lacks_are_told_with_the_alternatives() {
         &[
             "U.common.tls_params.ecdh_curves: curve `P-521` is not supported by this build, which has X25519MLKEM768, X25519, P-256, P-384",
         ],
+    );
+    refused(
+        &params(r#""cipher_suites": ["[ECDHE-RSA-AES128-GCM-SHA256"]"#),
+        &[&format!(
+            "U.common.tls_params.cipher_suites: cipher suite `[ECDHE-RSA-AES128-GCM-SHA256` is not supported by this build, which has {suites}; those of TLS 1.3 cannot be chosen"
+        )],
+    );
+    refused(
+        &params(r#""ecdh_curves": ["P-256", "prime256v1"]"#),
+        &["U.common.tls_params.ecdh_curves: curve `prime256v1` is there twice"],
+    );
+    refused(
+        &params(r#""compliance_policies": ["FIPS"]"#),
+        &["U.common.tls_params.compliance_policies: `FIPS` is no compliance policy; FIPS_202205 is"],
     );
     refused(
         &params(r#""tls_minimum_protocol_version": "TLSv1_1""#),

@@ -5,7 +5,7 @@
 
 use crate::reader::{Message, Reader};
 
-/// `TlsParameters`. Empty lists mean all that the library offers, in its order.
+/// `TlsParameters`. No cipher suites mean all that the library offers, in its order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TlsParams {
     /// `tls_minimum_protocol_version`, TLS 1.2 when unset.
@@ -14,8 +14,17 @@ pub struct TlsParams {
     pub maximum: TlsVersion,
     /// `cipher_suites`, for TLS 1.2 only: those of 1.3 cannot be chosen.
     pub cipher_suites: Vec<CipherSuite>,
-    /// `ecdh_curves`.
+    /// `ecdh_curves`; [`Curve::DEFAULT`] when unset.
     pub curves: Vec<Curve>,
+    /// `compliance_policies`.
+    pub compliance: Option<CompliancePolicy>,
+}
+
+/// A policy that overrides suites and curves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CompliancePolicy {
+    /// `FIPS_202205`: AES-GCM, P-256 and P-384 only, in every version.
+    Fips202205,
 }
 
 /// A version of TLS.
@@ -101,6 +110,9 @@ impl Curve {
     /// All of them, in the order in which the library prefers them.
     pub const ALL: [Self; 4] = [Self::X25519Mlkem768, Self::X25519, Self::P256, Self::P384];
 
+    /// Envoy's default, with its order: P-384 must be asked for.
+    pub const DEFAULT: [Self; 3] = [Self::X25519Mlkem768, Self::X25519, Self::P256];
+
     /// The name that Envoy takes and prints.
     pub const fn name(self) -> &'static str {
         match self {
@@ -128,7 +140,8 @@ impl Default for TlsParams {
             minimum: TlsVersion::V1_2,
             maximum: TlsVersion::V1_3,
             cipher_suites: Vec::new(),
-            curves: Vec::new(),
+            curves: Curve::DEFAULT.to_vec(),
+            compliance: None,
         }
     }
 }
@@ -155,38 +168,79 @@ impl Message for TlsParams {
             let message = "the maximum lies below the minimum: no handshake could succeed";
             r.cx.report(tidegate_types::json::Problem::new(at, span, message));
         }
-        Self { minimum, maximum, cipher_suites: cipher_suites(r), curves: curves(r) }
+        Self {
+            minimum,
+            maximum,
+            cipher_suites: cipher_suites(r),
+            curves: curves(r),
+            compliance: compliance(r),
+        }
     }
 }
 
+fn compliance(r: &Reader<'_>) -> Option<CompliancePolicy> {
+    let policies = r.strings("compliance_policies").convert(|names| match names.as_slice() {
+        [] => Ok(None),
+        [name] if name == "FIPS_202205" => Ok(Some(CompliancePolicy::Fips202205)),
+        [name] => Err(format!("`{name}` is no compliance policy; FIPS_202205 is")),
+        // Envoy's limit.
+        [..] => Err("at most one compliance policy".to_owned()),
+    });
+    policies.or_default()
+}
+
 fn cipher_suites(r: &Reader<'_>) -> Vec<CipherSuite> {
-    let names = r.strings("cipher_suites").convert(|names| {
-        // `[A|B]` is a group of equal preference; rules as `ALL` and `!RSA` are BoringSSL's own language.
-        let single = names.iter().flat_map(|names| names.split(':'));
-        let single = single.flat_map(|group| group.trim_start_matches('[').trim_end_matches(']').split('|'));
-        single
-            .map(|name| {
-                CipherSuite::named(name).ok_or_else(|| {
-                    let all = CipherSuite::ALL.map(CipherSuite::name).join(", ");
-                    format!("cipher suite `{name}` is not supported by this build, which has {all}; those of TLS 1.3 cannot be chosen")
-                })
-            })
-            .collect::<Result<Vec<_>, _>>()
+    let names = r.strings("cipher_suites").convert(|lists| {
+        let mut suites = Vec::new();
+        let mut ignored = None;
+        // An empty text stands for the default; rules as `ALL` and `!RSA` are BoringSSL's own language.
+        for item in lists.iter().flat_map(|list| list.split(':')).filter(|item| !item.is_empty()) {
+            for name in equals(item).split('|') {
+                match CipherSuite::named(name) {
+                    Some(suite) => suites.push(suite),
+                    // As Envoy: beside others they are passed over.
+                    None if TLS13_SUITES.contains(&name) => ignored = Some(name),
+                    None => return Err(unknown_suite(name)),
+                }
+            }
+        }
+        match ignored {
+            Some(name) if suites.is_empty() => Err(unknown_suite(name)),
+            _ => Ok(suites),
+        }
     });
     names.or_default()
+}
+
+/// The suites of a group of equal preference, `[A|B]`, which the library does not have: its first comes first.
+fn equals(item: &str) -> &str {
+    item.strip_prefix('[').and_then(|item| item.strip_suffix(']')).unwrap_or(item)
+}
+
+const TLS13_SUITES: [&str; 3] =
+    ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"];
+
+fn unknown_suite(name: &str) -> String {
+    let all = CipherSuite::ALL.map(CipherSuite::name).join(", ");
+    format!(
+        "cipher suite `{name}` is not supported by this build, which has {all}; those of TLS 1.3 cannot be chosen"
+    )
 }
 
 fn curves(r: &Reader<'_>) -> Vec<Curve> {
     let names = r.strings("ecdh_curves").convert(|names| {
-        let single = names.iter().flat_map(|names| names.split(':'));
-        single
-            .map(|name| {
-                Curve::named(name).ok_or_else(|| {
-                    let all = Curve::ALL.map(Curve::name).join(", ");
-                    format!("curve `{name}` is not supported by this build, which has {all}")
-                })
-            })
-            .collect::<Result<Vec<_>, _>>()
+        let mut curves = Vec::new();
+        for name in names.iter().flat_map(|names| names.split(':')) {
+            let curve = Curve::named(name).ok_or_else(|| {
+                let all = Curve::ALL.map(Curve::name).join(", ");
+                format!("curve `{name}` is not supported by this build, which has {all}")
+            })?;
+            if curves.contains(&curve) {
+                return Err(format!("curve `{name}` is there twice"));
+            }
+            curves.push(curve);
+        }
+        Ok(curves)
     });
-    names.or_default()
+    Some(names.or_default()).filter(|curves| !curves.is_empty()).unwrap_or_else(|| Curve::DEFAULT.to_vec())
 }

@@ -75,16 +75,17 @@ impl Message for ValidationConfig {
         ];
         let trusted_ca = r.message::<DataSource>("trusted_ca");
         let names = r.repeated::<SanMatcher>("match_typed_subject_alt_names");
+        let untyped = r.repeated::<StringMatcher>("match_subject_alt_names");
         let crl = r.message::<DataSource>("crl");
         let expired = r.bool("allow_expired_certificate");
         // As Envoy: what rests on a chain needs one. Roots that this build lacks get their own report.
         let other_roots = r.has("system_root_certs") || r.has("ca_certificate_provider_instance");
         if trusted_ca.peek().is_none() && !other_roots {
+            if untyped.peek().is_some_and(|names| !names.is_empty()) {
+                untyped.report(ANYBODY, None);
+            }
             if names.peek().is_some_and(|names| !names.is_empty()) {
-                names.report(
-                    "matching names without `trusted_ca` is insecure: anybody can write any name",
-                    None,
-                );
+                names.report(ANYBODY, None);
             }
             if crl.peek().is_some() {
                 crl.report("a revocation list has no use without `trusted_ca`", None);
@@ -93,10 +94,6 @@ impl Message for ValidationConfig {
                 expired.report("without `trusted_ca`, expiry is never looked at", None);
             }
         }
-        r.refuse(
-            "match_subject_alt_names",
-            "this deprecated field is not supported by this build: use `match_typed_subject_alt_names`",
-        );
         Self {
             trusted_ca: trusted_ca.optional(),
             watched_directory: r
@@ -105,7 +102,7 @@ impl Message for ValidationConfig {
                 .map(|watched| watched.0),
             certificate_hashes: hashes(r.strings("verify_certificate_hash"), hexadecimal),
             spki_hashes: hashes(r.strings("verify_certificate_spki"), base64),
-            names: names.or_default(),
+            names: names.or_default().into_iter().chain(any_kind(untyped.or_default())).collect(),
             crl: crl.optional(),
             only_verify_leaf_cert_crl: r.bool("only_verify_leaf_cert_crl").or_default(),
             allow_expired_certificate: expired.or_default(),
@@ -114,6 +111,14 @@ impl Message for ValidationConfig {
             place: Place::of(r),
         }
     }
+}
+
+const ANYBODY: &str = "matching names without `trusted_ca` is insecure: anybody can write any name";
+
+/// The deprecated `match_subject_alt_names`: each matcher is tried on names of every kind.
+fn any_kind(matchers: Vec<StringMatcher>) -> impl Iterator<Item = SanMatcher> {
+    const KINDS: [SanKind; 4] = [SanKind::Dns, SanKind::Uri, SanKind::Email, SanKind::IpAddress];
+    matchers.into_iter().flat_map(|matcher| KINDS.map(|kind| SanMatcher { kind, matcher: matcher.clone() }))
 }
 
 fn hashes(field: Field<'_, Vec<String>>, read: fn(&str) -> Result<[u8; 32], String>) -> Vec<[u8; 32]> {

@@ -2,7 +2,7 @@
 
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
 use rustls::{SupportedCipherSuite, SupportedProtocolVersion};
-use tidegate_config::tls::{CipherSuite, Curve, TlsParams, TlsVersion};
+use tidegate_config::tls::{CipherSuite, CompliancePolicy, Curve, TlsParams, TlsVersion};
 
 /// The library with the chosen suites and groups, in the chosen order.
 pub fn provider(params: &TlsParams) -> CryptoProvider {
@@ -12,8 +12,14 @@ pub fn provider(params: &TlsParams) -> CryptoProvider {
         provider.cipher_suites.retain(|suite| suite.tls13().is_some());
         provider.cipher_suites.extend(params.cipher_suites.iter().map(|suite| cipher_suite(*suite)));
     }
-    if !params.curves.is_empty() {
-        provider.kx_groups = params.curves.iter().map(|curve| group(*curve)).collect();
+    provider.kx_groups = params.curves.iter().map(|curve| group(*curve)).collect();
+    match params.compliance {
+        None => {}
+        Some(CompliancePolicy::Fips202205) => {
+            let of_aes = |suite: &SupportedCipherSuite| !format!("{:?}", suite.suite()).contains("CHACHA20");
+            provider.cipher_suites.retain(of_aes);
+            provider.kx_groups = vec![group(Curve::P256), group(Curve::P384)];
+        }
     }
     provider
 }
