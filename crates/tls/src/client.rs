@@ -18,7 +18,7 @@ use tidegate_net::{Transport, TransportFactory};
 use tidegate_types::json::Problem;
 
 use crate::io::Settings;
-use crate::listing::{Listing, listing};
+use crate::listing::{Listing, listing, show_expiry};
 use crate::stats::TlsStats;
 use crate::verify::{HostNames, ServerVerifier, Trust};
 
@@ -64,7 +64,7 @@ impl ClientContext {
     /// What is wrong with the content of files and inline texts, with their places.
     pub fn new(config: &Arc<UpstreamTls>, stats: TlsStats) -> Result<Arc<Self>, Vec<Problem>> {
         let state = State::new(config.clone(), &stats)?;
-        listing(&config.common).show_expiry(&stats);
+        show_expiry(&config.common, &stats);
         Ok(Arc::new(Self { stats, state: ArcSwap::from_pointee(state) }))
     }
 
@@ -82,7 +82,7 @@ impl ClientContext {
         let new = State::new(Arc::new(config), &self.stats).map_err(|problems| {
             problems.into_iter().map(|problem| problem.message).collect::<Vec<_>>().join("; ")
         })?;
-        listing(&new.config.common).show_expiry(&self.stats);
+        show_expiry(&new.config.common, &self.stats);
         self.state.store(Arc::new(new));
         Ok(true)
     }

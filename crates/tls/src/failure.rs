@@ -74,6 +74,7 @@ impl Counted {
             Self::Refused(RefusalKind::Chain) => counters.fail_verify_error().inc(),
             Self::Refused(RefusalKind::Name) => counters.fail_verify_san().inc(),
             Self::Refused(RefusalKind::Hash) => counters.fail_verify_cert_hash().inc(),
+            Self::Refused(RefusalKind::Untold) => {}
         }
     }
 }
@@ -137,6 +138,9 @@ fn wrap(entry: &str) -> String {
 }
 
 fn verify_failed(why: &str) -> String {
+    if why.is_empty() {
+        return wrap("268435581:SSL routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED");
+    }
     wrap(&format!(
         "268435581:SSL routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED:verify cert failed: {why}"
     ))

@@ -72,6 +72,8 @@ pub struct TlsIo {
     without_alpn: Option<Arc<ServerConfig>>,
     timeout: Option<Duration>,
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Until when a client that was refused is still listened to.
+    parting: Option<Pin<Box<Sleep>>>,
     /// Whether the first bytes passed for TLS.
     opened: bool,
     end: End,
@@ -133,7 +135,7 @@ impl TlsIo {
     fn new(io: BoxIo, session: Session, settings: Arc<Settings>) -> Self {
         Self {
             io,
-            opened: !session.is_server(),
+            opened: false,
             session,
             settings,
             received: Received::default(),
@@ -146,6 +148,7 @@ impl TlsIo {
             without_alpn: None,
             timeout: None,
             deadline: None,
+            parting: None,
             end: End::Open,
             closing: Closing::No,
             reason: None,

@@ -21,17 +21,22 @@ pub struct Listing {
     pub chain: Vec<Listed>,
 }
 
-impl Listing {
-    /// Sets `ssl.certificate.<name>.expiration_unix_time_seconds`. Certificates from files have no name of their
-    /// own: as in Envoy, those of a context share one gauge, which here shows the first to expire.
-    pub(crate) fn show_expiry(&self, stats: &TlsStats) {
-        for (name, certificates) in [(CERTIFICATE, &self.chain), (AUTHORITY, &self.ca)] {
-            let expiry = certificates.iter().map(|listed| listed.info.not_after).min();
-            if let Some(expiry) = expiry.and_then(|at| at.duration_since(UNIX_EPOCH).ok()) {
-                let seconds = i64::try_from(expiry.as_secs()).unwrap_or(i64::MAX);
-                stats.gauge(&format!("certificate.{name}.expiration_unix_time_seconds")).set(seconds);
-            }
+/// Sets `ssl.certificate.<name>.expiration_unix_time_seconds`. Certificates from files have no name of their
+/// own: as in Envoy, those of a context share one gauge, which here shows the first to expire.
+pub(crate) fn show_expiry(common: &TlsConfig, stats: &TlsStats) {
+    let show = |name: &str, seconds: i64| {
+        stats.gauge(&format!("certificate.{name}.expiration_unix_time_seconds")).set(seconds);
+    };
+    let Listing { ca, chain } = listing(common);
+    for (name, certificates) in [(CERTIFICATE, chain), (AUTHORITY, ca)] {
+        let expiry = certificates.iter().map(|listed| listed.info.not_after).min();
+        if let Some(expiry) = expiry.and_then(|at| at.duration_since(UNIX_EPOCH).ok()) {
+            show(name, i64::try_from(expiry.as_secs()).unwrap_or(i64::MAX));
         }
+    }
+    if common.validation.as_ref().is_some_and(|validation| validation.trusted_ca.is_none()) {
+        // Pinned hashes alone never expire.
+        show(NO_AUTHORITY, i64::MAX);
     }
 }
 
@@ -48,17 +53,20 @@ pub struct Listed {
 pub fn listing(common: &TlsConfig) -> Listing {
     let ca = common.validation.iter().filter_map(|validation| validation.trusted_ca.as_ref());
     Listing {
-        ca: ca.filter_map(first).collect(),
-        chain: common.certificates.iter().filter_map(|certificate| first(&certificate.chain)).collect(),
+        ca: ca.flat_map(all).collect(),
+        chain: common.certificates.iter().filter_map(|certificate| all(&certificate.chain).next()).collect(),
     }
 }
 
-fn first(source: &DataSource) -> Option<Listed> {
-    let der = CertificateDer::from_pem_slice(&source.bytes).ok()?;
-    let path = source.filename.clone().unwrap_or_else(|| "<inline>".to_owned());
-    Some(Listed { path, info: certificate::facts(&[der]).ok()? })
+fn all(source: &DataSource) -> impl Iterator<Item = Listed> + '_ {
+    CertificateDer::pem_slice_iter(&source.bytes).filter_map(|der| {
+        let path = source.filename.clone().unwrap_or_else(|| "<inline>".to_owned());
+        Some(Listed { path, info: certificate::facts(&[der.ok()?]).ok()? })
+    })
 }
 
 /// What Envoy calls certificates without a name: the first digits of the SHA-256 of nothing.
 const CERTIFICATE: &str = "unnamed_cert_e3b0c442";
 const AUTHORITY: &str = "unnamed_ca_cert_e3b0c442";
+/// What it calls the authority of a validation context that has none.
+const NO_AUTHORITY: &str = "unnamed_ca_cert";

@@ -21,6 +21,8 @@ pub struct Observed {
     pub signature: Option<SignatureScheme>,
     /// Why our verifier refused the peer.
     pub refusal: Option<Refusal>,
+    /// The certificate that the refused peer showed.
+    pub refused: Option<Arc<CertificateInfo>>,
 }
 
 /// Why a verifier refused the peer's certificate, beyond what a rustls error can say.
@@ -42,6 +44,8 @@ pub enum RefusalKind {
     Name,
     /// `ssl.fail_verify_cert_hash`.
     Hash,
+    /// None: BoringSSL gives up before Envoy's checks, without a word.
+    Untold,
 }
 
 /// Notes the scheme of the peer's signature: for verifiers, in `verify_tls1x_signature`.
@@ -49,9 +53,12 @@ pub fn note_signature(scheme: SignatureScheme) {
     NOTES.with_borrow_mut(|notes| notes.signature = Some(scheme));
 }
 
-/// Notes why the peer's certificate is refused: for verifiers, before they return their error.
-pub fn note_refusal(kind: RefusalKind, text: impl Into<String>) {
-    NOTES.with_borrow_mut(|notes| notes.refusal = Some(Refusal { kind, text: text.into() }));
+/// Notes which certificate is refused and why: for verifiers, before they return their error.
+pub fn note_refusal(kind: RefusalKind, text: impl Into<String>, peer: Option<Arc<CertificateInfo>>) {
+    NOTES.with_borrow_mut(|notes| {
+        notes.refusal = Some(Refusal { kind, text: text.into() });
+        notes.refused = peer;
+    });
 }
 
 /// Notes the client's server name and the certificate chosen for it: for resolvers.
@@ -65,11 +72,12 @@ pub fn note_choice(server_name: Option<&str>, local: Option<Arc<CertificateInfo>
 /// Moves the notes of the processing that just ended into `into`; what was not noted stays as it was.
 pub(crate) fn collect(into: &mut Observed) {
     NOTES.with_borrow_mut(|notes| {
-        let Observed { server_name, local, signature, refusal } = std::mem::take(notes);
+        let Observed { server_name, local, signature, refusal, refused } = std::mem::take(notes);
         into.server_name = server_name.or(into.server_name.take());
         into.local = local.or(into.local.take());
         into.signature = signature.or(into.signature);
         into.refusal = refusal.or(into.refusal.take());
+        into.refused = refused.or(into.refused.take());
     });
 }
 

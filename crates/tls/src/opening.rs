@@ -1,4 +1,4 @@
-//! What a client's first bytes say before rustls sees them: that it speaks plain HTTP, no TLS at all, or an
+//! What a peer's first bytes say before rustls sees them: that it speaks plain HTTP, no TLS at all, or an
 //! old version of it. Answered as Envoy answers (BoringSSL's `ssl_open_record`).
 
 use crate::failure::Fault;
@@ -18,7 +18,7 @@ pub(crate) enum Opening {
     Unknown,
     /// It may be TLS.
     Tls,
-    /// The client says goodbye before anything else.
+    /// The peer says goodbye before anything else.
     Goodbye,
     Refused(Refused),
 }

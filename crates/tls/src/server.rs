@@ -26,7 +26,7 @@ use tidegate_stats::OwnedCounter;
 use tidegate_types::ConnectionInfo;
 use tidegate_types::json::Problem;
 
-use crate::listing::{Listing, listing};
+use crate::listing::{Listing, listing, show_expiry};
 use crate::tickets::Tickets;
 use crate::verify::{ClientVerifier, Trust};
 use crate::{Settings, TlsIo, TlsStats, client};
@@ -60,7 +60,7 @@ impl ServerContext {
         timed_out: Option<OwnedCounter>,
     ) -> Result<Arc<Self>, Vec<Problem>> {
         let current = Current::new(config.clone(), &stats, timed_out.as_ref(), None)?;
-        listing(&current.config.common).show_expiry(&stats);
+        show_expiry(&current.config.common, &stats);
         Ok(Arc::new(Self { stats, timed_out, current: ArcSwap::from_pointee(current) }))
     }
 
@@ -100,7 +100,7 @@ impl ServerContext {
         let new = new.map_err(|problems| {
             problems.into_iter().map(|problem| problem.message).collect::<Vec<_>>().join("; ")
         })?;
-        listing(&new.config.common).show_expiry(&self.stats);
+        show_expiry(&new.config.common, &self.stats);
         self.current.store(Arc::new(new));
         Ok(true)
     }

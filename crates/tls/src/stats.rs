@@ -24,7 +24,6 @@ stat_block! {
             fail_verify_cert_hash,
             /// OCSP staples that were sent or asked for in vain.
             ocsp_staple_failed, ocsp_staple_omitted, ocsp_staple_responses, ocsp_staple_requests,
-            was_key_usage_invalid,
             /// Not in Envoy: `close_notify` alerts sent.
             close_notify_sent,
             /// Not in Envoy: `close_notify` alerts received.
@@ -33,6 +32,18 @@ stat_block! {
             unexpected_eof,
             /// Not in Envoy: those of them that we had begun to close for idleness.
             unexpected_eof_during_idle_close
+        }
+    }
+}
+
+stat_block! {
+    /// `<side>_ssl_socket_factory.`: secrets come with the configuration, so that all of them stay 0.
+    pub struct FactoryCounters {
+        counters {
+            /// Connections refused because a secret had not come yet.
+            downstream_context_secrets_not_ready, upstream_context_secrets_not_ready,
+            /// Secrets that came.
+            ssl_context_update_by_sds
         }
     }
 }
@@ -46,8 +57,19 @@ pub struct TlsStats {
 }
 
 impl TlsStats {
-    /// The statistics `<owner>ssl.`.
-    pub fn new(store: &Store, owner: &Scope) -> Self {
+    /// The statistics `<owner>ssl.` of a listener.
+    pub fn server(store: &Store, owner: &Scope) -> Self {
+        FactoryCounters::new(store, owner.child("server_ssl_socket_factory"));
+        Self::new(store, owner)
+    }
+
+    /// Those of a cluster.
+    pub fn client(store: &Store, owner: &Scope) -> Self {
+        FactoryCounters::new(store, owner.child("client_ssl_socket_factory"));
+        Self::new(store, owner)
+    }
+
+    fn new(store: &Store, owner: &Scope) -> Self {
         let scope = owner.child("ssl");
         Self { counters: SslCounters::new(store, scope.clone()), names: DynScope::new(store, scope) }
     }

@@ -12,6 +12,7 @@ use rustls::{CertificateError, Error, OtherError};
 use tidegate_config::tls::{TrustChain, ValidationConfig};
 use tidegate_types::json::Problem;
 
+use crate::certificate;
 use crate::failure::Counted;
 use crate::observed::{RefusalKind, note_refusal};
 use crate::stats::TlsStats;
@@ -91,7 +92,7 @@ impl Trust {
             Counted::Refused(refused.kind).count(self.stats.counters());
             return Ok(());
         }
-        note_refusal(refused.kind, refused.text);
+        note_refusal(refused.kind, refused.text, certificate::remembered(chain));
         Err(Error::InvalidCertificate(refused.error))
     }
 
@@ -183,7 +184,11 @@ impl Refused {
     }
 
     fn unsigned_name() -> Self {
-        Self::name("verify SAN list, without trusted_ca".to_owned())
+        Self {
+            kind: RefusalKind::Untold,
+            text: String::new(),
+            error: other("a name without `trusted_ca` proves nothing"),
+        }
     }
 
     fn hash() -> Self {

@@ -51,7 +51,7 @@ fn transport(
             match previous.and_then(|previous| same_context(config, tls, previous)) {
                 Some(context) => Ok(TransportSnapshot::Tls(context)),
                 None => {
-                    let stats = TlsStats::new(cx.store, &Scope::listener(cx.listener));
+                    let stats = TlsStats::server(cx.store, &Scope::listener(cx.listener));
                     let timed_out = ListenerStats::handshake_timeouts(cx.store, cx.listener);
                     let spoken = spoken(config, tls);
                     ServerContext::new(&spoken, stats, Some(timed_out)).map(TransportSnapshot::Tls)

@@ -37,7 +37,7 @@ impl Transports {
             if let Some(context) = kept(cluster, previous) {
                 all.contexts.insert(cluster.name.clone(), context);
             } else if let Some(tls) = cluster.transport_socket.tls() {
-                let stats = TlsStats::new(builder.store, &Scope::cluster(cluster.stat_name()));
+                let stats = TlsStats::client(builder.store, &Scope::cluster(cluster.stat_name()));
                 match ClientContext::new(tls, stats) {
                     Ok(context) => {
                         all.contexts.insert(cluster.name.clone(), context);

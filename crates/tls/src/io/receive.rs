@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use rustls::server::UnbufferedServerConnection;
@@ -10,7 +11,7 @@ use tidegate_types::{CloseReason, TlsInfo};
 
 use super::session::{Session, Task, Turn};
 use super::{Closing, End, TlsIo};
-use crate::failure::{self, RESET};
+use crate::failure::{self, Counted, RESET};
 use crate::names;
 use crate::observed;
 use crate::opening::{self, Opening, Refused};
@@ -38,6 +39,9 @@ impl TlsIo {
         cx: &mut Context<'_>,
         mut until: Until<'_>,
     ) -> Poll<io::Result<usize>> {
+        if self.parting.is_some() {
+            ready!(self.poll_parting(cx));
+        }
         self.check()?;
         self.poll_deadline(cx)?;
         while self.end == End::Open {
@@ -45,7 +49,10 @@ impl TlsIo {
                 Ok(turn) => turn,
                 // What came before is still good: the error is told next time.
                 Err(fatal) => match (self.fail(fatal), until.moved()) {
-                    (error, 0) => return Poll::Ready(Err(error)),
+                    (error, 0) => {
+                        ready!(self.poll_parting(cx));
+                        return Poll::Ready(Err(error));
+                    }
                     (_, moved) => return Poll::Ready(Ok(moved)),
                 },
             };
@@ -85,7 +92,8 @@ impl TlsIo {
 
     /// One turn of the session, and what it brought about.
     fn turn(&mut self, until: &mut Until<'_>) -> Result<Turn, Fatal> {
-        if !self.opened {
+        // A client speaks first.
+        if !self.opened && (self.session.is_server() || !self.received.is_empty()) {
             match opening::judge(self.received.bytes()) {
                 Opening::Unknown => return Ok(Turn::Blocked),
                 Opening::Refused(refused) => return Err(Fatal::Refused(refused)),
@@ -222,6 +230,9 @@ impl TlsIo {
                 let failure = failure::explain(&error, self.observed.refusal.as_ref());
                 failure.counted.count(counters);
                 self.session.last_words(&mut self.received, &mut self.outgoing);
+                if self.session.is_server() && failure.counted != Counted::ConnectionError {
+                    self.parting = Some(Box::pin(tokio::time::sleep(PARTING)));
+                }
                 failure.text
             }
         };
@@ -229,20 +240,51 @@ impl TlsIo {
             let _ = self.poll_flush(&mut Context::from_waker(Waker::noop()));
             self.skip_arrived();
         }
-        if self.info.is_none()
-            && let (Some(connection), Some(version)) =
-                (&self.connection, self.session.common().protocol_version())
-        {
-            // As far as it got.
-            let partial = TlsInfo { version: names::version(version), ..TlsInfo::default() };
-            let _ = connection.tls.set(Rc::new(partial));
-        }
+        self.note_partial();
         self.received.release();
         self.failed(ErrorKind::InvalidData, Some(text))
     }
 }
 
 impl TlsIo {
+    /// What a handshake that failed had agreed on, for the access log.
+    fn note_partial(&mut self) {
+        let common = self.session.common();
+        let (None, Some(connection), Some(version)) =
+            (&self.info, &self.connection, common.protocol_version())
+        else {
+            return;
+        };
+        let partial = TlsInfo {
+            version: names::version(version),
+            cipher: common.negotiated_cipher_suite().map_or("", |suite| names::cipher(suite.suite())),
+            peer: self.observed.refused.take(),
+            ..TlsInfo::default()
+        };
+        // Nothing else sets it before the handshake is done.
+        let _ = connection.tls.set(Rc::new(partial));
+    }
+
+    /// A client of TLS 1.3 whose certificate we refuse takes its handshake for done, and its request may be on
+    /// its way: after our FIN it is read and discarded, so that it meets no RST, which would take the alert
+    /// with it. Until the client closes, but not for longer than [`PARTING`].
+    fn poll_parting(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(patience) = &mut self.parting else { return Poll::Ready(()) };
+        if patience.as_mut().poll(cx).is_ready() || self.io.poll_shutdown(cx).is_pending() {
+            self.parting = None;
+            return Poll::Ready(());
+        }
+        while let Some(room) = self.received.room() {
+            let read = ready!(self.io.poll_read(cx, room));
+            self.received.release();
+            if !matches!(read, Ok(1..)) {
+                break;
+            }
+        }
+        self.parting = None;
+        Poll::Ready(())
+    }
+
     /// Takes what has arrived off the socket: closing it with unread bytes would be an RST, which could take
     /// the alert with it.
     fn skip_arrived(&mut self) {
@@ -257,6 +299,9 @@ impl TlsIo {
         }
     }
 }
+
+/// How long a client whose certificate was refused may take to notice: several round trips around the world.
+const PARTING: Duration = Duration::from_secs(1);
 
 /// Reads for the sake of an alert: bounds what a peer that we give up can make us do.
 const MAX_SKIPPED: usize = 4;
