@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::time::Instant;
 
 use bytes::BytesMut;
 use tidegate_filter::listener::MOST_BYTES;
@@ -28,14 +29,15 @@ pub(crate) async fn inspect(
     mut arrival: Arrival,
 ) -> Inspected {
     let _waiting = stats.pre_connection();
+    let begun = Instant::now();
     let filters = run(options, &mut io, &mut arrival);
     let end = match options.filters_timeout {
         None => filters.await,
         Some(time) => tokio::time::timeout(time, filters).await.unwrap_or(Err(Stop::TimeOut)),
     };
-    match end {
-        Ok(()) => return Inspected::Passed(io, arrival),
-        Err(Stop::TimeOut) => {
+    let Err(stop) = end else { return Inspected::Passed(io, arrival) };
+    match stop {
+        Stop::TimeOut => {
             stats.pre_connection_timeout();
             // The bytes that nobody could make sense of are the terminal's now. One whose descriptor cannot be
             // watched any more is closed.
@@ -44,10 +46,20 @@ pub(crate) async fn inspect(
                 return Inspected::Passed(io, arrival);
             }
         }
-        Err(Stop::Refused) => {}
-        Err(Stop::RemoteClose) => stats.listener_filter_remote_close(),
-        Err(Stop::Broken) => stats.listener_filter_error(),
+        Stop::Refused => {}
+        Stop::RemoteClose => stats.listener_filter_remote_close(),
+        Stop::Broken => stats.listener_filter_error(),
     }
+    // It has no number: it never became a connection. The fields are those of the lines about connections.
+    tracing::debug!(
+        target: "listener",
+        kind = "listener filters",
+        peer = %arrival.remote_address,
+        reason = stop.name(),
+        idle_ms = begun.elapsed().as_millis() as u64,
+        "closing a downstream connection: {}",
+        stop.words(),
+    );
     Inspected::Closed(arrival)
 }
 
@@ -59,6 +71,27 @@ enum Stop {
     RemoteClose,
     /// The client reset it.
     Broken,
+}
+
+impl Stop {
+    /// As the close reasons of connections are called.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::TimeOut => "listener_filters_timeout",
+            Self::RemoteClose => "peer_fin",
+            Self::Broken => "peer_rst",
+        }
+    }
+
+    fn words(&self) -> &'static str {
+        match self {
+            Self::Refused => "refused by a listener filter",
+            Self::TimeOut => "listener filters timeout",
+            Self::RemoteClose => "closed by the peer",
+            Self::Broken => "reset by the peer",
+        }
+    }
 }
 
 impl From<io::Error> for Stop {
