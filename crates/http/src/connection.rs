@@ -15,7 +15,7 @@ use std::time::Duration;
 use tidegate_codec::h1::{Next, Readable, ServerConn};
 use tidegate_filter::Clusters;
 use tidegate_router::{Directory, PollClock};
-use tidegate_types::{CloseReason, ConnectionInfo};
+use tidegate_types::{CloseReason, Compat, ConnectionInfo};
 use tokio::time::Instant;
 
 use crate::exchange::{self, ExchangeEnd};
@@ -194,6 +194,9 @@ pub async fn serve(
     let close = close::run(close, &cx, &mut conn, &slot.current().shared).await;
     account.count_traffic(&conn);
     account.closed(close, reason);
+    if close == Close::Told {
+        close::listen_on(conn, &slot.current().shared);
+    }
 }
 
 /// An idle or old connection drains: one that has served requests stays for `drain_timeout`, so that a
@@ -201,13 +204,19 @@ pub async fn serve(
 fn start_drain(cx: &ConnectionCx, hcm: &WorkerHcm, reason: CloseReason) -> Option<Close> {
     let window = hcm.shared.config.timeouts.drain;
     if cx.served.get() == 0 {
-        return Some(Close::Now);
+        return Some(last_close(hcm.shared.compat));
     }
     if window.is_zero() {
         return Some(drain_close(hcm));
     }
     cx.draining.set(Some(Draining { over: cx.clock.tick() + window, reason }));
     None
+}
+
+/// How a connection ends whose client was told by the last response, or never sent a request. Envoy just closes,
+/// and resets what was on its way: a pipelined request then takes the response before it along (RFC 9112 §9.6).
+fn last_close(compat: Compat) -> Close {
+    if compat.is_strict() { Close::Now } else { Close::Told }
 }
 
 /// How the drain ends.
@@ -267,7 +276,7 @@ async fn one_exchange(
     account.request(cx.clock.now());
     cx.clock.start();
     let delayed_close = hcm.shared.config.timeouts.delayed_close;
-    let strict = hcm.shared.compat.is_strict();
+    let compat = hcm.shared.compat;
     // Boxed: the state of a request lives on the heap while there is one, not in every idle connection.
     let end = Box::pin(exchange::serve(cx, hcm, conn, cx.clock.now())).await;
     account.count_traffic(conn);
@@ -277,11 +286,11 @@ async fn one_exchange(
             let close = match conn.finish_exchange() {
                 Next::KeepAlive => return None,
                 // Envoy waits for the end of the drain window, whatever the response announced.
-                Next::Close if strict && cx.draining.get().is_some() => Close::Deaf,
+                Next::Close if compat.is_strict() && cx.draining.get().is_some() => Close::Deaf,
                 // FIN at once, and a request that crosses it meets no RST (deviations, row 1).
                 Next::Close if cx.draining.get().is_some() => Close::Linger,
                 Next::Close if end == ExchangeEnd::Replied && delayed_close.is_some() => Close::Delayed,
-                Next::Close => Close::Now,
+                Next::Close => last_close(compat),
             };
             // Unless we had a reason of our own the client asked for it, or speaks HTTP/1.0.
             Some((close, why(CloseReason::Announced)))

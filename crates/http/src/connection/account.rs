@@ -133,7 +133,7 @@ impl Account {
                 stats.downstream_cx_destroy_active_rq().inc();
                 stats.downstream_cx_destroy_remote_active_rq().inc();
             }
-            Close::Now | Close::Linger | Close::Delayed | Close::Deaf => {
+            Close::Now | Close::Linger | Close::Told | Close::Delayed | Close::Deaf => {
                 stats.downstream_cx_destroy_local().inc()
             }
         }

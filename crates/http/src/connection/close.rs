@@ -19,11 +19,15 @@ pub(super) enum Close {
     Remote,
     /// The client closed with a request under way.
     RemoteActive,
-    /// FIN and done: the client was told, or never spoke.
+    /// FIN and done: the handshake did not end in time; with `--envoy-strict` also where the client was told or
+    /// never spoke.
     Now,
     /// FIN at once, then late bytes are read and discarded for `delayed_close_timeout`, so that they
     /// meet a FIN and not an RST (deviations, row 1).
     Linger,
+    /// FIN, and the connection counts as closed, for the client was told or never spoke; what still comes is
+    /// discarded aside ([`listen_on`]).
+    Told,
     /// Envoy's end of a drain (`--envoy-strict`): nothing is answered until the drain window and
     /// `delayed_close_timeout` are over; late bytes turn the close into an RST.
     Deaf,
@@ -36,21 +40,20 @@ pub(super) async fn run(close: Close, cx: &ConnectionCx, conn: &mut ServerConn, 
     let patience = hcm.config.timeouts.delayed_close.map(|delay| Instant::now() + delay);
     match close {
         Close::Remote | Close::RemoteActive => {}
-        Close::Now => {
+        Close::Now | Close::Told => {
             shut_down(conn).await;
-            // Bytes that are already here would turn the close into an RST.
-            poll_fn(|task| {
-                let _ = conn.poll_discard(task);
-                Poll::Ready(())
-            })
-            .await;
+            discard(cx, conn, None).await;
         }
         Close::Linger => {
             shut_down(conn).await;
-            discard(cx, conn, patience, hcm).await;
+            if discard(cx, conn, patience).await {
+                delayed_close_over(cx, hcm);
+            }
         }
         Close::Delayed => {
-            discard(cx, conn, patience, hcm).await;
+            if discard(cx, conn, patience).await {
+                delayed_close_over(cx, hcm);
+            }
             shut_down(conn).await;
         }
         Close::Deaf => return wait_deaf(cx, conn, hcm).await,
@@ -64,16 +67,29 @@ pub(super) fn note(info: &ConnectionInfo, close: Close, reason: CloseReason) {
         info.state.close_type.set(CloseType::RemoteReset);
     }
     let ours = match (close, reason) {
-        (Close::Now | Close::Linger, CloseReason::IdleTimeout) => "on_idle_timeout",
-        (Close::Now | Close::Linger, CloseReason::MaxDuration) => "max_connection_duration_reached",
+        (Close::Now | Close::Told | Close::Linger, CloseReason::IdleTimeout) => "on_idle_timeout",
+        (Close::Now | Close::Told | Close::Linger, CloseReason::MaxDuration) => {
+            "max_connection_duration_reached"
+        }
         (Close::Now, CloseReason::ConnectTimeout) => "transport_socket_timeout",
-        (Close::Now | Close::Linger, CloseReason::Announced | CloseReason::MaxRequests) => {
+        (Close::Now | Close::Told | Close::Linger, CloseReason::Announced | CloseReason::MaxRequests) => {
             "deferred_close_on_drained_connection"
         }
         // What waits for the client may yet be the client's close.
         _ => return,
     };
     *info.state.local_close_reason.borrow_mut() = Some(ours.into());
+}
+
+/// Reads and discards, for at most `delayed_close_timeout`, what a client sends that [`Close::Told`] was meant
+/// for: a pipelined request that met an RST would take the last response along (RFC 9112 §9.6). In a task of its
+/// own, since the connection is over for everybody else, and no delayed close, which Envoy counts elsewhere.
+pub(super) fn listen_on(mut conn: ServerConn, hcm: &Hcm) {
+    if let Some(patience) = hcm.config.timeouts.delayed_close {
+        tokio::task::spawn_local(async move {
+            let _ = tokio::time::timeout(patience, poll_fn(|task| conn.poll_discard(task))).await;
+        });
+    }
 }
 
 async fn wait_deaf(cx: &ConnectionCx, conn: &mut ServerConn, hcm: &Hcm) -> Close {
@@ -116,19 +132,16 @@ async fn shut_down(conn: &mut ServerConn) {
     .await;
 }
 
-/// Reads and discards until the client closes or `patience` ends.
-async fn discard(cx: &ConnectionCx, conn: &mut ServerConn, patience: Option<Instant>, hcm: &Hcm) {
-    let Some(patience) = patience else { return };
-    let timed_out = poll_fn(|task| {
-        if conn.poll_discard(task).is_ready() {
+/// Reads and discards until the client closes or `patience` ends: whether it ended.
+async fn discard(cx: &ConnectionCx, conn: &mut ServerConn, patience: Option<Instant>) -> bool {
+    poll_fn(|task| {
+        // Also without patience: bytes that are already here would turn the close into an RST.
+        if conn.poll_discard(task).is_ready() || patience.is_none() {
             return Poll::Ready(false);
         }
-        cx.timer.borrow_mut().poll(task, Some(patience), cx.clock.tick()).map(|()| true)
+        cx.timer.borrow_mut().poll(task, patience, cx.clock.tick()).map(|()| true)
     })
-    .await;
-    if timed_out {
-        delayed_close_over(cx, hcm);
-    }
+    .await
 }
 
 fn delayed_close_over(cx: &ConnectionCx, hcm: &Hcm) {
