@@ -12,6 +12,7 @@
 
 pub mod admin;
 pub mod binary;
+pub mod closes;
 pub mod config;
 pub mod documents;
 pub mod examples;
@@ -19,6 +20,7 @@ pub mod message;
 pub mod origin;
 pub mod process;
 pub mod proxy;
+pub mod tls_client;
 pub mod tls_origin;
 pub mod wait;
 pub mod wire;

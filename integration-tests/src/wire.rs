@@ -207,6 +207,11 @@ impl Wire {
         self.end
     }
 
+    /// Talks on after the other side's end: whether that meets an RST.
+    pub fn is_reset_by(&mut self, bytes: &[u8]) -> bool {
+        late_bytes_meet_a_reset(&self.socket, bytes)
+    }
+
     /// Whether the connection stays open and silent for `time`: the proof of an absence costs its time.
     pub fn is_quiet_for(&mut self, time: Duration) -> bool {
         let before = self.received.len();
@@ -230,4 +235,25 @@ impl Wire {
     pub fn local_address(&self) -> SocketAddr {
         self.socket.local_addr().unwrap().as_socket().unwrap()
     }
+}
+
+/// Sends bytes on a socket whose other side has ended, and watches for the RST that they meet when nobody reads
+/// them: the proof of an absence costs its time.
+pub(crate) fn late_bytes_meet_a_reset<'a, S>(socket: &'a S, bytes: &[u8]) -> bool
+where
+    SockRef<'a>: From<&'a S>,
+{
+    let socket = SockRef::from(socket);
+    if (&*socket).write_all(bytes).is_err() {
+        return true;
+    }
+    let deadline = Instant::now() + Duration::from_millis(100);
+    while Instant::now() < deadline {
+        // After a FIN the RST is no error of a read: it shows here, once.
+        if socket.take_error().is_ok_and(|error| error.is_some()) {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    false
 }

@@ -18,6 +18,7 @@ mod all {
     mod filters;
     mod forwarding;
     mod headers;
+    mod idle_rows;
     mod listener_filters;
     mod malformed;
     mod monitoring;
