@@ -79,6 +79,7 @@ impl TlsOrigin {
         let all = seen.clone();
         std::thread::spawn(move || {
             while let Ok((socket, _)) = listener.accept() {
+                let _ = socket.set_nodelay(true);
                 let (config, all) = (config.clone(), all.clone());
                 std::thread::spawn(move || serve(socket, config, answer, &all));
             }

@@ -19,6 +19,7 @@ mod all {
     mod forwarding;
     mod headers;
     mod idle_rows;
+    mod idle_rows_upstream;
     mod listener_filters;
     mod malformed;
     mod monitoring;
