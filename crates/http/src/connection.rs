@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::Version;
 use tidegate_codec::h1::{Next, Readable, ServerConn};
 use tidegate_filter::Clusters;
 use tidegate_router::{Directory, PollClock};
@@ -273,6 +274,7 @@ async fn one_exchange(
 ) -> Option<(Close, CloseReason)> {
     cx.served.set(cx.served.get().saturating_add(1));
     cx.why.set(None);
+    cx.info.state.protocol.set(Some(Version::HTTP_11));
     account.request(cx.clock.now());
     cx.clock.start();
     let delayed_close = hcm.shared.config.timeouts.delayed_close;

@@ -188,6 +188,7 @@ impl Drop for Open {
             let stream = StreamInfo::new(self.info.clone(), SystemTime::now() - length);
             let state = &self.info.state;
             stream.flags.set(state.flags.get());
+            stream.protocol.set(state.protocol.get());
             stream.details.replace(state.details.take());
             stream.bytes_received.set(state.bytes_received.get());
             stream.bytes_sent.set(state.bytes_sent.get());

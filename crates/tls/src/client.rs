@@ -135,6 +135,7 @@ impl State {
             close_notify: config.close_notify,
             timed_out: None,
             peer_validated: trust.validates(),
+            authorities: listing(&config.common).ca.into_iter().map(|listed| listed.info).collect(),
             local,
         };
         Ok(Self {

@@ -50,6 +50,8 @@ pub struct Settings {
     pub timed_out: Option<OwnedCounter>,
     /// Whether a peer's certificate, if it shows one, was verified against a trusted authority.
     pub peer_validated: bool,
+    /// The authorities that peers' certificates are verified against.
+    pub authorities: Vec<CertificateInfo>,
     /// The certificate that a client shows when asked. A server's is noted by its resolver.
     pub local: Option<Arc<CertificateInfo>>,
 }

@@ -151,6 +151,7 @@ impl Current {
             close_notify: config.close_notify,
             timed_out: timed_out.cloned(),
             peer_validated: trust.validates(),
+            authorities: listing(&config.common).ca.into_iter().map(|listed| listed.info).collect(),
             local: None,
         });
         Ok(Self { config, rustls, without_alpn, settings, tickets })

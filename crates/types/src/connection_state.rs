@@ -7,6 +7,8 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http::Version;
+
 use crate::ResponseFlags;
 
 /// Facts that filters set while a connection lives, shared by listener filters, network filters and the terminal
@@ -24,6 +26,8 @@ pub struct ConnectionState {
     /// Why this side closed the upstream connection that belongs to this one
     /// (`%UPSTREAM_LOCAL_CLOSE_REASON%`).
     pub upstream_local_close_reason: Cell<Option<&'static str>>,
+    /// The protocol of its requests, once there was one.
+    pub protocol: Cell<Option<Version>>,
     /// Who reset the connection (`%DOWNSTREAM_DETECTED_CLOSE_TYPE%`).
     pub close_type: Cell<CloseType>,
     /// Who reset the upstream connection that belongs to it (`%UPSTREAM_DETECTED_CLOSE_TYPE%`).

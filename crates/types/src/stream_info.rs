@@ -131,6 +131,9 @@ pub struct StreamInfo {
 }
 
 impl StreamInfo {
+    /// The [`log_type`](Self::log_type) of a request's end.
+    pub const REQUEST_END: &'static str = "DownstreamEnd";
+
     /// A stream that begins now.
     pub fn new(connection: Rc<ConnectionInfo>, start_time: SystemTime) -> Self {
         let remote_address = RefCell::new(connection.remote_address.clone());
@@ -156,7 +159,7 @@ impl StreamInfo {
             first_upstream_rx: Cell::default(),
             last_upstream_rx: Cell::default(),
             first_downstream_tx: Cell::default(),
-            log_type: Cell::new("DownstreamEnd"),
+            log_type: Cell::new(Self::REQUEST_END),
             ended: Cell::default(),
         }
     }

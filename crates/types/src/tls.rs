@@ -23,6 +23,8 @@ pub struct TlsInfo {
     pub session_id: String,
     /// What the peer showed, if anything.
     pub peer: Option<Arc<CertificateInfo>>,
+    /// What names the certificate that signed the peer's: of the chain that was sent, else of those trusted.
+    pub peer_issuer: Option<CertificateMarks>,
     /// Whether the peer's certificate was verified against a trusted authority.
     pub peer_validated: bool,
     /// What we showed, if anything.

@@ -16,6 +16,7 @@ mod field;
 mod grpc;
 mod metadata;
 mod names;
+mod server_name;
 mod tls;
 
 use field::{Field, Fields, Source};
@@ -23,6 +24,7 @@ use grpc::GrpcStyle;
 use metadata::Metadata;
 pub(super) use names::NAMES;
 use names::UNSUPPORTED;
+use server_name::NameSource;
 use tls::TlsOperator;
 
 /// One operator with its argument.
@@ -65,7 +67,7 @@ pub(super) enum Operator {
     Grpc(GrpcStyle),
     Tls(TlsOperator),
     DownstreamFailure,
-    RequestedServerName,
+    RequestedServerName(NameSource),
     Path {
         query: bool,
         original: Original,
@@ -171,6 +173,9 @@ fn with_argument(
     let field =
         |source: Source| required().and_then(|text| Fields::parse(source, text, length)).map(Operator::Field);
     Some(match name {
+        "REQUESTED_SERVER_NAME" => {
+            NameSource::parse(argument.filter(|text| !text.is_empty())?).map(Operator::RequestedServerName)
+        }
         "REQ" => field(Source::Request),
         "RESP" => field(Source::Response),
         "TRAILER" => field(Source::Trailers),
@@ -314,7 +319,7 @@ fn plain(name: &str) -> Option<Operator> {
         "HOSTNAME" => Operator::Fixed(hostname()),
         "ACCESS_LOG_TYPE" => Operator::LogType,
         "DOWNSTREAM_TRANSPORT_FAILURE_REASON" => Operator::DownstreamFailure,
-        "REQUESTED_SERVER_NAME" => Operator::RequestedServerName,
+        "REQUESTED_SERVER_NAME" => Operator::RequestedServerName(NameSource::Sni),
         "VIRTUAL_CLUSTER_NAME" | "TRACE_ID" => Operator::Fixed(None),
         _ => return None,
     })
@@ -403,11 +408,11 @@ impl Operator {
             Self::Grpc(style) => style.value(cx),
             Self::Tls(operator) => operator.value(info),
             // Envoy tells it of connections, not of the requests on them.
-            Self::DownstreamFailure if info.protocol.get().is_some() => Value::Missing,
+            Self::DownstreamFailure if info.log_type.get() == StreamInfo::REQUEST_END => Value::Missing,
             Self::DownstreamFailure => {
                 owned(&info.connection.transport_failure, |text| underscored(text, false))
             }
-            Self::RequestedServerName => owned(&info.connection.requested_server_name, str::to_owned),
+            Self::RequestedServerName(source) => source.value(cx, info),
             Self::Path { query, original } => Value::maybe_text(path_value(cx.request, *query, *original)),
             Self::QueryParam(key) => Value::maybe_text(cx.request.and_then(|head| query_param(head, key))),
             Self::QueryParams => Value::maybe_text(cx.request.and_then(RequestHead::query)),

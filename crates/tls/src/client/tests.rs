@@ -78,6 +78,7 @@ async fn connect(
         close_notify: Default::default(),
         timed_out: None,
         peer_validated: false,
+        authorities: Vec::new(),
         local: None,
     });
     let session = UnbufferedServerConnection::new(origin.clone()).unwrap();

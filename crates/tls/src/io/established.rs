@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use rustls::HandshakeKind;
-use tidegate_types::TlsInfo;
+use tidegate_types::{CertificateInfo, CertificateMarks, TlsInfo};
 
 use super::TlsIo;
 use super::session::Session;
@@ -50,6 +50,7 @@ impl TlsIo {
             resumed,
             // rustls keeps the identifiers of TLS 1.2 to itself; TLS 1.3 has none.
             session_id: String::new(),
+            peer_issuer: peer.as_deref().and_then(|peer| self.issuer(peer)),
             peer_validated: peer.is_some() && self.settings.peer_validated,
             peer,
             local,
@@ -60,5 +61,13 @@ impl TlsIo {
         }
         self.info = Some(info);
         self.deadline = None;
+    }
+
+    fn issuer(&self, peer: &CertificateInfo) -> Option<CertificateMarks> {
+        if let Some(sent) = peer.marks.get(1) {
+            return Some(sent.clone());
+        }
+        let mut authorities = self.settings.authorities.iter();
+        authorities.find(|authority| authority.subject == peer.issuer)?.marks.first().cloned()
     }
 }

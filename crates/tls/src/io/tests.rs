@@ -41,6 +41,7 @@ fn settings(close_notify: CloseNotify) -> Arc<Settings> {
         close_notify,
         timed_out: None,
         peer_validated: true,
+        authorities: Vec::new(),
         local: None,
     })
 }

@@ -84,6 +84,7 @@ async fn visit(context: &Arc<ServerContext>, config: &Arc<ClientConfig>, name: &
         close_notify: Default::default(),
         timed_out: None,
         peer_validated: true,
+        authorities: Vec::new(),
         local: None,
     });
     let mut client = TlsIo::client(Box::new(near), session, settings);

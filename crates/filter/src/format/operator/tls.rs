@@ -43,6 +43,7 @@ enum Part {
     /// Names of kinds that are not gathered.
     OtherNames,
     Marks(Mark, Which),
+    IssuerMark(Mark),
     Certificate,
     Begin(TimeFormat),
     End(TimeFormat),
@@ -59,7 +60,6 @@ enum Mark {
 #[derive(Clone, Copy, Debug)]
 enum Which {
     Leaf,
-    Issuer,
     All,
 }
 
@@ -140,9 +140,9 @@ impl Part {
             "CHAIN_FINGERPRINTS_256" => Self::Marks(Mark::Sha256, Which::All),
             "CHAIN_FINGERPRINTS_1" => Self::Marks(Mark::Sha1, Which::All),
             "CHAIN_SERIALS" => Self::Marks(Mark::Serial, Which::All),
-            "ISSUER_FINGERPRINT_256" => Self::Marks(Mark::Sha256, Which::Issuer),
-            "ISSUER_FINGERPRINT_1" => Self::Marks(Mark::Sha1, Which::Issuer),
-            "ISSUER_SERIAL" => Self::Marks(Mark::Serial, Which::Issuer),
+            "ISSUER_FINGERPRINT_256" => Self::IssuerMark(Mark::Sha256),
+            "ISSUER_FINGERPRINT_1" => Self::IssuerMark(Mark::Sha1),
+            "ISSUER_SERIAL" => Self::IssuerMark(Mark::Serial),
             _ => return None,
         };
         Some(Ok(part))
@@ -157,7 +157,8 @@ impl Part {
             Self::DnsSans => text(certificate.dns_sans.join(",")),
             Self::IpSans => text(certificate.ip_sans.join(",")),
             Self::EmailSans => text(certificate.email_sans.join(",")),
-            Self::OtherNames => Value::Missing,
+            // The session knows it, not the certificate.
+            Self::OtherNames | Self::IssuerMark(_) => Value::Missing,
             Self::Marks(mark, which) => {
                 let marks: Vec<_> = which.of(&certificate.marks).iter().map(|marks| mark.of(marks)).collect();
                 text(marks.join(","))
@@ -176,6 +177,9 @@ impl Fact {
             Self::Cipher => Value::maybe_text(Some(tls.cipher).filter(|cipher| !cipher.is_empty())),
             Self::Group => Value::maybe_text(Some(tls.group).filter(|group| !group.is_empty())),
             Self::SessionId => text(tls.session_id.clone()),
+            Self::Peer(Part::IssuerMark(mark)) => {
+                text(tls.peer_issuer.as_ref().map(|issuer| mark.of(issuer).to_owned()).unwrap_or_default())
+            }
             Self::Peer(part) => tls.peer.as_deref().map_or(Value::Missing, |peer| part.value(peer)),
             Self::Local(part) => tls.local.as_deref().map_or(Value::Missing, |local| part.value(local)),
         }
@@ -196,7 +200,6 @@ impl Which {
     fn of(self, chain: &[CertificateMarks]) -> &[CertificateMarks] {
         match self {
             Self::Leaf => chain.get(..1).unwrap_or_default(),
-            Self::Issuer => chain.get(1..2).unwrap_or_default(),
             Self::All => chain,
         }
     }
