@@ -19,6 +19,7 @@ use crate::stats::TlsStats;
 
 mod chain;
 mod names;
+mod revocation;
 mod roles;
 
 pub use roles::{ClientVerifier, HostNames, ServerVerifier};

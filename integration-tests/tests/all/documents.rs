@@ -113,14 +113,25 @@ fn the_statistics_page_names_only_what_exists() {
     let page = binary::root().join("docs/statistics.md");
     let origin = integration_tests::Origin::ok();
     let mut config = integration_tests::Config::new(origin.address());
+    let certificate = |end: &str| {
+        serde_json::json!({"filename": binary::root().join(format!("crates/testkit/certs/server.{end}"))})
+    };
     let tcp = serde_json::json!({
         "name": "tcp",
         "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
-        "filter_chains": [{"filters": [{"name": "tcp", "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
-            "stat_prefix": "tcp",
-            "cluster": "origin",
-        }}]}],
+        "filter_chains": [{
+            "filters": [{"name": "tcp", "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+                "stat_prefix": "tcp",
+                "cluster": "origin",
+            }}],
+            "transport_socket": {"name": "tls", "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+                "common_tls_context": {"tls_certificates": [
+                    {"certificate_chain": certificate("pem"), "private_key": certificate("key")},
+                ]},
+            }},
+        }],
     });
     config.0["static_resources"]["listeners"].as_array_mut().unwrap().push(tcp);
     let proxy = Proxy::start(&config);

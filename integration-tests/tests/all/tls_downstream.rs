@@ -202,6 +202,41 @@ fn what_a_client_certificate_says_reaches_the_upstream_and_the_log() {
 }
 
 #[test]
+fn a_refused_client_is_named_in_the_log_and_meets_no_reset() {
+    let origin = Origin::ok();
+    let mut tls = context(json!({
+        "tls_certificates": [pair("server")],
+        "validation_context": {"trusted_ca": {"filename": certs().join("ca.pem")}},
+    }));
+    tls["require_client_certificate"] = json!(true);
+    let folder = tempfile::tempdir().unwrap();
+    let lines = folder.path().join("log");
+    let format = text_format(
+        "%PROTOCOL% %DOWNSTREAM_TLS_VERSION% %DOWNSTREAM_PEER_ISSUER_SERIAL% %DOWNSTREAM_PEER_SUBJECT%\n",
+    );
+    let proxy =
+        Proxy::start(&config(&origin, tls).listener(json!({"access_log": [file_log(&lines, format)]})));
+    let mut refused = connect(&proxy, &mutual("stranger"));
+    // The request is written before the alert is read: in TLS 1.3 the client takes its handshake for done.
+    refused.write_all(GET).unwrap();
+    assert!(refused.read(&mut [0; 10]).is_err());
+    let _ = refused.sock.write_all(&[0; 100]);
+    assert_eq!(refused.sock.read(&mut [0; 10]).unwrap(), 0);
+    drop(refused);
+    wait::until("the log", || std::fs::read_to_string(&lines).unwrap_or_default().contains("CN=stranger"));
+    let mut accepted = connect(&proxy, &mutual("client"));
+    ask(&mut accepted);
+    drop(accepted);
+    let logged = || std::fs::read_to_string(&lines).unwrap_or_default();
+    wait::until("the second line", || logged().lines().count() == 2);
+    let text = logged();
+    let (first, second) = text.split_once('\n').unwrap();
+    assert!(first.starts_with("- TLSv1.3 - "), "{first}");
+    // It sent no chain: its issuer is the authority.
+    assert!(second.starts_with("HTTP/1.1 TLSv1.3 ") && !second.contains(" - "), "{second}");
+}
+
+#[test]
 fn what_is_not_tls_of_today_is_refused_as_envoy_refuses_it() {
     let origin = Origin::ok();
     let folder = tempfile::tempdir().unwrap();

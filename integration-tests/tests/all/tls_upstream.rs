@@ -142,6 +142,20 @@ fn a_host_that_does_not_speak_tls_is_told_from_one_that_leaves() {
 }
 
 #[test]
+fn a_host_that_says_goodbye_in_the_handshake_has_closed() {
+    let origin = Origin::script(|mut peer| {
+        // A warning: close_notify.
+        peer.send("\u{15}\u{3}\u{3}\0\u{2}\u{1}\0");
+        peer.request();
+    });
+    let (proxy, response, line) = once(Config::new(origin.address()).cluster(tls(json!({}))));
+    assert_eq!((response.status, response.text().as_str()), (503, BODY));
+    assert_eq!(line, "503 UF upstream_reset_before_response_started{remote_connection_failure} -");
+    assert_eq!(proxy.stat("cluster.origin.ssl.connection_error"), 0);
+    assert_eq!(proxy.stat("cluster.origin.upstream_cx_connect_fail"), 1);
+}
+
+#[test]
 fn the_connect_timeout_covers_the_handshake() {
     let silent = Origin::script(|mut peer| {
         peer.wire.end();

@@ -17,6 +17,7 @@ use webpki::{
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::Refused;
+use super::revocation::{self, PlainList};
 
 /// `trusted_ca` and what belongs to it.
 pub(super) struct Chain {
@@ -24,11 +25,17 @@ pub(super) struct Chain {
     /// chains.
     anchors: Vec<TrustAnchor<'static>>,
     certificates: Vec<CertificateDer<'static>>,
-    revoked: Vec<CertRevocationList<'static>>,
+    revoked: Lists,
     leaf_only: bool,
     allow_expired: bool,
     max_depth: Option<usize>,
     algorithms: &'static [&'static dyn SignatureVerificationAlgorithm],
+}
+
+/// Revocation lists, as far as webpki reads all of them.
+enum Lists {
+    Strict(Vec<CertRevocationList<'static>>),
+    Plain(Vec<PlainList>),
 }
 
 /// What the peer's certificate must be good for (RFC 5280 §4.2.1.12).
@@ -58,9 +65,10 @@ impl Chain {
                 ))),
             }
         }
-        let revoked = config.crl.as_ref().map_or(Ok(Vec::new()), revocations).unwrap_or_else(|problem| {
+        let revoked = config.crl.as_ref().map_or(Ok(Lists::Strict(Vec::new())), revocations);
+        let revoked = revoked.unwrap_or_else(|problem| {
             problems.push(problem);
-            Vec::new()
+            Lists::Strict(Vec::new())
         });
         if !problems.is_empty() {
             return Err(problems);
@@ -127,13 +135,17 @@ impl Chain {
             Purpose::Client => KeyUsage::client_auth(),
         };
         // BoringSSL counts the root too.
-        let short_enough = |path: &VerifiedPath<'_>| match self.max_depth {
-            Some(most) if path.intermediate_certificates().count() + 1 > most => {
+        let good = |path: &VerifiedPath<'_>| match (&self.revoked, self.max_depth) {
+            (_, Some(most)) if path.intermediate_certificates().count() + 1 > most => {
                 Err(webpki::Error::MaximumPathDepthExceeded)
             }
-            _ => Ok(()),
+            (Lists::Plain(lists), _) => revocation::check(lists, path, self.leaf_only, self.algorithms),
+            (Lists::Strict(_), _) => Ok(()),
         };
-        let lists: Vec<&CertRevocationList<'_>> = self.revoked.iter().collect();
+        let lists: Vec<&CertRevocationList<'_>> = match &self.revoked {
+            Lists::Strict(lists) => lists.iter().collect(),
+            Lists::Plain(_) => Vec::new(),
+        };
         EndEntityCert::try_from(leaf)?
             .verify_for_usage(
                 self.algorithms,
@@ -142,7 +154,7 @@ impl Chain {
                 now,
                 usage,
                 self.revocation(&lists),
-                Some(&short_enough),
+                Some(&good),
             )
             .map(drop)
     }
@@ -207,18 +219,20 @@ fn certificates(source: &DataSource) -> Result<Vec<CertificateDer<'static>>, Str
     }
 }
 
-fn revocations(source: &DataSource) -> Result<Vec<CertRevocationList<'static>>, Problem> {
+fn revocations(source: &DataSource) -> Result<Lists, Problem> {
     let problem = |why: String| source.place.problem(format!("revocation lists of {}: {why}", name(source)));
-    let mut lists = Vec::new();
-    for list in CertificateRevocationListDer::pem_slice_iter(&source.bytes) {
-        let list = list.map_err(|error| problem(format!("bad PEM: {error}")))?;
-        let list = OwnedCertRevocationList::from_der(&list).map_err(|error| problem(error.to_string()))?;
-        lists.push(list.into());
-    }
+    let lists = CertificateRevocationListDer::pem_slice_iter(&source.bytes).collect::<Result<Vec<_>, _>>();
+    let lists = lists.map_err(|error| problem(format!("bad PEM: {error}")))?;
     if lists.is_empty() {
-        Err(problem("there is no PEM revocation list in it".to_owned()))
-    } else {
-        Ok(lists)
+        return Err(problem("there is no PEM revocation list in it".to_owned()));
+    }
+    let strict = lists.iter().map(|list| OwnedCertRevocationList::from_der(list).map(Into::into));
+    match strict.collect::<Result<Vec<_>, _>>() {
+        Ok(strict) => Ok(Lists::Strict(strict)),
+        Err(error) => {
+            let plain = lists.iter().map(PlainList::read).collect::<Option<Vec<_>>>();
+            plain.map(Lists::Plain).ok_or_else(|| problem(error.to_string()))
+        }
     }
 }
 
