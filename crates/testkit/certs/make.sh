@@ -72,6 +72,9 @@ dated early ca 20990101000000Z 20990201000000Z
 dated revoked ca 20200101000000Z 20990201000000Z
 openssl ca -config db/ca.cnf -cert ca.pem -keyfile ca.key -revoke revoked.pem 2>/dev/null
 openssl ca -config db/ca.cnf -cert ca.pem -keyfile ca.key -gencrl -out ca.crl 2>/dev/null
+# As openssl writes it unless told otherwise: version 1.
+grep -v '^crlnumber\|^crl_extensions' db/ca.cnf >db/plain.cnf
+openssl ca -config db/plain.cnf -cert ca.pem -keyfile ca.key -gencrl -out plain.crl 2>/dev/null
 
 # A leaf that signed itself, and one with an authority between it and the root.
 openssl ecparam -name prime256v1 -genkey -noout | openssl pkcs8 -topk8 -nocrypt -out self.key

@@ -176,18 +176,21 @@ async fn rules_may_be_relaxed_and_tightened() {
             "X509_verify_cert:_certificate_verification_error_at_depth_1:_unable_to_get_local_issuer_certificate"
         )
     );
-    let crl = validation(&format!(r#"{CA}, "crl": {{"filename": "$C/ca.crl"}}"#));
-    assert_eq!(outcome(&crl, "server").await.0, Ok(true));
-    assert_eq!(
-        outcome(&crl, "revoked").await.0,
-        chain_failed("certificate_revocation_check_against_provided_CRLs_failed:_certificate_revoked")
-    );
-    assert_eq!(
-        outcome(&crl, "chained").await.0,
-        chain_failed(
-            "certificate_revocation_check_against_provided_CRLs_failed:_unable_to_get_certificate_CRL"
-        )
-    );
+    // The second one is of version 1.
+    for list in ["ca.crl", "plain.crl"] {
+        let crl = validation(&format!(r#"{CA}, "crl": {{"filename": "$C/{list}"}}"#));
+        assert_eq!(outcome(&crl, "server").await.0, Ok(true));
+        assert_eq!(
+            outcome(&crl, "revoked").await.0,
+            chain_failed("certificate_revocation_check_against_provided_CRLs_failed:_certificate_revoked")
+        );
+        assert_eq!(
+            outcome(&crl, "chained").await.0,
+            chain_failed(
+                "certificate_revocation_check_against_provided_CRLs_failed:_unable_to_get_certificate_CRL"
+            )
+        );
+    }
     // A certificate that is trusted for itself.
     let own = validation(r#""trusted_ca": {"filename": "$C/self.pem"}"#);
     assert_eq!(outcome(&own, "self").await.0, Ok(true));

@@ -103,3 +103,42 @@ fn element(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     };
     rest.split_at_checked(length)
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::crypto::aws_lc_rs::default_provider;
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+    use webpki::anchor_from_trusted_cert;
+
+    use super::*;
+
+    const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../testkit/certs");
+
+    #[test]
+    fn only_the_issuers_signature_makes_a_list() {
+        let algorithms = default_provider().signature_verification_algorithms.all;
+        let key_of = |name: &str| {
+            let der = CertificateDer::from_pem_file(format!("{FOLDER}/{name}.pem")).unwrap();
+            anchor_from_trusted_cert(&der).unwrap().subject_public_key_info.to_vec()
+        };
+        let der = CertificateRevocationListDer::from_pem_file(format!("{FOLDER}/plain.crl")).unwrap();
+        let mut list = PlainList::read(&der).unwrap();
+        assert_eq!(list.revoked, [[0x10, 2]]);
+        assert!(list.is_signed_by(&key_of("ca"), algorithms));
+        assert!(!list.is_signed_by(&key_of("other-ca"), algorithms));
+        *list.signed.last_mut().unwrap() ^= 1;
+        assert!(!list.is_signed_by(&key_of("ca"), algorithms));
+    }
+
+    #[test]
+    fn what_is_cut_is_no_list() {
+        let der = CertificateRevocationListDer::from_pem_file(format!("{FOLDER}/plain.crl")).unwrap();
+        for length in 0..der.len() {
+            let cut = CertificateRevocationListDer::from(&der[..length]);
+            assert!(PlainList::read(&cut).is_none(), "{length}");
+        }
+        assert_eq!(element(&[0x30, 0x84, 0xff, 0xff, 0xff, 0xff]), None);
+        assert_eq!(element(&[0x30, 0x80, 0, 0]), None);
+    }
+}
