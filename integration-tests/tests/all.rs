@@ -35,6 +35,7 @@ mod all {
     mod tcp_proxy;
     mod timeouts;
     mod tls_downstream;
+    mod tls_hygiene;
     mod tls_upstream;
     mod upgrade;
     mod upstream_failures;

@@ -96,7 +96,7 @@ fn bad_input_is_closed_in_time_and_leaves_nothing_behind() {
     // Once, so that what is made at the first use is there.
     assert_eq!(proxy.connect().send(&wrong_checksum).end(), End::Reset);
     wait::until("the connection's end", || proxy.stat(&listener("downstream_pre_cx_active")) == 0);
-    let before = proxy.process.descriptors();
+    let (before, memory) = (proxy.process.descriptors(), proxy.process.resident_bytes());
     for bad in [&wrong_checksum[..], &many_tlvs, &[b'x'; 65536], b"PROXY TCP4 1.2.3.4\r\n"] {
         let start = Instant::now();
         let mut client = proxy.connect();
@@ -126,6 +126,8 @@ fn bad_input_is_closed_in_time_and_leaves_nothing_behind() {
     assert_eq!(stat("downstream_listener_filter_remote_close"), 1);
     assert_eq!(stat("downstream_cx_total"), 0);
     wait::until("the descriptors' return", || proxy.process.descriptors() <= before);
+    let grown = proxy.process.resident_bytes().saturating_sub(memory);
+    assert!(grown < 16 << 20, "{grown} bytes are left");
 }
 
 #[test]

@@ -75,6 +75,7 @@ fn a_host_that_fails_verification_is_503_uf_with_envoys_reason() {
     let named =
         json!({"match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": "other.test"}}]});
     let pinned = json!({"verify_certificate_hash": ["ab".repeat(32)]});
+    let listed = json!({"crl": {"filename": certificate("ca.crl")}});
     let at_depth = "X509_verify_cert:_certificate_verification_error_at_depth_0:_";
     let sans = "server.test,_localhost,_127.0.0.1,_spiffe://test/server";
     for (name, rules, counter, why) in [
@@ -87,6 +88,14 @@ fn a_host_that_fails_verification_is_503_uf_with_envoys_reason() {
             format!("{at_depth}unable_to_get_local_issuer_certificate"),
         ),
         ("self", &stranger, "fail_verify_error", format!("{at_depth}self_signed_certificate")),
+        (
+            "revoked",
+            &listed,
+            "fail_verify_error",
+            format!(
+                "{at_depth}certificate_revocation_check_against_provided_CRLs_failed:_certificate_revoked"
+            ),
+        ),
         ("server", &named, "fail_verify_san", format!("SAN_matcher,_certificate_SANs_are_[{sans}]")),
         ("server", &pinned, "fail_verify_cert_hash", "cert_hash_and_spki".to_owned()),
     ] {
