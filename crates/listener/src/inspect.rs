@@ -52,7 +52,7 @@ pub(crate) async fn inspect(
     }
     // It has no number: it never became a connection. The fields are those of the lines about connections.
     tracing::debug!(
-        target: "listener",
+        target: "conn_handler",
         kind = "listener filters",
         peer = %arrival.remote_address,
         reason = stop.name(),

@@ -227,7 +227,8 @@ fn listener_filters_end_in_time_or_are_passed_over() {
         ("listener.127.0.0.1_0.downstream_cx_total", 0),
         ("http.ingress.downstream_cx_total", 0),
     ]);
-    let waited = watched.one_line("listener filters", &["reason=\"listener_filters_timeout\""]);
+    let waited =
+        watched.one_line("listener filters", &["[conn_handler]", "reason=\"listener_filters_timeout\""]);
     assert!((300..2300).contains(&waited), "{waited}");
 
     let watched = Watched::start(&config.listener(json!({"continue_on_listener_filters_timeout": true})));
