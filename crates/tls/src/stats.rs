@@ -54,29 +54,33 @@ stat_block! {
 pub struct TlsStats {
     counters: SslCounters,
     names: DynScope,
+    /// What nobody holds is not printed.
+    _factory: Option<FactoryCounters>,
 }
 
 impl TlsStats {
     /// The statistics `<owner>ssl.` of a listener.
     pub fn server(store: &Store, owner: &Scope) -> Self {
-        FactoryCounters::new(store, owner.child("server_ssl_socket_factory"));
-        Self::new(store, owner)
+        Self::new(store, owner, "server_ssl_socket_factory")
     }
 
     /// Those of a cluster.
     pub fn client(store: &Store, owner: &Scope) -> Self {
-        FactoryCounters::new(store, owner.child("client_ssl_socket_factory"));
-        Self::new(store, owner)
+        Self::new(store, owner, "client_ssl_socket_factory")
     }
 
-    fn new(store: &Store, owner: &Scope) -> Self {
+    fn new(store: &Store, owner: &Scope, factory: &str) -> Self {
         let scope = owner.child("ssl");
-        Self { counters: SslCounters::new(store, scope.clone()), names: DynScope::new(store, scope) }
+        Self {
+            counters: SslCounters::new(store, scope.clone()),
+            names: DynScope::new(store, scope),
+            _factory: Some(FactoryCounters::new(store, owner.child(factory))),
+        }
     }
 
     /// Statistics that no store prints, for tests.
     pub fn detached() -> Self {
-        Self { counters: SslCounters::detached(), names: DynScope::detached() }
+        Self { counters: SslCounters::detached(), names: DynScope::detached(), _factory: None }
     }
 
     /// The fixed counters.

@@ -113,9 +113,7 @@ fn the_statistics_page_names_only_what_exists() {
     let page = binary::root().join("docs/statistics.md");
     let origin = integration_tests::Origin::ok();
     let mut config = integration_tests::Config::new(origin.address());
-    let certificate = |end: &str| {
-        serde_json::json!({"filename": binary::root().join(format!("crates/testkit/certs/server.{end}"))})
-    };
+    let certificate = |end: &str| serde_json::json!({"filename": binary::root().join(format!("crates/testkit/certs/server.{end}"))});
     let tcp = serde_json::json!({
         "name": "tcp",
         "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},

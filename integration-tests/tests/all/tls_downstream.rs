@@ -261,6 +261,9 @@ fn what_is_not_tls_of_today_is_refused_as_envoy_refuses_it() {
     }
     proxy.admin.await_stat("listener.127.0.0.1_0.ssl.connection_error", 3);
     assert_eq!(proxy.stat("http.ingress.downstream_cx_ssl_total"), 3);
+    // As in Envoy, they exist although nothing comes by a discovery service.
+    let all = proxy.admin.get("/stats").text();
+    assert!(all.contains("server_ssl_socket_factory.ssl_context_update_by_sds: 0"), "{all}");
     assert!(origin.requests().is_empty());
 }
 

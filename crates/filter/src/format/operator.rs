@@ -407,11 +407,7 @@ impl Operator {
             Self::HeaderBytes(source) => Value::maybe_number(header_bytes(cx, *source)),
             Self::Grpc(style) => style.value(cx),
             Self::Tls(operator) => operator.value(info),
-            // Envoy tells it of connections, not of the requests on them.
-            Self::DownstreamFailure if info.log_type.get() == StreamInfo::REQUEST_END => Value::Missing,
-            Self::DownstreamFailure => {
-                owned(&info.connection.transport_failure, |text| underscored(text, false))
-            }
+            Self::DownstreamFailure => downstream_failure(info),
             Self::RequestedServerName(source) => source.value(cx, info),
             Self::Path { query, original } => Value::maybe_text(path_value(cx.request, *query, *original)),
             Self::QueryParam(key) => Value::maybe_text(cx.request.and_then(|head| query_param(head, key))),
@@ -424,6 +420,14 @@ impl Operator {
 /// A text that is learned late, if it was.
 fn owned<T: Deref<Target = str>>(text: &RefCell<Option<T>>, copy: impl Fn(&str) -> String) -> Value<'static> {
     Value::maybe_owned(text.borrow().as_deref().map(copy))
+}
+
+/// Envoy tells it of connections, not of the requests on them.
+fn downstream_failure(info: &StreamInfo) -> Value<'static> {
+    match info.log_type.get() {
+        StreamInfo::REQUEST_END => Value::Missing,
+        _ => owned(&info.connection.transport_failure, |text| underscored(text, false)),
+    }
 }
 
 /// How connections end.
