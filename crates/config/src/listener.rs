@@ -140,9 +140,10 @@ fn filter_chains(r: &Reader<'_>) -> Vec<Arc<FilterChainConfig>> {
 
 fn default_filter_chain(r: &Reader<'_>) -> Option<Arc<FilterChainConfig>> {
     let chain = r.message::<FilterChainConfig>("default_filter_chain");
-    // Envoy ignores a match there; here nothing is ignored.
+    // As in Envoy, which says nothing.
     if chain.peek().is_some_and(|chain| chain.matching != FilterChainMatch::default()) {
-        chain.report("the default filter chain cannot have a `filter_chain_match`", None);
+        tracing::warn!(target: "config",
+            "default_filter_chain: its `filter_chain_match` has no effect: it takes what no other chain matches");
     }
     chain.optional().map(Arc::new)
 }

@@ -198,15 +198,14 @@ fn connect_mode(r: &Reader<'_>) -> ConnectMode {
     mode
 }
 
-/// `hash_policy` is read so that what is wrong with it is said, and refused: nothing would look at the hash.
+/// `hash_policy` has an effect only where the cluster's load balancer looks at hashes, and none of this build
+/// does: accepted, as in Envoy, with a warning.
 fn hash_policy(r: &Reader<'_>) {
     let policies = r.repeated::<HashPolicy>("hash_policy");
     match policies.peek().map(Vec::len) {
         None | Some(0) => {}
-        Some(1) => policies.report(
-            "`hash_policy` would have no effect: no load balancer of this build chooses a host by hash",
-            None,
-        ),
+        Some(1) => tracing::warn!(target: "config",
+            "tcp_proxy: `hash_policy` has no effect: no load balancer of this build chooses a host by hash"),
         Some(_) => policies.report("at most one hash policy is allowed", None),
     }
 }

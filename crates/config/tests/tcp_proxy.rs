@@ -87,7 +87,6 @@ fn what_envoy_refuses_is_refused() {
         (with(r#""hash_policy": [{"source_ip": {}}, {"source_ip": {}}]"#), "at most one hash policy"),
         (with(r#""hash_policy": [{}]"#), "nothing is chosen"),
         (with(r#""hash_policy": [{"filter_state": {}}]"#), "missing field `key`"),
-        (with(r#""hash_policy": [{"source_ip": {}}]"#), "`hash_policy` would have no effect"),
         (with(r#""backoff_options": {}"#), "missing field `base_interval`"),
         (
             with(r#""backoff_options": {"base_interval": "1s", "max_interval": "0.5s"}"#),

@@ -14,6 +14,7 @@ mod limit;
 mod listener;
 mod network;
 mod pipeline;
+mod presence;
 mod stats;
 
 pub use chain::{Chain, Chains};
@@ -22,4 +23,5 @@ pub use limit::{ConnectionLimit, Reservation};
 pub use listener::{Listener, ListenerOptions};
 pub use network::{ChainEntry, NetworkFilters, RespondTerminal, behind, check_order};
 pub use pipeline::{Connection, HalfClose, Serving, Terminal};
+pub use presence::Presence;
 pub use stats::ListenerStats;

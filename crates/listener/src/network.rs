@@ -44,9 +44,14 @@ impl Terminal for Filtered {
     fn serve(&self, connection: Connection) -> Serving {
         let (filters, terminal) = (self.filters.clone(), self.terminal.clone());
         Box::pin(async move {
-            // Filters first: the terminal filter does not know of connections that they refuse.
-            if let Some(connection) = open::open(&filters, connection, terminal.half_close()).await {
-                terminal.serve(connection).await;
+            let info = connection.info.clone();
+            // Filters first: the terminal filter serves no connection that they refuse.
+            match open::open(&filters, connection, terminal.half_close()).await {
+                Ok(connection) => {
+                    drop((filters, info));
+                    terminal.serve(connection).await;
+                }
+                Err(presence) => terminal.refused(&info, presence),
             }
         })
     }

@@ -3,17 +3,17 @@
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
-use tidegate_filter::LogContext;
 use tidegate_filter::listener::Arrival;
 use tidegate_net::BoxIo;
 use tidegate_net::listen::Accepted;
 use tidegate_types::{Address, ConnectionInfo, ResponseFlags, StreamInfo, details};
 
+use crate::Chain;
 use crate::inspect::{Inspected, inspect};
 use crate::listener::Listener;
-use crate::{Chain, Reservation};
+use crate::presence::{self, Places, Presence};
 
 /// An established connection.
 pub struct Connection {
@@ -23,6 +23,9 @@ pub struct Connection {
     pub info: Rc<ConnectionInfo>,
     /// `per_connection_buffer_limit_bytes`.
     pub buffer_limit: u32,
+    /// Its place in the listener's counts and log, until it is dropped: hold it for as long as the connection is
+    /// served.
+    pub presence: Presence,
 }
 
 /// A connection being served.
@@ -32,6 +35,9 @@ pub type Serving = Pin<Box<dyn Future<Output = ()>>>;
 pub trait Terminal {
     /// Serves the connection to its end. Dropping the future closes the connection.
     fn serve(&self, connection: Connection) -> Serving;
+
+    /// A network filter, or the client, ended the connection before it was served.
+    fn refused(&self, _info: &Rc<ConnectionInfo>, _presence: Presence) {}
 
     /// What the client's FIN means to it. Network filters before it are told accordingly.
     fn half_close(&self) -> HalfClose {
@@ -49,22 +55,19 @@ pub enum HalfClose {
     Ends,
 }
 
-/// A connection's places under the process's limit, if it counts there, and its listener's.
-pub(crate) type Places = (Option<Reservation>, Reservation);
-
 /// One connection, from accept to its end. What comes before it is served lives on the heap only meanwhile:
 /// an idle connection keeps what its terminal needs (this saved a kilobyte of each).
 pub(crate) fn run(listener: Rc<Listener>, accepted: Accepted, places: Places) -> impl Future<Output = ()> {
     let opening = Box::pin(open(listener, accepted, places));
     async move {
-        if let Some((_open, serving)) = opening.await {
+        if let Some(serving) = opening.await {
             serving.await;
         }
     }
 }
 
 /// The pipeline of one connection. Each kind of step is a line here.
-async fn open(listener: Rc<Listener>, accepted: Accepted, places: Places) -> Option<(Open, Serving)> {
+async fn open(listener: Rc<Listener>, accepted: Accepted, places: Places) -> Option<Serving> {
     let Accepted { io, local_address, peer_address } = accepted;
     // Listener filters look at the first bytes before there is a connection: what they find, the match reads.
     let arrival = arrival(local_address, peer_address);
@@ -76,16 +79,15 @@ async fn open(listener: Rc<Listener>, accepted: Accepted, places: Places) -> Opt
     };
     // From here on it is a connection: counted, and logged at its end.
     let info = Rc::new(establish(&listener, &chain, arrival));
-    let open = Open::begin(listener, info.clone(), places);
+    let buffer_limit = listener.options().buffer_limit;
+    let presence = Presence::begin(listener, info.clone(), places);
     // The transport hands on the bytes that filters and terminal understand; its handshake is its first reads.
     let io = match &chain.transport {
         Some(transport) => transport.accept(io, &info, chain.handshake_timeout),
         None => io,
     };
     // The terminal stands behind the chain's network filters (`network::behind`), if it has any.
-    let buffer_limit = open.listener.options().buffer_limit;
-    let serving = chain.terminal.serve(Connection { io, info, buffer_limit });
-    Some((open, serving))
+    Some(chain.terminal.serve(Connection { io, info, buffer_limit, presence }))
 }
 
 /// What listener filters leave, if there are any: they may take time, and what that needs is on the heap only
@@ -146,55 +148,7 @@ fn never_a_connection(listener: &Listener, arrival: Arrival, facts: impl FnOnce(
     }
     let stream = StreamInfo::new(Rc::new(info(listener, 0, arrival)), SystemTime::now());
     facts(&stream);
-    log(listener, &stream, Duration::ZERO);
-}
-
-/// The listener's access log.
-fn log(listener: &Listener, stream: &StreamInfo, length: Duration) {
-    stream.ended.set(Some(length));
-    stream.log_type.set("NotSet");
-    let cx = LogContext {
-        request: None,
-        response: None,
-        response_trailers: None,
-        local_reply_body: "",
-        info: stream,
-    };
-    listener.options().access_logs.iter().for_each(|log| log.log(&cx));
-}
-
-/// Counts the connection while it lives, also when its task panics or is dropped.
-struct Open {
-    listener: Rc<Listener>,
-    info: Rc<ConnectionInfo>,
-    since: Instant,
-    _places: Places,
-}
-
-impl Open {
-    fn begin(listener: Rc<Listener>, info: Rc<ConnectionInfo>, places: Places) -> Self {
-        listener.stats().opened();
-        listener.count_connection(1);
-        Self { listener, info, since: Instant::now(), _places: places }
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        let length = self.since.elapsed();
-        self.listener.stats().closed(u64::try_from(length.as_millis()).unwrap_or(u64::MAX));
-        self.listener.count_connection(-1);
-        if !self.listener.options().access_logs.is_empty() {
-            let stream = StreamInfo::new(self.info.clone(), SystemTime::now() - length);
-            let state = &self.info.state;
-            stream.flags.set(state.flags.get());
-            stream.protocol.set(state.protocol.get());
-            stream.details.replace(state.details.take());
-            stream.bytes_received.set(state.bytes_received.get());
-            stream.bytes_sent.set(state.bytes_sent.get());
-            log(&self.listener, &stream, length);
-        }
-    }
+    presence::log(listener, &stream, Duration::ZERO);
 }
 
 /// Connection numbers, unique in the process (`%CONNECTION_ID%`).

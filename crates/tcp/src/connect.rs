@@ -3,16 +3,18 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 use tidegate_cluster::{Cluster, Directory, PoolError, ProxyAddresses, TransportOptions, tcp};
-use tidegate_config::tcp_proxy::ConnectMode;
+use tidegate_config::tcp_proxy::{ConnectMode, TcpClusters};
 use tidegate_config::transport::UpstreamTransport;
 use tidegate_net::{BoxIo, Io};
 use tidegate_types::{ResponseFlags, UpstreamInfo};
 use tokio::time::Instant;
 
+use crate::TcpProxy;
 use crate::buffers;
 use crate::end::{End, Side};
 use crate::session::Session;
@@ -79,9 +81,11 @@ pub(crate) async fn first_bytes(
 }
 
 /// What the client sends before there is an upstream, up to `max_early_data_bytes`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Early {
     pub(crate) bytes: BytesMut,
+    /// Counts what is read.
+    proxy: Arc<TcpProxy>,
     max: usize,
     ended: bool,
 }
@@ -89,7 +93,7 @@ pub(crate) struct Early {
 impl Early {
     pub(crate) fn new(session: &Session) -> Self {
         let max = session.proxy.config.max_early_data.map_or(0, |max| max as usize);
-        Self { max, ..Self::default() }
+        Self { bytes: BytesMut::new(), proxy: session.proxy.clone(), max, ended: false }
     }
 
     fn room(&self) -> usize {
@@ -106,6 +110,10 @@ impl Early {
         std::task::ready!(downstream.poll_read_ready(cx)).map_err(broken)?;
         let mut buffer = BytesMut::with_capacity(room.min(buffers::SIZE));
         let read = std::task::ready!(downstream.poll_read(cx, &mut buffer)).map_err(broken)?;
+        let stats = &self.proxy.stats;
+        // Each read, also the client's end, as in Envoy.
+        stats.early_data_received_count_total().inc();
+        stats.downstream_cx_rx_bytes_total().add(read as u64);
         self.ended = read == 0;
         self.bytes.unsplit(buffer);
         Poll::Ready(Ok(read))
@@ -113,7 +121,11 @@ impl Early {
 }
 
 fn cluster(session: &mut Session, directory: &Directory) -> Result<Rc<Cluster>, End> {
-    let chosen = session.info.state.cluster.borrow().clone();
+    let chosen = match &session.proxy.config.clusters {
+        TcpClusters::One(_) => session.info.state.cluster.borrow().clone(),
+        // They beat what a filter before chose, as in Envoy.
+        TcpClusters::Weighted(_) => None,
+    };
     let name = chosen.unwrap_or_else(|| session.proxy.choose_cluster(|| fastrand::u64(..)).clone());
     let Some(cluster) = directory.cluster(&name) else {
         session.proxy.stats.downstream_cx_no_route().inc();
@@ -139,7 +151,13 @@ async fn attempt_once(
         }
         Pin::new(&mut acquire).poll(cx).map(Ok)
     })
-    .await??;
+    .await
+    .flatten();
+    if result.is_err() {
+        // The attempt was under way.
+        session.facts.attempts += 1;
+    }
+    let result = result?;
     let facts = result.as_ref().ok().map(|connection| connection.lease.facts());
     // What a connection limit refuses is no attempt, and what any limit refuses got as far as no host.
     let (attempted, reached) = match &result {

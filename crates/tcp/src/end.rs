@@ -44,6 +44,8 @@ pub(crate) enum End {
     Overflow,
     /// The cluster does not exist.
     NoCluster,
+    /// A network filter closed the connection before there was a session.
+    Refused,
     /// The client left before it said anything, and nothing was connected yet.
     NeverBegun,
 }
@@ -84,7 +86,7 @@ impl End {
             Self::MaxDuration => CloseReason::MaxDuration,
             Self::Drained => CloseReason::Drained,
             Self::Overflow => CloseReason::Overflow,
-            Self::NoHost | Self::NoCluster => CloseReason::Refused,
+            Self::NoHost | Self::NoCluster | Self::Refused => CloseReason::Refused,
             Self::NeverBegun => CloseReason::PeerFin,
         }
     }
@@ -113,19 +115,29 @@ impl End {
             Self::NoHost => Some("tcp_initializion_failure:1"),
             Self::Overflow => Some("tcp_initializion_failure:2"),
             Self::NoCluster => Some("tcp_initializion_failure:3"),
+            Self::Broken { side: Side::Downstream, reason: CloseReason::ConnectTimeout, .. } => {
+                Some("transport_socket_timeout")
+            }
             _ => None,
         }
     }
 
-    /// `%UPSTREAM_LOCAL_CLOSE_REASON%`: timers close both sides.
-    pub(crate) fn upstream_close_reason(self) -> Option<&'static str> {
-        self.local_close_reason().filter(|_| matches!(self, Self::Idle | Self::MaxDuration))
+    /// `%CONNECTION_TERMINATION_DETAILS%`, where no filter has said why.
+    pub(crate) fn termination_details(self) -> Option<&'static str> {
+        match self {
+            Self::Broken { side: Side::Downstream, reason: CloseReason::ConnectTimeout, .. } => {
+                Some("transport socket timeout was reached")
+            }
+            _ => None,
+        }
     }
 
     /// `%DOWNSTREAM_DETECTED_CLOSE_TYPE%` or `%UPSTREAM_DETECTED_CLOSE_TYPE%`. Envoy notes its own resets on
     /// the downstream's side only.
     pub(crate) fn close_type(self, side: Side) -> CloseType {
         match self {
+            // It had ended before: what was sent since met nobody.
+            Self::Broken { side: Side::Upstream, finished: true, .. } => CloseType::Normal,
             Self::Broken { side: broken, reason: CloseReason::PeerRst, .. } => match (broken == side, side) {
                 (true, _) => CloseType::RemoteReset,
                 (false, Side::Downstream) => CloseType::LocalReset,

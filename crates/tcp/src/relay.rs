@@ -106,6 +106,11 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
+    /// Of a session that has counted `received` bytes before it had an upstream.
+    pub(crate) fn early(received: usize) -> Self {
+        Self { bytes: Moved { received: received as u64, ..Moved::default() }, ..Self::default() }
+    }
+
     /// Adds what happened since `before` to the statistics.
     pub(crate) fn add(&self, before: &Self, tcp: &TcpStats, cluster: &UpstreamStats) {
         let (now, then) = (&self.bytes, &before.bytes);

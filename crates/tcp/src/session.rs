@@ -9,8 +9,11 @@ use std::time::SystemTime;
 use bytes::BytesMut;
 use tidegate_cluster::{Directory, tcp};
 use tidegate_filter::LogContext;
+use tidegate_listener::Presence;
 use tidegate_net::BoxIo;
-use tidegate_types::{ConnectionInfo, DrainPhase, DrainWatch, ResponseFlags, StreamInfo, UpstreamInfo};
+use tidegate_types::{
+    CloseType, ConnectionInfo, DrainPhase, DrainWatch, ResponseFlags, StreamInfo, UpstreamInfo,
+};
 use tokio::time::Instant;
 
 use crate::TcpProxy;
@@ -18,13 +21,14 @@ use crate::clock::{Clock, Due};
 use crate::connect::{self, Early};
 use crate::end::{End, Side};
 use crate::part::{Leaving, part};
-use crate::relay::Relay;
+use crate::relay::{Counts, Relay};
 
 /// What a session knows of itself.
 pub(crate) struct Session {
     pub(crate) proxy: Arc<TcpProxy>,
     pub(crate) info: Rc<ConnectionInfo>,
     pub(crate) facts: Facts,
+    presence: Option<Presence>,
     buffer_limit: usize,
     drain: DrainWatch,
     clock: Clock,
@@ -41,6 +45,8 @@ pub(crate) struct Facts {
     pub(crate) transport_failure: Option<String>,
     pub(crate) flags: ResponseFlags,
     pub(crate) attempts: u32,
+    /// There is, or was, an upstream connection.
+    connected: bool,
     received: u64,
     sent: u64,
 }
@@ -75,15 +81,8 @@ async fn join(
     // They only matter first where the configuration says so.
     connect::first_bytes(session, downstream, &mut early).await?;
     let connected = connect::connect(session, downstream, &mut early, directory).await;
-    let taken = early.bytes.len() as u64;
-    if taken > 0 {
-        session.proxy.stats.early_data_received_count_total().inc();
-    }
-    if connected.is_err() {
-        // No relay will count them.
-        session.facts.received = taken;
-        session.proxy.stats.downstream_cx_rx_bytes_total().add(taken);
-    }
+    // Counted as they came.
+    session.facts.received = early.bytes.len() as u64;
     Ok((connected?, early.bytes))
 }
 
@@ -95,11 +94,12 @@ async fn relay(
     early: BytesMut,
 ) -> (End, Option<Leaving>) {
     let tcp::Connection { io: mut upstream, lease } = connection;
+    session.facts.connected = true;
     if session.proxy.config.access_log_options.on_connected {
         session.log("TcpUpstreamConnected");
     }
+    let mut counted = Counts::early(early.len());
     let mut relay = Relay::new(early, session.buffer_limit);
-    let mut counted = Default::default();
     let end = poll_fn(|cx| {
         let end = relay.poll(cx, downstream.as_mut(), upstream.as_mut());
         let now = Instant::now();
@@ -128,16 +128,28 @@ impl Session {
     pub(crate) fn begin(
         proxy: Arc<TcpProxy>,
         info: Rc<ConnectionInfo>,
+        presence: Presence,
         buffer_limit: usize,
         drain: DrainWatch,
     ) -> Self {
         proxy.stats.downstream_cx_total().inc();
+        info.state.upstream_close_type.set(Some(CloseType::Normal));
         let config = &proxy.config;
         let max_duration = proxy.max_duration(fastrand::f64);
         let flush = config.access_log_options.flush_interval.filter(|_| !proxy.logs.is_empty());
         let clock = Clock::new(Instant::now(), config.idle_timeout, max_duration, flush);
         let facts = Facts::default();
-        Self { proxy, info, facts, buffer_limit, drain, clock, idle: false, over: false }
+        Self {
+            proxy,
+            info,
+            facts,
+            presence: Some(presence),
+            buffer_limit,
+            drain,
+            clock,
+            idle: false,
+            over: false,
+        }
     }
 
     /// A byte passed.
@@ -176,17 +188,30 @@ impl Session {
     }
 
     /// Counts the end and tells the logs.
-    fn end(&mut self, end: End) {
+    pub(crate) fn end(&mut self, end: End) {
         self.facts.flags.insert(end.flags());
-        self.info.state.flag(self.facts.flags);
-        if let Some(reason) = end.local_close_reason() {
-            *self.info.state.local_close_reason.borrow_mut() = Some(reason.into());
-        }
         let state = &self.info.state;
-        state.upstream_local_close_reason.set(end.upstream_close_reason());
+        // What network filters kept from the session counts as received, as in Envoy.
+        self.proxy.stats.downstream_cx_rx_bytes_total().add(state.bytes_received.get());
+        if let Some(details) = end.termination_details() {
+            *self.info.termination_details.borrow_mut() = Some(details.into());
+        }
+        if let Some(reason) = end.local_close_reason() {
+            *state.local_close_reason.borrow_mut() = Some(reason.into());
+        }
+        if self.facts.connected {
+            // Whatever closes one side closes the other.
+            let reason = state.local_close_reason.borrow().clone();
+            state.upstream_local_close_reason.replace(reason);
+        }
         state.close_type.set(end.close_type(Side::Downstream));
-        state.upstream_close_type.set(end.close_type(Side::Upstream));
+        state.upstream_close_type.set(Some(end.close_type(Side::Upstream)));
         self.count(end);
+        let presence = self.presence.take();
+        // The listener's line comes first, as in Envoy.
+        if let Some(mut presence) = presence {
+            presence.log(|stream| self.tell(stream));
+        }
         self.log("TcpConnectionEnd");
         self.say(end);
     }
@@ -225,6 +250,18 @@ impl Session {
         );
     }
 
+    /// What access logs are told of the session, the listener's and its own.
+    fn tell(&self, stream: &StreamInfo) {
+        let facts = &self.facts;
+        stream.flags.set(facts.flags.with(self.info.state.flags.get()));
+        stream.cluster.replace(facts.cluster.clone());
+        stream.upstream.replace(facts.upstream.clone());
+        stream.upstream_transport_failure.replace(facts.transport_failure.clone());
+        stream.attempts.set(facts.attempts);
+        stream.bytes_received.set(facts.received + self.info.state.bytes_received.get());
+        stream.bytes_sent.set(facts.sent);
+    }
+
     /// Writes the access logs as things stand; `event` is `%ACCESS_LOG_TYPE%`.
     fn log(&self, event: &'static str) {
         if self.proxy.logs.is_empty() {
@@ -232,13 +269,7 @@ impl Session {
         }
         let age = self.clock.age();
         let info = StreamInfo::new(self.info.clone(), SystemTime::now() - age);
-        info.flags.set(self.facts.flags);
-        info.cluster.replace(self.facts.cluster.clone());
-        info.upstream.replace(self.facts.upstream.clone());
-        info.upstream_transport_failure.replace(self.facts.transport_failure.clone());
-        info.attempts.set(self.facts.attempts);
-        info.bytes_received.set(self.facts.received);
-        info.bytes_sent.set(self.facts.sent);
+        self.tell(&info);
         info.log_type.set(event);
         info.ended.set(Some(age));
         let cx = LogContext {

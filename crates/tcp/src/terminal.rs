@@ -5,10 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tidegate_cluster::Directory;
-use tidegate_listener::{Connection, Serving, Terminal};
-use tidegate_types::Drain;
+use tidegate_listener::{Connection, Presence, Serving, Terminal};
+use tidegate_types::{ConnectionInfo, Drain};
 
 use crate::TcpProxy;
+use crate::end::End;
 use crate::session::{self, Session};
 
 /// What new sessions of a chain find: replacing it is how a reload reaches them. Running sessions keep what
@@ -45,8 +46,13 @@ impl TcpTerminal {
 impl Terminal for TcpTerminal {
     fn serve(&self, connection: Connection) -> Serving {
         let proxy = self.slot.0.borrow().clone();
-        let Connection { io, info, buffer_limit } = connection;
-        let session = Session::begin(proxy, info, buffer_limit as usize, self.drain.watch());
+        let Connection { io, info, buffer_limit, presence } = connection;
+        let session = Session::begin(proxy, info, presence, buffer_limit as usize, self.drain.watch());
         Box::pin(session::run(session, io, self.directory.clone()))
+    }
+
+    fn refused(&self, info: &Rc<ConnectionInfo>, presence: Presence) {
+        let proxy = self.slot.0.borrow().clone();
+        Session::begin(proxy, info.clone(), presence, 0, self.drain.watch()).end(End::Refused);
     }
 }

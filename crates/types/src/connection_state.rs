@@ -25,13 +25,14 @@ pub struct ConnectionState {
     pub local_close_reason: RefCell<Option<Cow<'static, str>>>,
     /// Why this side closed the upstream connection that belongs to this one
     /// (`%UPSTREAM_LOCAL_CLOSE_REASON%`).
-    pub upstream_local_close_reason: Cell<Option<&'static str>>,
+    pub upstream_local_close_reason: RefCell<Option<Cow<'static, str>>>,
     /// The protocol of its requests, once there was one.
     pub protocol: Cell<Option<Version>>,
     /// Who reset the connection (`%DOWNSTREAM_DETECTED_CLOSE_TYPE%`).
     pub close_type: Cell<CloseType>,
-    /// Who reset the upstream connection that belongs to it (`%UPSTREAM_DETECTED_CLOSE_TYPE%`).
-    pub upstream_close_type: Cell<CloseType>,
+    /// Who reset the upstream connection that belongs to it (`%UPSTREAM_DETECTED_CLOSE_TYPE%`); TCP sessions
+    /// have a value even before they have one.
+    pub upstream_close_type: Cell<Option<CloseType>>,
     /// Bytes from the client that the terminal filter took, for the listener's access log.
     pub bytes_received: Cell<u64>,
     /// Bytes to the client, likewise.
@@ -81,6 +82,17 @@ impl ConnectionState {
         self.values.borrow().iter().rev().find_map(|value| value.clone().downcast::<T>().ok())
     }
 
+    /// Adds metadata (`%DYNAMIC_METADATA%`); a later value of a key takes the place of the former one.
+    pub fn add_metadata(&self, namespace: &str, entries: impl IntoIterator<Item = (String, String)>) {
+        let mut all = self.value::<ConnectionMetadata>().map(|old| old.0.clone()).unwrap_or_default();
+        for (key, value) in entries {
+            all.retain(|(of, old, _)| of != namespace || *old != key);
+            all.push((namespace.to_owned(), key, value));
+        }
+        self.values.borrow_mut().retain(|value| !value.is::<ConnectionMetadata>());
+        self.set(ConnectionMetadata(all));
+    }
+
     /// Adds a response flag.
     pub fn flag(&self, flag: ResponseFlags) {
         self.flags.set(self.flags.get().with(flag));
@@ -98,7 +110,7 @@ impl fmt::Debug for ConnectionState {
     }
 }
 
-/// Metadata that listener filters found (`%DYNAMIC_METADATA%`): namespace, key and value.
+/// Metadata that listener and network filters found (`%DYNAMIC_METADATA%`): namespace, key and value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionMetadata(pub Vec<(String, String, String)>);
 

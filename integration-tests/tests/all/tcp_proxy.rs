@@ -119,6 +119,43 @@ fn bytes_pass_and_are_counted() {
 }
 
 #[test]
+fn the_listeners_line_comes_first_and_tells_of_the_session() {
+    let origin = Origin::new();
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let format = text_format(
+        "%ACCESS_LOG_TYPE% %RESPONSE_FLAGS% %BYTES_RECEIVED% %UPSTREAM_HOST% %UPSTREAM_CLUSTER% \
+         %UPSTREAM_REMOTE_ADDRESS% %DOWNSTREAM_DETECTED_CLOSE_TYPE% %UPSTREAM_DETECTED_CLOSE_TYPE% \
+         %DOWNSTREAM_LOCAL_CLOSE_REASON%\n",
+    );
+    let limit = json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit",
+        "stat_prefix": "cl", "max_connections": 1,
+    });
+    let tcp = json!({
+        "@type": TCP, "stat_prefix": "t", "cluster": "origin", "access_log": [file_log(&log, format.clone())],
+    });
+    let config = Config::with_clusters(&origin.clusters()).listener(json!({
+        "access_log": [file_log(&log, format)],
+        "filter_chains": [{"filters": [
+            {"name": "limit", "typed_config": limit}, {"name": "tcp", "typed_config": tcp},
+        ]}],
+    }));
+    let proxy = Proxy::start(&config);
+    let (client, server) = session(&proxy, &origin);
+    // Refused by the filter before it, the connection is the TCP proxy's all the same.
+    assert_eq!(proxy.connect().end(), End::Fin);
+    let refused = "- 0 - - - Normal Normal over_connection_limit";
+    assert_eq!(await_lines(&log, 2), [format!("NotSet {refused}"), format!("TcpConnectionEnd {refused}")]);
+    proxy.admin.await_stat("tcp.t.downstream_cx_total", 2);
+    drop(client);
+    drop(server);
+    let address = origin.address();
+    let served = format!("- 4 {address} origin {address} Normal Normal -");
+    assert_eq!(await_lines(&log, 4)[2..], [format!("NotSet {served}"), format!("TcpConnectionEnd {served}")]);
+}
+
+#[test]
 fn each_side_may_close_its_half_first() {
     let origin = Origin::new();
     let proxy = Proxy::start(&config(&origin.clusters(), json!({})));

@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use http::{HeaderMap, Version};
-use tidegate_types::{Address, RequestHead, ResponseHead, StreamInfo};
+use tidegate_types::{Address, CloseType, RequestHead, ResponseHead, StreamInfo};
 
 use super::time::TimeFormat;
 use super::value::{Shown, Value};
@@ -441,13 +441,15 @@ pub(super) enum Closing {
 impl Closing {
     fn value(self, info: &StreamInfo) -> Value<'static> {
         let state = &info.connection.state;
-        Value::maybe_text(match self {
-            Self::Type => Some(state.close_type.get().name()),
+        match self {
+            Self::Type => Value::text(state.close_type.get().name()),
             Self::UpstreamType => {
-                info.upstream.borrow().is_some().then(|| state.upstream_close_type.get().name())
+                // Of requests nothing else is known.
+                let served = info.upstream.borrow().as_ref().map(|_| CloseType::Normal);
+                Value::maybe_text(state.upstream_close_type.get().or(served).map(CloseType::name))
             }
-            Self::UpstreamReason => state.upstream_local_close_reason.get(),
-        })
+            Self::UpstreamReason => owned(&state.upstream_local_close_reason, str::to_owned),
+        }
     }
 }
 
@@ -503,11 +505,14 @@ fn upstream_address(info: &StreamInfo, which: Upstream, part: AddressPart) -> Va
     let Some(upstream) = upstream.as_ref() else { return Value::Missing };
     match which {
         Upstream::Host => owned_address(&upstream.host, part),
-        Upstream::Remote => owned_address(upstream.remote_address.as_deref().unwrap_or(&upstream.host), part),
-        Upstream::Local => {
-            upstream.local_address.as_deref().map_or(Value::Missing, |local| owned_address(local, part))
-        }
+        // Neither is known before there is a connection.
+        Upstream::Remote => connected(upstream.remote_address.as_deref(), part),
+        Upstream::Local => connected(upstream.local_address.as_deref(), part),
     }
+}
+
+fn connected(address: Option<&Address>, part: AddressPart) -> Value<'static> {
+    address.map_or(Value::Missing, |address| owned_address(address, part))
 }
 
 fn address(address: &Address, part: AddressPart) -> Value<'_> {

@@ -32,7 +32,7 @@ impl Exchange {
         info.first_upstream_rx.set(Some(Duration::from_millis(100)));
         *info.upstream.borrow_mut() = Some(UpstreamInfo {
             host: Arc::new(ip("10.0.35.28:80")),
-            remote_address: None,
+            remote_address: Some(Rc::new(ip("10.0.35.28:80"))),
             local_address: None,
             connection_id: Some(3),
             protocol: None,

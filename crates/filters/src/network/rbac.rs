@@ -156,10 +156,22 @@ impl Factory {
     fn judge(&self, info: &ConnectionInfo) -> Access {
         let subject = Subject::connection(info);
         if let Some(rules) = &self.config.shadow_rules {
-            match rules.judge(&subject).access {
-                Access::Allowed => self.shadow.shadow_allowed().inc(),
-                Access::Denied => self.shadow.shadow_denied().inc(),
-            }
+            let verdict = rules.judge(&subject);
+            let result = match verdict.access {
+                Access::Allowed => {
+                    self.shadow.shadow_allowed().inc();
+                    "allowed"
+                }
+                Access::Denied => {
+                    self.shadow.shadow_denied().inc();
+                    "denied"
+                }
+            };
+            let prefix = &self.config.shadow_rules_stat_prefix;
+            let policy = verdict.policy.map(|policy| ("shadow_effective_policy_id", policy));
+            let facts = policy.into_iter().chain([("shadow_engine_result", result)]);
+            let facts = facts.map(|(key, value)| (format!("{prefix}{key}"), value.to_owned()));
+            info.state.add_metadata(Rbac::NAME, facts);
         }
         let Some(rules) = &self.config.rules else { return Access::Allowed };
         let verdict = rules.judge(&subject);

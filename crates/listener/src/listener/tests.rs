@@ -18,10 +18,11 @@ use crate::{Chain, Connection, Serving, Terminal};
 struct Hold;
 
 impl Terminal for Hold {
-    fn serve(&self, mut connection: Connection) -> Serving {
+    fn serve(&self, connection: Connection) -> Serving {
         Box::pin(async move {
+            let Connection { mut io, presence: _presence, .. } = connection;
             let mut bytes = BytesMut::with_capacity(16);
-            let read = poll_fn(|cx| connection.io.poll_read(cx, &mut bytes)).await;
+            let read = poll_fn(|cx| io.poll_read(cx, &mut bytes)).await;
             assert!(&bytes[..] != b"panic", "a terminal's panic, expected");
             drop(read);
         })

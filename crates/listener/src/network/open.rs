@@ -12,26 +12,28 @@ use tidegate_types::{CloseReason, EndStream};
 use super::NetworkFilters;
 use super::filters::OpenFilters;
 use super::io::FilteredIo;
-use crate::{Connection, HalfClose};
+use crate::{Connection, HalfClose, Presence};
 
 /// Opens a filter of each factory on the connection.
 pub(super) async fn open(
     factories: &NetworkFilters,
     connection: Connection,
     half_close: HalfClose,
-) -> Option<Connection> {
+) -> Result<Connection, Presence> {
     let info = connection.info.clone();
     open_all(factories.iter().map(|factory| factory.open(&info)), connection, half_close).await
 }
 
-/// Asks each filter in order; none is made before those in front of it have let the connection go on. `None`:
-/// the connection is closed, by one of them or by the client.
+/// Asks each filter in order; none is made before those in front of it have let the connection go on.
+///
+/// # Errors
+/// The connection is closed, by one of them or by the client: what is left of it.
 pub(super) async fn open_all(
     opening: impl Iterator<Item = Box<dyn NetworkFilter>>,
     connection: Connection,
     half_close: HalfClose,
-) -> Option<Connection> {
-    let Connection { mut io, info, buffer_limit, .. } = connection;
+) -> Result<Connection, Presence> {
+    let Connection { mut io, info, buffer_limit, presence } = connection;
     let mut filters = OpenFilters::new(info.clone());
     let limit = buffer_limit as usize;
     let mut early = Early { data: BytesMut::new(), end: EndStream::No, limit, half_close };
@@ -42,7 +44,7 @@ pub(super) async fn open_all(
                 Ok(flow) => flow,
                 Err(gone) => {
                     filters.reason = Some(gone);
-                    return None;
+                    return Err(presence);
                 }
             },
         };
@@ -50,14 +52,15 @@ pub(super) async fn open_all(
             NetworkFlow::Continue => filters.admitted(),
             NetworkFlow::Skip => {}
             NetworkFlow::Close(close) => {
-                filters.refuse(close, early.data.len());
+                // What came meanwhile was looked at by nobody.
+                filters.refuse(close, 0);
                 io.before_close(CloseReason::Refused);
-                return None;
+                return Err(presence);
             }
         }
     }
     let io = Box::new(FilteredIo::new(io, filters, half_close, (early.data, early.end)));
-    Some(Connection { io, info, buffer_limit })
+    Ok(Connection { io, info, buffer_limit, presence })
 }
 
 /// What the client sends while a filter thinks: kept for the filters and the terminal behind it. Reading on is

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tidegate_filter::{RespondFlow, ResponderFactory};
 use tidegate_net::BoxIo;
-use tidegate_types::{CloseReason, ConnectionState, Drain, DrainPhase, EndStream};
+use tidegate_types::{CloseReason, CloseType, ConnectionInfo, ConnectionState, Drain, DrainPhase, EndStream};
 
 use crate::{Connection, HalfClose, Serving, Terminal};
 
@@ -34,15 +34,20 @@ impl RespondTerminal {
 impl Terminal for RespondTerminal {
     fn serve(&self, connection: Connection) -> Serving {
         let (factory, watch) = (self.factory.clone(), self.drain.watch());
+        let Connection { io, info, buffer_limit, presence } = connection;
         Box::pin(async move {
             let served = tokio::select! {
-                served = run(&*factory, connection) => served,
+                served = run(&*factory, io, &info, buffer_limit) => served,
                 () = poll_fn(|cx| watch.poll_reached(cx, DrainPhase::CloseAll)) => Ok(()),
             };
             // An error means that the client is gone: nobody is left to tell.
             if let Err(error) = served {
+                if error.kind() == io::ErrorKind::ConnectionReset {
+                    info.state.close_type.set(CloseType::RemoteReset);
+                }
                 tracing::debug!(target: "connection", %error, "connection failed");
             }
+            drop(presence);
         })
     }
 
@@ -52,11 +57,15 @@ impl Terminal for RespondTerminal {
     }
 }
 
-async fn run(factory: &dyn ResponderFactory, connection: Connection) -> io::Result<()> {
-    let Connection { mut io, info, buffer_limit, .. } = connection;
-    let mut responder = factory.open(&info);
+async fn run(
+    factory: &dyn ResponderFactory,
+    mut io: BoxIo,
+    info: &Rc<ConnectionInfo>,
+    buffer_limit: u32,
+) -> io::Result<()> {
+    let mut responder = factory.open(info);
     let mut out = BytesMut::new();
-    let mut flow = responder.on_open(&info, &mut out);
+    let mut flow = responder.on_open(info, &mut out);
     let mut end = EndStream::No;
     loop {
         write_all(&mut io, &mut out, &info.state).await?;
@@ -67,12 +76,13 @@ async fn run(factory: &dyn ResponderFactory, connection: Connection) -> io::Resu
         let mut data = read(&mut io, (buffer_limit as usize).clamp(1, READ)).await?;
         info.state.bytes_received.update(|received| received + data.len() as u64);
         end = EndStream::from_last(data.is_empty());
-        flow = responder.on_read(&info, &mut data, end, &mut out);
+        flow = responder.on_read(info, &mut data, end, &mut out);
     }
     io.before_close(if end == EndStream::Yes { CloseReason::PeerFin } else { CloseReason::Announced });
     poll_fn(|cx| io.poll_shutdown(cx)).await?;
+    // For everybody else the connection is over.
     if end == EndStream::No {
-        discard(&mut io).await;
+        tokio::task::spawn_local(discard(io));
     }
     Ok(())
 }
@@ -102,8 +112,8 @@ async fn write_all(io: &mut BoxIo, out: &mut BytesMut, state: &ConnectionState) 
 
 /// Reads what the client sends across our FIN and drops it, so that the close does not become an RST that takes
 /// the answer with it.
-async fn discard(io: &mut BoxIo) {
-    let gone = async { while read(io, READ).await.is_ok_and(|data| !data.is_empty()) {} };
+async fn discard(mut io: BoxIo) {
+    let gone = async { while read(&mut io, READ).await.is_ok_and(|data| !data.is_empty()) {} };
     // Over by then or not, the connection ends.
     let _ = tokio::time::timeout(DISCARD, gone).await;
 }

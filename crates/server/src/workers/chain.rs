@@ -153,13 +153,19 @@ struct HttpTerminal {
 impl Terminal for HttpTerminal {
     fn serve(&self, connection: Connection) -> Serving {
         let conn = ServerConn::new(connection.io, self.slot.codec_options());
-        Box::pin(tidegate_http::serve(
+        let presence = connection.presence;
+        // Boxed by itself: one that is awaited from a capture would take its room twice.
+        let serving = Box::pin(tidegate_http::serve(
             conn,
             connection.info,
             self.slot.clone(),
             self.directory.clone(),
             self.drain.clone(),
-        ))
+        ));
+        Box::pin(async move {
+            serving.await;
+            drop(presence);
+        })
     }
 
     fn half_close(&self) -> HalfClose {

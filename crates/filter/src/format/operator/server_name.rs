@@ -30,7 +30,7 @@ impl NameSource {
     }
 
     pub(super) fn value<'a>(self, cx: &LogContext<'a>, info: &StreamInfo) -> Value<'a> {
-        let sni = info.connection.requested_server_name.borrow().as_deref().map(str::to_owned);
+        let sni = info.connection.requested_server_name.borrow().as_deref().map(host_name);
         let host =
             cx.request.map(RequestHead::authority_str).map(without_port).filter(|host| !host.is_empty());
         let host = host.map(str::to_owned);
@@ -47,4 +47,14 @@ fn without_port(authority: &str) -> &str {
         Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
         _ => authority,
     }
+}
+
+/// A name as a client sent it; one that cannot be a host's is marked, and made harmless, as in Envoy.
+fn host_name(name: &str) -> String {
+    let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+    if name.chars().all(valid) {
+        return name.to_owned();
+    }
+    let harmless: String = name.chars().map(|c| if valid(c) { c } else { '_' }).collect();
+    format!("invalid:{harmless}")
 }
