@@ -108,11 +108,18 @@ impl OpenFilter {
     }
 }
 
-impl Drop for OpenFilters {
-    fn drop(&mut self) {
-        for open in &mut self.filters {
+impl OpenFilters {
+    /// The connection's end, for them.
+    pub(super) fn end(&mut self) {
+        for mut open in self.filters.drain(..) {
             open.filter.on_close(&self.info, self.reason);
         }
+    }
+}
+
+impl Drop for OpenFilters {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

@@ -264,10 +264,13 @@ impl Io for FilteredIo {
                 ready!(self.poll_outbound(cx))?;
             }
         }
-        match &mut self.io {
-            Some(io) => io.poll_shutdown(cx),
-            None => Poll::Ready(Ok(())),
+        let Some(io) = &mut self.io else { return Poll::Ready(Ok(())) };
+        let shut = ready!(io.poll_shutdown(cx));
+        if self.closing {
+            // Reading on for the client's sake is no part of the connection: `connection_limit` counts it no more.
+            self.filters.end();
         }
+        Poll::Ready(shut)
     }
 
     fn abort_on_drop(&mut self) {
