@@ -103,6 +103,9 @@ pub struct HttpFilterConfig {
 pub struct HcmTimeouts {
     /// `stream_idle_timeout`, 5 min when unset.
     pub stream_idle: Option<Duration>,
+    /// `stream_flush_timeout`, `stream_idle_timeout` when unset: for streams whose protocol lets a peer hold back
+    /// what a codec has buffered (HTTP/2, HTTP/3). HTTP/1 has nothing that it could act on.
+    pub stream_flush: TimeoutOverride,
     /// `request_timeout`, off when unset.
     pub request: Option<Duration>,
     /// `request_headers_timeout`; what holds when it is unset is up to the connection manager.
@@ -175,6 +178,7 @@ impl HcmTimeouts {
     fn read(r: &Reader<'_>) -> Self {
         Self {
             stream_idle: r.duration("stream_idle_timeout").zero_is_off(Some(Duration::from_secs(300))),
+            stream_flush: r.duration("stream_flush_timeout").overriding(),
             request: r.duration("request_timeout").zero_is_off(None),
             request_headers: r.duration("request_headers_timeout").overriding(),
             drain: r.duration("drain_timeout").or(Duration::from_secs(5)),

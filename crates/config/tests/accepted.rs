@@ -121,6 +121,15 @@ fn yaml_with_many_fields() {
     assert_eq!(manager.route_config.virtual_hosts.len(), 2);
     assert_eq!(manager.common.idle_timeout, None);
     assert_eq!(manager.upgrades[0].upgrade_type, "websocket");
+    assert_eq!(manager.timeouts.stream_flush, TimeoutOverride::Off);
+    let routes = manager.route_config.virtual_hosts.iter().flat_map(|host| &host.routes);
+    let flush = routes.filter_map(|route| match &route.action {
+        Action::Route(action) if action.flush_timeout != TimeoutOverride::Inherit => {
+            Some(action.flush_timeout)
+        }
+        _ => None,
+    });
+    assert_eq!(flush.collect::<Vec<_>>(), [TimeoutOverride::After(Duration::from_secs(7))]);
     let host = &manager.route_config.virtual_hosts[0];
     assert_eq!(host.retry_policy.as_ref().unwrap().retry_on, ["connect-failure", "5xx"]);
     assert!(host.per_filter["buffer"].disabled);

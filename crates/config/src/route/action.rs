@@ -25,6 +25,8 @@ pub struct RouteAction {
     pub timeout: Option<Duration>,
     /// `idle_timeout`, overrides the manager's `stream_idle_timeout`.
     pub idle_timeout: TimeoutOverride,
+    /// `flush_timeout`, overrides the manager's `stream_flush_timeout`, and acts where that one does.
+    pub flush_timeout: TimeoutOverride,
     /// `max_stream_duration.max_stream_duration`, overrides the manager's.
     pub max_stream_duration: TimeoutOverride,
     /// `max_stream_duration.grpc_timeout_header_max`: `Inherit` ignores the header, `Off` takes it whole.
@@ -92,6 +94,7 @@ impl Message for RouteAction {
             append_x_forwarded_host: r.bool("append_x_forwarded_host").or_default(),
             timeout: r.duration("timeout").zero_is_off(Some(Duration::from_secs(15))),
             idle_timeout: r.duration("idle_timeout").overriding(),
+            flush_timeout: r.duration("flush_timeout").overriding(),
             max_stream_duration: durations.whole,
             grpc_timeout_header_max: durations.grpc_max,
             grpc_timeout_header_offset: durations.grpc_offset,

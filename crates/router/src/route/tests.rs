@@ -24,6 +24,7 @@ pub(crate) fn action(cluster: ClusterSpecifier) -> config::RouteAction {
         append_x_forwarded_host: false,
         timeout: Some(Duration::from_secs(15)),
         idle_timeout: TimeoutOverride::Inherit,
+        flush_timeout: TimeoutOverride::Inherit,
         max_stream_duration: TimeoutOverride::Inherit,
         grpc_timeout_header_max: TimeoutOverride::Inherit,
         grpc_timeout_header_offset: None,
