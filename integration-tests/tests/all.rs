@@ -26,6 +26,7 @@ mod all {
     mod network_filters;
     mod oracle;
     mod pools;
+    mod preconnect;
     mod reload;
     mod reload_load;
     mod resources;

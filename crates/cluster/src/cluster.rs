@@ -1,6 +1,6 @@
 //! A worker's part of a cluster: its hosts with their pools, and its load balancer's cursors.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -13,17 +13,17 @@ use tidegate_config::route::Priority;
 use tidegate_config::values::TcpKeepalive;
 use tidegate_pool::dialer::Dialer;
 use tidegate_pool::h1::{
-    Acquire, ClientOptions, DialOptions, Keepalive, NameCase, Neighbours, Pool, SocketConnector,
+    Acquire, ClientOptions, DialOptions, Keepalive, NameCase, Neighbour, Neighbours, Pool, SocketConnector,
 };
 use tidegate_pool::limits::{Limits, RetryPermit};
-use tidegate_pool::machine::{Carries, Settings, Shared};
+use tidegate_pool::machine::{Carries, Settings, Shared, Tally, wants_connection};
 use tidegate_pool::tcp;
 use tidegate_pool::{TransportFactory, TransportOptions};
 use tidegate_types::{Address, CloseReason};
 use tokio::time::Instant;
 
 use crate::host::{Host, HostSet};
-use crate::lb::Table;
+use crate::lb::{Health, Table};
 use crate::neighbours::{Neighbourhood, PeerBell, Peers};
 use crate::shared::ClusterShared;
 use crate::stats::ClusterStats;
@@ -37,6 +37,8 @@ pub struct Cluster {
     neighbours: [OnceCell<Rc<Neighbourhood>>; 2],
     peers: Arc<Peers>,
     bell: Arc<PeerBell>,
+    /// What its pools carry, if connections are opened ahead of the load balancer's choices.
+    tally: Option<Rc<Tally>>,
 }
 
 struct Members {
@@ -55,7 +57,9 @@ struct Kit {
 
 impl Cluster {
     pub(crate) fn new(shared: Arc<ClusterShared>, peers: Arc<Peers>, bell: Arc<PeerBell>) -> Rc<Self> {
+        let ahead = shared.config().preconnect.predictive > 1.0;
         Rc::new(Self {
+            tally: ahead.then(Rc::default),
             shared,
             members: RefCell::default(),
             generation: Cell::default(),
@@ -68,12 +72,7 @@ impl Cluster {
 
     /// Chooses a host for a request; `None` counts in `upstream_cx_none_healthy`.
     pub fn choose_host(&self) -> Option<Rc<Host>> {
-        let generation = self.shared.generation();
-        let mut members = self.members.borrow_mut();
-        if members.is_none() || generation != self.generation.get() {
-            self.generation.set(generation);
-            *members = Some(self.new_members(members.take()));
-        }
+        let mut members = self.members();
         let members = members.as_mut()?;
         let pick = members.table.choose(fastrand::u64(..));
         let stats = self.stats();
@@ -96,6 +95,12 @@ impl Cluster {
     /// As [`Cluster::acquire`], for a caller that knows the time.
     #[inline]
     pub fn acquire_at(&self, host: &Host, priority: Priority, now: Instant) -> Acquire {
+        if let Some(tally) = &self.tally {
+            self.open_ahead(tally, |next, ratio| {
+                let pool = next.pool(priority).unwrap_or_else(|| self.new_pool(next, priority));
+                pool.anticipate(ratio)
+            });
+        }
         match host.pool(priority) {
             Some(pool) => pool.acquire_at(now),
             None => self.new_pool(host, priority).acquire_at(now),
@@ -126,22 +131,78 @@ impl Cluster {
         if *options != TransportOptions::default() {
             return self.new_tcp_pool(host, options).acquire();
         }
-        let pool = host.tcp_pool().unwrap_or_else(|| {
-            let pool = self.new_tcp_pool(host, options);
+        if let Some(tally) = &self.tally {
+            self.open_ahead(tally, |next, ratio| self.tcp_pool(next).anticipate(ratio));
+        }
+        self.tcp_pool(host).acquire()
+    }
+
+    /// The pool of sessions that ask for nothing of their own.
+    fn tcp_pool(&self, host: &Host) -> Rc<tcp::Pool> {
+        host.tcp_pool().unwrap_or_else(|| {
+            let pool = self.new_tcp_pool(host, Rc::default());
             host.set_tcp_pool(pool.clone());
             pool
-        });
-        pool.acquire()
+        })
     }
 
     fn new_tcp_pool(&self, host: &Host, options: Rc<TransportOptions>) -> Rc<tcp::Pool> {
         // TCP sessions have no priority of their own.
         let priority = Priority::Default;
         let kit = self.kit();
-        let neighbours: Rc<dyn Neighbours> = self.neighbours(priority).clone();
+        let neighbours = self.neighbours(priority);
+        let weak: Weak<dyn Neighbours> = Rc::downgrade(&(neighbours.clone() as Rc<dyn Neighbours>));
         let shared = self.pool_shared(host, priority);
         let dialer = self.dialer(kit, host, &[]);
-        tcp::Pool::new(&kit.tcp, shared, dialer, options, Rc::downgrade(&neighbours))
+        // A connection that only one session can use is not worth opening before there is one.
+        let shares = *options == TransportOptions::default();
+        let settings =
+            Settings { preconnect_ratio: if shares { self.ratio_for(host) } else { 1.0 }, ..kit.tcp.clone() };
+        let pool = tcp::Pool::new(&settings, shared, dialer, options, weak);
+        let weak: Weak<dyn Neighbour> = Rc::downgrade(&(pool.clone() as Rc<dyn Neighbour>));
+        neighbours.join(weak);
+        pool
+    }
+
+    /// Before a stream gets its connection: opens one for each stream that is likely to follow, with the hosts that
+    /// the load balancer will choose next (`predictive_preconnect_ratio`; Envoy: `maybePreconnect`).
+    #[cold]
+    fn open_ahead(&self, tally: &Tally, anticipate: impl Fn(&Host, f32) -> bool) {
+        let ratio = self.config().preconnect.predictive;
+        for _ in 0..MAX_AHEAD {
+            if !wants_connection(tally.load(), ratio, 1) {
+                return;
+            }
+            let host = self.peek_host();
+            if !host.is_some_and(|host| host.shared().health() == Health::Healthy && anticipate(&host, ratio))
+            {
+                return;
+            }
+        }
+    }
+
+    /// The host of a choice to come; `None` if all hosts were looked at already.
+    fn peek_host(&self) -> Option<Rc<Host>> {
+        let mut members = self.members();
+        let members = members.as_mut()?;
+        let pick = members.table.peek(fastrand::u64(..))?;
+        pick.host.and_then(|index| members.hosts.get(index)).cloned()
+    }
+
+    /// The hosts as they are now.
+    fn members(&self) -> RefMut<'_, Option<Members>> {
+        let generation = self.shared.generation();
+        let mut members = self.members.borrow_mut();
+        if members.is_none() || generation != self.generation.get() {
+            self.generation.set(generation);
+            *members = Some(self.new_members(members.take()));
+        }
+        members
+    }
+
+    /// `per_upstream_preconnect_ratio`, but no more work than asked for goes to a host that is not healthy.
+    fn ratio_for(&self, host: &Host) -> f32 {
+        if host.shared().health() == Health::Healthy { self.config().preconnect.per_upstream } else { 1.0 }
     }
 
     /// What all workers share of it.
@@ -218,8 +279,15 @@ impl Cluster {
         let dialer = self.dialer(kit, host, &[b"http/1.1"]);
         let connector = SocketConnector { dialer, options, codec: kit.codec.clone() };
         let weak: Weak<dyn Neighbours> = Rc::downgrade(&(neighbours.clone() as Rc<dyn Neighbours>));
-        let pool = Pool::new(kit.settings.clone(), shared, Rc::new(connector), weak);
-        neighbours.join(&pool);
+        let ratio = self.ratio_for(host);
+        let settings = if ratio == kit.settings.preconnect_ratio {
+            kit.settings.clone()
+        } else {
+            Rc::new(Settings { preconnect_ratio: ratio, ..Settings::clone(&kit.settings) })
+        };
+        let pool = Pool::new(settings, shared, Rc::new(connector), weak);
+        let weak: Weak<dyn Neighbour> = Rc::downgrade(&(pool.clone() as Rc<dyn Neighbour>));
+        neighbours.join(weak);
         pool
     }
 
@@ -249,6 +317,7 @@ impl Cluster {
             host_connections: host.shared().connections.clone(),
             stats: self.stats().upstream.clone(),
             host: host.counters().clone(),
+            tally: self.tally.clone(),
         }
     }
 }
@@ -270,6 +339,7 @@ impl Kit {
             max_connection_duration: http.max_connection_duration,
             max_streams: http.max_requests_per_connection,
             concurrency: 1,
+            preconnect_ratio: config.preconnect.per_upstream,
             carries: Carries::Requests,
         };
         let codec = ClientOptions {
@@ -290,6 +360,9 @@ impl Kit {
         Self { settings: Rc::new(settings), tcp, dial: Rc::new(dial_options(config)), codec: Rc::new(codec) }
     }
 }
+
+/// Opened ahead for each stream at most, as in Envoy.
+const MAX_AHEAD: usize = 3;
 
 fn dial_options(config: &ClusterConfig) -> DialOptions {
     let seconds = |s: Option<u32>| s.map(|s| Duration::from_secs(u64::from(s)));

@@ -7,6 +7,8 @@
 mod edf;
 
 pub use edf::Edf;
+use std::collections::VecDeque;
+
 use tidegate_config::cluster::LbPolicy;
 
 /// How a host may be used.
@@ -39,6 +41,8 @@ pub struct Table {
     panic: bool,
     /// Selections of 100 that go to healthy hosts.
     healthy_load: u64,
+    /// Choices that were looked at and are still to be made.
+    peeked: VecDeque<Pick>,
 }
 
 impl Table {
@@ -58,6 +62,7 @@ impl Table {
             policy,
             panic: hosts.is_empty() || usable < panic_threshold,
             healthy_load: if degraded.members.is_empty() { 100 } else { healthy_load },
+            peeked: VecDeque::new(),
             all: group(|_| true),
             healthy,
             degraded,
@@ -66,6 +71,20 @@ impl Table {
 
     /// Chooses a host.
     pub fn choose(&mut self, random: u64) -> Pick {
+        self.peeked.pop_front().unwrap_or_else(|| self.draw(random))
+    }
+
+    /// A choice to come, later with every call; `None` after as many as there are healthy hosts, as in Envoy.
+    pub fn peek(&mut self, random: u64) -> Option<Pick> {
+        if self.peeked.len() >= self.healthy.members.len() {
+            return None;
+        }
+        let pick = self.draw(random);
+        self.peeked.push_back(pick);
+        Some(pick)
+    }
+
+    fn draw(&mut self, random: u64) -> Pick {
         let group = if self.panic {
             &mut self.all
         } else if self.healthy_load == 100 || random % 100 < self.healthy_load {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use tidegate_config::route::Priority;
-use tidegate_pool::h1::{Neighbours, Pool};
+use tidegate_pool::h1::{Neighbour, Neighbours};
 
 use crate::shared::ClusterShared;
 
@@ -15,7 +15,7 @@ use crate::shared::ClusterShared;
 pub(crate) struct Neighbourhood {
     shared: Arc<ClusterShared>,
     priority: Priority,
-    pools: RefCell<Vec<Weak<Pool>>>,
+    pools: RefCell<Vec<Weak<dyn Neighbour>>>,
     peers: Arc<Peers>,
     own: Arc<PeerBell>,
 }
@@ -30,10 +30,10 @@ impl Neighbourhood {
         Rc::new(Self { shared, priority, pools: RefCell::default(), peers, own })
     }
 
-    pub(crate) fn join(&self, pool: &Rc<Pool>) {
+    pub(crate) fn join(&self, pool: Weak<dyn Neighbour>) {
         let mut pools = self.pools.borrow_mut();
         pools.retain(|pool| pool.strong_count() > 0);
-        pools.push(Rc::downgrade(pool));
+        pools.push(pool);
     }
 
     /// Closes idle connections of this worker, the longest idle first, until no pool starves or none is
@@ -41,15 +41,13 @@ impl Neighbourhood {
     pub(crate) fn reclaim_here(&self) -> bool {
         let pools: Vec<_> = self.pools.borrow().iter().filter_map(Weak::upgrade).collect();
         for pool in &pools {
-            while pool.host_starves() && pool.reclaim() {}
+            while pool.host_starves() && pool.clone().reclaim() {}
         }
         let limit = &self.shared.limits(self.priority).connections;
         while limit.starving_since_before(None) {
-            let oldest = pools.iter().filter_map(|pool| Some((pool.oldest_idle()?, pool)));
-            match oldest.min_by_key(|(since, _)| *since) {
-                Some((_, pool)) => pool.reclaim(),
-                None => return true,
-            };
+            if !reclaim_oldest(&pools) {
+                return true;
+            }
         }
         pools.iter().any(|pool| pool.host_starves())
     }
@@ -61,6 +59,17 @@ impl Neighbours for Neighbourhood {
             self.peers.ask(&self.own, &self.shared, self.priority);
         }
     }
+
+    fn make_room(&self) {
+        let pools: Vec<_> = self.pools.borrow().iter().filter_map(Weak::upgrade).collect();
+        reclaim_oldest(&pools);
+    }
+}
+
+/// Closes the connection that has idled longest. False if none is idle.
+fn reclaim_oldest(pools: &[Rc<dyn Neighbour>]) -> bool {
+    let oldest = pools.iter().filter_map(|pool| Some((pool.oldest_idle()?, pool)));
+    oldest.min_by_key(|(since, _)| *since).is_some_and(|(_, pool)| pool.clone().reclaim())
 }
 
 /// How workers ask each other for idle connections. One per process, given to every [`crate::Directory`].

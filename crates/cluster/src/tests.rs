@@ -18,7 +18,7 @@ use tidegate_config::runtime::Runtime;
 use tidegate_config::transport::UpstreamTransport;
 use tidegate_filter::{CalloutError, Clusters};
 use tidegate_stats::Store;
-use tidegate_types::{Address, RequestHead};
+use tidegate_types::{Address, CloseReason, RequestHead};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::LocalSet;
@@ -52,6 +52,7 @@ fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
         protocol: UpstreamProtocol::Http1(Default::default()),
         common_http: Default::default(),
         tcp_idle_timeout: None,
+        preconnect: Default::default(),
         tcp_keepalive: None,
         source_address: None,
         auto_sni: Default::default(),
@@ -285,4 +286,56 @@ fn two_threads_share_one_connection_and_nobody_starves() {
     server.join().unwrap();
     assert_eq!(shared.limits(Priority::Default).connections.used(), 0);
     assert_eq!(shared.stats().upstream.upstream_rq_total().value(), 100);
+}
+
+#[tokio::test]
+async fn connections_are_opened_ahead_of_the_load_balancers_choices() {
+    let store = Store::new(3);
+    let test = async {
+        let addresses = [upstream().await, upstream().await];
+        let mut config = config("c", &addresses);
+        config.preconnect.predictive = 2.0;
+        let shared = build(config, &store, None);
+        let directory = Directory::new(&Arc::new(Peers::default()));
+        directory.apply(slice::from_ref(&shared));
+        get(&directory, "c").await.unwrap();
+        // One for the request, one for what follows, with the hosts that are next.
+        let hosts = shared.hosts();
+        let totals =
+            || hosts.hosts.iter().map(|host| host.stats.value(HostStat::CxTotal)).collect::<Vec<_>>();
+        assert_eq!(totals(), [1, 1]);
+        let stats = &shared.stats().upstream;
+        until("both idle", || stats.upstream_cx_idle().value() == 2).await;
+        get(&directory, "c").await.unwrap();
+        assert_eq!(totals(), [1, 1]);
+        assert_eq!(stats.upstream_rq_pending_total().value(), 1);
+    };
+    LocalSet::new().run_until(test).await;
+}
+
+#[tokio::test]
+async fn a_spare_connection_makes_room_for_a_session_with_another_host() {
+    let store = Store::new(3);
+    let test = async {
+        let addresses = [upstream().await, upstream().await];
+        let mut config = config("c", &addresses);
+        config.preconnect.per_upstream = 2.0;
+        config.circuit_breakers.default =
+            Thresholds { max_connections: 2, ..config.circuit_breakers.default };
+        let shared = build(config, &store, None);
+        let directory = Directory::new(&Arc::new(Peers::default()));
+        directory.apply(slice::from_ref(&shared));
+        let cluster = directory.cluster("c").unwrap();
+        let stats = &shared.stats().upstream;
+        let mut sessions = Vec::new();
+        for _ in 0..2 {
+            let host = cluster.choose_host().unwrap();
+            sessions.push(cluster.acquire_tcp(&host, Rc::default()).await.unwrap());
+        }
+        assert_eq!((stats.upstream_cx_total().value(), stats.upstream_cx_active().value()), (3, 2));
+        assert_eq!(stats.upstream_cx_close_reason().of(CloseReason::Overflow).value(), 1);
+        let host = cluster.choose_host().unwrap();
+        assert!(cluster.acquire_tcp(&host, Rc::default()).await.is_err(), "what is in use stays in use");
+    };
+    LocalSet::new().run_until(test).await;
 }

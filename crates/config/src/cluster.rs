@@ -12,6 +12,7 @@ use crate::values::{Percent, TcpKeepalive};
 mod circuit_breakers;
 mod endpoint;
 mod http_options;
+mod preconnect;
 
 use endpoint::LoadAssignment;
 use http_options::HttpOptions;
@@ -19,6 +20,7 @@ use http_options::HttpOptions;
 pub use circuit_breakers::{CircuitBreakers, RetryBudget, Thresholds};
 pub use endpoint::{EndpointConfig, HealthStatus, LocalityEndpoints};
 pub use http_options::AutoSni;
+pub use preconnect::PreconnectPolicy;
 
 /// A validated cluster.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +50,8 @@ pub struct ClusterConfig {
     /// `idle_timeout` of `TcpProtocolOptions`: how long a TCP connection that no session uses is kept; 10 min
     /// when unset, `None` is off (0).
     pub tcp_idle_timeout: Option<Duration>,
+    /// `preconnect_policy`.
+    pub preconnect: PreconnectPolicy,
     /// `upstream_http_protocol_options` of `HttpProtocolOptions`.
     pub auto_sni: AutoSni,
     /// `upstream_connection_options.tcp_keepalive`; `None` leaves the sockets alone.
@@ -138,6 +142,7 @@ impl Message for ClusterConfig {
             protocol: http.protocol,
             common_http: http.common,
             tcp_idle_timeout: http.tcp_idle_timeout,
+            preconnect: r.message_or_defaults("preconnect_policy"),
             auto_sni: http.auto_sni,
             tcp_keepalive: r
                 .message::<ConnectionOptions>("upstream_connection_options")

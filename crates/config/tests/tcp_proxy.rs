@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use tidegate_config::cluster::PreconnectPolicy;
 use tidegate_config::listener::NetworkFilterConfig;
 use tidegate_config::tcp_proxy::{BackOff, ConnectMode, TcpClusters};
 use tidegate_config::{Format, TcpProxyConfig, from_str};
@@ -131,4 +132,35 @@ fn the_pools_idle_timeout() {
     assert_eq!(cluster(&tcp("")), Some(Duration::from_secs(600)));
     assert_eq!(cluster(&tcp(r#", "idle_timeout": "120s""#)), Some(Duration::from_secs(120)));
     assert_eq!(cluster(&tcp(r#", "idle_timeout": "0s""#)), None);
+}
+
+#[test]
+fn connections_ahead_of_demand() {
+    let cluster = |policy: &str| {
+        let text = format!(
+            r#"{{"static_resources": {{"clusters": [{{"name": "backend", "type": "STATIC"{policy}}}]}}}}"#
+        );
+        from_str(&text, "f.json", Format::Json).map(|bootstrap| bootstrap.clusters[0].preconnect)
+    };
+    let ratios = |per_upstream, predictive| PreconnectPolicy { per_upstream, predictive };
+    assert_eq!(cluster("").unwrap(), ratios(1.0, 1.0));
+    assert_eq!(cluster(r#", "preconnect_policy": {}"#).unwrap(), ratios(1.0, 1.0));
+    let both =
+        r#", "preconnect_policy": {"per_upstream_preconnect_ratio": 1.5, "predictive_preconnect_ratio": 3}"#;
+    assert_eq!(cluster(both).unwrap(), ratios(1.5, 3.0));
+    for (field, expected) in [
+        (r#""per_upstream_preconnect_ratio": 0.9"#, "0.9 is out of range (expected 1 to 3)"),
+        (r#""per_upstream_preconnect_ratio": 3.1"#, "3.1 is out of range (expected 1 to 3)"),
+        (r#""predictive_preconnect_ratio": 0"#, "0 is out of range (expected 1 to 3)"),
+        (r#""predictive_preconnect_ratio": "NaN""#, "expected a number"),
+        (
+            r#""preconnect_enabled_metadata": {}"#,
+            "`preconnect_enabled_metadata` is known to Envoy, but not supported",
+        ),
+        (r#""per_upstream_ratio": 2"#, "unknown field `per_upstream_ratio`"),
+    ] {
+        let errors = cluster(&format!(r#", "preconnect_policy": {{{field}}}"#)).expect_err(field);
+        let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        assert!(errors.len() == 1 && errors[0].contains(expected), "{field}: {errors:#?}");
+    }
 }

@@ -46,11 +46,27 @@ pub struct Pool {
     armed: Cell<Option<Instant>>,
 }
 
-/// The other pools that share this one's connection limit.
+/// The other pools that share this one's connection limit, as one of them sees them.
 pub trait Neighbours {
     /// A pool has a stream waiting and no connection, and the limit is reached: closes idle
     /// connections, those that idled longest first, here or on other workers, until nobody starves.
     fn reclaim(&self);
+
+    /// A session will be refused because the limit is reached: closes one connection here that nobody uses.
+    fn make_room(&self) {}
+}
+
+/// A pool, as those see it that share its connection limit.
+pub trait Neighbour {
+    /// Since when the connection that has idled longest has been idle; of an attempt that nobody waits for, since
+    /// it began.
+    fn oldest_idle(&self) -> Option<Instant>;
+
+    /// Closes that connection. False if there is none.
+    fn reclaim(self: Rc<Self>) -> bool;
+
+    /// Whether a pool of the same host, on another worker, has no connection because of the host's limit.
+    fn host_starves(&self) -> bool;
 }
 
 struct Inner {
@@ -102,21 +118,12 @@ impl Pool {
         self.run_events();
     }
 
-    /// Since when the connection that has idled longest has been idle.
-    pub fn oldest_idle(&self) -> Option<Instant> {
-        self.inner.borrow().machine.oldest_idle().map(|(_, since)| since)
-    }
-
-    /// Closes the connection that has idled longest. False if none is idle.
-    pub fn reclaim(self: &Rc<Self>) -> bool {
-        let closed = self.inner.borrow_mut().machine.handle_reclaim(Instant::now());
+    /// A stream is expected here: see [`Machine::handle_anticipated`].
+    pub fn anticipate(self: &Rc<Self>, ratio: f32) -> bool {
+        let opens = self.inner.borrow_mut().machine.handle_anticipated(Instant::now(), ratio);
         self.run_events();
-        closed
-    }
-
-    /// Whether a pool of the same host, on another worker, has no connection because of the host's limit.
-    pub fn host_starves(&self) -> bool {
-        self.inner.borrow().machine.host_starves()
+        self.ring_if_due();
+        opens
     }
 
     /// No connection in any state, no waiting stream.
@@ -145,10 +152,17 @@ impl Pool {
                 self.look_at_idle(key);
                 continue;
             }
-            return match inner.machine.try_attach(now)? {
+            let lent = match inner.machine.try_attach(now)? {
                 Attached::To(key) => inner.lend(self, key).map(Ok),
                 Attached::Overflow => Some(Err(PoolError::Overflow)),
             };
+            // Only where connections are opened ahead of demand.
+            if inner.machine.has_events() {
+                drop(inner);
+                self.run_events();
+                self.ring_if_due();
+            }
+            return lent;
         }
     }
 
@@ -162,6 +176,8 @@ impl Pool {
                 }
                 drop(inner);
                 self.run_events();
+                // The attempt's deadline may be nearer than what the task sleeps for.
+                self.ring_if_due();
                 Acquire::waiting(self.clone(), token)
             }
             refused => {
@@ -189,14 +205,20 @@ impl Pool {
     /// Lets an idle connection tell when its peer closes it.
     #[inline]
     fn watch(self: &Rc<Self>, key: ConnKey) {
-        let mut inner = self.inner.borrow_mut();
+        let inner = self.inner.borrow();
         if inner.machine.is_idle(key) {
             drop(inner);
             self.look_at_idle(key);
-            inner = self.inner.borrow_mut();
+        } else {
+            drop(inner);
         }
-        let due = inner.machine.poll_timeout();
-        drop(inner);
+        self.ring_if_due();
+    }
+
+    /// Lets the task see a deadline that is nearer than its timer.
+    #[inline]
+    fn ring_if_due(&self) {
+        let due = self.inner.borrow().machine.poll_timeout();
         if let Some(due) = due
             && self.armed.get().is_none_or(|armed| due < armed)
         {
@@ -274,6 +296,22 @@ impl Inner {
         if let Some(waker) = wait.waker.take() {
             waker.wake();
         }
+    }
+}
+
+impl Neighbour for Pool {
+    fn oldest_idle(&self) -> Option<Instant> {
+        self.inner.borrow().machine.oldest_idle().map(|(_, since)| since)
+    }
+
+    fn reclaim(self: Rc<Self>) -> bool {
+        let closed = self.inner.borrow_mut().machine.handle_reclaim(Instant::now());
+        self.run_events();
+        closed
+    }
+
+    fn host_starves(&self) -> bool {
+        self.inner.borrow().machine.host_starves()
     }
 }
 

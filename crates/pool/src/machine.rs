@@ -1,5 +1,5 @@
 //! The pool's decisions, without I/O: which connection carries a stream, when one is opened, who waits,
-//! who fails, what is closed and when. One machine for every protocol: HTTP/1.1 is a concurrency of 1.
+//! who fails, what is closed and when, what is opened ahead of demand. One machine for every protocol: HTTP/1.1 is a concurrency of 1.
 //!
 //! Call order: inputs are [`Machine::try_attach`] (the fast path), [`Machine::enqueue`] and `handle_*`, each
 //! with the time; afterwards [`Machine::poll_event`] until it is empty, and a timer for
@@ -28,6 +28,7 @@ mod closing;
 mod conn;
 mod invariants;
 mod opening;
+mod preconnect;
 mod queue;
 mod session;
 mod timers;
@@ -35,6 +36,7 @@ mod timers;
 pub use closing::{Closed, StreamEnd};
 pub use conn::ConnKey;
 pub use opening::Waiters;
+pub use preconnect::{Load, Tally, wants_connection};
 pub use queue::StreamKey;
 
 use conn::{Conn, ReadyList, State};
@@ -53,6 +55,8 @@ pub struct Settings {
     pub max_streams: Option<u32>,
     /// Streams at the same time on a new connection, at least 1.
     pub concurrency: u32,
+    /// `per_upstream_preconnect_ratio`, 1 to 3: places provided for each stream attached or waiting. 1: none ahead.
+    pub preconnect_ratio: f32,
     /// What a stream is.
     pub carries: Carries,
 }
@@ -80,6 +84,8 @@ pub struct Shared {
     pub stats: UpstreamStats,
     /// The host's.
     pub host: HostCounters,
+    /// Where pools of the cluster on this worker add up what they carry, for `predictive_preconnect_ratio`.
+    pub tally: Option<Rc<Tally>>,
 }
 
 /// What a driver has to do.
@@ -145,6 +151,8 @@ pub struct Machine {
     holds_pool_permit: bool,
     /// Units of `max_connections` that waiting sessions brought along.
     session_units: u64,
+    /// This pool's part of the tally.
+    tallied: Load,
     /// Why no new streams will come.
     draining: Option<CloseReason>,
     deadline: Option<Instant>,
@@ -166,6 +174,7 @@ impl Machine {
             waiters: Waiters::default(),
             holds_pool_permit: false,
             session_units: 0,
+            tallied: Load::default(),
             draining: None,
             deadline: None,
             events: VecDeque::new(),
@@ -176,9 +185,13 @@ impl Machine {
     #[inline]
     pub fn try_attach(&mut self, now: Instant) -> Option<Attached> {
         let key = self.ready.first()?;
-        let attached = if self.attach(now, key) { Attached::To(key) } else { Attached::Overflow };
+        if !self.attach(now, key) {
+            return Some(Attached::Overflow);
+        }
+        self.preconnect(now, 0);
+        self.tally();
         self.check_invariants();
-        Some(attached)
+        Some(Attached::To(key))
     }
 
     /// The ready connection that [`Machine::try_attach`] would use.
@@ -211,7 +224,8 @@ impl Machine {
         self.shared.stats.upstream_rq_pending_total().inc();
         self.shared.stats.upstream_rq_pending_active().inc();
         self.shared.host.inc(HostStat::RqPendingActive);
-        self.open_connections(now);
+        let opened = self.open_connections(now);
+        self.preconnect(now, opened);
         Queued::Waiting(key)
     }
 
@@ -264,6 +278,7 @@ impl Machine {
                 conn.state = State::Busy;
                 self.ready.remove(&mut self.conns, key);
             }
+            State::Ready => self.ready.recount(&mut self.conns, key),
             State::Busy => self.serve(now, key),
             _ => {}
         }
@@ -314,10 +329,18 @@ impl Machine {
         self.active + self.pending.len()
     }
 
-    /// Since when the connection that has idled longest has had no stream.
+    /// Whether there is something to do.
+    #[inline]
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// Since when the connection that has idled longest has had no stream; if none is idle, the attempt that
+    /// no stream waits for.
     pub fn oldest_idle(&self) -> Option<(ConnKey, Instant)> {
         let mut keys = self.ready.oldest_first(&self.conns);
-        keys.find(|key| self.is_idle(*key)).map(|key| (key, self.conns[key.0].idle_since))
+        let idle = keys.find(|key| self.is_idle(*key)).map(|key| (key, self.conns[key.0].idle_since));
+        idle.or_else(|| self.spare_attempt())
     }
 
     /// Carries as many waiting streams as the connection takes, then files it where it belongs.
@@ -413,6 +436,8 @@ impl Machine {
         } else if conn.capacity() == 0 {
             conn.state = State::Busy;
             self.ready.remove(&mut self.conns, key);
+        } else {
+            self.ready.recount(&mut self.conns, key);
         }
         true
     }
@@ -438,6 +463,7 @@ impl Machine {
             self.holds_pool_permit = false;
             self.shared.limits.pools.release();
         }
+        self.tally();
         self.check_invariants();
     }
 

@@ -2,8 +2,8 @@
 //!
 //! A session asks with [`Pool::acquire`], gets the connection's bytes as its own and a [`Lease`], and ends with
 //! [`Lease::end`]. So the pool is a way to a connection under the cluster's limits, with the same statistics
-//! as the other protocols; a connection without a session appears with preconnecting only, which this build
-//! does not have.
+//! as the other protocols. Connections without a session are those that were opened ahead of demand
+//! (`preconnect_policy`): watched for their peer's close, and closed after the pool's idle timeout.
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -18,19 +18,21 @@ use tokio::time::Instant;
 
 use crate::dialer::{Dialer, Opened, Opening};
 use crate::error::PoolError;
-use crate::h1::Neighbours;
 use crate::h1::bell::Bell;
-use crate::machine::{Carries, ConnKey, Event, Machine, Queued, Settings, Shared, StreamEnd};
+use crate::h1::{Neighbour, Neighbours};
+use crate::machine::{Attached, Carries, ConnKey, Event, Machine, Queued, Settings, Shared, StreamEnd};
 
 mod acquire;
 mod driver;
 mod lease;
+mod slot;
+mod spare;
 
 pub use acquire::Acquire;
 pub use lease::{Facts, Lease};
 
 use acquire::Wait;
-use driver::Slot;
+use slot::Slot;
 
 /// Sessions to one host on one worker.
 pub struct Pool {
@@ -105,6 +107,11 @@ impl Pool {
 
     /// Asks for a connection. Dropping the future gives the attempt up.
     pub fn acquire(self: &Rc<Self>) -> Acquire {
+        if let Some(result) = self.take_spare() {
+            self.run_events();
+            return Acquire::ready(result);
+        }
+        self.make_room();
         let mut inner = self.inner.borrow_mut();
         let token = inner.waits.insert(Wait::default());
         match inner.machine.enqueue(Instant::now(), token) {
@@ -123,6 +130,13 @@ impl Pool {
         }
     }
 
+    /// A session is expected here: see [`Machine::handle_anticipated`].
+    pub fn anticipate(self: &Rc<Self>, ratio: f32) -> bool {
+        let opens = self.inner.borrow_mut().machine.handle_anticipated(Instant::now(), ratio);
+        self.run_events();
+        opens
+    }
+
     /// The host or the cluster is gone: sessions go on, and those that wait are served.
     pub fn drain(self: &Rc<Self>, reason: CloseReason) {
         self.inner.borrow_mut().machine.handle_drain(Instant::now(), reason);
@@ -137,6 +151,32 @@ impl Pool {
     /// Connections in any state.
     pub fn connections(&self) -> usize {
         self.inner.borrow().machine.connections()
+    }
+
+    /// A connection that was opened ahead of demand. One that reports its end on the way is closed instead.
+    fn take_spare(self: &Rc<Self>) -> Option<Result<Connection, PoolError>> {
+        loop {
+            let mut inner = self.inner.borrow_mut();
+            let key = inner.machine.first_ready()?;
+            if inner.slot_mut(key).has_fired() {
+                drop(inner);
+                self.look_at_spare(key);
+                continue;
+            }
+            return Some(match inner.machine.try_attach(Instant::now())? {
+                Attached::To(key) => inner.lend(self, key).ok_or_else(PoolError::lost),
+                Attached::Overflow => Err(PoolError::Overflow),
+            });
+        }
+    }
+
+    /// What nobody uses must not stand in the way of a session that comes now.
+    fn make_room(&self) {
+        if self.inner.borrow().machine.wants_room()
+            && let Some(neighbours) = self.neighbours.upgrade()
+        {
+            neighbours.make_room();
+        }
     }
 
     fn end_session(self: &Rc<Self>, key: ConnKey, reason: CloseReason, idle: Duration) {
@@ -207,6 +247,22 @@ impl Inner {
         if let Some(waker) = wait.waker.take() {
             waker.wake();
         }
+    }
+}
+
+impl Neighbour for Pool {
+    fn oldest_idle(&self) -> Option<Instant> {
+        self.inner.borrow().machine.oldest_idle().map(|(_, since)| since)
+    }
+
+    fn reclaim(self: Rc<Self>) -> bool {
+        let closed = self.inner.borrow_mut().machine.handle_reclaim(Instant::now());
+        self.run_events();
+        closed
+    }
+
+    fn host_starves(&self) -> bool {
+        self.inner.borrow().machine.host_starves()
     }
 }
 

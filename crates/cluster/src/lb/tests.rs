@@ -12,6 +12,19 @@ fn equal_weights_rotate_from_a_seeded_start() {
 }
 
 #[test]
+fn what_was_peeked_is_chosen_next() {
+    let hosts = [(1, Health::Healthy), (1, Health::Healthy), (1, Health::Unhealthy)];
+    for policy in [LbPolicy::RoundRobin, LbPolicy::Random] {
+        let mut table = Table::new(policy, 50.0, &hosts, 3);
+        let peeked = [table.peek(640), table.peek(1280)];
+        // No further than there are healthy hosts.
+        assert_eq!(table.peek(0), None);
+        assert_eq!([Some(table.choose(77)), Some(table.choose(78))], peeked);
+        assert!(table.peek(0).is_some());
+    }
+}
+
+#[test]
 fn unequal_weights_share_exactly() {
     let hosts = [(1, Health::Healthy), (3, Health::Healthy), (6, Health::Healthy)];
     let mut table = Table::new(LbPolicy::RoundRobin, 50.0, &hosts, 2);

@@ -32,6 +32,7 @@ fn settings() -> Settings {
         max_connection_duration: None,
         max_streams: None,
         concurrency: 1,
+        preconnect_ratio: 1.0,
         carries: Carries::Requests,
     }
 }
@@ -42,6 +43,7 @@ fn shared(maxima: &Maxima) -> Shared {
         host_connections: None,
         stats: UpstreamStats::detached(),
         host: HostCounters::detached(),
+        tally: None,
     }
 }
 

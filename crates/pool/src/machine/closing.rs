@@ -154,7 +154,7 @@ impl Machine {
         self.settle(now);
     }
 
-    /// Closes the connection that has idled longest, for another pool's sake.
+    /// Closes the connection that has idled longest, or an attempt made ahead of demand, for another pool's sake.
     pub fn handle_reclaim(&mut self, now: Instant) -> bool {
         let Some((key, _)) = self.oldest_idle() else { return false };
         self.close(now, key, CloseReason::Overflow);
@@ -251,7 +251,11 @@ impl Machine {
     fn detach(&mut self, key: ConnKey) {
         if let Some(conn) = self.conns.get_mut(key.0) {
             conn.active -= 1;
+            let ready = conn.state == State::Ready;
             self.stream_gone();
+            if ready {
+                self.ready.recount(&mut self.conns, key);
+            }
         }
     }
 

@@ -47,6 +47,8 @@ pub(super) struct Conn {
     pub(super) remaining: u32,
     /// Streams at a time.
     pub(super) concurrency: u32,
+    /// Its part of [`ReadyList::capacity`].
+    listed: u32,
     links: Links,
 }
 
@@ -74,6 +76,7 @@ impl Conn {
             carried: 0,
             remaining: max_streams.filter(|max| *max > 0).unwrap_or(u32::MAX),
             concurrency: concurrency.max(1),
+            listed: 0,
             links: Links::default(),
         }
     }
@@ -94,9 +97,15 @@ impl Conn {
 pub(super) struct ReadyList {
     newest: Option<ConnKey>,
     oldest: Option<ConnKey>,
+    capacity: u64,
 }
 
 impl ReadyList {
+    /// Streams that its connections can take now.
+    pub(super) fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
     #[inline]
     pub(super) fn first(&self) -> Option<ConnKey> {
         self.newest
@@ -105,6 +114,8 @@ impl ReadyList {
     pub(super) fn push_front(&mut self, conns: &mut Slab<Conn>, key: ConnKey) {
         let Some(conn) = conns.get_mut(key.0) else { return };
         conn.links = Links { newer: None, older: self.newest };
+        conn.listed = conn.capacity();
+        self.capacity += u64::from(conn.listed);
         match self.newest.replace(key) {
             Some(next) => conns[next.0].links.newer = Some(key),
             None => self.oldest = Some(key),
@@ -114,6 +125,7 @@ impl ReadyList {
     pub(super) fn remove(&mut self, conns: &mut Slab<Conn>, key: ConnKey) {
         let Some(conn) = conns.get_mut(key.0) else { return };
         let Links { newer, older } = std::mem::take(&mut conn.links);
+        self.capacity -= u64::from(std::mem::take(&mut conn.listed));
         match newer {
             Some(newer) => conns[newer.0].links.older = older,
             None => self.newest = older,
@@ -122,6 +134,14 @@ impl ReadyList {
             Some(older) => conns[older.0].links.newer = newer,
             None => self.oldest = newer,
         }
+    }
+
+    /// A listed connection can take more or fewer streams than before.
+    #[inline]
+    pub(super) fn recount(&mut self, conns: &mut Slab<Conn>, key: ConnKey) {
+        let Some(conn) = conns.get_mut(key.0) else { return };
+        let now = conn.capacity();
+        self.capacity = self.capacity + u64::from(now) - u64::from(std::mem::replace(&mut conn.listed, now));
     }
 
     /// From the one used longest ago.

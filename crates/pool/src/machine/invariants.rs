@@ -1,6 +1,6 @@
 //! What must hold after every public entry, checked in debug builds.
 
-use super::{Machine, State};
+use super::{Carries, Machine, State};
 
 impl Machine {
     /// Panics, in debug builds, if the machine contradicts itself.
@@ -18,7 +18,7 @@ impl Machine {
             listed += 1;
             assert!(listed <= self.conns.len(), "the ready list has a loop");
         }
-        let (mut ready, mut connecting, mut capacity, mut active) = (0, 0, 0, 0);
+        let (mut ready, mut ready_capacity, mut connecting, mut capacity, mut active) = (0, 0, 0, 0, 0);
         for (_, conn) in &self.conns {
             active += conn.active as usize;
             assert!(!conn.idle || conn.active == 0, "an idle connection has a stream");
@@ -30,6 +30,7 @@ impl Machine {
                 }
                 State::Ready => {
                     ready += 1;
+                    ready_capacity += u64::from(conn.capacity());
                     assert!(conn.capacity() > 0, "a ready connection takes no stream");
                 }
                 State::Busy => assert!(
@@ -40,9 +41,19 @@ impl Machine {
             }
         }
         assert_eq!(ready, listed, "ready connections and their list");
+        assert_eq!(ready_capacity, self.ready.capacity(), "capacity of ready connections");
         assert_eq!(connecting, self.connecting, "connections under way");
         assert_eq!(capacity, self.connecting_capacity, "capacity under way");
         assert_eq!(active, self.active, "attached streams");
+        let carried = capacity.min(self.pending.len() as u64);
+        assert!(self.pending.attempted() as u64 <= carried, "streams rely on attempts that there are not");
+        if self.settings.carries == Carries::Sessions {
+            let uncovered = (self.pending.len() as u64).saturating_sub(capacity);
+            assert_eq!(self.session_units, uncovered, "units of sessions that no attempt will carry");
+        }
+        if self.shared.tally.is_some() {
+            assert_eq!(self.tallied, self.load(), "this pool's part of the tally");
+        }
         assert!(listed == 0 || self.pending.is_empty(), "streams wait beside a ready connection");
         assert!(
             self.pending.is_empty() || !self.conns.is_empty() || self.waiters.any_queued(),

@@ -13,7 +13,7 @@ use crate::host::HostStat;
 use crate::limits::{Claim, Waiter};
 
 /// Opens per input at most (Envoy: `tryCreateNewConnections`).
-const MAX_OPENS: usize = 3;
+pub(super) const MAX_OPENS: usize = 3;
 
 /// The pool's places in the queues of its two connection limits.
 #[derive(Debug, Default)]
@@ -94,21 +94,22 @@ impl Machine {
         self.open_connections(now);
     }
 
-    /// Opens connections while streams wait that nothing under way will carry.
-    pub(super) fn open_connections(&mut self, now: Instant) {
-        for _ in 0..MAX_OPENS {
-            if self.pending.len() as u64 <= self.connecting_capacity || !self.reserve(now) {
-                break;
-            }
+    /// Opens connections while streams wait that nothing under way will carry: how many.
+    pub(super) fn open_connections(&mut self, now: Instant) -> usize {
+        let mut opened = 0;
+        while opened < MAX_OPENS && self.pending.len() as u64 > self.connecting_capacity && self.reserve(now)
+        {
             self.open(now);
+            opened += 1;
         }
         // Whoever is carried by an attempt shares its fate.
         while (self.pending.attempted() as u64) < self.connecting_capacity.min(self.pending.len() as u64) {
             self.pending.mark_attempted();
         }
+        opened
     }
 
-    fn open(&mut self, now: Instant) {
+    pub(super) fn open(&mut self, now: Instant) {
         let settings = &self.settings;
         let deadline = now + settings.connect_timeout;
         let conn = Conn::connecting(now, deadline, settings.max_streams, settings.concurrency);
@@ -234,7 +235,8 @@ impl Machine {
     /// Gives places back; for the pool's end.
     pub(super) fn abandon(&mut self) {
         self.leave_queues();
-        let Shared { limits, host_connections, stats, host } = &self.shared;
+        self.leave_tally();
+        let Shared { limits, host_connections, stats, host, .. } = &self.shared;
         for _ in 0..self.conns.len() {
             stats.upstream_cx_active().dec();
             stats.upstream_cx_destroy().inc();

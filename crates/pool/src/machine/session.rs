@@ -1,17 +1,18 @@
 //! What is different when streams are TCP sessions: see [`Carries::Sessions`].
 //!
 //! A session brings its unit of `max_connections` along when it begins to wait, so that whether it is refused
-//! is known at once, and the limit is never exceeded by those that wait.
+//! is known at once, and the limit is never exceeded by those that wait. One that an attempt made ahead of demand
+//! will carry needs none: the attempt has its own.
 
 use tidegate_types::CloseReason;
 use tokio::time::Instant;
 
-use super::{Carries, ConnKey, Machine, State};
+use super::{Carries, Load, Machine, wants_connection};
 
 impl Machine {
     /// Takes the unit for a session that is about to wait. True for requests, which wait without one.
     pub(super) fn reserve_for_session(&mut self) -> bool {
-        if self.settings.carries == Carries::Requests {
+        if self.settings.carries == Carries::Requests || self.has_spare_attempt() {
             return true;
         }
         if !self.shared.limits.connections.try_reserve() {
@@ -20,6 +21,19 @@ impl Machine {
         }
         self.session_units += 1;
         true
+    }
+
+    /// Whether a session that came now would be refused: every unit is taken, and nothing here is left for it.
+    pub fn wants_room(&self) -> bool {
+        let connections = &self.shared.limits.connections;
+        self.settings.carries == Carries::Sessions
+            && self.first_ready().is_none()
+            && !self.has_spare_attempt()
+            && connections.used() >= connections.max()
+    }
+
+    fn has_spare_attempt(&self) -> bool {
+        self.connecting_capacity > self.pending.len() as u64
     }
 
     /// Uses a unit that a session brought for the connection that is about to be opened.
@@ -40,16 +54,17 @@ impl Machine {
         }
     }
 
-    /// A waiting session gave up: closes the attempts, the latest first, that none is left for.
+    /// A waiting session gave up: closes the latest attempt if neither a session nor the preconnect ratio needs
+    /// it (Envoy: `connectingConnectionIsExcess`).
     pub(super) fn close_excess(&mut self, now: Instant) {
         if self.settings.carries == Carries::Requests {
             return;
         }
-        while self.connecting_capacity > self.pending.len() as u64 {
-            let connecting =
-                self.conns.iter().filter(|(_, conn)| matches!(conn.state, State::Connecting { .. }));
-            let Some((latest, _)) = connecting.max_by_key(|(_, conn)| conn.created) else { return };
-            self.close(now, ConnKey(latest), CloseReason::RequestReset);
+        let Some((key, _)) = self.spare_attempt() else { return };
+        let capacity = self.connecting_capacity - self.conns[key.0].expected_capacity();
+        let without = Load { capacity, ..self.load() };
+        if !wants_connection(without, self.settings.preconnect_ratio, 0) {
+            self.close(now, key, CloseReason::RequestReset);
         }
     }
 }

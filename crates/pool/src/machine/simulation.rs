@@ -15,6 +15,9 @@ struct World {
     now: Instant,
     limits: Arc<Limits>,
     max: Maxima,
+    /// The pools'.
+    tally: Rc<Tally>,
+    carries: Carries,
     pools: Vec<Site>,
     next: usize,
     open: usize,
@@ -53,12 +56,17 @@ impl World {
             now: Instant::now(),
             limits: Arc::new(Limits::detached(&Maxima::default())),
             max: Maxima::default(),
+            tally: Rc::default(),
+            carries: Carries::Requests,
             pools: Vec::new(),
             next: 0,
             open: 0,
         };
         // Of a TCP proxy's cluster in every fourth world, whose sessions `max_requests` does not limit.
         let sessions = world.below(4) == 0;
+        world.carries = if sessions { Carries::Sessions } else { Carries::Requests };
+        // Every other world opens connections ahead of demand.
+        let ratio = [1.0, 1.0, 1.0, 1.5, 2.0, 3.0][world.below(6) as usize];
         world.max = Maxima {
             connections: 1 + world.below(4),
             pending: 1 + world.below(8),
@@ -76,13 +84,15 @@ impl World {
                     max_connection_duration: (world.below(2) == 0).then(|| Duration::from_secs(3)),
                     max_streams: if sessions { Some(1) } else { (world.below(3) == 0).then_some(3) },
                     concurrency: 1,
-                    carries: if sessions { Carries::Sessions } else { Carries::Requests },
+                    preconnect_ratio: ratio,
+                    carries: world.carries,
                 };
                 let shared = Shared {
                     limits: world.limits.clone(),
                     host_connections: Some(host.clone()),
                     stats: UpstreamStats::detached(),
                     host: HostCounters::detached(),
+                    tally: Some(world.tally.clone()),
                 };
                 world.pools.push(Site {
                     machine: Machine::new(Rc::new(settings), shared),
@@ -109,7 +119,11 @@ impl World {
 
     fn step(&mut self) {
         let pool = self.below(self.pools.len() as u64) as usize;
-        match self.below(12) {
+        match self.below(13) {
+            12 => {
+                let ratio = 1.0 + self.below(9) as f32 / 4.0;
+                self.pools[pool].machine.handle_anticipated(self.now, ratio);
+            }
             0..=4 => self.request(pool),
             5..=6 => self.finish_attempt(pool),
             7..=8 => {
@@ -131,6 +145,12 @@ impl World {
     fn request(&mut self, pool: usize) {
         let token = self.next;
         self.next += 1;
+        if self.pools[pool].machine.wants_room()
+            && let (now, Some(oldest)) = (self.now, self.oldest_idle())
+        {
+            assert!(oldest.machine.handle_reclaim(now));
+        }
+        let nobody_idles = self.oldest_idle().is_none();
         let (now, site) = (self.now, &mut self.pools[pool]);
         match site.machine.try_attach(now) {
             Some(Attached::To(key)) => {
@@ -138,11 +158,15 @@ impl World {
                 assert!(site.carrying.insert(key.index(), token).is_none(), "a connection lent twice");
             }
             Some(Attached::Overflow) => {}
-            None => {
-                if let Queued::Waiting(key) = site.machine.enqueue(now, token) {
+            None => match site.machine.enqueue(now, token) {
+                Queued::Waiting(key) => {
                     site.waiting.insert(token, key);
                 }
-            }
+                Queued::ConnectionOverflow => {
+                    assert!(nobody_idles, "refused for a connection that nobody used")
+                }
+                Queued::Overflow | Queued::PoolOverflow => {}
+            },
         }
     }
 
@@ -187,6 +211,12 @@ impl World {
         }
     }
 
+    /// The pool whose connection has idled longest.
+    fn oldest_idle(&mut self) -> Option<&mut Site> {
+        let idle = self.pools.iter_mut().filter_map(|site| Some((site.machine.oldest_idle()?.1, site)));
+        idle.min_by_key(|(since, _)| *since).map(|(_, site)| site)
+    }
+
     /// Runs events, grants and reclaims until nothing moves.
     fn settle(&mut self) {
         loop {
@@ -208,9 +238,9 @@ impl World {
                 }
             }
             while asked && self.limits.connections.starving_since_before(None) {
-                let oldest = self.pools.iter_mut().filter_map(|s| Some((s.machine.oldest_idle()?.1, s)));
-                let Some((_, site)) = oldest.min_by_key(|(since, _)| *since) else { break };
-                assert!(site.machine.handle_reclaim(self.now));
+                let now = self.now;
+                let Some(site) = self.oldest_idle() else { break };
+                assert!(site.machine.handle_reclaim(now));
                 moved = true;
             }
             if !moved {
@@ -236,6 +266,13 @@ impl World {
             assert_eq!(stats.upstream_cx_close_reason().total(), stats.upstream_cx_destroy().value());
             assert_eq!(stats.upstream_cx_idle().value(), site.idle.len() as i64, "idle connections");
         }
+        let loads = self.pools.iter().map(|site| site.machine.load());
+        let sum = loads.fold(Load::default(), |sum, load| Load {
+            pending: sum.pending + load.pending,
+            active: sum.active + load.active,
+            capacity: sum.capacity + load.capacity,
+        });
+        assert_eq!(self.tally.load(), sum, "what the pools carry");
         self.open = connections;
     }
 

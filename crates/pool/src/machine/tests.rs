@@ -7,6 +7,8 @@ use tidegate_types::ResetReason;
 use super::*;
 use crate::limits::Maxima;
 
+mod preconnect;
+
 /// A pool in virtual time, one token per request.
 struct Lab {
     machine: Machine,
@@ -22,6 +24,7 @@ fn settings() -> Settings {
         max_connection_duration: None,
         max_streams: None,
         concurrency: 1,
+        preconnect_ratio: 1.0,
         carries: Carries::Requests,
     }
 }
@@ -55,6 +58,7 @@ impl Lab {
             host_connections: host,
             stats: UpstreamStats::detached(),
             host: HostCounters::detached(),
+            tally: None,
         };
         let machine = Machine::new(Rc::new(settings), shared);
         Self { machine, now: Instant::now(), next: 0, log: Vec::new() }

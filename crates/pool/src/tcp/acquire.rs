@@ -16,7 +16,7 @@ use crate::machine::{ConnKey, StreamEnd, StreamKey};
 pub struct Acquire(State);
 
 enum State {
-    Refused(PoolError),
+    Ready(Result<Connection, PoolError>),
     Waiting { pool: Rc<Pool>, token: usize },
     Taken,
 }
@@ -32,7 +32,11 @@ pub(super) struct Wait {
 impl Acquire {
     /// A refusal.
     pub fn refused(error: PoolError) -> Self {
-        Self(State::Refused(error))
+        Self(State::Ready(Err(error)))
+    }
+
+    pub(super) fn ready(result: Result<Connection, PoolError>) -> Self {
+        Self(State::Ready(result))
     }
 
     pub(super) fn waiting(pool: Rc<Pool>, token: usize) -> Self {
@@ -45,7 +49,7 @@ impl Future for Acquire {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match std::mem::replace(&mut self.0, State::Taken) {
-            State::Refused(error) => Poll::Ready(Err(error)),
+            State::Ready(result) => Poll::Ready(result),
             State::Waiting { pool, token } => match pool.poll_wait(token, cx) {
                 Poll::Ready(result) => Poll::Ready(result),
                 Poll::Pending => {

@@ -1,13 +1,11 @@
-//! The pool's task: attempts' results, grants of limits, the timer.
+//! The pool's task: attempts' results, spare connections that stirred, grants of limits, the timer.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use tidegate_types::Address;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -15,56 +13,7 @@ use super::{Inner, Pool};
 use crate::dialer::Opened;
 use crate::error::PoolError;
 use crate::h1::bell::Bell;
-use crate::machine::{Closed, ConnKey};
-use crate::parting;
-use crate::stats::UpstreamStats;
-
-/// The driver's side of one connection: an attempt, then a connection until its session takes it.
-#[derive(Default)]
-pub(super) struct Slot {
-    opened: Option<Opened>,
-    /// The connection's number, once there is one.
-    id: Option<u64>,
-    attempt: Option<JoinHandle<()>>,
-    /// How long its session had idled when it ended, for the log.
-    pub(super) idle: Duration,
-}
-
-impl Slot {
-    pub(super) fn begin(&mut self, attempt: JoinHandle<()>) {
-        *self = Self { attempt: Some(attempt), ..Self::default() };
-    }
-
-    pub(super) fn take(&mut self) -> Option<Opened> {
-        self.opened.take()
-    }
-
-    /// The connection is no more. One line says why.
-    pub(super) fn end(&mut self, closed: Closed, host: Option<&Address>, stats: &UpstreamStats) {
-        // `target` and fields are those of the other pools.
-        tracing::debug!(
-            target: "pool",
-            connection = self.id,
-            kind = "upstream tcp",
-            peer = host.map(tracing::field::display),
-            cluster = stats.scope().name(),
-            reason = closed.reason.name(),
-            idle_ms = self.idle.as_millis() as u64,
-            "closing an upstream connection: {}",
-            closed.reason.words(),
-        );
-        if let Some(attempt) = self.attempt.take() {
-            attempt.abort();
-        }
-        if let Some(Opened { mut io, .. }) = self.opened.take() {
-            io.before_close(closed.reason);
-            if parting::is_due(closed.reason) {
-                parting::part(io);
-            }
-        }
-        *self = Self::default();
-    }
-}
+use crate::machine::ConnKey;
 
 /// Runs until the pool is dropped.
 pub(super) async fn drive(pool: Weak<Pool>, bell: Arc<Bell>) {
@@ -73,7 +22,7 @@ pub(super) async fn drive(pool: Weak<Pool>, bell: Arc<Bell>) {
         bell.answer_with(cx.waker());
         let Some(pool) = pool.upgrade() else { return Poll::Ready(()) };
         loop {
-            pool.answer_grants();
+            pool.answer_bell();
             let due = pool.inner.borrow().machine.poll_timeout();
             pool.armed.set(due);
             let Some(due) = due else { return Poll::Pending };
@@ -109,7 +58,13 @@ pub(super) fn open(pool: &Rc<Pool>, key: ConnKey) -> JoinHandle<()> {
 }
 
 impl Pool {
-    fn answer_grants(self: &Rc<Self>) {
+    fn answer_bell(self: &Rc<Self>) {
+        for key in self.bell.take_stirred() {
+            // A stale entry of a connection that a session has, or that is gone, finds nothing spare.
+            if self.inner.borrow_mut().slot_mut(key).has_fired() {
+                self.look_at_spare(key);
+            }
+        }
         let granted = self.inner.borrow().machine.waiters().is_granted();
         if granted {
             self.inner.borrow_mut().machine.handle_grant(Instant::now());
@@ -124,11 +79,27 @@ impl Pool {
         match result {
             Ok(opened) => {
                 let Some(slot) = slots.get_mut(key.index()) else { return };
-                *slot = Slot { id: Some(opened.id), opened: Some(opened), ..Slot::default() };
+                slot.connected(opened);
                 machine.handle_connected(now, key, 1);
             }
             Err(error) => machine.handle_connect_failed(now, key, error),
         }
+        drop(inner);
+        self.run_events();
+        self.look_at_spare(key);
+    }
+
+    /// Polls a connection that no session has for its end, which leaves its waker registered.
+    pub(super) fn look_at_spare(self: &Rc<Self>, key: ConnKey) {
+        let mut inner = self.inner.borrow_mut();
+        let Inner { machine, slots, .. } = &mut *inner;
+        if !machine.is_idle(key) {
+            return;
+        }
+        let Some(how) = slots.get_mut(key.index()).and_then(|slot| slot.watch(&self.bell, key)) else {
+            return;
+        };
+        machine.handle_closed(Instant::now(), key, how);
         drop(inner);
         self.run_events();
     }

@@ -17,6 +17,8 @@ use crate::host::HostCounters;
 use crate::limits::{Limit, Limits, Maxima};
 use crate::stats::UpstreamStats;
 
+mod spare;
+
 /// A socket on which nothing ever happens.
 struct Silent;
 
@@ -69,6 +71,7 @@ fn shared(maxima: &Maxima) -> Shared {
         host_connections: None,
         stats: UpstreamStats::detached(),
         host: HostCounters::detached(),
+        tally: None,
     }
 }
 
@@ -79,16 +82,24 @@ impl Neighbours for Alone {
 }
 
 fn pool(connector: After, shared: &Shared) -> Rc<Pool> {
-    let settings = Settings {
+    pool_with(connector, shared, settings())
+}
+
+fn pool_with(connector: impl Connect + 'static, shared: &Shared, settings: Settings) -> Rc<Pool> {
+    let nobody: Weak<dyn Neighbours> = Weak::<Alone>::new();
+    Pool::new(&settings, shared.clone(), Rc::new(connector), Rc::default(), nobody)
+}
+
+fn settings() -> Settings {
+    Settings {
         connect_timeout: Duration::from_millis(500),
         idle_timeout: Some(Duration::from_secs(600)),
         max_connection_duration: None,
         max_streams: None,
         concurrency: 1,
+        preconnect_ratio: 1.0,
         carries: Carries::Sessions,
-    };
-    let nobody: Weak<dyn Neighbours> = Weak::<Alone>::new();
-    Pool::new(&settings, shared.clone(), Rc::new(connector), Rc::default(), nobody)
+    }
 }
 
 fn quick() -> After {
