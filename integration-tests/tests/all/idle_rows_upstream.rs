@@ -153,8 +153,8 @@ fn a_tcp_session_says_farewell_to_its_upstream_too() {
     }
 }
 
-/// A connection of a TCP pool belongs to one session, from its beginning (which is why there is none for
-/// `TcpProtocolOptions.idle_timeout` to close): it goes when its session is given up while it connects.
+/// Without `preconnect_policy` a connection of a TCP pool belongs to one session, from its beginning, and there is
+/// none for `TcpProtocolOptions.idle_timeout` to close: it goes when its session is given up while it connects.
 #[test]
 fn a_tcp_pool_keeps_no_connection_that_its_session_gave_up() {
     let (sender, ended) = channel();
