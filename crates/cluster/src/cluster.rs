@@ -23,7 +23,7 @@ use tidegate_types::{Address, CloseReason};
 use tokio::time::Instant;
 
 use crate::host::{Host, HostSet};
-use crate::lb::{Health, Table};
+use crate::lb::{Balancer, Health, Table};
 use crate::neighbours::{Neighbourhood, PeerBell, Peers};
 use crate::shared::ClusterShared;
 use crate::stats::ClusterStats;
@@ -43,7 +43,7 @@ pub struct Cluster {
 
 struct Members {
     hosts: Vec<Rc<Host>>,
-    table: Table,
+    balancer: Balancer,
 }
 
 /// What every pool of the cluster is made with.
@@ -72,9 +72,15 @@ impl Cluster {
 
     /// Chooses a host for a request; `None` counts in `upstream_cx_none_healthy`.
     pub fn choose_host(&self) -> Option<Rc<Host>> {
+        self.choose_host_for(None)
+    }
+
+    /// As [`Cluster::choose_host`], for what a `hash_policy` found: hashing load balancers give equal hashes the
+    /// same host, others do not look at them. See [`crate::lb::hash`].
+    pub fn choose_host_for(&self, hash: Option<u64>) -> Option<Rc<Host>> {
         let mut members = self.members();
         let members = members.as_mut()?;
-        let pick = members.table.choose(fastrand::u64(..));
+        let pick = members.balancer.choose(hash, fastrand::u64(..));
         let stats = self.stats();
         if pick.panic {
             stats.members.lb_healthy_panic().inc();
@@ -185,7 +191,7 @@ impl Cluster {
     fn peek_host(&self) -> Option<Rc<Host>> {
         let mut members = self.members();
         let members = members.as_mut()?;
-        let pick = members.table.peek(fastrand::u64(..))?;
+        let pick = members.balancer.peek(fastrand::u64(..))?;
         pick.host.and_then(|index| members.hosts.get(index)).cloned()
     }
 
@@ -259,10 +265,16 @@ impl Cluster {
                 host.drain(CloseReason::HostUnhealthy);
             }
         }
-        let weights: Vec<_> = set.hosts.iter().map(|host| (host.weight, host.health())).collect();
-        let config = self.config();
-        let table = Table::new(config.lb_policy, config.healthy_panic_threshold, &weights, fastrand::u64(..));
-        Members { hosts, table }
+        let balancer = match set.hashed() {
+            Some(table) => Balancer::Hashed(table.clone()),
+            None => {
+                let weights: Vec<_> = set.hosts.iter().map(|host| (host.weight, host.health())).collect();
+                let config = self.config();
+                let (policy, panic) = (config.lb_policy, config.healthy_panic_threshold);
+                Balancer::Own(Box::new(Table::new(policy, panic, &weights, fastrand::u64(..))))
+            }
+        };
+        Members { hosts, balancer }
     }
 
     #[cold]

@@ -1,12 +1,14 @@
 //! Hosts: what all workers share, and each worker's part with its pools.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tidegate_config::ClusterConfig;
 use tidegate_config::bootstrap::Locality;
-use tidegate_config::cluster::{EndpointConfig, HealthStatus, LocalityEndpoints};
+use tidegate_config::cluster::{EndpointConfig, HashedName, HealthStatus, LbPolicy, LocalityEndpoints};
 use tidegate_config::route::Priority;
 use tidegate_pool::TransportOptions;
 use tidegate_pool::h1::Pool;
@@ -15,7 +17,7 @@ use tidegate_pool::limits::Limit;
 use tidegate_pool::tcp;
 use tidegate_types::{Address, CloseReason};
 
-use crate::lb::Health;
+use crate::lb::{HashTable, Health, NamedHost};
 
 /// One host of a cluster, shared by all workers.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub struct HostShared {
     pub priority: u32,
     /// The numbers of `/clusters`.
     pub stats: Arc<HostStats>,
+    /// `metadata`, `envoy.lb`, `hash_key`.
+    hash_key: Option<Box<str>>,
     pub(crate) connections: Option<Arc<Limit>>,
 }
 
@@ -42,6 +46,31 @@ pub struct HostShared {
 pub struct HostSet {
     /// In the order of the configuration.
     pub hosts: Vec<Arc<HostShared>>,
+    hashed: Option<Arc<HashTable>>,
+}
+
+impl HostSet {
+    /// These hosts.
+    pub fn new(hosts: Vec<Arc<HostShared>>) -> Self {
+        Self { hosts, hashed: None }
+    }
+
+    /// The table of a hashing `lb_policy`.
+    pub fn hashed(&self) -> Option<&Arc<HashTable>> {
+        self.hashed.as_ref()
+    }
+
+    /// Builds the table that `config` asks for: off the workers, since a large one takes a while.
+    pub(crate) fn hash(&mut self, config: &ClusterConfig) {
+        let by = match &config.lb_policy {
+            LbPolicy::RingHash(ring) => ring.host_name,
+            LbPolicy::Maglev(maglev) => maglev.host_name,
+            LbPolicy::RoundRobin | LbPolicy::Random => return,
+        };
+        let hosts: Vec<_> = self.hosts.iter().map(|host| host.named(by)).collect();
+        let table = HashTable::build(&config.lb_policy, config.healthy_panic_threshold, &hosts);
+        self.hashed = table.map(Arc::new);
+    }
 }
 
 impl HostShared {
@@ -68,8 +97,19 @@ impl HostShared {
             locality: place.locality.clone(),
             priority: place.priority,
             stats,
+            hash_key: hash_key(endpoint),
             connections,
         }
+    }
+
+    /// As the tables of hashing load balancers see it.
+    fn named(&self, by: HashedName) -> NamedHost<'_> {
+        let name = match (&self.hash_key, by) {
+            (Some(key), _) => Cow::Borrowed(&**key),
+            (None, HashedName::Hostname) => Cow::Borrowed(&*self.hostname),
+            (None, HashedName::Address) => Cow::Owned(self.address.to_string()),
+        };
+        NamedHost { name, weight: self.weight, health: self.health() }
     }
 
     /// How the load balancer sees it.
@@ -90,6 +130,12 @@ impl HostShared {
             HealthStatus::Unhealthy | HealthStatus::Timeout => "/failed_eds_health",
         }
     }
+}
+
+/// Empty, or no string: as if unset, as in Envoy.
+fn hash_key(endpoint: &EndpointConfig) -> Option<Box<str>> {
+    let key = endpoint.metadata.as_ref()?.member("envoy.lb")?.member("hash_key")?.as_str()?;
+    (!key.is_empty()).then(|| key.into())
 }
 
 /// One worker's part of a host.

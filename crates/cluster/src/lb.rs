@@ -2,13 +2,18 @@
 //!
 //! Follows Envoy's `RoundRobinLoadBalancer` and `RandomLoadBalancer`: rotation starts anywhere; unequal
 //! weights are scheduled earliest deadline first; `RANDOM` ignores weights. Panic mode ("Panic threshold" in
-//! Envoy docs) and the share of degraded hosts are decided in [`Table::choose`].
+//! Envoy docs) and the share of degraded hosts are decided in [`Table::choose`]. Hashing policies look a key up in
+//! a [`HashTable`]; a [`Balancer`] is one or the other.
 
 mod edf;
+pub mod hash;
+mod hashed;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 pub use edf::Edf;
-use std::collections::VecDeque;
-
+pub use hashed::{HashTable, NamedHost, Spread};
 use tidegate_config::cluster::LbPolicy;
 
 /// How a host may be used.
@@ -31,7 +36,35 @@ pub struct Pick {
     pub panic: bool,
 }
 
-/// The balancer of one worker for one host set: who may be chosen, and the cursors.
+/// The load balancer of one worker.
+#[derive(Debug)]
+pub enum Balancer {
+    /// Its own cursors.
+    Own(Box<Table>),
+    /// A table that all workers share.
+    Hashed(Arc<HashTable>),
+}
+
+impl Balancer {
+    /// Chooses a host for a key; without one at random, as in Envoy. Only hashing policies look at keys.
+    #[inline]
+    pub fn choose(&mut self, hash: Option<u64>, random: u64) -> Pick {
+        match self {
+            Self::Own(table) => table.choose(random),
+            Self::Hashed(table) => table.choose(hash.unwrap_or(random)),
+        }
+    }
+
+    /// See [`Table::peek`]; where keys decide there is no telling, as in Envoy.
+    pub fn peek(&mut self, random: u64) -> Option<Pick> {
+        match self {
+            Self::Own(table) => table.peek(random),
+            Self::Hashed(_) => None,
+        }
+    }
+}
+
+/// Rotation or chance, of one worker for one host set: who may be chosen, and the cursors.
 #[derive(Debug)]
 pub struct Table {
     policy: LbPolicy,
@@ -56,11 +89,10 @@ impl Table {
         let degraded = group(|health| health == Health::Degraded);
         let total = hosts.len().max(1) as f64;
         let percent = |group: &Group| 100.0 * group.members.len() as f64 / total;
-        let usable = percent(&healthy) + percent(&degraded);
         let healthy_load = (percent(&healthy) * OVERPROVISIONING).min(100.0) as u64;
         Self {
             policy,
-            panic: hosts.is_empty() || usable < panic_threshold,
+            panic: in_panic(panic_threshold, hosts.iter().map(|(_, health)| *health)),
             healthy_load: if degraded.members.is_empty() { 100 } else { healthy_load },
             peeked: VecDeque::new(),
             all: group(|_| true),
@@ -94,10 +126,20 @@ impl Table {
         };
         let host = match self.policy {
             LbPolicy::RoundRobin => group.next(),
-            LbPolicy::Random => group.at(random >> 7),
+            // Hashing without a key is chance.
+            LbPolicy::Random | LbPolicy::RingHash(_) | LbPolicy::Maglev(_) => group.at(random >> 7),
         };
         Pick { host, panic: self.panic }
     }
+}
+
+/// Whether fewer than `threshold` percent of hosts can be used.
+fn in_panic(threshold: f64, hosts: impl ExactSizeIterator<Item = Health> + Clone) -> bool {
+    let percent = |wanted| {
+        let count = hosts.clone().filter(|health| *health == wanted).count();
+        100.0 * count as f64 / hosts.len().max(1) as f64
+    };
+    hosts.len() == 0 || percent(Health::Healthy) + percent(Health::Degraded) < threshold
 }
 
 /// Hosts among which one is chosen.

@@ -75,8 +75,10 @@ impl ClusterShared {
                 Arc::new(Limits::new(cx.store, scope, &maxima[priority as usize]))
             }),
         };
-        let hosts = host_set(config, cx.workers, previous.map(|previous| previous.hosts()).as_deref());
+        let mut hosts = host_set(config, cx.workers, previous.map(|previous| previous.hosts()).as_deref());
+        hosts.hash(config);
         publish_membership(&stats, &hosts);
+        publish_spread(&stats, &hosts);
         Arc::new(Self {
             name: config.name.as_str().into(),
             config: config.clone(),
@@ -111,8 +113,10 @@ impl ClusterShared {
     }
 
     /// Publishes other hosts; workers follow at their next choice. To be called on the main thread.
-    pub fn set_hosts(&self, hosts: HostSet) {
+    pub fn set_hosts(&self, mut hosts: HostSet) {
+        hosts.hash(&self.config);
         publish_membership(&self.stats, &hosts);
+        publish_spread(&self.stats, &hosts);
         self.hosts.store(Arc::new(hosts));
         self.generation.fetch_add(1, SeqCst);
     }
@@ -199,7 +203,7 @@ fn host_set(config: &ClusterConfig, workers: usize, previous: Option<&HostSet>) 
             Arc::new(HostShared::new(endpoint, place, workers, per_host, previous.map(Arc::as_ref)))
         })
     });
-    HostSet { hosts: hosts.collect() }
+    HostSet::new(hosts.collect())
 }
 
 fn publish_membership(stats: &ClusterStats, hosts: &HostSet) {
@@ -211,4 +215,18 @@ fn publish_membership(stats: &ClusterStats, hosts: &HostSet) {
     members.membership_degraded().set(count(Health::Degraded));
     // Envoy's `default` transport-socket match, made once for each host.
     members.default_total_match_count().add(hosts.hosts.len() as u64);
+}
+
+fn publish_spread(stats: &ClusterStats, hosts: &HostSet) {
+    let spread = hosts.hashed().map(|table| table.spread()).unwrap_or_default();
+    let [size, min, max] = [spread.size, spread.min, spread.max].map(|count| count as i64);
+    if let Some(ring) = &stats.ring_hash {
+        ring.size().set(size);
+        ring.min_hashes_per_host().set(min);
+        ring.max_hashes_per_host().set(max);
+    }
+    if let Some(maglev) = &stats.maglev {
+        maglev.min_entries_per_host().set(min);
+        maglev.max_entries_per_host().set(max);
+    }
 }

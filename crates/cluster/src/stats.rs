@@ -5,6 +5,7 @@
 use std::sync::OnceLock;
 
 use tidegate_config::ClusterConfig;
+use tidegate_config::cluster::LbPolicy;
 use tidegate_pool::stats::UpstreamStats;
 use tidegate_stats::{CodeCounters, DynScope, OwnedHistogram, Scope, Store, stat_block};
 
@@ -92,6 +93,20 @@ stat_block! {
     }
 }
 
+stat_block! {
+    /// `ring_hash_lb.`: how evenly hosts share the ring.
+    pub struct RingHashStats {
+        gauges { size, min_hashes_per_host, max_hashes_per_host }
+    }
+}
+
+stat_block! {
+    /// `maglev_lb.`: how evenly hosts share the table.
+    pub struct MaglevStats {
+        gauges { min_entries_per_host, max_entries_per_host }
+    }
+}
+
 /// All statistics of one cluster.
 #[derive(Debug)]
 pub struct ClusterStats {
@@ -103,6 +118,10 @@ pub struct ClusterStats {
     pub members: MemberStats,
     /// The HTTP/1.1 codec.
     pub http1: Http1Stats,
+    /// Of `RING_HASH` clusters.
+    pub ring_hash: Option<RingHashStats>,
+    /// Of `MAGLEV` clusters.
+    pub maglev: Option<MaglevStats>,
     /// Response codes.
     pub codes: CodeCounters,
     scope: DynScope,
@@ -129,6 +148,10 @@ impl ClusterStats {
             router: RouterStats::new(store, scope.clone()),
             members: MemberStats::new(store, scope.clone()),
             http1: Http1Stats::new(store, scope.child("http1")),
+            ring_hash: matches!(config.lb_policy, LbPolicy::RingHash(_))
+                .then(|| RingHashStats::new(store, scope.child("ring_hash_lb"))),
+            maglev: matches!(config.lb_policy, LbPolicy::Maglev(_))
+                .then(|| MaglevStats::new(store, scope.child("maglev_lb"))),
             codes: CodeCounters::new(store, scope.clone()),
             scope: DynScope::new(store, scope),
             time: OnceLock::new(),

@@ -12,6 +12,7 @@ use crate::values::{Percent, TcpKeepalive};
 mod circuit_breakers;
 mod endpoint;
 mod http_options;
+mod load_balancing;
 mod preconnect;
 
 use endpoint::LoadAssignment;
@@ -20,7 +21,10 @@ use http_options::HttpOptions;
 pub use circuit_breakers::{CircuitBreakers, RetryBudget, Thresholds};
 pub use endpoint::{EndpointConfig, HealthStatus, LocalityEndpoints};
 pub use http_options::AutoSni;
+pub use load_balancing::{HashFunction, HashedName, LbPolicy, MaglevConfig, RingHashConfig};
 pub use preconnect::PreconnectPolicy;
+
+use load_balancing::ConsistentHashing;
 
 /// A validated cluster.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,16 +91,6 @@ pub enum Discovery {
     Static,
 }
 
-/// `lb_policy`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum LbPolicy {
-    /// `ROUND_ROBIN`, weighted.
-    #[default]
-    RoundRobin,
-    /// `RANDOM`, weighted.
-    Random,
-}
-
 /// The upstream's protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UpstreamProtocol {
@@ -110,15 +104,7 @@ impl Message for ClusterConfig {
     fn read(r: &Reader<'_>) -> Self {
         const TYPES: &[(&str, u32)] =
             &[("STRICT_DNS", 1), ("LOGICAL_DNS", 2), ("EDS", 3), ("ORIGINAL_DST", 4)];
-        const POLICIES: &[(&str, u32, LbPolicy)] =
-            &[("ROUND_ROBIN", 0, LbPolicy::RoundRobin), ("RANDOM", 3, LbPolicy::Random)];
-        const OTHER_POLICIES: &[(&str, u32)] = &[
-            ("LEAST_REQUEST", 1),
-            ("RING_HASH", 2),
-            ("MAGLEV", 5),
-            ("CLUSTER_PROVIDED", 6),
-            ("LOAD_BALANCING_POLICY_CONFIG", 7),
-        ];
+        let common_lb = r.message_or_defaults::<CommonLb>("common_lb_config");
         let http = HttpOptions::read(r);
         r.message::<TrackStats>("track_cluster_stats").optional();
         Self {
@@ -127,10 +113,8 @@ impl Message for ClusterConfig {
             discovery: r
                 .enumeration("type", &[("STATIC", 0, Discovery::Static)], TYPES)
                 .or(Discovery::Static),
-            lb_policy: r.enumeration("lb_policy", POLICIES, OTHER_POLICIES).or_default(),
-            healthy_panic_threshold: r
-                .message_or_defaults::<CommonLb>("common_lb_config")
-                .healthy_panic_threshold,
+            lb_policy: LbPolicy::read(r, common_lb.hashed_name),
+            healthy_panic_threshold: common_lb.healthy_panic_threshold,
             endpoints: r
                 .message::<LoadAssignment>("load_assignment")
                 .optional()
@@ -160,6 +144,7 @@ impl Message for ClusterConfig {
 
 struct CommonLb {
     healthy_panic_threshold: f64,
+    hashed_name: HashedName,
 }
 
 impl Message for CommonLb {
@@ -167,7 +152,8 @@ impl Message for CommonLb {
 
     fn read(r: &Reader<'_>) -> Self {
         let threshold = r.message::<Percent>("healthy_panic_threshold").optional();
-        Self { healthy_panic_threshold: threshold.map_or(50.0, |percent| percent.0) }
+        let hashing = r.message_or_defaults::<ConsistentHashing>("consistent_hashing_lb_config");
+        Self { healthy_panic_threshold: threshold.map_or(50.0, |percent| percent.0), hashed_name: hashing.0 }
     }
 }
 

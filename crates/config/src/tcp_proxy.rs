@@ -18,6 +18,8 @@ pub struct TcpProxyConfig {
     pub clusters: TcpClusters,
     /// `metadata_match`: kept, and without effect as in Envoy, while no cluster has subsets.
     pub metadata_match: Option<Node>,
+    /// `hash_policy`, at most one: what hashing load balancers choose the host by.
+    pub hash_policy: Option<TcpHashPolicy>,
     /// `idle_timeout`: no byte either way; 1 h when unset, `None` is off (0).
     pub idle_timeout: Option<Duration>,
     /// `max_downstream_connection_duration`, at least 1 ms.
@@ -60,6 +62,15 @@ pub struct TcpClusterWeight {
     pub metadata_match: Option<Node>,
 }
 
+/// `hash_policy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TcpHashPolicy {
+    /// `source_ip`.
+    SourceIp,
+    /// `filter_state`: no filter of this build stores anything there, and what is not there gives no hash.
+    FilterState,
+}
+
 /// `backoff_options`: waits grow from `base` by a factor of 2 up to `max`, with full jitter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackOff {
@@ -94,12 +105,12 @@ impl Message for TcpProxyConfig {
     const NAME: &'static str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
 
     fn read(r: &Reader<'_>) -> Self {
-        hash_policy(r);
         let jitter = r.message::<Percent>("max_downstream_connection_duration_jitter_percentage").optional();
         Self {
             stat_prefix: r.string("stat_prefix").required_non_empty(),
             clusters: TcpClusters::read(r),
             metadata_match: r.message::<Metadata>("metadata_match").optional().and_then(|m| m.0),
+            hash_policy: hash_policy(r),
             idle_timeout: r.duration("idle_timeout").zero_is_off(Some(Duration::from_secs(3600))),
             max_duration: r.duration("max_downstream_connection_duration").at_least(MILLISECOND).optional(),
             max_duration_jitter_percent: jitter.map_or(0.0, |percent| percent.0),
@@ -198,28 +209,24 @@ fn connect_mode(r: &Reader<'_>) -> ConnectMode {
     mode
 }
 
-/// `hash_policy` has an effect only where the cluster's load balancer looks at hashes, and none of this build
-/// does: accepted, as in Envoy, with a warning.
-fn hash_policy(r: &Reader<'_>) {
-    let policies = r.repeated::<HashPolicy>("hash_policy");
-    match policies.peek().map(Vec::len) {
-        None | Some(0) => {}
-        Some(1) => tracing::warn!(target: "config",
-            "tcp_proxy: `hash_policy` has no effect: no load balancer of this build chooses a host by hash"),
-        Some(_) => policies.report("at most one hash policy is allowed", None),
-    }
+fn hash_policy(r: &Reader<'_>) -> Option<TcpHashPolicy> {
+    let policies = r.repeated::<HashPolicy>("hash_policy").check(|policies| match policies.len() {
+        0 | 1 => Ok(()),
+        _ => Err("at most one hash policy is allowed".to_owned()),
+    });
+    policies.or_default().first().map(|policy| policy.0)
 }
 
-struct HashPolicy;
+struct HashPolicy(TcpHashPolicy);
 
 impl Message for HashPolicy {
     const NAME: &'static str = "envoy.type.v3.HashPolicy";
 
     fn read(r: &Reader<'_>) -> Self {
-        r.message::<Empty>("source_ip").optional();
+        let source = r.message::<Empty>("source_ip").optional();
         r.message::<HashFilterState>("filter_state").optional();
         r.exactly_one(&["source_ip", "filter_state"]);
-        Self
+        Self(if source.is_some() { TcpHashPolicy::SourceIp } else { TcpHashPolicy::FilterState })
     }
 }
 

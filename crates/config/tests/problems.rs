@@ -111,17 +111,26 @@ fn unsupported_fields_are_told_from_unknown_ones() {
         ],
     );
     cluster(
-        "\"lb_policy\": \"MAGLEV\"",
+        "\"lb_policy\": \"MAGLEV\", \"maglev_lb_config\": {\"table_size\": 65536}",
+        &["6:59: static_resources.clusters[0].maglev_lb_config.table_size: 65536 is not a prime number"],
+    );
+    cluster(
+        "\"ring_hash_lb_config\": {\"minimum_ring_size\": 9, \"maximum_ring_size\": 8}",
+        &["6:24: static_resources.clusters[0].ring_hash_lb_config: `minimum_ring_size` (9) is above \
+             `maximum_ring_size` (8)"],
+    );
+    cluster(
+        "\"lb_policy\": \"LEAST_REQUEST\"",
         &[
-            "6:14: static_resources.clusters[0].lb_policy: `MAGLEV` is known to Envoy, but not supported by this build \
-           (expected one of ROUND_ROBIN, RANDOM)",
+            "6:14: static_resources.clusters[0].lb_policy: `LEAST_REQUEST` is known to Envoy, but not supported by this build \
+           (expected one of ROUND_ROBIN, RING_HASH, RANDOM, MAGLEV)",
         ],
     );
     cluster(
         "\"lb_policy\": \"ROUND_ROBBIN\"",
         &[
             "6:14: static_resources.clusters[0].lb_policy: unknown value `ROUND_ROBBIN` (expected one of ROUND_ROBIN, \
-           RANDOM; did you mean `ROUND_ROBIN`?)",
+           RING_HASH, RANDOM, MAGLEV; did you mean `ROUND_ROBIN`?)",
         ],
     );
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
-use tidegate_cluster::{Cluster, Directory, PoolError, ProxyAddresses, TransportOptions, tcp};
-use tidegate_config::tcp_proxy::{ConnectMode, TcpClusters};
+use tidegate_cluster::{Cluster, Directory, PoolError, ProxyAddresses, TransportOptions, lb, tcp};
+use tidegate_config::tcp_proxy::{ConnectMode, TcpClusters, TcpHashPolicy};
 use tidegate_config::transport::UpstreamTransport;
 use tidegate_net::{BoxIo, Io};
 use tidegate_types::{ResponseFlags, UpstreamInfo};
@@ -141,7 +141,7 @@ async fn attempt_once(
     early: &mut Early,
     cluster: &Cluster,
 ) -> Result<Result<tcp::Connection, PoolError>, End> {
-    let Some(host) = cluster.choose_host() else { return Err(End::NoHost) };
+    let Some(host) = cluster.choose_host_for(hash(session)) else { return Err(End::NoHost) };
     let mut acquire = cluster.acquire_tcp(&host, transport_options(session, cluster));
     let result = until(session, |cx| {
         while let Poll::Ready(read) = early.poll(cx, downstream.as_mut()) {
@@ -177,6 +177,14 @@ async fn attempt_once(
         });
     }
     Ok(result)
+}
+
+/// What `hash_policy` finds in the session.
+fn hash(session: &Session) -> Option<u64> {
+    match session.proxy.config.hash_policy? {
+        TcpHashPolicy::SourceIp => session.info.remote_address.ip().map(lb::hash::of_ip),
+        TcpHashPolicy::FilterState => None,
+    }
 }
 
 /// What the session asks of its connection: a PROXY header tells of the client.

@@ -219,6 +219,7 @@ mod choices {
             stat_prefix: "t".into(),
             clusters: TcpClusters::One("one".into()),
             metadata_match: None,
+            hash_policy: None,
             idle_timeout: None,
             max_duration: None,
             max_duration_jitter_percent: 0.0,

@@ -41,6 +41,7 @@ pub(crate) fn behaviour(options: &Options) {
     unix_socket(options);
     tls_upstream(options);
     tcp_proxy(options);
+    consistent_hashing(options);
     let plain = [
         "timeouts-and-retries.json",
         "circuit-breakers.json",
@@ -169,4 +170,10 @@ fn tcp_proxy(options: &Options) {
     let running = examples::start("tcp-proxy.json", options, &[]);
     let answers: Vec<String> = (0..40).map(|_| running.proxy.get("/").text()).collect();
     assert!(answers.iter().any(|answer| answer == "one") && answers.iter().any(|answer| answer == "two"));
+}
+
+fn consistent_hashing(options: &Options) {
+    let running = examples::start("consistent-hashing.json", options, &[]);
+    let first = running.proxy.get("/").text();
+    assert!((0..20).all(|_| running.proxy.get("/").text() == first));
 }

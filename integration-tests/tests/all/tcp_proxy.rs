@@ -520,3 +520,34 @@ fn nothing_is_left_of_many_sessions() {
     proxy.admin.await_stat("cluster.origin.upstream_cx_active", 0);
     wait::until("descriptors", || proxy.process.descriptors() <= before + 2);
 }
+
+/// Clients of 127.0.0.2 to 127.0.0.9 get the hosts that Envoy 1.40 gives them; 1 is `host-b`.
+#[test]
+fn sessions_are_placed_by_the_hash_of_their_source() {
+    for (policy, placed) in [("RING_HASH", [1, 0, 0, 1, 1, 0, 1, 1]), ("MAGLEV", [1, 1, 0, 1, 1, 0, 1, 0])] {
+        let origins = [Origin::new(), Origin::new()];
+        let mut hashed = cluster("origin", &origins.each_ref().map(Origin::address));
+        hashed["lb_policy"] = json!(policy);
+        for (endpoint, name) in [(0, "host-a"), (1, "host-b")] {
+            hashed["load_assignment"]["endpoints"][0]["lb_endpoints"][endpoint]["metadata"] =
+                json!({"filter_metadata": {"envoy.lb": {"hash_key": name}}});
+        }
+        let proxy = Proxy::start(&config(&[hashed], json!({"hash_policy": [{"source_ip": {}}]})));
+        for (source, host) in (2..10).zip(placed) {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.bind(&SocketAddr::from(([127, 0, 0, source], 0)).into()).unwrap();
+            socket.connect(&proxy.address.into()).unwrap();
+            let (mut client, mut server) = (Wire::new(socket), origins[host].accept());
+            client.send("ping");
+            assert_eq!(server.exactly(4).unwrap(), b"ping");
+        }
+        let stats = proxy.admin.stats();
+        match policy {
+            "RING_HASH" => {
+                assert_eq!(stats.get("cluster.origin.ring_hash_lb.size"), 1024);
+                assert_eq!(stats.get("cluster.origin.ring_hash_lb.min_hashes_per_host"), 512);
+            }
+            _ => assert_eq!(stats.get("cluster.origin.maglev_lb.max_entries_per_host"), 32_769),
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Consistent hashing: a key always gets the same host, and a host that leaves moves only its own keys.
+//!
+//! Both tables choose what Envoy 1.40 chooses for the same hosts (Envoy docs, "Ring hash" and "Maglev"). They
+//! are built once, on the main thread, and shared by all workers.
+
+use tidegate_config::cluster::{HashFunction, LbPolicy, MaglevConfig, RingHashConfig};
+use xxhash_rust::xxh64::xxh64;
+
+use super::hash::{murmur2, xx64};
+use super::{Health, Pick, in_panic};
+
+/// A host as it is hashed.
+#[derive(Clone, Debug)]
+pub struct NamedHost<'a> {
+    /// What stands for it: metadata `hash_key`, `hostname`, or its address.
+    pub name: std::borrow::Cow<'a, str>,
+    /// `load_balancing_weight`.
+    pub weight: u32,
+    /// Only healthy hosts get keys, except in panic: degraded ones do not, as in Envoy.
+    pub health: Health,
+}
+
+/// The table of one host set.
+#[derive(Debug)]
+pub struct HashTable {
+    slots: Slots,
+    panic: bool,
+    spread: Spread,
+}
+
+/// How evenly hosts share the table: numbers for statistics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spread {
+    /// Entries in all.
+    pub size: u64,
+    /// Entries of the host with the fewest.
+    pub min: u64,
+    /// Entries of the host with the most.
+    pub max: u64,
+}
+
+/// Hosts are indices of the host set.
+#[derive(Debug)]
+enum Slots {
+    /// Sorted by hash; hashes and hosts apart, since the search reads only hashes.
+    Ring {
+        hashes: Box<[u64]>,
+        hosts: Box<[u32]>,
+    },
+    Maglev(Box<[u32]>),
+}
+
+/// A host that gets keys.
+struct Member<'a> {
+    host: u32,
+    name: &'a str,
+    /// Its share of all weights.
+    share: f64,
+}
+
+impl HashTable {
+    /// The table of `hosts`; `None` if `policy` does not hash.
+    pub fn build(policy: &LbPolicy, panic_threshold: f64, hosts: &[NamedHost<'_>]) -> Option<Self> {
+        let panic = in_panic(panic_threshold, hosts.iter().map(|host| host.health));
+        let chosen = || hosts.iter().enumerate().filter(|(_, host)| panic || host.health == Health::Healthy);
+        let total: u64 = chosen().map(|(_, host)| u64::from(host.weight)).sum();
+        let member = |(index, host)| {
+            let NamedHost { name, weight, .. }: &NamedHost<'_> = host;
+            Member { host: index as u32, name, share: f64::from(*weight) / total as f64 }
+        };
+        let members: Vec<_> = chosen().map(member).collect();
+        let (slots, spread) = match policy {
+            LbPolicy::RoundRobin | LbPolicy::Random => return None,
+            LbPolicy::RingHash(config) => ring(config, &members),
+            LbPolicy::Maglev(config) => maglev(config, members),
+        };
+        Some(Self { slots, panic, spread })
+    }
+
+    /// The host of a key.
+    #[inline]
+    pub fn choose(&self, hash: u64) -> Pick {
+        let host = match &self.slots {
+            Slots::Ring { hashes, hosts } => {
+                let at = hashes.partition_point(|entry| *entry < hash);
+                hosts.get(at).or(hosts.first())
+            }
+            Slots::Maglev(hosts) => {
+                hash.checked_rem(hosts.len() as u64).and_then(|at| hosts.get(at as usize))
+            }
+        };
+        Pick { host: host.map(|host| *host as usize), panic: self.panic }
+    }
+
+    /// How evenly hosts share it.
+    pub fn spread(&self) -> Spread {
+        self.spread
+    }
+}
+
+/// Each host's name is hashed with `_0`, `_1`, ... as often as its share of the ring allows. Shares need not be
+/// whole numbers: a running sum over all hosts, in `f64` as in Envoy, decides who gets one more.
+fn ring(config: &RingHashConfig, members: &[Member<'_>]) -> (Slots, Spread) {
+    let least = members.iter().map(|member| member.share).fold(1.0, f64::min);
+    let scale = ((least * config.minimum_size as f64).ceil() / least).min(config.maximum_size as f64);
+    let scale = if members.is_empty() { 0.0 } else { scale };
+    let mut spread = Spread { size: scale.ceil() as u64, min: scale.ceil() as u64, max: 0 };
+    let mut entries = Vec::with_capacity(spread.size as usize);
+    let mut target = 0.0;
+    let mut name = Vec::new();
+    for member in members {
+        target += scale * member.share;
+        name.clear();
+        name.extend_from_slice(member.name.as_bytes());
+        name.push(b'_');
+        let stem = name.len();
+        let mut count = 0;
+        while (entries.len() as f64) < target {
+            name.truncate(stem);
+            name.extend_from_slice(count.to_string().as_bytes());
+            let hash = match config.hash_function {
+                HashFunction::XxHash => xx64(&name),
+                HashFunction::MurmurHash2 => murmur2(&name),
+            };
+            entries.push((hash, member.host));
+            count += 1;
+        }
+        spread = Spread { min: spread.min.min(count), max: spread.max.max(count), ..spread };
+    }
+    entries.sort_by_key(|(hash, _)| *hash);
+    let hashes = entries.iter().map(|(hash, _)| *hash).collect();
+    (Slots::Ring { hashes, hosts: entries.into_iter().map(|(_, host)| host).collect() }, spread)
+}
+
+/// Hosts in the order of their names take free slots in turn, each along its own permutation of the table; a
+/// light host sits out turns. Source: "Maglev: A Fast and Reliable Software Network Load Balancer", listing 1.
+fn maglev(config: &MaglevConfig, mut members: Vec<Member<'_>>) -> (Slots, Spread) {
+    const FREE: u32 = u32::MAX;
+    let size = if members.is_empty() { 0 } else { config.table_size };
+    let most = members.iter().map(|member| member.share).fold(0.0, f64::max);
+    members.sort_by(|a, b| a.name.cmp(b.name));
+    let mut walks: Vec<_> = members
+        .iter()
+        .map(|member| Walk {
+            place: xx64(member.name.as_bytes()) % config.table_size,
+            skip: xxh64(member.name.as_bytes(), 1) % (config.table_size - 1).max(1) + 1,
+            target: 0.0,
+            count: 0,
+        })
+        .collect();
+    let mut slots = vec![FREE; size as usize].into_boxed_slice();
+    let mut filled = 0;
+    let mut turn = 0.0;
+    while filled < size {
+        turn += 1.0;
+        for (member, walk) in members.iter().zip(&mut walks) {
+            if filled == size {
+                break;
+            }
+            if turn * member.share < walk.target {
+                continue;
+            }
+            walk.target += most;
+            while slots[walk.place as usize] != FREE {
+                walk.place = (walk.place + walk.skip) % size;
+            }
+            slots[walk.place as usize] = member.host;
+            walk.count += 1;
+            filled += 1;
+        }
+    }
+    let counts = || walks.iter().map(|walk| walk.count);
+    let spread = Spread { size, min: counts().min().unwrap_or(0), max: counts().max().unwrap_or(0) };
+    (Slots::Maglev(slots), spread)
+}
+
+/// A host's way through the Maglev table.
+struct Walk {
+    place: u64,
+    skip: u64,
+    /// It sits out turns until its share, summed over them, comes to this.
+    target: f64,
+    count: u64,
+}
+
+#[cfg(test)]
+mod tests;

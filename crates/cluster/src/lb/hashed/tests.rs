@@ -1,0 +1,130 @@
+use tidegate_config::cluster::HashedName;
+
+use super::*;
+use crate::lb::hash;
+
+fn ring_policy(hash_function: HashFunction) -> LbPolicy {
+    let host_name = HashedName::Address;
+    LbPolicy::RingHash(RingHashConfig {
+        minimum_size: 1024,
+        maximum_size: 8_388_608,
+        hash_function,
+        host_name,
+    })
+}
+
+fn policies() -> [LbPolicy; 3] {
+    let host_name = HashedName::Address;
+    [
+        ring_policy(HashFunction::XxHash),
+        ring_policy(HashFunction::MurmurHash2),
+        LbPolicy::Maglev(MaglevConfig { table_size: 65_537, host_name }),
+    ]
+}
+
+fn hosts(names: &[(&str, u32, Health)]) -> Vec<NamedHost<'static>> {
+    let host = |(name, weight, health): &(&str, u32, Health)| NamedHost {
+        name: (*name).to_owned().into(),
+        weight: *weight,
+        health: *health,
+    };
+    names.iter().map(host).collect()
+}
+
+fn healthy(names: &[&str]) -> Vec<NamedHost<'static>> {
+    hosts(&names.iter().map(|name| (*name, 1, Health::Healthy)).collect::<Vec<_>>())
+}
+
+fn table(policy: &LbPolicy, hosts: &[NamedHost<'_>]) -> HashTable {
+    HashTable::build(policy, 50.0, hosts).unwrap()
+}
+
+fn key(n: u64) -> u64 {
+    hash::xx64(&n.to_le_bytes())
+}
+
+#[test]
+fn a_host_that_leaves_moves_only_its_keys() {
+    let names = ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80", "10.0.0.4:80", "10.0.0.5:80"];
+    for policy in policies() {
+        // As many entries for each host of the smaller ring: otherwise those that stay would get more.
+        let smaller = match policy {
+            LbPolicy::RingHash(ring) => LbPolicy::RingHash(RingHashConfig { minimum_size: 4 * 205, ..ring }),
+            other => other,
+        };
+        let (before, after) = (table(&policy, &healthy(&names)), table(&smaller, &healthy(&names[..4])));
+        let moved = (0..10_000)
+            .filter(|n| {
+                let old = before.choose(key(*n)).host;
+                old != Some(4) && old != after.choose(key(*n)).host
+            })
+            .count();
+        // Maglev's table is refilled, which shifts a few slots.
+        let most = if matches!(policy, LbPolicy::Maglev(_)) { 400 } else { 0 };
+        assert!(moved <= most, "{policy:?}: {moved} of 10000 keys moved between hosts that stayed");
+    }
+}
+
+#[test]
+fn weights_are_shares_of_keys() {
+    let weighted = hosts(&[("a", 1, Health::Healthy), ("b", 3, Health::Healthy)]);
+    for policy in policies() {
+        let table = table(&policy, &weighted);
+        let spread = table.spread();
+        let share = spread.max as f64 / spread.size as f64;
+        assert!((share - 0.75).abs() < 0.01, "{policy:?}: {spread:?}");
+    }
+}
+
+#[test]
+fn equal_hosts_share_evenly() {
+    let pair = healthy(&["host-a", "host-b"]);
+    let [ring, _, maglev] = policies();
+    assert_eq!(table(&ring, &pair).spread(), Spread { size: 1024, min: 512, max: 512 });
+    assert_eq!(table(&maglev, &pair).spread(), Spread { size: 65_537, min: 32_768, max: 32_769 });
+    let three = healthy(&["a", "b", "c"]);
+    // ceil(1024 / 3) for each.
+    assert_eq!(table(&ring, &three).spread(), Spread { size: 1026, min: 342, max: 342 });
+}
+
+#[test]
+fn the_ring_never_exceeds_its_maximum() {
+    let config = RingHashConfig {
+        minimum_size: 2,
+        maximum_size: 4,
+        hash_function: HashFunction::XxHash,
+        host_name: HashedName::Address,
+    };
+    let table = table(&LbPolicy::RingHash(config), &healthy(&["a", "b", "c", "d", "e", "f"]));
+    assert_eq!(table.spread(), Spread { size: 4, min: 0, max: 1 });
+}
+
+#[test]
+fn only_healthy_hosts_get_keys_unless_in_panic() {
+    use Health::{Degraded, Healthy, Unhealthy};
+    for policy in policies() {
+        let mixed = hosts(&[("a", 1, Healthy), ("b", 1, Unhealthy), ("c", 1, Degraded)]);
+        let calm = table(&policy, &mixed);
+        assert!((0..1000).all(|n| calm.choose(key(n)) == Pick { host: Some(0), panic: false }));
+        let sick = hosts(&[("a", 1, Healthy), ("b", 1, Unhealthy), ("c", 1, Unhealthy)]);
+        let panic = table(&policy, &sick);
+        assert!(panic.choose(0).panic);
+        assert!((0..1000).any(|n| panic.choose(key(n)).host == Some(1)));
+        assert_eq!(table(&policy, &[]).choose(7), Pick { host: None, panic: true });
+        let degraded = table(&policy, &hosts(&[("c", 1, Degraded)]));
+        assert_eq!(degraded.choose(7), Pick { host: None, panic: false });
+    }
+}
+
+/// Where Envoy 1.40 sends 127.0.0.2 to 127.0.0.9 with hosts of these names (1 is host-b).
+#[test]
+fn hosts_are_those_of_envoy() {
+    let pair = healthy(&["host-a", "host-b"]);
+    let [ring, _, maglev] = policies();
+    let chosen = |policy: &LbPolicy| -> Vec<_> {
+        let table = table(policy, &pair);
+        (2..10).filter_map(|n| table.choose(hash::of_ip([127, 0, 0, n].into())).host).collect()
+    };
+    assert_eq!(chosen(&ring), [1, 0, 0, 1, 1, 0, 1, 1]);
+    assert_eq!(chosen(&maglev), [1, 1, 0, 1, 1, 0, 1, 0]);
+}
