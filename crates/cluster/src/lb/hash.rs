@@ -59,7 +59,7 @@ mod tests {
         assert_eq!(of_ip("2001:db8::1".parse().unwrap()), xx64(b"2001:db8::1"));
     }
 
-    /// Taken from `std::hash<std::string>` of libstdc++ 14.
+    /// Taken from `std::hash<std::string>` of libstdc++ 12.
     #[test]
     fn murmur2_is_the_standard_librarys() {
         assert_eq!(murmur2(b""), 6142509188972423790);
