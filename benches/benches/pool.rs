@@ -85,6 +85,7 @@ fn settings() -> Settings {
         max_streams: None,
         concurrency: 1,
         carries: Carries::Requests,
+        preconnect_ratio: 1.0,
     }
 }
 
@@ -92,7 +93,8 @@ fn shared(store: &Store) -> Shared {
     let scope = Scope::cluster("bench");
     let limits = Limits::new(store, scope.child("circuit_breakers").child("default"), &Maxima::default());
     let host: HostCounters = HostStats::new(1).writer();
-    Shared { limits: Arc::new(limits), host_connections: None, stats: UpstreamStats::new(store, scope), host }
+    let stats = UpstreamStats::new(store, scope);
+    Shared { limits: Arc::new(limits), host_connections: None, stats, host, tally: None }
 }
 
 struct Alone;
