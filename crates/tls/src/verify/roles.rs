@@ -21,7 +21,7 @@ pub struct ServerVerifier {
     trust: Arc<Trust>,
     names: HostNames,
     enforce_rsa_key_usage: bool,
-    algorithms: WebPkiSupportedAlgorithms,
+    signatures: Signatures,
 }
 
 /// Which names a host's certificate must carry, beside the configured rules.
@@ -40,8 +40,7 @@ impl ServerVerifier {
     /// Judges by `trust`. With `enforce_rsa_key_usage`, an RSA certificate whose key usage excludes signatures
     /// (RFC 5280 §4.2.1.3) is refused.
     pub fn new(trust: Arc<Trust>, names: HostNames, enforce_rsa_key_usage: bool) -> Self {
-        let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
-        Self { trust, names, enforce_rsa_key_usage, algorithms }
+        Self { trust, names, enforce_rsa_key_usage, signatures: Signatures::new() }
     }
 }
 
@@ -74,8 +73,7 @@ impl ServerCertVerifier for ServerVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        note_signature(dss.scheme);
-        verify_tls12_signature(message, cert, dss, &self.algorithms)
+        self.signatures.verify_tls12(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -84,12 +82,11 @@ impl ServerCertVerifier for ServerVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        note_signature(dss.scheme);
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
+        self.signatures.verify_tls13(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
+        self.signatures.0.supported_schemes()
     }
 }
 
@@ -99,15 +96,14 @@ pub struct ClientVerifier {
     trust: Arc<Trust>,
     mandatory: bool,
     subjects: Vec<DistinguishedName>,
-    algorithms: WebPkiSupportedAlgorithms,
+    signatures: Signatures,
 }
 
 impl ClientVerifier {
     /// Judges by `trust`; with `mandatory`, clients without a certificate are refused.
     pub fn new(trust: Arc<Trust>, mandatory: bool) -> Self {
         let subjects = trust.chain.iter().flat_map(|chain| chain.subjects()).collect();
-        let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
-        Self { trust, mandatory, subjects, algorithms }
+        Self { trust, mandatory, subjects, signatures: Signatures::new() }
     }
 }
 
@@ -142,8 +138,7 @@ impl ClientCertVerifier for ClientVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        note_signature(dss.scheme);
-        verify_tls12_signature(message, cert, dss, &self.algorithms)
+        self.signatures.verify_tls12(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -152,12 +147,41 @@ impl ClientCertVerifier for ClientVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        note_signature(dss.scheme);
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
+        self.signatures.verify_tls13(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
+        self.signatures.0.supported_schemes()
+    }
+}
+
+/// The handshake's signatures, judged alike on either side.
+#[derive(Debug)]
+struct Signatures(WebPkiSupportedAlgorithms);
+
+impl Signatures {
+    fn new() -> Self {
+        Self(aws_lc_rs::default_provider().signature_verification_algorithms)
+    }
+
+    fn verify_tls12(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        note_signature(dss.scheme);
+        verify_tls12_signature(message, cert, dss, &self.0)
+    }
+
+    fn verify_tls13(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        note_signature(dss.scheme);
+        verify_tls13_signature(message, cert, dss, &self.0)
     }
 }
 
