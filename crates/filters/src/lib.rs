@@ -7,6 +7,7 @@
 
 pub mod access_log;
 pub mod config;
+mod connection_rate;
 pub mod http;
 pub mod listener;
 pub mod network;

@@ -10,10 +10,11 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use tidegate_filter::{Arrival, FactoryContext, ListenerFilter, ListenerFilterType, ListenerFlow};
-use tidegate_stats::{Scope, stat_block};
+use tidegate_stats::Scope;
 
 use crate::config::RuntimeFeatureFlag;
-use crate::token_bucket::{Taken, TokenBucket, since_epoch};
+use crate::connection_rate::ConnectionRate;
+use crate::token_bucket::TokenBucket;
 
 /// The filter's type.
 pub struct LocalRateLimit;
@@ -28,55 +29,32 @@ pub struct Config {
     runtime_enabled: Option<RuntimeFeatureFlag>,
 }
 
-stat_block! {
-    /// What a limit did.
-    struct LimitStats {
-        counters {
-            /// Connections that were refused.
-            rate_limited,
-        }
-    }
-}
-
-/// The limit: shared by all workers.
-pub struct Limit {
-    bucket: TokenBucket,
-    enabled: bool,
-    stats: LimitStats,
-}
-
 impl ListenerFilterType for LocalRateLimit {
     const NAME: &'static str = "envoy.filters.listener.local_ratelimit";
     const TYPE_URL: &'static str =
         "type.googleapis.com/envoy.extensions.filters.listener.local_ratelimit.v3.LocalRateLimit";
     type Config = Config;
-    type Factory = Limit;
+    type Factory = ConnectionRate;
 
-    fn build(config: Config, cx: &FactoryContext<'_>) -> Result<Limit, String> {
+    fn build(config: Config, cx: &FactoryContext<'_>) -> Result<ConnectionRate, String> {
         let scope = Scope::root().child("listener_local_ratelimit");
         let tag = "envoy_local_listener_ratelimit_prefix";
-        Ok(Limit {
-            bucket: config.token_bucket,
-            enabled: config.runtime_enabled.is_none_or(|flag| flag.is_on(cx.runtime)),
-            stats: LimitStats::new(cx.stats, scope.tagged(tag, &config.stat_prefix)),
-        })
+        let bucket = Arc::new(config.token_bucket);
+        let scope = scope.tagged(tag, &config.stat_prefix);
+        Ok(ConnectionRate::new(bucket, config.runtime_enabled, scope, cx))
     }
 
-    fn open(factory: &Arc<Limit>) -> Box<dyn ListenerFilter> {
+    fn open(factory: &Arc<ConnectionRate>) -> Box<dyn ListenerFilter> {
         Box::new(Connection { limit: factory.clone() })
     }
 }
 
 struct Connection {
-    limit: Arc<Limit>,
+    limit: Arc<ConnectionRate>,
 }
 
 impl ListenerFilter for Connection {
     fn inspect(&mut self, _: &mut Arrival, _: &[u8]) -> ListenerFlow {
-        if !self.limit.enabled || self.limit.bucket.take(since_epoch()) == Taken::Yes {
-            return ListenerFlow::DONE;
-        }
-        self.limit.stats.rate_limited().inc();
-        ListenerFlow::Refuse
+        if self.limit.admits() { ListenerFlow::DONE } else { ListenerFlow::Refuse }
     }
 }

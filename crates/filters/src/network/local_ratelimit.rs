@@ -13,11 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use serde::Deserialize;
 use tidegate_filter::{FactoryContext, NetworkClose, NetworkFilter, NetworkFilterType, NetworkFlow, Step};
-use tidegate_stats::{Scope, stat_block};
+use tidegate_stats::Scope;
 use tidegate_types::{ConnectionInfo, ResponseFlags};
 
 use crate::config::RuntimeFeatureFlag;
-use crate::token_bucket::{Taken, TokenBucket, since_epoch};
+use crate::connection_rate::ConnectionRate;
+use crate::token_bucket::TokenBucket;
 
 /// The filter's type.
 pub struct LocalRateLimit;
@@ -34,55 +35,35 @@ pub struct Config {
     share_key: String,
 }
 
-stat_block! {
-    /// What a limit did.
-    struct LimitStats {
-        counters {
-            /// Connections that were refused.
-            rate_limited,
-        }
-    }
-}
-
-/// The limit: shared by all workers.
-pub struct Limit {
-    bucket: Arc<TokenBucket>,
-    enabled: bool,
-    stats: LimitStats,
-}
-
 impl NetworkFilterType for LocalRateLimit {
     const NAME: &'static str = "envoy.filters.network.local_ratelimit";
     const TYPE_URL: &'static str =
         "type.googleapis.com/envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit";
     type Config = Config;
-    type Factory = Limit;
+    type Factory = ConnectionRate;
 
-    fn build(config: Config, cx: &FactoryContext<'_>) -> Result<Limit, String> {
+    fn build(config: Config, cx: &FactoryContext<'_>) -> Result<ConnectionRate, String> {
         let scope = Scope::root().child("local_rate_limit");
         let tag = "envoy_local_network_ratelimit_prefix";
-        Ok(Limit {
-            bucket: shared(config.share_key, config.token_bucket),
-            enabled: config.runtime_enabled.is_none_or(|flag| flag.is_on(cx.runtime)),
-            stats: LimitStats::new(cx.stats, scope.tagged(tag, &config.stat_prefix)),
-        })
+        let bucket = shared(config.share_key, config.token_bucket);
+        let scope = scope.tagged(tag, &config.stat_prefix);
+        Ok(ConnectionRate::new(bucket, config.runtime_enabled, scope, cx))
     }
 
-    fn open(factory: &Arc<Limit>, _: &Rc<ConnectionInfo>) -> Box<dyn NetworkFilter> {
+    fn open(factory: &Arc<ConnectionRate>, _: &Rc<ConnectionInfo>) -> Box<dyn NetworkFilter> {
         Box::new(Connection { limit: factory.clone() })
     }
 }
 
 struct Connection {
-    limit: Arc<Limit>,
+    limit: Arc<ConnectionRate>,
 }
 
 impl NetworkFilter for Connection {
     fn on_open(&mut self, _: &Rc<ConnectionInfo>) -> Step<'static, NetworkFlow> {
-        if !self.limit.enabled || self.limit.bucket.take(since_epoch()) == Taken::Yes {
+        if self.limit.admits() {
             return Step::Now(NetworkFlow::Skip);
         }
-        self.limit.stats.rate_limited().inc();
         Step::Now(NetworkFlow::Close(NetworkClose {
             reason: "local_ratelimit_close_over_limit".into(),
             // Envoy's choice.
