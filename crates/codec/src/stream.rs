@@ -171,6 +171,10 @@ pub trait ClientStream {
     /// Bytes sent and not yet written.
     fn buffered(&self) -> usize;
 
+    /// Whether nothing of this exchange's request has been handed to the socket: the proof that the upstream
+    /// has not processed it, however the exchange failed.
+    fn is_unwritten(&self) -> bool;
+
     /// Reads a response head: informational ones first, then the final one. 101 is final.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseFrame, StreamError>>;
 

@@ -32,6 +32,8 @@ pub struct ClientConn {
     reuse: Reuse,
     response_head_bytes: u64,
     request_head_bytes: u64,
+    /// [`Wire::tx`] when the exchange under way began.
+    tx_before: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -86,6 +88,7 @@ impl ClientConn {
             reuse: Reuse::Yes,
             response_head_bytes: 0,
             request_head_bytes: 0,
+            tx_before: 0,
         }
     }
 
@@ -256,6 +259,7 @@ impl ClientStream for ClientConn {
     fn send_head(&mut self, head: &RequestHead, end: EndStream) {
         self.asked = Asked::of(&head.method, head.upgrade.is_some());
         let before = self.wire.output.len();
+        self.tx_before = self.wire.tx;
         let encoder = encode::request_head(&mut self.wire.output, head, end, self.options.name_case);
         self.request_head_bytes = (self.wire.output.len() - before) as u64;
         self.request =
@@ -288,6 +292,10 @@ impl ClientStream for ClientConn {
 
     fn buffered(&self) -> usize {
         self.wire.output.len()
+    }
+
+    fn is_unwritten(&self) -> bool {
+        self.wire.tx == self.tx_before
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseFrame, StreamError>> {

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use tidegate_codec::stream::ResetCode;
 use tidegate_codec::{ClientStream, StreamError};
 use tidegate_types::CloseReason;
 
@@ -29,7 +30,14 @@ pub enum Failed {
     PeerClosedInMessage(CloseReason),
     /// The peer broke the protocol.
     Protocol,
-    /// A deadline of the request's passed: the connection is closed under it.
+    /// Only this stream was reset; the connection goes on where it can.
+    StreamReset {
+        /// Why. [`ResetCode::Refused`] proves that the request was not processed.
+        code: ResetCode,
+        /// Whether the peer said so.
+        by_peer: bool,
+    },
+    /// A deadline of the request's passed: an HTTP/1.1 connection is closed under it.
     TimedOut,
 }
 
@@ -37,8 +45,10 @@ impl Failed {
     /// The failure that `error` is, before or after the response's final head.
     pub fn of(error: &StreamError, after_head: bool) -> Self {
         let (how, in_message) = match error {
-            // HTTP/1.1 resets no streams.
-            StreamError::Protocol { .. } | StreamError::Reset { .. } => return Self::Protocol,
+            StreamError::Protocol { .. } => return Self::Protocol,
+            StreamError::Reset { code, by_peer } => {
+                return Self::StreamReset { code: *code, by_peer: *by_peer };
+            }
             StreamError::Truncated => (CloseReason::PeerFin, true),
             StreamError::Closed => (CloseReason::PeerFin, after_head),
             StreamError::Io(error) => (CloseReason::of_io(error), after_head),
@@ -101,7 +111,8 @@ impl Lease {
             Failed::PeerClosed(how) => StreamEnd::PeerClosed(how),
             Failed::PeerClosedInMessage(how) => StreamEnd::PeerClosedInMessage(how),
             Failed::TimedOut => StreamEnd::TimedOut,
-            Failed::Protocol => StreamEnd::ProtocolError,
+            // HTTP/1.1 resets no streams.
+            Failed::Protocol | Failed::StreamReset { .. } => StreamEnd::ProtocolError,
         };
         let conn = self.conn.take();
         self.pool.end_stream(self.key, conn, end);

@@ -230,3 +230,17 @@ async fn an_idle_connection_tells_what_happens_to_it() {
     assert!(matches!(poll_fn(|cx| conn.poll_idle_closed(cx)).await, IdleEvent::UnexpectedBytes));
     assert!(!conn.is_reusable());
 }
+
+#[tokio::test]
+async fn a_request_is_unwritten_until_its_first_byte_leaves() {
+    let (mut conn, mut upstream) = connect();
+    for _ in 0..2 {
+        conn.send_head(&get(), EndStream::Yes);
+        assert!(conn.is_unwritten());
+        poll_fn(|cx| conn.poll_flush(cx)).await.unwrap();
+        assert!(!conn.is_unwritten());
+        upstream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+        head(&mut conn).await.unwrap();
+        assert!(conn.is_reusable());
+    }
+}

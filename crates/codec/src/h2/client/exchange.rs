@@ -65,11 +65,6 @@ impl ClientExchange {
         self.link.as_ref().map(|link| link.id)
     }
 
-    /// Whether the upstream cannot have seen any of the request.
-    pub fn is_unwritten(&self) -> bool {
-        self.link.as_ref().is_none_or(is_unwritten)
-    }
-
     /// Whether the request was handed on to its end.
     pub fn is_request_complete(&self) -> bool {
         self.outgoing.is_complete()
@@ -180,6 +175,10 @@ impl ClientStream for ClientExchange {
 
     fn buffered(&self) -> usize {
         self.outgoing.buffered()
+    }
+
+    fn is_unwritten(&self) -> bool {
+        self.link.as_ref().is_none_or(is_unwritten)
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseFrame, StreamError>> {
