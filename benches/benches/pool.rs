@@ -14,7 +14,7 @@ use tidegate_codec::h1::ClientConn;
 use tidegate_pool::h1::{Conn, ConnFacts, Connect, Connected, Neighbours, Pool};
 use tidegate_pool::host::{HostCounters, HostStats};
 use tidegate_pool::limits::{Limits, Maxima};
-use tidegate_pool::machine::{Attached, Carries, ConnKey, Event, Machine, Settings, Shared, StreamEnd};
+use tidegate_pool::machine::{Attached, Care, Carries, ConnKey, Event, Machine, Settings, Shared, StreamEnd};
 use tidegate_pool::stats::UpstreamStats;
 use tidegate_stats::{Scope, Store};
 use tokio::time::Instant;
@@ -32,7 +32,7 @@ fn machine(criterion: &mut Criterion) {
         keys.into_iter().for_each(|key| machine.handle_stream_end(now, key, StreamEnd::Complete));
         group.bench_function(format!("checkout_checkin/{idle}_idle"), |bencher| {
             bencher.iter(|| {
-                if let Some(Attached::To(key)) = machine.try_attach(now) {
+                if let Some(Attached::To(key)) = machine.try_attach(now, Care::Any) {
                     machine.handle_stream_end(now, key, StreamEnd::Complete);
                 }
                 machine.poll_event()

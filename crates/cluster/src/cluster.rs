@@ -16,7 +16,7 @@ use tidegate_pool::h1::{
     Acquire, ClientOptions, DialOptions, Keepalive, NameCase, Neighbour, Neighbours, Pool, SocketConnector,
 };
 use tidegate_pool::limits::{Limits, RetryPermit};
-use tidegate_pool::machine::{Carries, Settings, Shared, Tally, wants_connection};
+use tidegate_pool::machine::{Care, Carries, Settings, Shared, Tally, wants_connection};
 use tidegate_pool::tcp;
 use tidegate_pool::{TransportFactory, TransportOptions};
 use tidegate_types::{Address, CloseReason};
@@ -95,12 +95,13 @@ impl Cluster {
     /// Asks the pool of `host` for a connection; see [`Pool::acquire`].
     #[inline]
     pub fn acquire(&self, host: &Host, priority: Priority) -> Acquire {
-        self.acquire_at(host, priority, Instant::now())
+        self.acquire_at(host, priority, Instant::now(), Care::Any)
     }
 
-    /// As [`Cluster::acquire`], for a caller that knows the time.
+    /// As [`Cluster::acquire`], for a caller that knows the time, and how much its request minds a stale
+    /// connection.
     #[inline]
-    pub fn acquire_at(&self, host: &Host, priority: Priority, now: Instant) -> Acquire {
+    pub fn acquire_at(&self, host: &Host, priority: Priority, now: Instant, care: Care) -> Acquire {
         if let Some(tally) = &self.tally {
             self.open_ahead(tally, |next, ratio| {
                 let pool = next.pool(priority).unwrap_or_else(|| self.new_pool(next, priority));
@@ -108,8 +109,8 @@ impl Cluster {
             });
         }
         match host.pool(priority) {
-            Some(pool) => pool.acquire_at(now),
-            None => self.new_pool(host, priority).acquire_at(now),
+            Some(pool) => pool.acquire_at(now, care),
+            None => self.new_pool(host, priority).acquire_at(now, care),
         }
     }
 
@@ -121,6 +122,7 @@ impl Cluster {
         priority: Priority,
         options: Rc<TransportOptions>,
         now: Instant,
+        care: Care,
     ) -> Acquire {
         let pool = host.special_pool(priority, &options);
         let pool = pool.unwrap_or_else(|| {
@@ -128,7 +130,7 @@ impl Cluster {
             host.add_special_pool(priority, options, pool.clone());
             pool
         });
-        pool.acquire_at(now)
+        pool.acquire_at(now, care)
     }
 
     /// Asks for a connection to `host` for a TCP session that wants `options` of it; see [`tcp::Pool::acquire`].

@@ -23,6 +23,7 @@ pub use tidegate_config::route::Priority;
 pub use tidegate_pool::h1::{Acquire, ConnFacts, Failed, Lease};
 pub use tidegate_pool::host::HostStat;
 pub use tidegate_pool::limits::{Limits, RetryPermit};
+pub use tidegate_pool::machine::Care;
 /// What a leased connection speaks.
 pub use tidegate_pool::stream;
 pub use tidegate_pool::{PoolError, limits, tcp};

@@ -15,7 +15,7 @@ use tidegate_types::CloseReason;
 use tokio::time::Instant;
 
 use crate::error::PoolError;
-use crate::machine::{Attached, ConnKey, Event, Machine, Queued, Settings, Shared, StreamEnd};
+use crate::machine::{Attached, Care, ConnKey, Event, Machine, Queued, Settings, Shared, StreamEnd};
 
 mod acquire;
 pub(crate) mod bell;
@@ -99,13 +99,13 @@ impl Pool {
     /// future gives the place in the queue up.
     #[inline]
     pub fn acquire(self: &Rc<Self>) -> Acquire {
-        self.acquire_at(Instant::now())
+        self.acquire_at(Instant::now(), Care::Any)
     }
 
-    /// As [`Pool::acquire`], for a caller that knows the time.
+    /// As [`Pool::acquire`], for a caller that knows the time, and how much its request minds a stale connection.
     #[inline]
-    pub fn acquire_at(self: &Rc<Self>, now: Instant) -> Acquire {
-        if let Some(lease) = self.take_idle(now) {
+    pub fn acquire_at(self: &Rc<Self>, now: Instant, care: Care) -> Acquire {
+        if let Some(lease) = self.take_idle(now, care) {
             return Acquire::ready(lease);
         }
         self.enqueue()
@@ -141,18 +141,18 @@ impl Pool {
         self.inner.borrow().machine.streams()
     }
 
-    /// The idle connection used last. One that reports its end on the way is closed instead of lent.
+    /// The idle connection used last, if it suits. One that reports its end on the way is closed instead of lent.
     #[inline]
-    fn take_idle(self: &Rc<Self>, now: Instant) -> Option<Result<Lease, PoolError>> {
+    fn take_idle(self: &Rc<Self>, now: Instant, care: Care) -> Option<Result<Lease, PoolError>> {
         loop {
             let mut inner = self.inner.borrow_mut();
-            let key = inner.machine.first_ready()?;
+            let key = inner.machine.first_ready(now, care)?;
             if inner.slot(key).is_some_and(Slot::has_fired) {
                 drop(inner);
                 self.look_at_idle(key);
                 continue;
             }
-            let lent = match inner.machine.try_attach(now)? {
+            let lent = match inner.machine.try_attach(now, care)? {
                 Attached::To(key) => inner.lend(self, key).map(Ok),
                 Attached::Overflow => Some(Err(PoolError::Overflow)),
             };

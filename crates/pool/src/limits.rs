@@ -189,6 +189,11 @@ impl Limit {
         !self.waiting.any() && self.take()
     }
 
+    /// Whether [`Limit::try_reserve`] would succeed now.
+    pub fn has_room(&self) -> bool {
+        !self.waiting.any() && self.used() < self.max()
+    }
+
     /// Takes a unit if fewer than `max` are in use, whatever the configured maximum.
     pub fn try_reserve_below(&self, max: u64) -> bool {
         self.take_below(|| max)

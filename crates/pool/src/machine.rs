@@ -73,6 +73,17 @@ pub enum Carries {
     Sessions,
 }
 
+/// How much a stream minds that its peer may be closing the connection just as it comes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Care {
+    /// It takes any connection: if that turns out to be stale, the stream is repeated on another one.
+    #[default]
+    Any,
+    /// It cannot be repeated: rather a connection that idled for less than half of what connections may, or one
+    /// that is opened for it. Without room for that, any.
+    Fresh,
+}
+
 /// What the machine shares with others: limits and statistics.
 #[derive(Clone, Debug)]
 pub struct Shared {
@@ -181,10 +192,10 @@ impl Machine {
         }
     }
 
-    /// Puts a stream on the ready connection that was used last; `None` if there is none.
+    /// Puts a stream on the ready connection that was used last; `None` if there is none that suits it.
     #[inline]
-    pub fn try_attach(&mut self, now: Instant) -> Option<Attached> {
-        let key = self.ready.first()?;
+    pub fn try_attach(&mut self, now: Instant, care: Care) -> Option<Attached> {
+        let key = self.first_ready(now, care)?;
         if !self.attach(now, key) {
             return Some(Attached::Overflow);
         }
@@ -196,8 +207,28 @@ impl Machine {
 
     /// The ready connection that [`Machine::try_attach`] would use.
     #[inline]
-    pub fn first_ready(&self) -> Option<ConnKey> {
-        self.ready.first()
+    pub fn first_ready(&self, now: Instant, care: Care) -> Option<ConnKey> {
+        // It lost its last stream later than the others: if it is too old, they are.
+        self.ready.first().filter(|key| care == Care::Any || self.is_young(now, *key) || !self.has_room())
+    }
+
+    /// Whether the connection has idled for less than half of what it may.
+    fn is_young(&self, now: Instant, key: ConnKey) -> bool {
+        let Some(conn) = self.conns.get(key.0) else { return false };
+        conn.active > 0
+            || self
+                .settings
+                .idle_timeout
+                .is_none_or(|limit| now.saturating_duration_since(conn.idle_since) < limit / 2)
+    }
+
+    /// Whether a stream that waits for a connection of its own would soon have one.
+    fn has_room(&self) -> bool {
+        let Shared { limits, host_connections, .. } = &self.shared;
+        self.draining.is_none()
+            && limits.pending.has_room()
+            && limits.connections.has_room()
+            && host_connections.as_ref().is_none_or(|host| host.has_room())
     }
 
     /// Lets a stream wait for a connection. To be called when `try_attach` found none.
@@ -359,15 +390,30 @@ impl Machine {
         while self.conns.get(key.0).is_some_and(|conn| conn.state == State::Ready)
             && let Some(token) = self.pending.pop()
         {
-            self.left_queue();
-            let event = if self.attach(now, key) {
-                Event::Attach { token, conn: key }
-            } else {
-                Event::Fail { token, error: PoolError::Overflow }
-            };
-            self.events.push_back(event);
+            self.give(now, key, token);
         }
         self.rest(now, key);
+    }
+
+    /// The waiting stream `token` gets a ready connection.
+    fn give(&mut self, now: Instant, key: ConnKey, token: usize) {
+        self.left_queue();
+        let event = if self.attach(now, key) {
+            Event::Attach { token, conn: key }
+        } else {
+            Event::Fail { token, error: PoolError::Overflow }
+        };
+        self.events.push_back(event);
+    }
+
+    /// Streams that wanted a connection of their own, and will not get one, take what is ready.
+    fn make_do(&mut self, now: Instant) {
+        while self.pending.len() as u64 > self.connecting_capacity
+            && let Some(key) = self.ready.first()
+            && let Some(token) = self.pending.pop()
+        {
+            self.give(now, key, token);
+        }
     }
 
     /// A connection that may have lost its last stream: idle, or closed if it has no future.
@@ -454,6 +500,7 @@ impl Machine {
     #[inline]
     fn settle(&mut self, now: Instant) {
         if !self.pending.is_empty() || self.waiters.any_queued() {
+            self.make_do(now);
             self.update_claims(now);
         }
         if self.session_units > 0 {

@@ -20,7 +20,7 @@ use crate::dialer::{Dialer, Opened, Opening};
 use crate::error::PoolError;
 use crate::h1::bell::Bell;
 use crate::h1::{Neighbour, Neighbours};
-use crate::machine::{Attached, Carries, ConnKey, Event, Machine, Queued, Settings, Shared, StreamEnd};
+use crate::machine::{Attached, Care, Carries, ConnKey, Event, Machine, Queued, Settings, Shared, StreamEnd};
 
 mod acquire;
 mod driver;
@@ -155,15 +155,16 @@ impl Pool {
 
     /// A connection that was opened ahead of demand. One that reports its end on the way is closed instead.
     fn take_spare(self: &Rc<Self>) -> Option<Result<Connection, PoolError>> {
+        let now = Instant::now();
         loop {
             let mut inner = self.inner.borrow_mut();
-            let key = inner.machine.first_ready()?;
+            let key = inner.machine.first_ready(now, Care::Any)?;
             if inner.slot_mut(key).has_fired() {
                 drop(inner);
                 self.look_at_spare(key);
                 continue;
             }
-            return Some(match inner.machine.try_attach(Instant::now())? {
+            return Some(match inner.machine.try_attach(now, Care::Any)? {
                 Attached::To(key) => inner.lend(self, key).ok_or_else(PoolError::lost),
                 Attached::Overflow => Err(PoolError::Overflow),
             });

@@ -54,7 +54,10 @@ impl Machine {
         if self.shared.tally.is_some() {
             assert_eq!(self.tallied, self.load(), "this pool's part of the tally");
         }
-        assert!(listed == 0 || self.pending.is_empty(), "streams wait beside a ready connection");
+        assert!(
+            listed == 0 || self.pending.len() as u64 <= capacity,
+            "streams wait beside a ready connection, and no other is under way"
+        );
         assert!(
             self.pending.is_empty() || !self.conns.is_empty() || self.waiters.any_queued(),
             "streams wait for nothing"

@@ -27,7 +27,7 @@ impl Machine {
     pub fn wants_room(&self) -> bool {
         let connections = &self.shared.limits.connections;
         self.settings.carries == Carries::Sessions
-            && self.first_ready().is_none()
+            && self.ready.first().is_none()
             && !self.has_spare_attempt()
             && connections.used() >= connections.max()
     }

@@ -152,7 +152,7 @@ impl World {
         }
         let nobody_idles = self.oldest_idle().is_none();
         let (now, site) = (self.now, &mut self.pools[pool]);
-        match site.machine.try_attach(now) {
+        match site.machine.try_attach(now, Care::Any) {
             Some(Attached::To(key)) => {
                 site.idle.retain(|idle| *idle != key);
                 assert!(site.carrying.insert(key.index(), token).is_none(), "a connection lent twice");

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderName, HeaderValue};
 use tidegate_cluster::stream::{BodyFrame, ClientStream, ResponseFrame};
-use tidegate_cluster::{Failed, HostShared, Lease, PoolError};
+use tidegate_cluster::{Care, Failed, HostShared, Lease, PoolError};
 use tidegate_types::{EndStream, RequestHead, ResetReason, ResponseFlags, ResponseHead, UpstreamInfo};
 
 use super::deadlines::RouterTimeout;
@@ -38,8 +38,8 @@ impl Upstream<'_> {
         *self.host.borrow_mut() = Some(host.clone());
         let priority = self.facts.priority;
         let mut acquire = pin!(match self.transport_options(&host) {
-            None => cluster.acquire_at(&host, priority, self.now()),
-            Some(options) => cluster.acquire_with(&host, priority, options, self.now()),
+            None => cluster.acquire_at(&host, priority, self.now(), Care::Any),
+            Some(options) => cluster.acquire_with(&host, priority, options, self.now(), Care::Any),
         });
         let lease = poll_fn(|cx| {
             if let Some(timeout) = self.deadlines.take_fired() {
