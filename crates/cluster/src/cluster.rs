@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_config::ClusterConfig;
-use tidegate_config::cluster::UpstreamProtocol;
-use tidegate_config::protocol::HeaderKeyFormat;
+use tidegate_config::protocol::{HeaderKeyFormat, Http1Options};
 use tidegate_config::route::Priority;
 use tidegate_config::values::TcpKeepalive;
 use tidegate_pool::dialer::Dialer;
@@ -346,7 +345,8 @@ impl Drop for Cluster {
 impl Kit {
     fn new(config: &ClusterConfig) -> Self {
         let http = &config.common_http;
-        let UpstreamProtocol::Http1(http1) = &config.protocol;
+        let defaults = Http1Options::default();
+        let http1 = config.protocol.http1().unwrap_or(&defaults);
         let settings = Settings {
             connect_timeout: config.connect_timeout,
             idle_timeout: http.idle_timeout,

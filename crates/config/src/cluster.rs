@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::address::Socket;
-use crate::protocol::{CommonHttpOptions, Http1Options};
+use crate::protocol::{CommonHttpOptions, Http1Options, Http2Options};
 use crate::reader::{Message, Reader, Space};
 use crate::transport::UpstreamTransport;
 use crate::values::{Percent, TcpKeepalive};
@@ -92,10 +92,46 @@ pub enum Discovery {
 }
 
 /// The upstream's protocol.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum UpstreamProtocol {
     /// `explicit_http_config.http_protocol_options`, and the default.
     Http1(Http1Options),
+    /// `explicit_http_config.http2_protocol_options`, or the cluster's deprecated `http2_protocol_options`: HTTP/2
+    /// with prior knowledge, over plain TCP as over TLS.
+    Http2(Http2Options),
+    /// `use_downstream_protocol_config`: HTTP/2 for requests that came over HTTP/2, HTTP/1.1 for others. Boxed,
+    /// since it is rare.
+    AsDownstream(Box<BothOptions>),
+}
+
+/// Options of [`UpstreamProtocol::AsDownstream`]. An unset message means defaults: Envoy follows the downstream
+/// protocol then too.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct BothOptions {
+    /// `http_protocol_options`.
+    pub http1: Http1Options,
+    /// `http2_protocol_options`.
+    pub http2: Http2Options,
+}
+
+impl UpstreamProtocol {
+    /// The options of HTTP/1.1 connections; `None`: there are none.
+    pub fn http1(&self) -> Option<&Http1Options> {
+        match self {
+            Self::Http1(http1) => Some(http1),
+            Self::Http2(_) => None,
+            Self::AsDownstream(both) => Some(&both.http1),
+        }
+    }
+
+    /// The options of HTTP/2 connections; `None`: there are none.
+    pub fn http2(&self) -> Option<&Http2Options> {
+        match self {
+            Self::Http1(_) => None,
+            Self::Http2(http2) => Some(http2),
+            Self::AsDownstream(both) => Some(&both.http2),
+        }
+    }
 }
 
 impl Message for ClusterConfig {

@@ -7,7 +7,7 @@ use tidegate_types::json::TypedConfig;
 
 use crate::RouteConfig;
 use crate::access_log::{AccessLogConfig, access_logs};
-use crate::protocol::{CommonHttpOptions, Http1Options};
+use crate::protocol::{CommonHttpOptions, Http1Options, Http2Options};
 use crate::reader::{Message, Reader};
 use crate::values::TimeoutOverride;
 
@@ -43,6 +43,8 @@ pub struct HcmConfig {
     pub common: CommonHttpOptions,
     /// `http_protocol_options`.
     pub http1: Http1Options,
+    /// `http2_protocol_options`.
+    pub http2: Http2Options,
     /// Times that bound requests, streams and closes.
     pub timeouts: HcmTimeouts,
     /// Whom to believe about the client.
@@ -80,11 +82,13 @@ pub struct HcmConfig {
 /// `codec_type`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum CodecType {
-    /// `AUTO`: HTTP/1.1 in this build.
+    /// `AUTO`: HTTP/2 by ALPN (`h2`) or by its connection preface, else HTTP/1.1.
     #[default]
     Auto,
     /// `HTTP1`.
     Http1,
+    /// `HTTP2`: what does not begin with the connection preface is a protocol error.
+    Http2,
 }
 
 /// One entry of `http_filters`.
@@ -136,7 +140,7 @@ impl Message for HcmConfig {
 
     fn read(r: &Reader<'_>) -> Self {
         const CODECS: &[(&str, u32, CodecType)] =
-            &[("AUTO", 0, CodecType::Auto), ("HTTP1", 1, CodecType::Http1)];
+            &[("AUTO", 0, CodecType::Auto), ("HTTP1", 1, CodecType::Http1), ("HTTP2", 2, CodecType::Http2)];
         const SERVER: &[(&str, u32, ServerHeader)] = &[
             ("OVERWRITE", 0, ServerHeader::Overwrite),
             ("APPEND_IF_ABSENT", 1, ServerHeader::AppendIfAbsent),
@@ -146,11 +150,12 @@ impl Message for HcmConfig {
         r.exactly_one(&["route_config"]);
         Self {
             stat_prefix: r.string("stat_prefix").required_non_empty(),
-            codec_type: r.enumeration("codec_type", CODECS, &[("HTTP2", 2), ("HTTP3", 3)]).or_default(),
+            codec_type: r.enumeration("codec_type", CODECS, &[("HTTP3", 3)]).or_default(),
             route_config: Arc::new(route_config.optional().unwrap_or_else(|| r.cx.empty())),
             http_filters: http_filters(r),
             common: r.message_or_defaults("common_http_protocol_options"),
             http1: r.message_or_defaults("http_protocol_options"),
+            http2: r.message_or_defaults("http2_protocol_options"),
             timeouts: HcmTimeouts::read(r),
             client: ClientAddress::read(r),
             client_cert: ClientCertConfig::read(r),

@@ -1,9 +1,13 @@
-//! `HttpProtocolOptions` and `Http1ProtocolOptions`, used by listeners and clusters.
+//! `HttpProtocolOptions`, `Http1ProtocolOptions` and `Http2ProtocolOptions`, used by listeners and clusters.
 
 use std::time::Duration;
 
 use crate::reader::{Message, Reader};
 use crate::values::Empty;
+
+mod http2;
+
+pub use http2::{Http2Keepalive, Http2Options};
 
 /// `envoy.config.core.v3.HttpProtocolOptions` (`common_http_protocol_options`).
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -313,9 +313,10 @@ fn routes_retries_and_headers() {
 #[test]
 fn protocols_and_sockets_that_this_build_lacks() {
     manager(
-        "\"codec_type\": \"HTTP2\"",
+        "\"codec_type\": \"HTTP3\"",
         &[
-            "16:36: M.codec_type: `HTTP2` is known to Envoy, but not supported by this build (expected one of AUTO, HTTP1)",
+            "16:36: M.codec_type: `HTTP3` is known to Envoy, but not supported by this build (expected one of AUTO, \
+             HTTP1, HTTP2)",
         ],
     );
     cluster(

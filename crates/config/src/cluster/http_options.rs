@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tidegate_types::json::{Problem, nearest};
 
-use super::UpstreamProtocol;
-use crate::protocol::{CommonHttpOptions, Http1Options};
+use super::{BothOptions, UpstreamProtocol};
+use crate::protocol::{CommonHttpOptions, Http1Options, Http2Options};
 use crate::reader::{Any, Message, Reader};
 
 /// How the cluster speaks HTTP.
@@ -72,15 +72,18 @@ impl HttpOptions {
         });
         let old_common = r.message::<CommonHttpOptions>("common_http_protocol_options");
         let old_http1 = r.message::<Http1Options>("http_protocol_options");
+        let old_http2 = r.message::<Http2Options>("http2_protocol_options");
+        let as_downstream = r.enumeration("protocol_selection", SELECTION, &[]).or_default();
         let old_requests = r.u32("max_requests_per_connection");
         let extension = extensions.into_iter().find_map(|(_, options)| options);
-        if extension.is_some() && (old_common.peek().is_some() || old_http1.peek().is_some()) {
+        let old = old_common.peek().is_some() || old_http1.peek().is_some() || old_http2.peek().is_some();
+        if extension.is_some() && (old || as_downstream) {
             r.problem(
                 "`typed_extension_protocol_options` and the cluster's own HTTP options exclude each other",
             );
         }
         let mut options = extension.map(|extension| extension.0).unwrap_or_else(|| Self {
-            protocol: UpstreamProtocol::Http1(old_http1.optional().unwrap_or_default()),
+            protocol: old_protocol(r, old_http1.optional(), old_http2.optional(), as_downstream),
             common: old_common.optional().unwrap_or_default(),
             tcp_idle_timeout: None,
             auto_sni: AutoSni::default(),
@@ -93,16 +96,51 @@ impl HttpOptions {
     }
 }
 
+/// `protocol_selection`: whether the protocol is the downstream's.
+const SELECTION: &[(&str, u32, bool)] =
+    &[("USE_CONFIGURED_PROTOCOL", 0, false), ("USE_DOWNSTREAM_PROTOCOL", 1, true)];
+
+/// The protocol by the cluster's own, deprecated fields.
+fn old_protocol(
+    r: &Reader<'_>,
+    http1: Option<Http1Options>,
+    http2: Option<Http2Options>,
+    as_downstream: bool,
+) -> UpstreamProtocol {
+    if as_downstream {
+        return as_downstream_of(http1, http2);
+    }
+    r.at_most_one(&["http_protocol_options", "http2_protocol_options"]);
+    match http2 {
+        Some(http2) => UpstreamProtocol::Http2(http2),
+        None => UpstreamProtocol::Http1(http1.unwrap_or_default()),
+    }
+}
+
+fn as_downstream_of(http1: Option<Http1Options>, http2: Option<Http2Options>) -> UpstreamProtocol {
+    UpstreamProtocol::AsDownstream(Box::new(BothOptions {
+        http1: http1.unwrap_or_default(),
+        http2: http2.unwrap_or_default(),
+    }))
+}
+
 struct Extension(HttpOptions);
 
 impl Message for Extension {
     const NAME: &'static str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
     fn read(r: &Reader<'_>) -> Self {
-        let explicit = r.message::<Explicit>("explicit_http_config").optional();
-        r.exactly_one(&["explicit_http_config"]);
+        let explicit = r.message::<Explicit>("explicit_http_config").optional().map(|explicit| explicit.0);
+        let downstream =
+            r.message::<AsDownstream>("use_downstream_protocol_config").optional().map(|as_| as_.0);
+        r.refuse(
+            "auto_config",
+            "choosing the protocol by ALPN is known to Envoy, but not supported by this build",
+        );
+        r.exactly_one(&["explicit_http_config", "use_downstream_protocol_config", "auto_config"]);
+        let protocol = explicit.or(downstream);
         Self(HttpOptions {
-            protocol: explicit.map_or_else(|| UpstreamProtocol::Http1(Http1Options::default()), |e| e.0),
+            protocol: protocol.unwrap_or_else(|| UpstreamProtocol::Http1(Http1Options::default())),
             common: r.message_or_defaults("common_http_protocol_options"),
             tcp_idle_timeout: None,
             auto_sni: r.message("upstream_http_protocol_options").or_default(),
@@ -117,8 +155,24 @@ impl Message for Explicit {
 
     fn read(r: &Reader<'_>) -> Self {
         let http1 = r.message::<Http1Options>("http_protocol_options").optional();
-        r.exactly_one(&["http_protocol_options"]);
-        Self(UpstreamProtocol::Http1(http1.unwrap_or_default()))
+        let http2 = r.message::<Http2Options>("http2_protocol_options").optional();
+        r.exactly_one(&["http_protocol_options", "http2_protocol_options"]);
+        Self(match http2 {
+            Some(http2) => UpstreamProtocol::Http2(http2),
+            None => UpstreamProtocol::Http1(http1.unwrap_or_default()),
+        })
+    }
+}
+
+struct AsDownstream(UpstreamProtocol);
+
+impl Message for AsDownstream {
+    const NAME: &'static str =
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.UseDownstreamHttpConfig";
+
+    fn read(r: &Reader<'_>) -> Self {
+        let http1 = r.message("http_protocol_options").optional();
+        Self(as_downstream_of(http1, r.message("http2_protocol_options").optional()))
     }
 }
 

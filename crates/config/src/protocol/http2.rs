@@ -1,0 +1,155 @@
+//! `Http2ProtocolOptions` and `KeepaliveSettings`, used by listeners and clusters.
+
+use std::time::Duration;
+
+use crate::reader::{Message, Reader};
+use crate::values::Percent;
+
+/// `envoy.config.core.v3.Http2ProtocolOptions`. Defaults are those of Envoy 1.40.
+///
+/// The same message configures both sides: towards clients ([`HcmConfig::http2`](crate::HcmConfig::http2)) and
+/// towards upstreams ([`UpstreamProtocol`](crate::cluster::UpstreamProtocol)).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Http2Options {
+    /// `hpack_table_size` in bytes, 4096 when unset: `SETTINGS_HEADER_TABLE_SIZE`.
+    pub hpack_table_size: u32,
+    /// `max_concurrent_streams`, 1 to 2^31-1, 1024 when unset: what we announce to clients; towards upstreams the
+    /// most streams that we open on a connection, if the peer's own limit is not lower.
+    pub max_concurrent_streams: u32,
+    /// `initial_stream_window_size` in bytes, 65535 to 2^31-1, 16 MiB when unset.
+    pub initial_stream_window_size: u32,
+    /// `initial_connection_window_size` in bytes, 65535 to 2^31-1, 24 MiB when unset.
+    pub initial_connection_window_size: u32,
+    /// `allow_connect`: extended CONNECT (RFC 8441), which carries upgrades over HTTP/2.
+    pub allow_connect: bool,
+    /// `max_outbound_frames`, at least 1, 10000 when unset: frames that wait to be written to the peer; one more
+    /// closes the connection (`http2.outbound_flood`).
+    pub max_outbound_frames: u32,
+    /// `max_outbound_control_frames`, at least 1, 1000 when unset: PING, SETTINGS and RST_STREAM among them
+    /// (`http2.outbound_control_flood`).
+    pub max_outbound_control_frames: u32,
+    /// `max_consecutive_inbound_frames_with_empty_payload`, 1 when unset; 0 allows none
+    /// (`http2.inbound_empty_frames_flood`).
+    pub max_consecutive_inbound_frames_with_empty_payload: u32,
+    /// `max_inbound_priority_frames_per_stream`, 100 when unset (`http2.inbound_priority_frames_flood`).
+    pub max_inbound_priority_frames_per_stream: u32,
+    /// `max_inbound_window_update_frames_per_data_frame_sent`, at least 1, 10 when unset
+    /// (`http2.inbound_window_update_frames_flood`).
+    pub max_inbound_window_update_frames_per_data_frame_sent: u32,
+    /// `override_stream_error_on_invalid_http_message`: an invalid message resets its stream and not the
+    /// connection; `None`: the manager's `stream_error_on_invalid_http_message`, and towards upstreams false.
+    pub override_stream_error_on_invalid_http_message: Option<bool>,
+    /// `connection_keepalive`; `None` sends no PINGs.
+    pub connection_keepalive: Option<Http2Keepalive>,
+}
+
+/// `envoy.config.core.v3.KeepaliveSettings`: PINGs that find dead peers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Http2Keepalive {
+    /// `interval` between PINGs, at least 1 ms; `None` sends none by the clock.
+    pub interval: Option<Duration>,
+    /// `timeout`, at least 1 ms: a PING that is not answered in time closes the connection
+    /// (`http2.keepalive_timeout`).
+    pub timeout: Duration,
+    /// `interval_jitter` in percent of `interval`, added at random; 0 to 100, 15 when unset.
+    pub interval_jitter: f64,
+    /// `connection_idle_interval`, at least 1 ms: a stream that is opened after so long a silence is preceded by a
+    /// PING; `None` is off.
+    pub connection_idle_interval: Option<Duration>,
+}
+
+impl Default for Http2Options {
+    fn default() -> Self {
+        Self {
+            hpack_table_size: 4096,
+            max_concurrent_streams: 1024,
+            initial_stream_window_size: 16 << 20,
+            initial_connection_window_size: 24 << 20,
+            allow_connect: false,
+            max_outbound_frames: 10_000,
+            max_outbound_control_frames: 1_000,
+            max_consecutive_inbound_frames_with_empty_payload: 1,
+            max_inbound_priority_frames_per_stream: 100,
+            max_inbound_window_update_frames_per_data_frame_sent: 10,
+            override_stream_error_on_invalid_http_message: None,
+            connection_keepalive: None,
+        }
+    }
+}
+
+impl Message for Http2Options {
+    const NAME: &'static str = "envoy.config.core.v3.Http2ProtocolOptions";
+
+    fn read(r: &Reader<'_>) -> Self {
+        const WINDOW: std::ops::RangeInclusive<u32> = 65_535..=MAX_31_BITS;
+        let default = Self::default();
+        // Envoy has two codecs; here is one, whichever is asked for.
+        r.bool("use_oghttp2_codec").optional();
+        r.bool("allow_metadata").only(false);
+        r.bool("enable_huffman_encoding").only(true);
+        r.bool("disallow_obs_text").only(false);
+        r.refuse(
+            "stream_error_on_invalid_http_messaging",
+            "this field is deprecated; use `override_stream_error_on_invalid_http_message`",
+        );
+        let floods = |name, default| r.u32(name).positive().or(default);
+        Self {
+            hpack_table_size: r.u32("hpack_table_size").or(default.hpack_table_size),
+            max_concurrent_streams: r
+                .u32("max_concurrent_streams")
+                .within(1..=MAX_31_BITS)
+                .or(default.max_concurrent_streams),
+            initial_stream_window_size: r
+                .u32("initial_stream_window_size")
+                .within(WINDOW)
+                .or(default.initial_stream_window_size),
+            initial_connection_window_size: r
+                .u32("initial_connection_window_size")
+                .within(WINDOW)
+                .or(default.initial_connection_window_size),
+            allow_connect: r.bool("allow_connect").or_default(),
+            max_outbound_frames: floods("max_outbound_frames", default.max_outbound_frames),
+            max_outbound_control_frames: floods(
+                "max_outbound_control_frames",
+                default.max_outbound_control_frames,
+            ),
+            max_consecutive_inbound_frames_with_empty_payload: r
+                .u32("max_consecutive_inbound_frames_with_empty_payload")
+                .or(default.max_consecutive_inbound_frames_with_empty_payload),
+            max_inbound_priority_frames_per_stream: r
+                .u32("max_inbound_priority_frames_per_stream")
+                .or(default.max_inbound_priority_frames_per_stream),
+            max_inbound_window_update_frames_per_data_frame_sent: floods(
+                "max_inbound_window_update_frames_per_data_frame_sent",
+                default.max_inbound_window_update_frames_per_data_frame_sent,
+            ),
+            override_stream_error_on_invalid_http_message: r
+                .bool("override_stream_error_on_invalid_http_message")
+                .optional(),
+            connection_keepalive: r.message("connection_keepalive").optional(),
+        }
+    }
+}
+
+impl Message for Http2Keepalive {
+    const NAME: &'static str = "envoy.config.core.v3.KeepaliveSettings";
+
+    fn read(r: &Reader<'_>) -> Self {
+        let timeout = r.duration("timeout").at_least(TICK);
+        Self {
+            interval: r.duration("interval").at_least(TICK).optional(),
+            timeout: timeout.required(),
+            interval_jitter: r
+                .message::<Percent>("interval_jitter")
+                .optional()
+                .map_or(15.0, |jitter| jitter.0),
+            connection_idle_interval: r.duration("connection_idle_interval").at_least(TICK).optional(),
+        }
+    }
+}
+
+/// The resolution of Envoy's timers.
+const TICK: Duration = Duration::from_millis(1);
+
+/// The largest window and stream number (RFC 9113 §5.1.1, §6.9.1).
+const MAX_31_BITS: u32 = (1 << 31) - 1;
