@@ -1,12 +1,13 @@
-//! What tests share: byte streams in memory and a filter harness, in virtual time.
+//! What tests share: byte streams in memory and a filter harness, in virtual time, and HTTP/2 by hand.
 //!
 //! For development only, never a dependency of what ships. [`io::pair`] gives the two ends of a connection
 //! whose delays run on tokio's clock, so that a test with `start_paused` takes no time;
 //! [`filter::FilterHarness`] runs one filter against scripted messages,
-//! [`network::NetworkHarness`] a network filter against scripted bytes. Failures panic: that is how a test
-//! fails.
+//! [`network::NetworkHarness`] a network filter against scripted bytes; [`h2`] has frames and header blocks for
+//! scripted HTTP/2 peers. Failures panic: that is how a test fails.
 
 pub mod filter;
+pub mod h2;
 pub mod io;
 pub mod network;
 
