@@ -12,10 +12,12 @@
 
 pub mod admin;
 pub mod binary;
+pub mod census;
 pub mod closes;
 pub mod config;
 pub mod documents;
 pub mod examples;
+pub mod h2;
 pub mod message;
 pub mod origin;
 pub mod process;
@@ -27,6 +29,7 @@ pub mod wire;
 
 pub use admin::{Admin, Stats};
 pub use config::Config;
+pub use h2::{H2Client, H2Origin};
 pub use message::{Request, Response};
 pub use origin::{Gate, Nobody, Origin, Peer};
 pub use proxy::Proxy;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::census::Census;
 use crate::message::Request;
 use crate::wait;
 use crate::wire::Wire;
@@ -24,6 +25,7 @@ struct Seen {
     requests: Mutex<Vec<Request>>,
     accepted: AtomicUsize,
     open: AtomicUsize,
+    census: Census,
 }
 
 /// The upstream's side of one connection, in a script.
@@ -71,7 +73,9 @@ impl Origin {
                 let _ = stream.set_nodelay(true);
                 let number = shared.accepted.fetch_add(1, Ordering::SeqCst);
                 shared.open.fetch_add(1, Ordering::SeqCst);
-                let peer = Peer { wire: Wire::new(stream), number, seen: shared.clone() };
+                let socket = Arc::new(stream.into());
+                shared.census.enter(&socket);
+                let peer = Peer { wire: Wire::shared(socket), number, seen: shared.clone() };
                 let (script, seen) = (script.clone(), shared.clone());
                 std::thread::spawn(move || {
                     script(peer);
@@ -135,6 +139,11 @@ impl Origin {
     /// Connections whose script runs.
     pub fn open_connections(&self) -> usize {
         self.seen.open.load(Ordering::SeqCst)
+    }
+
+    /// Its connections, counted at each accept.
+    pub fn census(&self) -> &Census {
+        &self.seen.census
     }
 
     /// Waits for `count` whole requests.

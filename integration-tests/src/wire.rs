@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::{SockRef, Socket};
@@ -25,7 +26,7 @@ pub enum End {
 /// A connection with what was received and not yet taken.
 #[derive(Debug)]
 pub struct Wire {
-    socket: Socket,
+    socket: Arc<Socket>,
     received: Vec<u8>,
     end: End,
 }
@@ -61,18 +62,23 @@ impl Wire {
 
     /// Takes over an accepted connection.
     pub fn new(socket: impl Into<Socket>) -> Self {
-        Self { socket: socket.into(), received: Vec::new(), end: End::Open }
+        Self::shared(Arc::new(socket.into()))
+    }
+
+    /// Takes over a connection that is counted elsewhere.
+    pub(crate) fn shared(socket: Arc<Socket>) -> Self {
+        Self { socket, received: Vec::new(), end: End::Open }
     }
 
     /// Shrinks the kernel's receive buffer, for a reader that is slow on purpose.
     pub fn shrink_receive_buffer(&self, bytes: usize) {
-        SockRef::from(&self.socket).set_recv_buffer_size(bytes).unwrap();
+        SockRef::from(&*self.socket).set_recv_buffer_size(bytes).unwrap();
     }
 
     /// Sends everything; what the other side no longer takes is lost, as on any connection.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.socket.set_write_timeout(Some(PATIENCE)).unwrap();
-        let _ = (&self.socket).write_all(bytes.as_ref());
+        let _ = (&*self.socket).write_all(bytes.as_ref());
         self
     }
 
@@ -81,7 +87,7 @@ impl Wire {
         self.socket.set_write_timeout(Some(patience)).unwrap();
         let mut sent = 0;
         while sent < bytes.len() {
-            match (&self.socket).write(&bytes[sent..]) {
+            match (&*self.socket).write(&bytes[sent..]) {
                 Ok(count) if count > 0 => sent += count,
                 _ => break,
             }
@@ -106,7 +112,7 @@ impl Wire {
         }
         let mut buffer = [0; 64 * 1024];
         self.socket.set_read_timeout(Some(patience.max(Duration::from_millis(1)))).unwrap();
-        match (&self.socket).read(&mut buffer) {
+        match (&*self.socket).read(&mut buffer) {
             Ok(0) => self.end = End::Fin,
             Ok(count) => {
                 self.received.extend_from_slice(&buffer[..count]);
@@ -209,7 +215,7 @@ impl Wire {
 
     /// Talks on after the other side's end: whether that meets an RST.
     pub fn is_reset_by(&mut self, bytes: &[u8]) -> bool {
-        late_bytes_meet_a_reset(&self.socket, bytes)
+        late_bytes_meet_a_reset(&*self.socket, bytes)
     }
 
     /// Whether the connection stays open and silent for `time`: the proof of an absence costs its time.
@@ -223,7 +229,7 @@ impl Wire {
     pub fn discard(&mut self, count: usize) -> usize {
         let mut buffer = vec![0; count];
         self.socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        (&self.socket).read(&mut buffer).unwrap_or(0)
+        (&*self.socket).read(&mut buffer).unwrap_or(0)
     }
 
     /// What was received and not yet taken.
