@@ -19,9 +19,6 @@ stat_block! {
             upstream_rq_per_try_idle_timeout,
             /// The cluster's `max_stream_duration` fired.
             upstream_rq_max_duration_reached,
-            upstream_rq_rx_reset,
-            upstream_rq_rx_reset_no_error,
-            upstream_rq_tx_reset,
             /// Retries started.
             upstream_rq_retry,
             upstream_rq_retry_success,

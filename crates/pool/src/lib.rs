@@ -8,6 +8,7 @@
 //! Start from [`h1::Pool`] to use a pool, from [`machine::Machine`] to understand one.
 
 pub mod dialer;
+mod driver;
 pub mod error;
 pub mod h1;
 pub mod host;
@@ -18,6 +19,7 @@ pub mod proxy_protocol;
 pub mod stats;
 pub mod tcp;
 
+pub use driver::{Neighbour, Neighbours};
 pub use error::PoolError;
 /// What a leased connection speaks.
 pub use tidegate_codec::stream;

@@ -27,6 +27,10 @@ stat_block! {
             upstream_cx_connect_timeout,
             upstream_cx_connect_attempts_exceeded,
             upstream_cx_connect_with_0_rtt,
+            /// Requests that got a connection which had carried others.
+            upstream_cx_reuse_hit,
+            /// Requests that got a new connection; adds up with the hits to those that used one.
+            upstream_cx_reuse_miss,
             /// A connection idled for the upstream's `idle_timeout`.
             upstream_cx_idle_timeout,
             /// `max_connection_duration` fired.
@@ -70,6 +74,12 @@ stat_block! {
             upstream_rq_pending_failure_eject,
             /// Streams that their owner gave up while they were pending.
             upstream_rq_cancelled,
+            /// Streams reset by the peer, where streams can be (codes other than REFUSED_STREAM and
+            /// PROTOCOL_ERROR).
+            upstream_rq_rx_reset,
+            upstream_rq_rx_reset_no_error,
+            /// Streams reset by us, or for a protocol error.
+            upstream_rq_tx_reset,
             upstream_rq_0rtt,
         }
         gauges {
@@ -85,6 +95,8 @@ stat_block! {
         histograms {
             /// Milliseconds to connect, handshakes included.
             upstream_cx_connect_ms,
+            /// Milliseconds that a request waited for its connection; 0 for one that was ready.
+            upstream_rq_wait_for_cx_ms,
             /// Milliseconds that a connection lived.
             upstream_cx_length_ms,
             /// Streams that a connection carried.

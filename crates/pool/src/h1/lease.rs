@@ -8,6 +8,7 @@ use tidegate_types::CloseReason;
 
 use super::Pool;
 use super::conn::{AfterExchange, Conn, ConnFacts};
+use crate::driver::Drive;
 use crate::machine::{ConnKey, StreamEnd};
 
 /// A connection for one exchange. Ends with [`Lease::finish`] or [`Lease::failed`]; dropped before, the
@@ -102,7 +103,12 @@ impl Lease {
             AfterExchange::RequestIncompleteAndAnnounced => StreamEnd::RequestIncompleteAndAnnounced,
             AfterExchange::RequestIncomplete => StreamEnd::RequestIncomplete,
         };
-        self.pool.end_stream(self.key, Some(conn), end);
+        self.give_back(conn, end);
+    }
+
+    #[inline]
+    fn give_back(&self, conn: Box<dyn Conn>, end: StreamEnd) {
+        self.pool.end_stream(self.key, end, |slot, stats| slot.give_back(conn, stats));
     }
 
     /// The connection failed under the exchange.
@@ -114,15 +120,16 @@ impl Lease {
             // HTTP/1.1 resets no streams.
             Failed::Protocol | Failed::StreamReset { .. } => StreamEnd::ProtocolError,
         };
-        let conn = self.conn.take();
-        self.pool.end_stream(self.key, conn, end);
+        if let Some(conn) = self.conn.take() {
+            self.give_back(conn, end);
+        }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(conn) = self.conn.take() {
-            self.pool.end_stream(self.key, Some(conn), StreamEnd::Aborted);
+            self.give_back(conn, StreamEnd::Aborted);
         }
     }
 }

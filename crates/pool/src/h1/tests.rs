@@ -5,7 +5,8 @@
 use std::future::poll_fn;
 use std::io::IoSlice;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -20,6 +21,7 @@ use tokio::task::LocalSet;
 
 use super::*;
 use crate::dialer::Dialer;
+use crate::error::PoolError;
 use crate::host::HostCounters;
 use crate::limits::{Limits, Maxima};
 use crate::machine::Carries;

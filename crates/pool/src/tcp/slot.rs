@@ -7,16 +7,17 @@ use std::time::Duration;
 use tidegate_types::{Address, CloseReason};
 use tokio::task::JoinHandle;
 
-use super::spare::{Spare, Stirred};
+use super::spare::{Early, Spare};
 use crate::dialer::Opened;
-use crate::h1::bell::{Bell, IdleWatch};
+use crate::driver::bell::{Bell, IdleWatch};
+use crate::driver::{self, Stirred};
 use crate::machine::{Closed, ConnKey};
 use crate::parting;
 use crate::stats::UpstreamStats;
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct Slot {
+pub struct Slot {
     spare: Option<Spare>,
     /// The connection's number, once there is one.
     id: Option<u64>,
@@ -27,37 +28,40 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// An attempt is under way.
-    pub(super) fn begin(&mut self, attempt: JoinHandle<()>) {
-        *self = Self { attempt: Some(attempt), ..Self::default() };
-    }
-
-    /// The attempt succeeded.
-    pub(super) fn connected(&mut self, opened: Opened) {
-        *self = Self { id: Some(opened.id), spare: Some(Spare::new(opened)), ..Self::default() };
-    }
-
     /// Hands the connection to its session.
     pub(super) fn take(&mut self) -> Option<Opened> {
         self.unwatch();
         self.spare.take().map(Spare::into_opened)
     }
 
-    /// Whether the spare connection has stirred since the last look.
-    pub(super) fn has_fired(&self) -> bool {
-        self.watch.as_ref().is_some_and(|(watch, _)| watch.has_fired())
-    }
-
     /// Nobody looks at it any more.
-    pub(super) fn unwatch(&mut self) {
+    fn unwatch(&mut self) {
         if let Some((watch, _)) = self.watch.take() {
             watch.disarm();
         }
     }
+}
 
-    /// Registers for the spare connection's end; answers if it has come.
-    pub(super) fn watch(&mut self, bell: &Arc<Bell>, key: ConnKey) -> Option<CloseReason> {
-        let spare = self.spare.as_mut()?;
+impl driver::Slot for Slot {
+    type Opened = Opened;
+
+    const WATCHED_WHILE_BUSY: bool = false;
+
+    fn begin(&mut self, attempt: JoinHandle<()>) {
+        *self = Self { attempt: Some(attempt), ..Self::default() };
+    }
+
+    fn connected(&mut self, opened: Opened) -> u32 {
+        *self = Self { id: Some(opened.id), spare: Some(Spare::new(opened)), ..Self::default() };
+        1
+    }
+
+    fn has_fired(&self) -> bool {
+        self.watch.as_ref().is_some_and(|(watch, _)| watch.has_fired())
+    }
+
+    fn poll_stirred(&mut self, bell: &Arc<Bell>, key: ConnKey) -> Poll<Stirred> {
+        let Some(spare) = &mut self.spare else { return Poll::Pending };
         let (watch, waker) = self.watch.get_or_insert_with(|| {
             let watch = IdleWatch::new(key, bell.clone());
             let waker = Waker::from(watch.clone());
@@ -65,18 +69,17 @@ impl Slot {
         });
         watch.arm();
         match spare.poll_stirred(&mut Context::from_waker(waker)) {
-            Poll::Ready(Stirred::Ended(how)) => Some(how),
+            Poll::Ready(Early::Ended(how)) => Poll::Ready(Stirred::Closed(how)),
             // A server that speaks first: its session will read that, and whatever follows.
-            Poll::Ready(Stirred::Spoke) => {
+            Poll::Ready(Early::Spoke) => {
                 self.unwatch();
-                None
+                Poll::Pending
             }
-            Poll::Pending => None,
+            Poll::Pending => Poll::Pending,
         }
     }
 
-    /// The connection is no more. One line says why.
-    pub(super) fn end(&mut self, closed: Closed, host: Option<&Address>, stats: &UpstreamStats) {
+    fn end(&mut self, closed: Closed, host: Option<&Address>, stats: &UpstreamStats) {
         let (idle_ms, words) = match (&self.spare, closed.reason) {
             // Envoy's words for the pool's own timeout; a session's is the proxy's.
             (Some(_), CloseReason::IdleTimeout) => (closed.idle_ms.unwrap_or(0), "per client idle timeout"),

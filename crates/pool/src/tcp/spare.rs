@@ -24,7 +24,7 @@ pub(super) struct Spare {
 
 /// What happened on a spare connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stirred {
+pub(super) enum Early {
     /// The peer sent something.
     Spoke,
     /// The connection is over, in this way.
@@ -37,9 +37,9 @@ impl Spare {
     }
 
     /// Ready when something happened.
-    pub(super) fn poll_stirred(&mut self, cx: &mut Context<'_>) -> Poll<Stirred> {
+    pub(super) fn poll_stirred(&mut self, cx: &mut Context<'_>) -> Poll<Early> {
         if !self.early.is_empty() {
-            return Poll::Ready(Stirred::Spoke);
+            return Poll::Ready(Early::Spoke);
         }
         let seen = match self.opened.io.peek() {
             Some(peek) => {
@@ -62,9 +62,9 @@ impl Spare {
             }
         };
         Poll::Ready(match seen {
-            Ok(true) => Stirred::Spoke,
-            Ok(false) => Stirred::Ended(CloseReason::PeerFin),
-            Err(error) => Stirred::Ended(CloseReason::of_io(&error)),
+            Ok(true) => Early::Spoke,
+            Ok(false) => Early::Ended(CloseReason::PeerFin),
+            Err(error) => Early::Ended(CloseReason::of_io(&error)),
         })
     }
 
@@ -73,18 +73,18 @@ impl Spare {
         if self.early.is_empty() {
             return self.opened;
         }
-        let early = Early { first: self.early, io: self.opened.io };
+        let early = Prefixed { first: self.early, io: self.opened.io };
         Opened { io: Box::new(early), ..self.opened }
     }
 }
 
 /// Bytes in front of a connection's.
-struct Early {
+struct Prefixed {
     first: BytesMut,
     io: tidegate_net::BoxIo,
 }
 
-impl Io for Early {
+impl Io for Prefixed {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut BytesMut) -> Poll<io::Result<usize>> {
         if self.first.is_empty() {
             return self.io.poll_read(cx, buf);

@@ -4,7 +4,8 @@
 
 use std::io::IoSlice;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -13,6 +14,7 @@ use tidegate_types::{Address, ResetReason};
 use tokio::task::LocalSet;
 
 use super::*;
+use crate::error::PoolError;
 use crate::host::HostCounters;
 use crate::limits::{Limit, Limits, Maxima};
 use crate::stats::UpstreamStats;

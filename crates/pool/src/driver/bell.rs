@@ -9,7 +9,7 @@ use crate::machine::ConnKey;
 
 /// Wakes the pool's task.
 #[derive(Debug, Default)]
-pub(crate) struct Bell {
+pub struct Bell {
     /// Idle connections whose sockets stirred.
     stirred: Mutex<Vec<ConnKey>>,
     task: Mutex<Option<Waker>>,

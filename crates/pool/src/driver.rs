@@ -1,0 +1,458 @@
+//! What the pools of all protocols have in common: a [`Machine`] with connections, wakers and a timer.
+//!
+//! A pool embeds a [`Core`] and implements [`Drive`]: how a connection is made and how one is lent; its [`Slot`]
+//! is what the pool holds of one connection. The rest is here: streams that wait ([`Acquire`]), the machine's
+//! events, connections that stir while the pool holds them, and one task a pool ([`task`]) for attempts' results,
+//! grants of limits and the one timer. With a ready connection at hand a stream gets it without an allocation.
+
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use slab::Slab;
+use tidegate_types::{Address, CloseReason};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::error::PoolError;
+use crate::machine::{Attached, Care, Closed, ConnKey, Event, Machine, Queued, Settings, Shared, StreamEnd};
+use crate::stats::UpstreamStats;
+
+mod acquire;
+pub(crate) mod bell;
+mod task;
+
+pub(crate) use acquire::Acquire;
+pub(crate) use bell::Bell;
+
+use acquire::Wait;
+
+/// The other pools that share this one's connection limit, as one of them sees them.
+pub trait Neighbours {
+    /// A pool has a stream waiting and no connection, and the limit is reached: closes idle
+    /// connections, those that idled longest first, here or on other workers, until nobody starves.
+    fn reclaim(&self);
+
+    /// A session will be refused because the limit is reached: closes one connection here that nobody uses.
+    fn make_room(&self) {}
+}
+
+/// A pool, as those see it that share its connection limit.
+pub trait Neighbour {
+    /// Since when the connection that has idled longest has been idle; of an attempt that nobody waits for, since
+    /// it began.
+    fn oldest_idle(&self) -> Option<Instant>;
+
+    /// Closes that connection. False if there is none.
+    fn reclaim(self: Rc<Self>) -> bool;
+
+    /// Whether a pool of the same host, on another worker, has no connection because of the host's limit.
+    fn host_starves(&self) -> bool;
+}
+
+/// What a pool has beside its protocol.
+pub struct Core<S> {
+    inner: RefCell<Inner<S>>,
+    neighbours: Weak<dyn Neighbours>,
+    bell: Arc<Bell>,
+    /// What the task's timer is set to.
+    armed: Cell<Option<Instant>>,
+}
+
+/// What changes.
+pub struct Inner<S> {
+    pub(crate) machine: Machine,
+    /// By [`ConnKey`].
+    pub(crate) slots: Vec<S>,
+    /// By the machine's tokens.
+    waits: Slab<Wait>,
+}
+
+/// A connection for a stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Grant {
+    /// Which one.
+    pub(crate) key: ConnKey,
+    /// How long the stream waited for it.
+    waited: Duration,
+}
+
+impl Grant {
+    #[inline]
+    fn at_once(key: ConnKey) -> Self {
+        Self { key, waited: Duration::ZERO }
+    }
+}
+
+/// An attempt under way; dropping it gives the attempt up.
+pub(crate) type Attempt<O> = Pin<Box<dyn Future<Output = Result<O, PoolError>>>>;
+
+/// The pool's side of one connection: empty, an attempt, or a connection.
+pub trait Slot: Default {
+    /// What an attempt gives.
+    type Opened: 'static;
+
+    /// Whether connections with streams are watched too, by the pool and not by their streams.
+    const WATCHED_WHILE_BUSY: bool;
+
+    /// An attempt is under way.
+    fn begin(&mut self, attempt: JoinHandle<()>);
+
+    /// The attempt succeeded. Answers how many streams the connection takes at a time.
+    fn connected(&mut self, opened: Self::Opened) -> u32;
+
+    /// Whether the connection stirred since it was looked at last.
+    fn has_fired(&self) -> bool;
+
+    /// Looks what happened, and registers for what comes next. To be called until it is pending, unless the
+    /// connection ended.
+    fn poll_stirred(&mut self, bell: &Arc<Bell>, key: ConnKey) -> Poll<Stirred>;
+
+    /// The connection is no more: closes it if it is here, gives the attempt up. One line says why.
+    fn end(&mut self, closed: Closed, host: Option<&Address>, stats: &UpstreamStats);
+}
+
+/// What happened on a connection that a pool watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stirred {
+    /// It ended, in this way.
+    Closed(CloseReason),
+    /// Its peer broke the protocol of the connection, or a limit on its frames.
+    Violated,
+    /// The peer sent bytes that nobody asked for.
+    UnexpectedData,
+    /// So many streams may be open at once.
+    Capacity(u32),
+    /// The peer takes no more streams.
+    GoingAway,
+}
+
+impl<S: Slot> Core<S> {
+    /// A pool without connections.
+    pub(crate) fn new(settings: Rc<Settings>, shared: Shared, neighbours: Weak<dyn Neighbours>) -> Self {
+        crate::parting::prepare();
+        let machine = Machine::new(settings, shared);
+        let bell = Arc::new(Bell::default());
+        machine.waiters().set_waker(&Waker::from(bell.clone()));
+        let inner = RefCell::new(Inner { machine, slots: Vec::new(), waits: Slab::new() });
+        Self { inner, neighbours, bell, armed: Cell::new(None) }
+    }
+
+    pub(crate) fn machine<T>(&self, look: impl FnOnce(&Machine) -> T) -> T {
+        look(&self.inner.borrow().machine)
+    }
+
+    /// Asks other pools for what they do not need, if a session that came now would be refused.
+    pub(crate) fn make_room(&self) {
+        if self.inner.borrow().machine.wants_room()
+            && let Some(neighbours) = self.neighbours.upgrade()
+        {
+            neighbours.make_room();
+        }
+    }
+
+    /// Lets the task see a deadline that is nearer than its timer.
+    #[inline]
+    fn ring_if_due(&self) {
+        let due = self.inner.borrow().machine.poll_timeout();
+        if let Some(due) = due
+            && self.armed.get().is_none_or(|armed| due < armed)
+        {
+            self.bell.ring();
+        }
+    }
+}
+
+impl<S> Drop for Core<S> {
+    fn drop(&mut self) {
+        // The task sees that there is nothing left to drive.
+        self.bell.ring();
+    }
+}
+
+impl<S: Slot> Inner<S> {
+    fn has_fired(&self, key: ConnKey) -> bool {
+        self.slots.get(key.index()).is_some_and(S::has_fired)
+    }
+
+    /// Counts a request that gets its connection; whether that has carried others before.
+    #[inline]
+    pub(crate) fn count_request(&self, grant: Grant) -> bool {
+        let stats = self.machine.stats();
+        let reused = self.machine.carried(grant.key) > 1;
+        if reused {
+            stats.upstream_cx_reuse_hit().inc();
+        } else {
+            stats.upstream_cx_reuse_miss().inc();
+        }
+        stats.upstream_rq_wait_for_cx_ms().record(grant.waited.as_millis() as u64);
+        reused
+    }
+
+    fn slot_mut(&mut self, key: ConnKey) -> &mut S {
+        while self.slots.len() <= key.index() {
+            self.slots.push(S::default());
+        }
+        &mut self.slots[key.index()]
+    }
+
+    fn resolve(&mut self, token: usize, outcome: Result<ConnKey, PoolError>) {
+        let Some(wait) = self.waits.get_mut(token) else { return };
+        wait.outcome = Some(outcome);
+        if let Some(waker) = wait.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Streams that were given `key` and have not come for it: it may be another connection's name soon.
+    fn take_back(&mut self, key: ConnKey) {
+        for (_, wait) in &mut self.waits {
+            if matches!(wait.outcome, Some(Ok(given)) if given == key) {
+                wait.outcome = Some(Err(PoolError::lost()));
+            }
+        }
+    }
+
+    /// What happened on a watched connection.
+    fn handle(&mut self, key: ConnKey, stirred: Stirred) {
+        let now = Instant::now();
+        match stirred {
+            Stirred::Closed(how) => self.machine.handle_closed(now, key, how),
+            Stirred::Violated => {
+                self.machine.stats().upstream_cx_protocol_error().inc();
+                self.machine.handle_closed(now, key, CloseReason::ProtocolError);
+            }
+            Stirred::UnexpectedData => self.machine.handle_unexpected_data(now, key),
+            Stirred::Capacity(streams) => self.machine.handle_concurrency(now, key, streams),
+            Stirred::GoingAway => self.machine.handle_announced(now, key),
+        }
+    }
+}
+
+/// A pool: how its connections are made and lent. What is provided is what its callers ask of it.
+pub trait Drive: Sized + 'static {
+    /// The pool's side of a connection.
+    type Slot: Slot;
+    /// What a stream gets.
+    type Lent: Unpin;
+
+    /// The common part.
+    fn core(&self) -> &Core<Self::Slot>;
+
+    /// Starts an attempt, handshakes included.
+    fn connect(&self) -> Attempt<<Self::Slot as Slot>::Opened>;
+
+    /// Where it connects to first, for the log.
+    fn address(&self) -> Option<&Address>;
+
+    /// Hands the connection of an attached stream out.
+    fn lend(self: &Rc<Self>, inner: &mut Inner<Self::Slot>, grant: Grant) -> Option<Self::Lent>;
+
+    /// Starts the pool's task. Must be called on a thread whose runtime takes local tasks.
+    fn start(self) -> Rc<Self> {
+        let pool = Rc::new(self);
+        tokio::task::spawn_local(task::drive(Rc::downgrade(&pool), pool.core().bell.clone()));
+        pool
+    }
+
+    /// Asks for a connection: at once if one that suits is ready, else when one is free or connected. Dropping
+    /// the future gives the place in the queue up.
+    #[inline]
+    fn acquire_at(self: &Rc<Self>, now: Instant, care: Care) -> Acquire<Self> {
+        if let Some(lent) = self.take_ready(now, care) {
+            return Acquire::ready(lent);
+        }
+        self.enqueue()
+    }
+
+    /// The ready connection used last, if it suits. One that reports its end on the way is closed instead of lent.
+    #[inline]
+    fn take_ready(self: &Rc<Self>, now: Instant, care: Care) -> Option<Result<Self::Lent, PoolError>> {
+        loop {
+            let mut inner = self.core().inner.borrow_mut();
+            let key = inner.machine.first_ready(now, care)?;
+            if inner.has_fired(key) && inner.machine.is_idle(key) {
+                drop(inner);
+                self.look(key);
+                continue;
+            }
+            let lent = match inner.machine.try_attach(now, care)? {
+                Attached::To(key) => self.lend(&mut inner, Grant::at_once(key)).ok_or_else(PoolError::lost),
+                Attached::Overflow => Err(PoolError::Overflow),
+            };
+            // Only where connections are opened ahead of demand.
+            let busy = inner.machine.has_events();
+            drop(inner);
+            if busy {
+                self.run_events();
+            }
+            return Some(lent);
+        }
+    }
+
+    /// Lets a stream wait.
+    fn enqueue(self: &Rc<Self>) -> Acquire<Self> {
+        let now = Instant::now();
+        let mut inner = self.core().inner.borrow_mut();
+        let token = inner.waits.insert(Wait::new(now));
+        match inner.machine.enqueue(now, token) {
+            Queued::Waiting(stream) => {
+                if let Some(wait) = inner.waits.get_mut(token) {
+                    wait.stream = Some(stream);
+                }
+                drop(inner);
+                self.run_events();
+                Acquire::waiting(self.clone(), token)
+            }
+            refused => {
+                inner.waits.remove(token);
+                Acquire::refused(refused.into())
+            }
+        }
+    }
+
+    /// Closes idle connections now and the others with their streams, for a reason: the host or the cluster
+    /// is gone. Streams that already wait are served.
+    fn drain(self: &Rc<Self>, reason: CloseReason) {
+        self.core().inner.borrow_mut().machine.handle_drain(Instant::now(), reason);
+        self.run_events();
+    }
+
+    /// A stream is expected here: see [`Machine::handle_anticipated`].
+    fn anticipate(self: &Rc<Self>, ratio: f32) -> bool {
+        let opens = self.core().inner.borrow_mut().machine.handle_anticipated(Instant::now(), ratio);
+        self.run_events();
+        opens
+    }
+
+    /// A stream left `key`; `give_back` puts its connection back, if there is something to put.
+    #[inline]
+    fn end_stream(
+        self: &Rc<Self>,
+        key: ConnKey,
+        end: StreamEnd,
+        give_back: impl FnOnce(&mut Self::Slot, &UpstreamStats),
+    ) {
+        let mut inner = self.core().inner.borrow_mut();
+        let Inner { machine, slots, .. } = &mut *inner;
+        let Some(slot) = slots.get_mut(key.index()) else { return };
+        give_back(slot, machine.stats());
+        machine.handle_stream_end(Instant::now(), key, end);
+        let busy = machine.has_events();
+        drop(inner);
+        if busy {
+            self.run_events();
+        }
+        self.watch(key);
+    }
+
+    /// Lets a connection tell what happens to it while it is idle, unless it is watched anyhow.
+    #[inline]
+    fn watch(self: &Rc<Self>, key: ConnKey) {
+        if !Self::Slot::WATCHED_WHILE_BUSY {
+            self.look(key);
+        }
+        self.core().ring_if_due();
+    }
+
+    /// Looks what happened on a connection that the pool watches, which leaves its waker registered.
+    fn look(self: &Rc<Self>, key: ConnKey) {
+        let core = self.core();
+        loop {
+            let mut inner = core.inner.borrow_mut();
+            if !Self::Slot::WATCHED_WHILE_BUSY && !inner.machine.is_idle(key) {
+                return;
+            }
+            let Some(slot) = inner.slots.get_mut(key.index()) else { return };
+            let Poll::Ready(stirred) = slot.poll_stirred(&core.bell, key) else { return };
+            inner.handle(key, stirred);
+            let busy = inner.machine.has_events();
+            drop(inner);
+            if busy {
+                self.run_events();
+            }
+        }
+    }
+
+    /// Does what the machine asks for.
+    fn run_events(self: &Rc<Self>) {
+        let core = self.core();
+        loop {
+            let mut inner = core.inner.borrow_mut();
+            let Some(event) = inner.machine.poll_event() else { break };
+            match event {
+                Event::Open(key) => inner.slot_mut(key).begin(task::open(self, key)),
+                Event::Attach { token, conn } => inner.resolve(token, Ok(conn)),
+                Event::Fail { token, error } => inner.resolve(token, Err(error)),
+                Event::Close(key, closed) => {
+                    inner.take_back(key);
+                    let Inner { machine, slots, .. } = &mut *inner;
+                    if let Some(slot) = slots.get_mut(key.index()) {
+                        slot.end(closed, self.address(), machine.stats());
+                    }
+                }
+                Event::Reclaim => {
+                    drop(inner);
+                    if let Some(neighbours) = core.neighbours.upgrade() {
+                        neighbours.reclaim();
+                    }
+                }
+            }
+        }
+        // An attempt's deadline may be nearer than what the task sleeps for.
+        core.ring_if_due();
+    }
+
+    /// The answer to a stream that waits.
+    fn poll_wait(self: &Rc<Self>, token: usize, cx: &mut Context<'_>) -> Poll<Result<Self::Lent, PoolError>> {
+        let mut inner = self.core().inner.borrow_mut();
+        let Some(wait) = inner.waits.get_mut(token) else { return Poll::Pending };
+        let Some(outcome) = wait.outcome.take() else {
+            wait.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
+        let waited = wait.since.elapsed();
+        inner.waits.remove(token);
+        // The connection has not closed since, or it would have been taken back.
+        Poll::Ready(
+            outcome.and_then(|key| self.lend(&mut inner, Grant { key, waited }).ok_or_else(PoolError::lost)),
+        )
+    }
+
+    /// A stream that waited is not interested any more.
+    fn give_up(self: &Rc<Self>, token: usize) {
+        let mut inner = self.core().inner.borrow_mut();
+        let Some(wait) = inner.waits.try_remove(token) else { return };
+        match (wait.outcome, wait.stream) {
+            (None, Some(stream)) => inner.machine.handle_cancel(Instant::now(), stream),
+            (Some(Ok(key)), _) => {
+                inner.machine.handle_stream_end(Instant::now(), key, StreamEnd::Unused);
+                drop(inner);
+                self.run_events();
+                return self.watch(key);
+            }
+            _ => return,
+        }
+        drop(inner);
+        self.run_events();
+    }
+}
+
+impl<P: Drive> Neighbour for P {
+    fn oldest_idle(&self) -> Option<Instant> {
+        self.core().machine(|machine| machine.oldest_idle().map(|(_, since)| since))
+    }
+
+    fn reclaim(self: Rc<Self>) -> bool {
+        let closed = self.core().inner.borrow_mut().machine.handle_reclaim(Instant::now());
+        self.run_events();
+        closed
+    }
+
+    fn host_starves(&self) -> bool {
+        self.core().machine(Machine::host_starves)
+    }
+}
