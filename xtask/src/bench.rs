@@ -13,6 +13,7 @@ pub(crate) mod backend;
 mod certificate;
 mod compare;
 mod h1;
+mod h2;
 mod html;
 mod load;
 mod process;
@@ -245,9 +246,8 @@ impl Bench {
         let setup = scenario.setup(proxies::free_port()?, origin.port, self.dose);
         let command = proxy.command(&self.out.join(name), setup)?;
         let log = self.out.join(format!("{name}.log"));
-        let tls = scenario.tls()?;
         let address = ([127, 0, 0, 1], setup.port).into();
-        Server::start(command, log, address, &scenario.path(), tls.as_ref(), self.cpus.proxy)
+        Server::start(command, log, address, &scenario.client()?, self.cpus.proxy)
             .context(format_args!("{name} did not start"))
     }
 }

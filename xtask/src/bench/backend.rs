@@ -1,8 +1,9 @@
-//! The benchmark's origin server: `xtask bench-backend`, HTTP/1.1 on one epoll thread.
+//! The benchmark's origin server: `xtask bench-backend`, HTTP/1.1 and HTTP/2 on one port and one epoll thread.
 //!
-//! Answers `/N` with N bytes, whatever the method, after it has read the request's `content-length` body. It
-//! prints its port as the first line of stdout and then serves until it is killed. Like the load generator it
-//! shares its core with, it makes one receive and one send a request. Start from [`run`].
+//! Answers `/N` with N bytes, whatever the method, after it has read the request's body (HTTP/1.1: by its
+//! `content-length`). A connection that begins with the preface of HTTP/2 gets HTTP/2. It prints its port as
+//! the first line of stdout and then serves until it is killed. Like the load generator it shares its core
+//! with, it makes one receive and one send for all requests that came at once. Start from [`run`].
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,15 +11,25 @@ use std::os::fd::AsRawFd;
 use std::rc::Rc;
 
 use super::h1::find;
+use super::h2::PREFACE;
+use super::h2::origin::Origin;
 use crate::failure::{Context, Failure};
 use crate::sys::{Epoll, Interest, raise_open_files};
 
 struct Client {
     socket: TcpStream,
-    requests: Requests,
+    speech: Speech,
     /// What the socket did not take yet.
     unsent: Vec<u8>,
     interest: Interest,
+}
+
+/// What a client speaks.
+enum Speech {
+    /// Nothing yet.
+    Unknown,
+    H1(Requests),
+    H2(Box<Origin>),
 }
 
 const LISTENER: u64 = u64::MAX;
@@ -66,12 +77,8 @@ fn accept(listener: &TcpListener, epoll: &Epoll, clients: &mut Vec<Option<Client
         socket.set_nonblocking(true).context("nonblocking")?;
         let index = clients.iter().position(Option::is_none).unwrap_or(clients.len());
         epoll.add(socket.as_raw_fd(), index as u64, Interest::Read).context("epoll")?;
-        let client = Some(Client {
-            socket,
-            requests: Requests::default(),
-            unsent: Vec::new(),
-            interest: Interest::Read,
-        });
+        let client =
+            Some(Client { socket, speech: Speech::Unknown, unsent: Vec::new(), interest: Interest::Read });
         if index == clients.len() {
             clients.push(client);
         } else {
@@ -91,12 +98,7 @@ impl Client {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Interest::Read),
                 Err(_) => return Err(()),
             };
-            let (socket, unsent) = (&mut self.socket, &mut self.unsent);
-            self.requests.read(&buffer[..received], &mut |size| {
-                let response = responses.of(size);
-                let sent = if unsent.is_empty() { socket.write(&response).unwrap_or(0) } else { 0 };
-                unsent.extend_from_slice(&response[sent..]);
-            })?;
+            self.answer(&buffer[..received], responses)?;
         } else {
             match self.socket.write(&self.unsent) {
                 Ok(sent) => drop(self.unsent.drain(..sent)),
@@ -105,6 +107,32 @@ impl Client {
             }
         }
         Ok(if self.unsent.is_empty() { Interest::Read } else { Interest::Write })
+    }
+
+    fn answer(&mut self, bytes: &[u8], responses: &mut Responses) -> Result<(), ()> {
+        if matches!(self.speech, Speech::Unknown) {
+            // A proxy sends the preface in one piece.
+            self.speech = if bytes.starts_with(PREFACE) {
+                Speech::H2(Box::new(Origin::new(&mut self.unsent)))
+            } else {
+                Speech::H1(Requests::default())
+            };
+        }
+        let (socket, unsent) = (&mut self.socket, &mut self.unsent);
+        match &mut self.speech {
+            Speech::Unknown => Ok(()),
+            Speech::H1(requests) => requests.read(bytes, &mut |size| {
+                let response = responses.of(size);
+                let sent = if unsent.is_empty() { socket.write(&response).unwrap_or(0) } else { 0 };
+                unsent.extend_from_slice(&response[sent..]);
+            }),
+            Speech::H2(origin) => {
+                origin.read(bytes, unsent).map_err(drop)?;
+                let sent = socket.write(unsent).unwrap_or(0);
+                unsent.drain(..sent);
+                Ok(())
+            }
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The load generator: one thread, one epoll, many connections, either as fast as they go or at a fixed rate.
 //!
 //! It must cost much less than the proxies that it drives: per request one receive, one send, no
-//! allocation. It knows no protocol: [`Protocol`] is the seam where HTTP/2 and plain TCP plug in. Start from
+//! allocation. It knows no protocol: [`Protocol`] is the seam where HTTP/1.1 and HTTP/2 plug in. Start from
 //! [`Load::connect`] and [`Load::run`]; connections stay open between runs, so a warm-up and a measurement
 //! use the same ones.
 
@@ -23,8 +23,14 @@ pub(super) trait Protocol {
     fn capacity(&self) -> usize;
     /// Writes a request to `out`; its [`Exchange`] will carry `token`.
     fn start(&mut self, token: u64, out: &mut Vec<u8>);
-    /// Takes received bytes and calls `done` for each response that ends in them.
-    fn receive(&mut self, bytes: &[u8], done: &mut dyn FnMut(Exchange)) -> Result<(), ProtocolError>;
+    /// Takes received bytes, calls `done` for each response that ends in them, and appends to `out` what the
+    /// protocol itself has to say (acknowledgements, windows).
+    fn receive(
+        &mut self,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+        done: &mut dyn FnMut(Exchange),
+    ) -> Result<(), ProtocolError>;
 }
 
 /// A request that was answered.
@@ -185,6 +191,7 @@ impl Load {
             outcome: Outcome { good: 0, bad: 0, reconnects: 0, elapsed: Duration::ZERO, latency },
         };
         for index in self.first..self.connections.len() {
+            self.out.clear();
             self.refill(&mut run, index, self.connections[index].protocol.capacity())?;
         }
         let mut tokens = Vec::with_capacity(256);
@@ -265,7 +272,11 @@ impl Load {
             run.issued += 1;
             let token = self.token(due);
             match run.idle.pop_front() {
-                Some(index) => self.send(run, index, token)?,
+                Some(index) => {
+                    self.out.clear();
+                    self.start(run, index, token);
+                    self.flush(index)?;
+                }
                 None => run.waiting.push_back(token),
             }
         }
@@ -294,14 +305,16 @@ impl Load {
             }
             bytes = &self.plain;
         }
-        if let Err(error) = connection.protocol.receive(bytes, &mut |exchange| finished.push(exchange)) {
+        self.out.clear();
+        let outcome = connection.protocol.receive(bytes, &mut self.out, &mut |e| finished.push(e));
+        if let Err(error) = outcome {
             // Answers before the nonsense are lost with the connection.
             finished.clear();
             run.complaint = error.0;
             return self.reconnect(run, index);
         }
         if finished.is_empty() {
-            return Ok(());
+            return self.flush(index);
         }
         connection.answered = Instant::now();
         let now = nanoseconds(connection.answered.saturating_duration_since(self.epoch));
@@ -321,32 +334,41 @@ impl Load {
         if closing { self.reconnect(run, index) } else { self.refill(run, index, places) }
     }
 
-    /// Gives a connection work for the `places` that have become free on it.
+    /// Gives a connection work for the `places` that have become free on it, and sends it with whatever is in
+    /// `out` already: one send for all.
     fn refill(&mut self, run: &mut Run, index: usize, places: usize) -> Result<(), Failure> {
         for _ in 0..places {
             match run.pace {
-                Pace::Closed { duration } if run.started.elapsed() >= duration => return Ok(()),
-                Pace::Count { requests } if run.issued >= requests => return Ok(()),
+                Pace::Closed { duration } if run.started.elapsed() >= duration => break,
+                Pace::Count { requests } if run.issued >= requests => break,
                 Pace::Closed { .. } | Pace::Count { .. } => {
                     run.issued += 1;
                     let token = self.token(Instant::now());
-                    self.send(run, index, token)?;
+                    self.start(run, index, token);
                 }
                 Pace::Open { .. } => match run.waiting.pop_front() {
-                    Some(token) => self.send(run, index, token)?,
+                    Some(token) => self.start(run, index, token),
                     None => run.idle.push_back(index),
                 },
             }
         }
-        Ok(())
+        self.flush(index)
     }
 
-    fn send(&mut self, run: &mut Run, index: usize, token: u64) -> Result<(), Failure> {
+    /// Begins a request; it is in `out` then.
+    fn start(&mut self, run: &mut Run, index: usize, token: u64) {
         let connection = &mut self.connections[index];
-        self.out.clear();
         connection.protocol.start(token, &mut self.out);
         connection.in_flight += 1;
         run.in_flight += 1;
+    }
+
+    /// Sends what is in `out`.
+    fn flush(&mut self, index: usize) -> Result<(), Failure> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let connection = &mut self.connections[index];
         if let Some(session) = &mut connection.session {
             // A broken session shows in the next read.
             let _ = session.send(&mut connection.socket, &self.out);
@@ -372,6 +394,7 @@ impl Load {
         run.idle.retain(|idle| *idle != index);
         // Closing the old descriptor also takes it out of epoll.
         self.connections[index] = self.open(index)?;
+        self.out.clear();
         self.refill(run, index, self.connections[index].protocol.capacity())
     }
 

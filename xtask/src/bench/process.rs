@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::tls;
+use super::load::Client;
 use crate::failure::{Context, Failure};
 use crate::sys;
 
@@ -53,13 +53,12 @@ impl Usage {
 }
 
 impl Server {
-    /// Starts `command` on `cpu` and waits until `GET path` is answered with a 200.
+    /// Starts `command` on `cpu` and waits until a request of `client`'s is answered as it should be.
     pub(super) fn start(
         mut command: Command,
         log: PathBuf,
         address: SocketAddr,
-        path: &str,
-        tls: Option<&tls::Client>,
+        client: &Client,
         cpu: Option<usize>,
     ) -> Result<Self, Failure> {
         let out = File::create(&log).context(log.display())?;
@@ -69,7 +68,7 @@ impl Server {
         let child = command.spawn().context(format_args!("starting {}", command.get_program().display()))?;
         let mut server = Self { child, log, address };
         let deadline = Instant::now() + Duration::from_secs(15);
-        while !answers(address, path, tls) {
+        while !answers(address, client) {
             if let Ok(Some(status)) = server.child.try_wait() {
                 return Err(Failure(format!("ended with {status}{}", server.log_tail())));
             }
@@ -147,26 +146,38 @@ impl Drop for Server {
     }
 }
 
-/// Whether one request is answered with a 200.
-fn answers(address: SocketAddr, path: &str, tls: Option<&tls::Client>) -> bool {
+/// Whether one request is answered as it should be.
+fn answers(address: SocketAddr, client: &Client) -> bool {
     let Ok(socket) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) else {
         return false;
     };
     if socket.set_read_timeout(Some(Duration::from_secs(1))).is_err() {
         return false;
     }
-    match tls {
-        None => says_200(socket, path),
-        Some(client) => client.stream(socket).is_ok_and(|stream| says_200(stream, path)),
+    match &client.tls {
+        None => is_answered(socket, client),
+        Some(tls) => tls.stream(socket).is_ok_and(|stream| is_answered(stream, client)),
     }
 }
 
-fn says_200(mut stream: impl Read + Write, path: &str) -> bool {
-    let request = format!("GET {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n");
-    let mut head = [0; 12];
-    stream.write_all(request.as_bytes()).is_ok()
-        && stream.read_exact(&mut head).is_ok()
-        && head.ends_with(b" 200")
+fn is_answered(mut stream: impl Read + Write, client: &Client) -> bool {
+    let mut protocol = (client.protocol)();
+    let (mut out, mut buffer, mut answer) = (Vec::new(), vec![0; 64 * 1024], None);
+    protocol.start(0, &mut out);
+    while answer.is_none() {
+        if stream.write_all(&out).is_err() {
+            return false;
+        }
+        out.clear();
+        let received = match stream.read(&mut buffer) {
+            Ok(received) if received > 0 => &buffer[..received],
+            _ => return false,
+        };
+        if protocol.receive(received, &mut out, &mut |exchange| answer = Some(exchange.is_good)).is_err() {
+            return false;
+        }
+    }
+    answer == Some(true)
 }
 
 /// The fields of `/proc/PID/stat` in use.

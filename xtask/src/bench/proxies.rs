@@ -29,11 +29,12 @@ pub(super) struct Setup {
     pub(super) port: u16,
     pub(super) origin: u16,
     pub(super) front: Front,
+    pub(super) upstream: Upstream,
     /// Close connections that idled this long, at once; otherwise the proxy's own default.
     pub(super) idle_timeout: Option<Duration>,
 }
 
-/// What the proxy speaks with its clients; towards the origin it is always plain.
+/// What the proxy speaks with its clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Front {
     /// HTTP/1.1.
@@ -42,6 +43,33 @@ pub(super) enum Front {
     Tcp,
     /// HTTP/1.1 over TLS.
     Tls,
+    /// HTTP/2 without TLS, by prior knowledge.
+    Http2,
+    /// HTTP/2 over TLS, by ALPN.
+    Http2Tls,
+}
+
+impl Front {
+    pub(super) fn is_tls(self) -> bool {
+        matches!(self, Self::Tls | Self::Http2Tls)
+    }
+
+    pub(super) fn is_http2(self) -> bool {
+        matches!(self, Self::Http2 | Self::Http2Tls)
+    }
+
+    /// The protocol that its clients offer by ALPN.
+    pub(super) fn alpn(self) -> &'static str {
+        if self.is_http2() { "h2" } else { "http/1.1" }
+    }
+}
+
+/// What the proxy speaks with the origin, always without TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Upstream {
+    /// HTTP/1.1, or bytes.
+    Plain,
+    Http2,
 }
 
 /// Which proxy; the order is that of the tables.
@@ -67,12 +95,12 @@ impl Kind {
         }
     }
 
-    /// Whether the proxy can be set up for this: Debian's nginx has no TCP proxy in its base package, and the
-    /// idle timeouts of nginx and HAProxy mean something else.
-    pub(super) fn can(self, front: Front, idle_timeout: Option<Duration>) -> bool {
+    /// Whether the proxy can be set up for this: Debian's nginx has no TCP proxy in its base package, none
+    /// speaks HTTP/2 with upstreams, and the idle timeouts of nginx and HAProxy mean something else.
+    pub(super) fn can(self, front: Front, upstream: Upstream, idle_timeout: Option<Duration>) -> bool {
         match self {
             Self::Tidegate | Self::Envoy => true,
-            Self::Nginx => front != Front::Tcp && idle_timeout.is_none(),
+            Self::Nginx => front != Front::Tcp && upstream == Upstream::Plain && idle_timeout.is_none(),
             Self::Haproxy => idle_timeout.is_none(),
         }
     }
@@ -106,7 +134,7 @@ impl Proxy {
     /// Writes the configuration into `folder` and answers the command that serves `setup`.
     pub(super) fn command(&self, folder: &Path, setup: Setup) -> Result<Command, Failure> {
         fs::create_dir_all(folder).context(folder.display())?;
-        if setup.front == Front::Tls {
+        if setup.front.is_tls() {
             certificate::write(folder)?;
         }
         let (file, text) = match self.kind {

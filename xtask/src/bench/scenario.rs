@@ -1,35 +1,53 @@
-//! What is measured: the list of [`Scenario`]s, and how one round of one scenario runs against a server.
+//! What is measured: the [`Scenario`] (all of them: [`SCENARIOS`]), and how one round of one scenario runs against a server.
 //!
-//! A new protocol is a new [`Factory`] in [`Scenario::factory`], a new kind of load a
-//! variant of [`Shape`].
+//! A new protocol is a new [`Factory`] in [`Scenario::client`], a new kind of load a variant of [`Shape`].
 
+mod list;
+
+use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::h1::H1;
+use super::h2::client::{Exchanges, Request};
+use super::h2::origin::GRPC_PATH;
 use super::load::{Client, Factory, Load, Outcome, Pace};
 use super::process::Server;
-use super::proxies::{Front, Kind, Setup};
+use super::proxies::{Front, Kind, Setup, Upstream};
 use super::sample::{Round, Sample};
 use super::tls;
 use crate::failure::{Context, Failure};
 use crate::sys;
+
+pub(super) use list::SCENARIOS;
 
 /// A named load with a fixed request.
 pub(super) struct Scenario {
     pub(super) name: &'static str,
     pub(super) title: &'static str,
     front: Front,
+    upstream: Upstream,
     pub(super) shape: Shape,
     connections: usize,
+    /// Requests under way on each; only HTTP/2 can have several.
+    streams: usize,
+    message: Message,
     /// Bytes of the request's body; 0 is a GET.
     upload: usize,
     /// Bytes of the response's body.
     download: u64,
     /// What issue and documentation promise.
     pub(super) goals: &'static [Goal],
+}
+
+/// What a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Message {
+    Plain,
+    /// A unary gRPC call, which is HTTP/2 only.
+    Grpc,
 }
 
 /// How the load comes.
@@ -68,120 +86,6 @@ pub(super) struct Dose {
     pub(super) idle_timeout: Duration,
 }
 
-/// All scenarios, in the order of the report.
-pub(super) const SCENARIOS: &[Scenario] = &[
-    Scenario {
-        name: "h1-small",
-        title: "HTTP/1.1, 64 connections, closed loop, 100-byte responses",
-        front: Front::Http,
-        shape: Shape::Closed,
-        connections: 64,
-        upload: 0,
-        download: 100,
-        goals: &[Goal::Cpu(1.0, "haproxy"), Goal::Cpu(0.45, "envoy")],
-    },
-    Scenario {
-        name: "h1-64k",
-        title: "HTTP/1.1, 64 connections, closed loop, 64 KiB responses",
-        front: Front::Http,
-        shape: Shape::Closed,
-        connections: 64,
-        upload: 0,
-        download: 64 * 1024,
-        goals: &[Goal::Cpu(1.1, "haproxy")],
-    },
-    Scenario {
-        name: "h1-post",
-        title: "HTTP/1.1, 64 connections, closed loop, 512-byte requests, 100-byte responses",
-        front: Front::Http,
-        shape: Shape::Closed,
-        connections: 64,
-        upload: 512,
-        download: 100,
-        goals: &[],
-    },
-    Scenario {
-        name: "h1-open-loop",
-        title: "HTTP/1.1, 64 connections, fixed rate, 100-byte responses, latency from the intended time",
-        front: Front::Http,
-        shape: Shape::Open,
-        connections: 64,
-        upload: 0,
-        download: 100,
-        goals: &[],
-    },
-    Scenario {
-        name: "h1-idle-memory",
-        title: "HTTP/1.1, memory of an idle keep-alive connection after its first request",
-        front: Front::Http,
-        shape: Shape::Idle,
-        connections: 64,
-        upload: 0,
-        download: 100,
-        goals: &[Goal::Bytes(4096.0)],
-    },
-    Scenario {
-        name: "tcp-small",
-        title: "TCP proxy, 64 connections, closed loop, 100-byte responses",
-        front: Front::Tcp,
-        shape: Shape::Closed,
-        connections: 64,
-        upload: 0,
-        download: 100,
-        goals: &[Goal::Cpu(0.95, "haproxy"), Goal::Cpu(0.75, "envoy")],
-    },
-    Scenario {
-        name: "tcp-bulk",
-        title: "TCP proxy, 8 connections, closed loop, responses of 16 MiB (us/req / 16.8 = ms a GB)",
-        front: Front::Tcp,
-        shape: Shape::Closed,
-        connections: 8,
-        upload: 0,
-        download: 16 << 20,
-        goals: &[Goal::Cpu(1.0, "haproxy")],
-    },
-    Scenario {
-        name: "tls-small",
-        title: "TLS 1.3 kept alive to HTTP/1.1, 64 connections, closed loop, 100-byte responses",
-        front: Front::Tls,
-        shape: Shape::Closed,
-        connections: 64,
-        upload: 0,
-        download: 100,
-        goals: &[Goal::Cpu(1.0, "nginx")],
-    },
-    Scenario {
-        name: "tls-new",
-        title: "TLS 1.3, a new connection and a full handshake for each request, 16 at a time",
-        front: Front::Tls,
-        shape: Shape::Reconnect,
-        connections: 16,
-        upload: 0,
-        download: 100,
-        goals: &[Goal::Cpu(0.9, "envoy")],
-    },
-    Scenario {
-        name: "tls-idle-memory",
-        title: "TLS 1.3, memory of an idle keep-alive connection after its first request",
-        front: Front::Tls,
-        shape: Shape::Idle,
-        connections: 64,
-        upload: 0,
-        download: 100,
-        goals: &[Goal::Bytes(16_384.0)],
-    },
-    Scenario {
-        name: "idle-timeout",
-        title: "many idle HTTP/1.1 connections until their idle timeout: CPU meanwhile, and when they are closed",
-        front: Front::Http,
-        shape: Shape::IdleTimeout,
-        connections: 64,
-        upload: 0,
-        download: 100,
-        goals: &[Goal::CorePercent(0.2)],
-    },
-];
-
 /// Connections that the idle scenario opens at a time, so that the pool to the origin stays small and its
 /// memory does not count as the clients'.
 const IDLE_BATCH: usize = 32;
@@ -198,14 +102,9 @@ impl Scenario {
         SCENARIOS.iter().find(|scenario| scenario.name == name)
     }
 
-    /// The path that the origin answers with this scenario's body.
-    pub(super) fn path(&self) -> String {
-        format!("/{}", self.download)
-    }
-
     /// Whether this proxy can be measured in it.
     pub(super) fn fits(&self, kind: Kind, dose: Dose) -> bool {
-        kind.can(self.front, self.idle_timeout(dose))
+        kind.can(self.front, self.upstream, self.idle_timeout(dose))
     }
 
     /// Rounds to run when `rounds` were asked for: an idle timeout takes long and varies little.
@@ -215,12 +114,13 @@ impl Scenario {
 
     /// What the proxy is to do.
     pub(super) fn setup(&self, port: u16, origin: u16, dose: Dose) -> Setup {
-        Setup { port, origin, front: self.front, idle_timeout: self.idle_timeout(dose) }
-    }
-
-    /// The TLS side of the clients, if they have one.
-    pub(super) fn tls(&self) -> Result<Option<tls::Client>, Failure> {
-        (self.front == Front::Tls).then(tls::Client::new).transpose()
+        Setup {
+            port,
+            origin,
+            front: self.front,
+            upstream: self.upstream,
+            idle_timeout: self.idle_timeout(dose),
+        }
     }
 
     /// Opens this scenario's connections to the server.
@@ -302,13 +202,31 @@ impl Scenario {
         (self.shape == Shape::IdleTimeout).then_some(dose.idle_timeout)
     }
 
-    fn client(&self) -> Result<Client, Failure> {
-        Ok(Client { protocol: self.factory(), tls: self.tls()? })
+    /// What its connections speak.
+    pub(super) fn client(&self) -> Result<Client, Failure> {
+        let tls = self.front.is_tls().then(|| tls::Client::new(self.front.alpn())).transpose()?;
+        let protocol = if self.front.is_http2() { self.h2_factory() } else { self.h1_factory() };
+        Ok(Client { protocol, tls })
     }
 
-    fn factory(&self) -> Factory {
+    fn h2_factory(&self) -> Factory {
+        let scheme = if self.front.is_tls() { "https" } else { "http" };
+        let request = match self.message {
+            Message::Grpc => {
+                Request::grpc(&format!("{GRPC_PATH}{}", self.download), self.upload, self.download)
+            }
+            Message::Plain => {
+                let path = format!("/{}", self.download);
+                Request::new(scheme, &path, &vec![b'y'; self.upload], self.download)
+            }
+        };
+        let (request, streams) = (Rc::new(request), self.streams);
+        Box::new(move || Box::new(Exchanges::new(Rc::clone(&request), streams)))
+    }
+
+    fn h1_factory(&self) -> Factory {
         let method = if self.upload == 0 { "GET" } else { "POST" };
-        let mut request = format!("{method} {} HTTP/1.1\r\nhost: bench.test\r\n", self.path());
+        let mut request = format!("{method} /{} HTTP/1.1\r\nhost: bench.test\r\n", self.download);
         if self.upload > 0 {
             request.push_str(&format!("content-length: {}\r\n", self.upload));
         }

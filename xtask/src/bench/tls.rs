@@ -24,8 +24,8 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Trusts the bench's certificate and nothing else.
-    pub(super) fn new() -> Result<Self, Failure> {
+    /// Trusts the bench's certificate and nothing else; offers the protocol `alpn` and insists on it.
+    pub(super) fn new(alpn: &str) -> Result<Self, Failure> {
         let mut roots = RootCertStore::empty();
         let certificate = CertificateDer::from_pem_slice(certificate::CERTIFICATE.as_bytes());
         roots.add(certificate.context("the certificate")?).context("the certificate")?;
@@ -38,6 +38,7 @@ impl Client {
             .context("TLS 1.3")?
             .with_root_certificates(roots)
             .with_no_client_auth();
+        config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
         config.resumption = rustls::client::Resumption::disabled();
         let name = ServerName::try_from(certificate::NAME).context("the server name")?;
         Ok(Self { config: Arc::new(config), name })

@@ -4,21 +4,21 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{Front, Setup};
+use super::{Front, Setup, Upstream};
 use crate::sys;
 
 /// nginx's; it is never asked for a TCP proxy.
 pub(super) fn nginx(folder: &Path, setup: Setup) -> String {
     let Setup { port, origin, front, .. } = setup;
     let folder = folder.display();
-    let (tls, certificate) = match front {
-        Front::Tls => {
-            let files = format!("ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem;");
-            // 1.22 does not offer 1.3 by itself.
-            (" ssl", format!("ssl_protocols TLSv1.3; {files}"))
-        }
-        Front::Http | Front::Tcp => ("", String::new()),
+    let (tls, certificate) = if front.is_tls() {
+        let files = format!("ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem;");
+        // 1.22 does not offer 1.3 by itself.
+        (" ssl", format!("ssl_protocols TLSv1.3; {files}"))
+    } else {
+        ("", String::new())
     };
+    let http2 = if front.is_http2() { " http2" } else { "" };
     // Started by root, the worker would change to a user who cannot write below the target folder.
     let user = if sys::is_root() { "user root;" } else { "" };
     format!(
@@ -43,7 +43,7 @@ http {{
     keepalive_requests 1000000000;
   }}
   server {{
-    listen 127.0.0.1:{port}{tls} backlog=4096;
+    listen 127.0.0.1:{port}{tls}{http2} backlog=4096;
     {certificate}
     location / {{
       proxy_pass http://origin;
@@ -60,10 +60,15 @@ http {{
 pub(super) fn haproxy(folder: &Path, setup: Setup) -> String {
     let Setup { port, origin, front, .. } = setup;
     let mode = if front == Front::Tcp { "tcp" } else { "http" };
-    let tls = match front {
-        Front::Tls => format!(" ssl crt {}/both.pem", folder.display()),
-        Front::Http | Front::Tcp => String::new(),
+    let tls = if front.is_tls() {
+        format!(" ssl crt {}/both.pem alpn {}", folder.display(), front.alpn())
+    } else {
+        String::new()
     };
+    let (h2_in, h2_out) = (
+        if front == Front::Http2 { " proto h2" } else { "" },
+        if setup.upstream == Upstream::Http2 { " proto h2" } else { "" },
+    );
     // HAProxy refuses to start when the limit of open files cannot carry its `maxconn`.
     let connections = (sys::raise_open_files().saturating_sub(200) / 2).min(32_000);
     format!(
@@ -76,10 +81,10 @@ defaults
   timeout client 60s
   timeout server 60s
 frontend ingress
-  bind 127.0.0.1:{port}{tls}
+  bind 127.0.0.1:{port}{tls}{h2_in}
   default_backend origin
 backend origin
-  server origin 127.0.0.1:{origin}
+  server origin 127.0.0.1:{origin}{h2_out}
 "
     )
 }
@@ -88,32 +93,46 @@ backend origin
 pub(super) fn envoy(folder: &Path, setup: Setup) -> String {
     let address = |port: u16| json!({ "socket_address": { "address": "127.0.0.1", "port_value": port } });
     let mut chain = json!({ "filters": [terminal(setup)] });
-    if setup.front == Front::Tls {
+    if setup.front.is_tls() {
         let file = |name: &str| json!({ "filename": folder.join(name) });
         chain["transport_socket"] = json!({
             "name": "envoy.transport_sockets.tls",
             "typed_config": {
                 "@type": type_url("transport_sockets.tls.v3.DownstreamTlsContext"),
-                "common_tls_context": { "tls_certificates": [{
-                    "certificate_chain": file("cert.pem"),
-                    "private_key": file("key.pem")
-                }] }
+                "common_tls_context": {
+                    "alpn_protocols": [setup.front.alpn()],
+                    "tls_certificates": [{
+                        "certificate_chain": file("cert.pem"),
+                        "private_key": file("key.pem")
+                    }]
+                }
+            }
+        });
+    }
+    let mut cluster = json!({
+        "name": "origin",
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "circuit_breakers": { "thresholds": [{
+            "max_connections": 100_000, "max_pending_requests": 100_000, "max_requests": 100_000
+        }] },
+        "load_assignment": {
+            "cluster_name": "origin",
+            "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": address(setup.origin) } }] }]
+        }
+    });
+    if setup.upstream == Upstream::Http2 {
+        cluster["typed_extension_protocol_options"] = json!({
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": type_url("upstreams.http.v3.HttpProtocolOptions"),
+                "explicit_http_config": { "http2_protocol_options": {} }
             }
         });
     }
     let config = json!({
         "static_resources": {
             "listeners": [{ "name": "ingress", "address": address(setup.port), "filter_chains": [chain] }],
-            "clusters": [{
-                "name": "origin",
-                "type": "STATIC",
-                "connect_timeout": "1s",
-                "circuit_breakers": { "thresholds": [{ "max_connections": 100_000, "max_requests": 100_000 }] },
-                "load_assignment": {
-                    "cluster_name": "origin",
-                    "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": address(setup.origin) } }] }]
-                }
-            }]
+            "clusters": [cluster]
         }
     });
     format!("{config:#}\n")
@@ -166,7 +185,8 @@ fn type_url(name: &str) -> String {
 mod tests {
     use super::*;
 
-    const TCP: Setup = Setup { port: 1234, origin: 5678, front: Front::Tcp, idle_timeout: None };
+    const TCP: Setup =
+        Setup { port: 1234, origin: 5678, front: Front::Tcp, upstream: Upstream::Plain, idle_timeout: None };
 
     #[test]
     fn the_envoy_file_is_json_with_both_ports() {
@@ -184,5 +204,19 @@ mod tests {
         assert!(envoy(Path::new("/x"), tls).contains("/x/cert.pem"));
         assert!(nginx(Path::new("/x"), tls).contains("1234 ssl backlog"));
         assert!(haproxy(Path::new("/x"), tls).contains("crt /x/both.pem"));
+    }
+
+    #[test]
+    fn http2_is_set_up_on_the_side_that_has_it() {
+        let in_only = Setup { front: Front::Http2, ..TCP };
+        assert!(nginx(Path::new("/x"), in_only).contains("1234 http2 backlog"));
+        assert!(haproxy(Path::new("/x"), in_only).contains("1234 proto h2\n"));
+        assert!(!envoy(Path::new("/x"), in_only).contains("http2_protocol_options"));
+        let out_only = Setup { front: Front::Http, upstream: Upstream::Http2, ..TCP };
+        assert!(haproxy(Path::new("/x"), out_only).contains("5678 proto h2\n"));
+        assert!(envoy(Path::new("/x"), out_only).contains("http2_protocol_options"));
+        let tls = Setup { front: Front::Http2Tls, ..TCP };
+        assert!(nginx(Path::new("/x"), tls).contains("1234 ssl http2 backlog"));
+        assert!(haproxy(Path::new("/x"), tls).contains("alpn h2\n"));
     }
 }
