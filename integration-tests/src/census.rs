@@ -28,8 +28,12 @@ impl Census {
     /// connection that it closed first is not counted any more.
     pub fn enter(&self, socket: &Arc<Socket>) {
         let mut counts = self.0.lock().unwrap();
-        counts.open.retain(is_open);
-        counts.open.push(Arc::downgrade(socket));
+        let newcomer = Arc::downgrade(socket);
+        counts.open.retain(|socket| is_open(socket, DRAIN));
+        // Its own thread may have come here late, after it was closed again.
+        if is_open(&newcomer, Duration::ZERO) {
+            counts.open.push(newcomer);
+        }
         counts.most = counts.most.max(counts.open.len());
     }
 
@@ -41,7 +45,7 @@ impl Census {
     /// The connections now.
     pub fn now(&self) -> usize {
         let mut counts = self.0.lock().unwrap();
-        counts.open.retain(is_open);
+        counts.open.retain(|socket| is_open(socket, DRAIN));
         counts.open.len()
     }
 
@@ -54,8 +58,8 @@ impl Census {
 }
 
 /// Whether neither side has ended it.
-fn is_open(socket: &Weak<Socket>) -> bool {
-    let deadline = Instant::now() + DRAIN;
+fn is_open(socket: &Weak<Socket>, patience: Duration) -> bool {
+    let deadline = Instant::now() + patience;
     while let Some(socket) = socket.upgrade() {
         let mut byte = [std::mem::MaybeUninit::uninit()];
         match socket.recv_with_flags(&mut byte, LOOK) {

@@ -35,6 +35,7 @@ pub struct Peer {
     pub wire: Wire,
     /// Which one, counted from 0.
     pub number: usize,
+    served: usize,
     seen: Arc<Seen>,
 }
 
@@ -50,8 +51,19 @@ impl Peer {
             }
         };
         request.connection = self.number;
+        self.served += 1;
         self.seen.requests.lock().unwrap().push(request.clone());
         Some(request)
+    }
+
+    /// Counts the connection in a census that several upstreams share.
+    pub fn join(&self, census: &Census) {
+        self.wire.join(census);
+    }
+
+    /// How many requests came on this connection.
+    pub fn served(&self) -> usize {
+        self.served
     }
 
     /// Sends bytes.
@@ -75,7 +87,7 @@ impl Origin {
                 shared.open.fetch_add(1, Ordering::SeqCst);
                 let socket = Arc::new(stream.into());
                 shared.census.enter(&socket);
-                let peer = Peer { wire: Wire::shared(socket), number, seen: shared.clone() };
+                let peer = Peer { wire: Wire::shared(socket), number, served: 0, seen: shared.clone() };
                 let (script, seen) = (script.clone(), shared.clone());
                 std::thread::spawn(move || {
                     script(peer);

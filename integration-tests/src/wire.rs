@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{SockRef, Socket};
 
+use crate::census::Census;
 use crate::message::{Request, Response, head_end};
 use crate::wait::PATIENCE;
 
@@ -68,6 +69,11 @@ impl Wire {
     /// Takes over a connection that is counted elsewhere.
     pub(crate) fn shared(socket: Arc<Socket>) -> Self {
         Self { socket, received: Vec::new(), end: End::Open }
+    }
+
+    /// Counts the connection.
+    pub(crate) fn join(&self, census: &Census) {
+        census.enter(&self.socket);
     }
 
     /// Shrinks the kernel's receive buffer, for a reader that is slow on purpose.

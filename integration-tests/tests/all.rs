@@ -20,6 +20,7 @@ mod all {
     mod headers;
     mod idle_rows;
     mod idle_rows_upstream;
+    mod limits;
     mod listener_filters;
     mod malformed;
     mod monitoring;

@@ -8,7 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -47,8 +47,11 @@ pub(crate) fn prepare() {
     });
 }
 
-/// Closes `io` in the background; at once where no task runs, as at the end of the process.
-pub(crate) fn part(io: BoxIo) {
+/// Closes `io`: our end now, the rest in the background; at once where no task runs, as at the end of the process.
+pub(crate) fn part(mut io: BoxIo) {
+    // Not later: who counts connections at the upstream must see this one's FIN before the SYN of the one that
+    // takes its place under a limit. What cannot be said now, the task says.
+    let _ = io.poll_shutdown(&mut Context::from_waker(Waker::noop()));
     LEAVING.with(|leaving| {
         if leaving.running.get() {
             leaving.queue.borrow_mut().push(io);
