@@ -31,6 +31,7 @@ mod all {
     mod reload;
     mod reload_load;
     mod resources;
+    mod retries;
     mod routing;
     mod signals;
     mod strict;

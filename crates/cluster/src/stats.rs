@@ -26,6 +26,16 @@ stat_block! {
             upstream_rq_retry_overflow,
             upstream_rq_retry_backoff_exponential,
             upstream_rq_retry_backoff_ratelimited,
+            /// Requests sent again without a policy, since that could do no harm.
+            upstream_rq_safe_retry,
+            /// Those of them that got a response.
+            upstream_rq_safe_retry_success,
+            /// Written on a reused connection, and not idempotent.
+            upstream_rq_safe_retry_denied_method = "upstream_rq_safe_retry_denied.method",
+            /// More body than `replay_buffer_bytes` was gone.
+            upstream_rq_safe_retry_denied_body = "upstream_rq_safe_retry_denied.body",
+            /// `max_retries` or the retry budget was reached.
+            upstream_rq_safe_retry_denied_limit = "upstream_rq_safe_retry_denied.limit",
             retry_or_shadow_abandoned,
             upstream_rq_maintenance_mode,
             upstream_internal_redirect_failed_total,

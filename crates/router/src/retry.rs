@@ -4,7 +4,7 @@
 //! machine: [`RetryPolicy`] is compiled once, [`RetryState`] lives as long as a request and is asked
 //! after each try; clocks and random numbers are arguments, circuit breakers are the caller's. The
 //! connection manager has already removed the headers of requests that are not internal. Failures of
-//! reused connections are [`reuse`]'s, which needs no configuration.
+//! reused connections are [`safe`]'s, which needs no configuration.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::table::matcher::HeaderMatcher;
 
 mod back_off;
 mod conditions;
-pub mod reuse;
+pub mod safe;
 
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ mod attempt;
 mod deadlines;
 mod outcome;
 mod replay;
+mod safe_retry;
 mod transport;
 
 use std::borrow::Cow;
@@ -32,6 +33,7 @@ pub use accounting::refuse_for_maintenance;
 use deadlines::{Deadlines, Limits};
 use outcome::Failure;
 use replay::Replay;
+use safe_retry::SafeRetry;
 
 /// What comes down before the body.
 #[derive(Debug)]
@@ -92,14 +94,13 @@ pub struct Upstream<'r> {
     response_began: Cell<bool>,
     /// A 1xx head came.
     informed: Cell<bool>,
-    /// Failures of reused connections that were made good so far.
-    reuse_failures: Cell<u32>,
+    /// Anything of a response came on the attempt's connection.
+    answered: Cell<bool>,
+    safe: SafeRetry,
     /// The attempt's connection takes no more bytes; what it answered may still be read.
     write_failed: Cell<bool>,
     /// The circuit breaker's place for a retry under way.
     retry_permit: RefCell<Option<RetryPermit>>,
-    /// What the last failed attempt was made on.
-    last_attempt: Cell<crate::retry::reuse::Attempt>,
 }
 
 impl<'r> Upstream<'r> {
@@ -115,7 +116,9 @@ impl<'r> Upstream<'r> {
                 .stream_duration
                 .unwrap_or(facts.cluster.config().common_http.max_stream_duration),
         });
-        let limit = if retries.is_some() { facts.replay_limit } else { replay::SMALL_BODY };
+        let safe = SafeRetry::new(&facts);
+        let by_policy = if retries.is_some() { facts.replay_limit } else { 0 };
+        let limit = safe.kept_bytes().max(by_policy);
         let upstream = Self {
             stream,
             retries: RefCell::new(retries),
@@ -126,10 +129,10 @@ impl<'r> Upstream<'r> {
             request_complete: Cell::default(),
             response_began: Cell::default(),
             informed: Cell::default(),
-            reuse_failures: Cell::default(),
+            answered: Cell::default(),
+            safe,
             write_failed: Cell::default(),
             retry_permit: RefCell::default(),
-            last_attempt: Cell::new(crate::retry::reuse::Attempt::New),
             facts,
         };
         if upstream.facts.body == RequestBody::None {
@@ -163,7 +166,7 @@ impl<'r> Upstream<'r> {
                     self.count_informational(head.status);
                     return Ok(UpstreamHead::Informational(head));
                 }
-                Err(failure) => match self.retry_failure(&failure) {
+                Err(mut failure) => match self.retry_failure(&mut failure) {
                     Some(wait) => self.pause(wait).await,
                     None => return Err(self.refuse(&failure)),
                 },
@@ -186,14 +189,24 @@ impl<'r> Upstream<'r> {
     /// Sends a frame of the request.
     pub fn send(&self, frame: BodyFrame) {
         self.deadlines.touch(self.now());
-        if self.replay.borrow_mut().push(&frame) && self.retries.borrow().is_some() {
-            self.facts.cluster.stats().router.retry_or_shadow_abandoned().inc();
-        }
+        self.keep(&frame);
         // Into a connection that takes nothing more it would only pile up.
         if let Some(lease) = self.lease.borrow_mut().as_mut()
             && !self.write_failed.get()
         {
             attempt::send_frame(lease.stream(), frame);
+        }
+    }
+
+    /// Keeps a frame for other attempts; a body that grows too large for the policy's is counted once.
+    fn keep(&self, frame: &BodyFrame) {
+        let mut replay = self.replay.borrow_mut();
+        let before = replay.bytes();
+        replay.push(frame);
+        let limit = self.facts.replay_limit;
+        let crossed = before <= limit && replay.bytes() > limit;
+        if crossed && !self.response_began.get() && self.retries.borrow().is_some() {
+            self.facts.cluster.stats().router.retry_or_shadow_abandoned().inc();
         }
     }
 

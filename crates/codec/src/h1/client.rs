@@ -321,7 +321,11 @@ impl ClientStream for ClientConn {
                 }
                 Ok(0) => return Poll::Ready(Err(self.fail(StreamError::Truncated))),
                 Ok(_) => {}
-                Err(error) => return Poll::Ready(Err(self.fail(error.into()))),
+                Err(error) if self.wire.input.is_empty() => {
+                    return Poll::Ready(Err(self.fail(error.into())));
+                }
+                // Some of the answer is there: whatever ends the connection, it is cut, as for Envoy.
+                Err(_) => return Poll::Ready(Err(self.fail(StreamError::Truncated))),
             }
         }
     }

@@ -51,7 +51,7 @@ impl Upstream<'_> {
             Failure::NoHost => {}
             // The host did nothing wrong: a limit of ours refused the stream.
             Failure::Reset { reason: ResetReason::Overflow, .. } => {}
-            Failure::Reset { .. } => self.count_host(HostStat::RqError),
+            Failure::Reset { .. } | Failure::Stale => self.count_host(HostStat::RqError),
             Failure::Timeout(timeout) => {
                 match timeout {
                     RouterTimeout::Route => stats.upstream_rq_timeout().inc(),

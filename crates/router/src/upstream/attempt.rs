@@ -14,7 +14,8 @@ use tidegate_types::{EndStream, RequestHead, ResetReason, ResponseFlags, Respons
 use super::deadlines::RouterTimeout;
 use super::outcome::Failure;
 use super::{RequestBody, RequestFacts, Upstream, UpstreamHead};
-use crate::retry::{Decision, Outcome, RequestSent, reuse};
+use crate::retry::safe::Fate;
+use crate::retry::{Decision, Outcome, RequestSent};
 use crate::route::EnvoyHeaders;
 
 /// Bytes of a retried response that are read so that its connection can be used again, and how long that
@@ -78,6 +79,7 @@ impl Upstream<'_> {
         self.replay.borrow().frames().for_each(|frame| send_frame(lease.stream(), frame));
         *self.lease.borrow_mut() = Some(lease);
         self.write_failed.set(false);
+        self.answered.set(false);
         Ok(())
     }
 
@@ -87,7 +89,7 @@ impl Upstream<'_> {
         }
         let transport = error.transport_failure().map(str::to_owned);
         self.stream.info().upstream_transport_failure.borrow_mut().clone_from(&transport);
-        Failure::Reset { reason: error.reason(), transport }
+        Failure::Reset { reason: error.reason(), transport, fate: Fate::Unknown }
     }
 
     /// Waits for a response head on the attempt's connection.
@@ -103,13 +105,16 @@ impl Upstream<'_> {
             // with the body's first bytes. A failure to write is told by what can be read: perhaps the upstream
             // answered first.
             lease.stream().poll_head(cx).map_err(|error| {
-                how = Some(Failed::of(&error, self.response_began.get()));
-                Failure::of_stream(&error)
+                how = Some(Failed::of(&error, self.answered.get()));
+                Failure::of_stream(&error).with_fate(self.fate(lease, &error))
             })
         })
         .await;
         match frame {
-            Ok(ResponseFrame::Informational(head)) => Ok(UpstreamHead::Informational(head)),
+            Ok(ResponseFrame::Informational(head)) => {
+                self.answered.set(true);
+                Ok(UpstreamHead::Informational(head))
+            }
             Ok(ResponseFrame::Head(head, end)) => Ok(UpstreamHead::Final(head, end)),
             Err(failure) => {
                 match how {
@@ -124,9 +129,9 @@ impl Upstream<'_> {
 
     /// The attempt's connection failed.
     pub(super) fn give_up_lease(&self, how: Failed) {
-        let Some(lease) = self.lease.borrow_mut().take() else { return };
-        self.note_reuse(&lease);
-        lease.failed(how);
+        if let Some(lease) = self.lease.borrow_mut().take() {
+            lease.failed(how);
+        }
     }
 
     /// A deadline passed, the router's or another one: the connection under the request is closed for it.
@@ -153,6 +158,7 @@ impl Upstream<'_> {
         if self.facts.attempt_headers.in_response {
             head.headers.insert(ATTEMPT_COUNT, HeaderValue::from(info.attempts.get()));
         }
+        self.safe_retry_ended(true);
         self.count_accepted(&head);
         UpstreamHead::Final(head, end)
     }
@@ -167,8 +173,12 @@ impl Upstream<'_> {
     }
 
     /// Whether a failed attempt is followed by another.
-    pub(super) fn retry_failure(&self, failure: &Failure) -> Option<Duration> {
+    pub(super) fn retry_failure(&self, failure: &mut Failure) -> Option<Duration> {
         self.count_failure(failure);
+        self.safe_retry_ended(false);
+        if self.safe_retry(failure) {
+            return Some(Duration::ZERO);
+        }
         let outcome = match failure {
             Failure::NoHost | Failure::Timeout(RouterTimeout::Route | RouterTimeout::MaxStreamDuration) => {
                 return None;
@@ -177,12 +187,14 @@ impl Upstream<'_> {
                 self.out_of_time();
                 Outcome::PerTryTimeout
             }
-            Failure::Reset { reason, .. } => {
-                if self.reuse_retry(*reason) {
-                    return Some(Duration::ZERO);
-                }
-                let request = if reason.is_connect_failure() { RequestSent::No } else { RequestSent::Yes };
+            Failure::Reset { reason, fate, .. } => {
+                let unsent = reason.is_connect_failure() || *fate == Fate::Unwritten;
+                let request = if unsent { RequestSent::No } else { RequestSent::Yes };
                 Outcome::Reset { reason: *reason, request }
+            }
+            Failure::Stale => {
+                let reason = ResetReason::ConnectionTermination;
+                Outcome::Reset { reason, request: RequestSent::Yes }
             }
         };
         self.decide(outcome)
@@ -207,7 +219,7 @@ impl Upstream<'_> {
                 None
             }
             Decision::After(wait) => {
-                if !self.replay.borrow().is_complete() {
+                if !self.replay.borrow().fits(self.facts.replay_limit) {
                     return None;
                 }
                 let Some(permit) = self.facts.cluster.reserve_retry(self.facts.priority) else {
@@ -222,35 +234,6 @@ impl Upstream<'_> {
                 Some(wait)
             }
         }
-    }
-
-    /// Retries that need no policy (deviations, rows 7 and 8).
-    fn reuse_retry(&self, reason: ResetReason) -> bool {
-        if self.facts.compat.is_strict() {
-            return false;
-        }
-        let Some(head) = self.stream.request() else { return false };
-        let replay = if self.replay.borrow().is_complete() {
-            reuse::Replay::Possible
-        } else {
-            reuse::Replay::Impossible
-        };
-        let seen = self.reuse_failures.get();
-        let attempt = self.last_attempt.get();
-        let again = reuse::decide(&head.method, reason, attempt, replay, seen) == reuse::ReuseRetry::Again;
-        if again {
-            self.reuse_failures.set(seen + 1);
-        }
-        again
-    }
-
-    /// What the failed attempt's connection was, for [`reuse::decide`].
-    fn note_reuse(&self, lease: &Lease) {
-        self.last_attempt.set(match (self.response_began.get(), lease.is_reused()) {
-            (true, _) => reuse::Attempt::Answered,
-            (false, true) => reuse::Attempt::ReusedWritten,
-            (false, false) => reuse::Attempt::New,
-        });
     }
 
     /// Reads a response that is not passed on to its end, within bounds, so that its connection lives.

@@ -9,6 +9,7 @@ use tidegate_filter::LocalReply;
 use tidegate_types::{ResetReason, ResponseFlags, details};
 
 use super::deadlines::RouterTimeout;
+use crate::retry::safe::Fate;
 use crate::route::EnvoyHeaders;
 use crate::timeout::LateAnswer;
 
@@ -18,7 +19,9 @@ pub(super) enum Failure {
     /// The load balancer has no host, or no pool may be made for it.
     NoHost,
     /// The stream was refused, or lost with its connection.
-    Reset { reason: ResetReason, transport: Option<String> },
+    Reset { reason: ResetReason, transport: Option<String>, fate: Fate },
+    /// A reused connection ended under it, and nothing allows to send it again.
+    Stale,
     /// A deadline of the router passed.
     Timeout(RouterTimeout),
 }
@@ -30,16 +33,27 @@ impl Failure {
             StreamError::Closed | StreamError::Io(_) => ResetReason::ConnectionTermination,
             StreamError::Protocol { .. } | StreamError::Truncated => ResetReason::ProtocolError,
             StreamError::Reset { code: ResetCode::Refused, .. } => ResetReason::RemoteRefused,
+            // The peer says that we broke the protocol: for Envoy the reset is its own.
+            StreamError::Reset { code: ResetCode::Protocol, by_peer: true } => ResetReason::ProtocolError,
             StreamError::Reset { by_peer: true, .. } => ResetReason::RemoteReset,
             StreamError::Reset { by_peer: false, .. } => ResetReason::LocalReset,
         };
-        Self::Reset { reason, transport: None }
+        Self::Reset { reason, transport: None, fate: Fate::Unknown }
+    }
+
+    /// The same, knowing whether the request may have been processed.
+    pub(super) fn with_fate(self, known: Fate) -> Self {
+        match self {
+            Self::Reset { reason, transport, .. } => Self::Reset { reason, transport, fate: known },
+            other => other,
+        }
     }
 
     /// The reason as retry policies see it.
     pub(super) fn reason(&self) -> Option<ResetReason> {
         match self {
             Self::Reset { reason, .. } => Some(*reason),
+            Self::Stale => Some(ResetReason::ConnectionTermination),
             Self::Timeout(_) => Some(ResetReason::LocalReset),
             Self::NoHost => None,
         }
@@ -55,19 +69,13 @@ impl Failure {
                 details::NO_HEALTHY_UPSTREAM,
             )
             .with_flags(ResponseFlags::NO_HEALTHY_UPSTREAM),
-            Self::Reset { reason, transport } => {
-                let how = if retried { "retried and the latest " } else { "" };
-                let text = reason.as_str();
-                let body = format!(
-                    "upstream connect error or disconnect/reset before headers. {how}reset reason: {text}"
-                );
-                let details =
-                    reset_details(if informed { "after" } else { "before" }, *reason, transport.as_deref());
-                let mut reply = LocalReply::new(status(*reason), body, details).with_flags(flag(*reason));
-                if *reason == ResetReason::Overflow {
-                    reply.headers.push((OVERLOADED, HeaderValue::from_static("true")));
-                }
-                reply
+            Self::Reset { reason, transport, .. } => {
+                let when = if informed { "after" } else { "before" };
+                reset_reply(*reason, retried, reset_details(when, reason.as_str(), transport.as_deref()))
+            }
+            Self::Stale => {
+                let details = reset_details("before", "stale_connection", None);
+                reset_reply(ResetReason::ConnectionTermination, retried, details)
             }
             Self::Timeout(timeout) => {
                 let (body, details, flag) = timeout_facts(*timeout);
@@ -86,8 +94,12 @@ impl Failure {
     pub(super) fn cut(&self) -> (ResponseFlags, Cow<'static, str>) {
         match self {
             Self::NoHost => (ResponseFlags::NO_HEALTHY_UPSTREAM, details::NO_HEALTHY_UPSTREAM.into()),
-            Self::Reset { reason, transport } => {
-                (flag(*reason), reset_details("after", *reason, transport.as_deref()).into())
+            Self::Reset { reason, transport, .. } => {
+                (flag(*reason), reset_details("after", reason.as_str(), transport.as_deref()).into())
+            }
+            Self::Stale => {
+                let reason = ResetReason::ConnectionTermination;
+                (flag(reason), reset_details("after", reason.as_str(), None).into())
             }
             Self::Timeout(timeout) => {
                 let (_, details, flag) = timeout_facts(*timeout);
@@ -95,6 +107,18 @@ impl Failure {
             }
         }
     }
+}
+
+fn reset_reply(reason: ResetReason, retried: bool, details: String) -> LocalReply {
+    let how = if retried { "retried and the latest " } else { "" };
+    let text = reason.as_str();
+    let body =
+        format!("upstream connect error or disconnect/reset before headers. {how}reset reason: {text}");
+    let mut reply = LocalReply::new(status(reason), body, details).with_flags(flag(reason));
+    if reason == ResetReason::Overflow {
+        reply.headers.push((OVERLOADED, HeaderValue::from_static("true")));
+    }
+    reply
 }
 
 /// The reply in place of an upstream that is in maintenance.
@@ -156,11 +180,10 @@ fn timeout_facts(timeout: RouterTimeout) -> (&'static str, &'static str, Respons
 
 /// `upstream_reset_before_response_started{remote_connection_failure|delayed_connect_error:_...}`:
 /// details hold no blanks.
-fn reset_details(when: &str, reason: ResetReason, transport: Option<&str>) -> String {
+fn reset_details(when: &str, reason: &str, transport: Option<&str>) -> String {
     let separator = if transport.is_some() { "|" } else { "" };
     let transport = transport.unwrap_or_default();
-    format!("upstream_reset_{when}_response_started{{{}{separator}{transport}}}", reason.as_str())
-        .replace(' ', "_")
+    format!("upstream_reset_{when}_response_started{{{reason}{separator}{transport}}}").replace(' ', "_")
 }
 
 #[cfg(test)]
@@ -172,6 +195,7 @@ mod tests {
         let refused = Failure::Reset {
             reason: ResetReason::RemoteConnectionFailure,
             transport: Some("delayed connect error: Connection refused".into()),
+            fate: Fate::Unknown,
         };
         let reply = refused.reply(false, false, LateAnswer::default());
         assert_eq!(reply.status, 503);
@@ -181,15 +205,49 @@ mod tests {
             "upstream_reset_before_response_started{remote_connection_failure|delayed_connect_error:_Connection_refused}"
         );
         assert_eq!(refused.reply(true, false, LateAnswer::default()).body.len(), 121);
-        let overflow = Failure::Reset { reason: ResetReason::Overflow, transport: None }.reply(
-            false,
-            false,
-            LateAnswer::default(),
-        );
+        let reset = |reason| {
+            let failure = Failure::Reset { reason, transport: None, fate: Fate::Unknown };
+            failure.reply(false, false, LateAnswer::default())
+        };
+        let overflow = reset(ResetReason::Overflow);
         assert_eq!((overflow.body.len(), overflow.headers.len()), (81, 1));
         assert_eq!(overflow.flags, ResponseFlags::UPSTREAM_OVERFLOW);
+        let lengths = [
+            (ResetReason::RemoteReset, 503, 85),
+            (ResetReason::RemoteRefused, 503, 100),
+            (ResetReason::ProtocolError, 502, 87),
+            (ResetReason::ConnectionTermination, 503, 95),
+        ];
+        for (reason, status, length) in lengths {
+            let reply = reset(reason);
+            assert_eq!((reply.status.as_u16(), reply.body.len()), (status, length), "{reason:?}");
+        }
+        let stale = Failure::Stale.reply(false, false, LateAnswer::default());
+        assert_eq!((stale.body.len(), stale.flags), (95, ResponseFlags::UPSTREAM_CONNECTION_TERMINATION));
+        assert_eq!(stale.details, "upstream_reset_before_response_started{stale_connection}");
         let (flag, cut) = Failure::of_stream(&StreamError::Protocol { details: "x" }).cut();
         assert_eq!(flag, ResponseFlags::UPSTREAM_PROTOCOL_ERROR);
         assert_eq!(cut, "upstream_reset_after_response_started{protocol_error}");
+    }
+
+    #[test]
+    fn resets_of_streams_are_told_by_their_codes() {
+        let told = |code, by_peer| {
+            let failure = Failure::of_stream(&StreamError::Reset { code, by_peer });
+            let (flag, details) = failure.cut();
+            (failure.reason(), flag, details.into_owned())
+        };
+        let remote = ResponseFlags::UPSTREAM_REMOTE_RESET;
+        for code in [ResetCode::Cancel, ResetCode::NoError, ResetCode::Internal, ResetCode::EnhanceYourCalm] {
+            let details = "upstream_reset_after_response_started{remote_reset}";
+            assert_eq!(told(code, true), (Some(ResetReason::RemoteReset), remote, details.to_owned()));
+        }
+        assert_eq!(told(ResetCode::Refused, true).0, Some(ResetReason::RemoteRefused));
+        let (reason, flag, _) = told(ResetCode::Protocol, true);
+        assert_eq!(
+            (reason, flag),
+            (Some(ResetReason::ProtocolError), ResponseFlags::UPSTREAM_PROTOCOL_ERROR)
+        );
+        assert_eq!(told(ResetCode::Cancel, false).0, Some(ResetReason::LocalReset));
     }
 }

@@ -24,24 +24,25 @@ impl Replay {
     }
 
     /// Notes a frame that is about to be sent. Chunks are kept by reference.
-    /// Returns whether this frame made the body too large to repeat.
-    pub(super) fn push(&mut self, frame: &BodyFrame) -> bool {
-        if !self.complete {
-            return false;
-        }
-        self.bytes += frame_len(frame);
+    pub(super) fn push(&mut self, frame: &BodyFrame) {
+        self.bytes = self.bytes.saturating_add(frame_len(frame));
         if self.bytes > self.limit {
             self.complete = false;
             self.frames = Vec::new();
-            return true;
         }
-        self.frames.push(copy(frame));
-        false
+        if self.complete {
+            self.frames.push(copy(frame));
+        }
     }
 
-    /// Whether everything sent so far can be sent again.
-    pub(super) fn is_complete(&self) -> bool {
-        self.complete
+    /// Bytes sent so far.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether everything sent so far is kept and no more than `limit` bytes.
+    pub(super) fn fits(&self, limit: usize) -> bool {
+        self.complete && self.bytes <= limit
     }
 
     /// The frames sent so far.
@@ -84,12 +85,12 @@ mod tests {
     fn a_body_over_the_limit_is_forgotten_once() {
         let mut replay = Replay::new(8);
         let frame = |text: &'static str| BodyFrame::Data(Bytes::from_static(text.as_bytes()), EndStream::No);
-        assert!(!replay.push(&frame("12345678")));
-        assert!(replay.is_complete());
+        replay.push(&frame("12345678"));
+        assert!(replay.fits(8) && !replay.fits(7));
         assert_eq!(replay.frames().count(), 1);
-        assert!(replay.push(&frame("9")));
-        assert!(!replay.push(&frame("a")));
-        assert!(!replay.is_complete());
-        assert_eq!(replay.frames().count(), 0);
+        replay.push(&frame("9"));
+        replay.push(&frame("a"));
+        assert!(!replay.fits(100));
+        assert_eq!((replay.frames().count(), replay.bytes()), (0, 10));
     }
 }

@@ -1,0 +1,114 @@
+//! One retry that no policy asks for, if the request provably was not processed or may be processed twice
+//! (deviations, rows 7 and 8). What decides is [`crate::retry::safe`]; here are its settings, its counters
+//! and the circuit breaker.
+
+use std::cell::Cell;
+
+use tidegate_cluster::Lease;
+use tidegate_cluster::stream::StreamError;
+
+use super::outcome::Failure;
+use super::{RequestFacts, Upstream};
+use crate::retry::safe::{self, Fate, Replay, Trace, Verdict};
+
+/// A request's one safe retry.
+#[derive(Debug)]
+pub(super) struct SafeRetry {
+    allowed: bool,
+    /// Bytes of a body that may be sent again.
+    pub(super) buffer: usize,
+    state: Cell<State>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Unused,
+    /// The attempt under way is the retry.
+    UnderWay,
+    Used,
+}
+
+impl SafeRetry {
+    pub(super) fn new(facts: &RequestFacts<'_>) -> Self {
+        Self { allowed: !facts.compat.is_strict(), buffer: super::replay::SMALL_BODY, state: Cell::default() }
+    }
+
+    /// Bytes to keep of a body on its behalf.
+    pub(super) fn kept_bytes(&self) -> usize {
+        if self.allowed { self.buffer } else { 0 }
+    }
+
+    /// Whether the next attempt wants a connection that nobody used before: others of the same age as the one
+    /// that failed are as likely to fail.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.state.get() == State::UnderWay
+    }
+}
+
+impl Upstream<'_> {
+    /// What became of the request when its stream failed before a response.
+    pub(super) fn fate(&self, lease: &mut Lease, error: &StreamError) -> Fate {
+        let (unwritten, reused) = (lease.stream().is_unwritten(), lease.is_reused());
+        Fate::of(error, Trace { unwritten, reused, answered: self.answered.get() })
+    }
+
+    /// Whether the failed attempt is made good. One that is not, and might have been with another method or
+    /// body, is told as what it is.
+    pub(super) fn safe_retry(&self, failure: &mut Failure) -> bool {
+        let Failure::Reset { fate, .. } = *failure else { return false };
+        if !self.safe.allowed || fate == Fate::Unknown {
+            return false;
+        }
+        let again = self.safe.state.get() == State::Unused && self.may_go_again(fate);
+        if again {
+            self.safe.state.set(State::UnderWay);
+            self.facts.cluster.stats().router.upstream_rq_safe_retry().inc();
+        } else {
+            self.safe.state.set(State::Used);
+            if fate == Fate::Stale {
+                *failure = Failure::Stale;
+            }
+        }
+        again
+    }
+
+    fn may_go_again(&self, fate: Fate) -> bool {
+        let Some(head) = self.stream.request() else { return false };
+        let replay = match self.replay.borrow().fits(self.safe.buffer) {
+            true => Replay::Possible,
+            false => Replay::Impossible,
+        };
+        let stats = &self.facts.cluster.stats().router;
+        match safe::judge(&head.method, fate, replay) {
+            Verdict::Unconcerned => false,
+            Verdict::DeniedByMethod => {
+                stats.upstream_rq_safe_retry_denied_method().inc();
+                false
+            }
+            Verdict::DeniedByBody => {
+                stats.upstream_rq_safe_retry_denied_body().inc();
+                false
+            }
+            Verdict::Again => {
+                let permit = self.facts.cluster.reserve_retry(self.facts.priority);
+                if permit.is_none() {
+                    stats.upstream_rq_safe_retry_denied_limit().inc();
+                }
+                let granted = permit.is_some();
+                *self.retry_permit.borrow_mut() = permit;
+                granted
+            }
+        }
+    }
+
+    /// The attempt under way has an answer, or none.
+    pub(super) fn safe_retry_ended(&self, answered: bool) {
+        if self.safe.is_under_way() {
+            self.safe.state.set(State::Used);
+            if answered {
+                self.facts.cluster.stats().router.upstream_rq_safe_retry_success().inc();
+            }
+        }
+    }
+}
