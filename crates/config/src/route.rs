@@ -10,6 +10,7 @@ use crate::values::metadata;
 
 mod action;
 mod cluster_specifier;
+mod hash_policy;
 mod headers;
 mod matcher;
 mod redirect;
@@ -19,6 +20,7 @@ use headers::header_names;
 
 pub use action::{HostRewrite, PathRewrite, Priority, RouteAction};
 pub use cluster_specifier::{ClusterSpecifier, ClusterWeight, WeightedClusters, WeightedTarget};
+pub use hash_policy::{HashBy, HashCookie, HashPolicy};
 pub use headers::{AppendAction, HeaderMutations, HeaderToAdd};
 pub use matcher::{HeaderMatch, HeaderMatcher, PathMatch, QueryMatcher, RouteMatch};
 pub use redirect::{DirectResponse, Redirect, RedirectPath, SchemeRedirect};

@@ -82,6 +82,9 @@ pub enum Care {
     /// It cannot be repeated: rather a connection that idled for less than half of what connections may, or one
     /// that is opened for it. Without room for that, any.
     Fresh,
+    /// It was lost with a connection already: rather one that has carried nothing yet, or one that becomes free or
+    /// is opened while it waits. Without room for another connection, any.
+    New,
 }
 
 /// What the machine shares with others: limits and statistics.
@@ -209,7 +212,15 @@ impl Machine {
     #[inline]
     pub fn first_ready(&self, now: Instant, care: Care) -> Option<ConnKey> {
         // It lost its last stream later than the others: if it is too old, they are.
-        self.ready.first().filter(|key| care == Care::Any || self.is_young(now, *key) || !self.has_room())
+        self.ready.first().filter(|key| {
+            match care {
+                Care::Any => return true,
+                Care::Fresh if self.is_young(now, *key) => return true,
+                Care::New if self.conns.get(key.0).is_some_and(|conn| conn.carried == 0) => return true,
+                Care::Fresh | Care::New => {}
+            }
+            !self.has_room()
+        })
     }
 
     /// Whether the connection has idled for less than half of what it may.

@@ -19,10 +19,12 @@ use tidegate_types::{RequestHead, ResponseHead};
 use crate::retry::RetryPolicy;
 use crate::timeout::Timeouts;
 
+pub mod hash;
 pub(crate) mod headers;
 pub(crate) mod redirect;
 pub(crate) mod rewrite;
 
+use hash::HashPolicy;
 use headers::Mutations;
 pub use redirect::Redirect;
 use rewrite::{HostRewrite, PathRewrite};
@@ -80,6 +82,8 @@ pub struct Forward {
     pub request_body_buffer_limit: Option<u64>,
     /// Which attempt headers the virtual host asks for.
     pub attempt_headers: AttemptHeaders,
+    /// By what hashing load balancers choose a host.
+    pub hash_policy: HashPolicy,
     pub(crate) path_rewrite: Option<PathRewrite>,
     pub(crate) host_rewrite: Option<HostRewrite>,
     pub(crate) cluster_host: Option<Bytes>,
@@ -201,6 +205,14 @@ impl Route {
             && let Some(path) = rewrite.path(&head.path, original)
         {
             rewrite::set_path(head, path, envoy);
+        }
+    }
+
+    /// How it goes upstream, if it does.
+    pub fn forward(&self) -> Option<&Forward> {
+        match &self.action {
+            RouteAction::Forward(forward) => Some(forward),
+            RouteAction::Redirect(_) | RouteAction::Direct(_) | RouteAction::NonForwarding => None,
         }
     }
 

@@ -11,6 +11,7 @@ mod deadlines;
 mod outcome;
 mod replay;
 mod safe_retry;
+mod selection;
 mod transport;
 
 use std::borrow::Cow;
@@ -34,6 +35,7 @@ use deadlines::{Deadlines, Limits};
 use outcome::Failure;
 use replay::Replay;
 use safe_retry::SafeRetry;
+use selection::Selection;
 
 /// What comes down before the body.
 #[derive(Debug)]
@@ -97,6 +99,7 @@ pub struct Upstream<'r> {
     /// Anything of a response came on the attempt's connection.
     answered: Cell<bool>,
     safe: SafeRetry,
+    selection: Selection,
     /// The attempt's connection takes no more bytes; what it answered may still be read.
     write_failed: Cell<bool>,
     /// The circuit breaker's place for a retry under way.
@@ -131,6 +134,7 @@ impl<'r> Upstream<'r> {
             informed: Cell::default(),
             answered: Cell::default(),
             safe,
+            selection: Selection::default(),
             write_failed: Cell::default(),
             retry_permit: RefCell::default(),
             facts,

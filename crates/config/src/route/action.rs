@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::hcm::{RouteUpgrade, UpgradeConfig, upgrades};
 use crate::reader::{Message, Reader};
 use crate::route::headers::header_name;
-use crate::route::{ClusterSpecifier, RetryPolicy};
+use crate::route::{ClusterSpecifier, HashPolicy, RetryPolicy};
 use crate::values::{RegexRewrite, TimeoutOverride};
 
 /// `RouteAction`.
@@ -39,6 +39,8 @@ pub struct RouteAction {
     pub priority: Priority,
     /// `upgrade_configs`, overriding the manager's by type.
     pub upgrades: Vec<UpgradeConfig>,
+    /// `hash_policy`, in order.
+    pub hash_policy: Vec<HashPolicy>,
 }
 
 /// `envoy.config.core.v3.RoutingPriority`.
@@ -101,6 +103,7 @@ impl Message for RouteAction {
             retry_policy: r.message("retry_policy").optional(),
             priority: r.enumeration("priority", Priority::NAMES, &[]).or_default(),
             upgrades: upgrades::<RouteUpgrade>(r),
+            hash_policy: r.repeated("hash_policy").or_default(),
         }
     }
 }

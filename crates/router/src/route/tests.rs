@@ -31,6 +31,7 @@ pub(crate) fn action(cluster: ClusterSpecifier) -> config::RouteAction {
         retry_policy: None,
         priority: Priority::Default,
         upgrades: Vec::new(),
+        hash_policy: Vec::new(),
     }
 }
 

@@ -15,6 +15,7 @@ use super::index::{IndexKey, RouteIndex, SlowPath};
 use super::matcher::{HeaderMatcher, QueryMatcher, whole_regex};
 use super::{Conditions, Entry, FilterSlots, HostIndex, PathCheck, RouteTable, Target, VirtualHost};
 use crate::retry::RetryPolicy;
+use crate::route::hash::HashPolicy;
 use crate::route::headers::Mutations;
 use crate::route::rewrite::{HostRewrite, Matched, PathRewrite};
 use crate::route::{AttemptHeaders, ClusterTarget, DirectResponse, Forward, Redirect, Route, RouteAction};
@@ -231,8 +232,10 @@ impl Compiler<'_> {
         let path_rewrite = self.checked(&at, path_rewrite.transpose())?.flatten();
         let host_rewrite = action.host_rewrite.as_ref().map(HostRewrite::compile);
         let host_rewrite = self.checked(&at, host_rewrite.transpose())?.flatten();
+        let hash_policy = self.checked(&at.field("hash_policy"), HashPolicy::compile(&action.hash_policy))?;
         Some(Forward {
             cluster,
+            hash_policy,
             cluster_not_found: self
                 .status(&at.field("cluster_not_found_response_code"), action.cluster_not_found_status)?,
             timeouts: Timeouts {

@@ -6,9 +6,10 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use http::header::SET_COOKIE;
 use http::{HeaderName, HeaderValue};
 use tidegate_cluster::stream::{BodyFrame, ClientStream, ResponseFrame};
-use tidegate_cluster::{Care, Failed, HostShared, Lease, PoolError};
+use tidegate_cluster::{Failed, HostShared, Lease, PoolError};
 use tidegate_types::{EndStream, RequestHead, ResetReason, ResponseFlags, ResponseHead, UpstreamInfo};
 
 use super::deadlines::RouterTimeout;
@@ -35,12 +36,12 @@ impl Upstream<'_> {
         info.attempts.set(info.attempts.get() + 1);
         self.deadlines.attempt_begins(self.now(), self.request_complete.get().is_some());
         let cluster = &self.facts.cluster;
-        let host = cluster.choose_host().ok_or(Failure::NoHost)?;
+        let host = self.choose_host().ok_or(Failure::NoHost)?;
         *self.host.borrow_mut() = Some(host.clone());
         let priority = self.facts.priority;
         let mut acquire = pin!(match self.transport_options(&host) {
-            None => cluster.acquire_at(&host, priority, self.now(), Care::Any),
-            Some(options) => cluster.acquire_with(&host, priority, options, self.now(), Care::Any),
+            None => cluster.acquire_at(&host, priority, self.now(), self.care()),
+            Some(options) => cluster.acquire_with(&host, priority, options, self.now(), self.care()),
         });
         let lease = poll_fn(|cx| {
             if let Some(timeout) = self.deadlines.take_fired() {
@@ -157,6 +158,9 @@ impl Upstream<'_> {
         }
         if self.facts.attempt_headers.in_response {
             head.headers.insert(ATTEMPT_COUNT, HeaderValue::from(info.attempts.get()));
+        }
+        for cookie in self.selection.take_cookies() {
+            head.headers.append(SET_COOKIE, cookie);
         }
         self.safe_retry_ended(true);
         self.count_accepted(&head);

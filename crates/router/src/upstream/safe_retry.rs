@@ -4,8 +4,9 @@
 
 use std::cell::Cell;
 
-use tidegate_cluster::Lease;
+use http::header::CONTENT_LENGTH;
 use tidegate_cluster::stream::StreamError;
+use tidegate_cluster::{Care, Lease};
 
 use super::outcome::Failure;
 use super::{RequestFacts, Upstream};
@@ -38,15 +39,28 @@ impl SafeRetry {
     pub(super) fn kept_bytes(&self) -> usize {
         if self.allowed { self.buffer } else { 0 }
     }
-
-    /// Whether the next attempt wants a connection that nobody used before: others of the same age as the one
-    /// that failed are as likely to fail.
-    pub(super) fn is_under_way(&self) -> bool {
-        self.state.get() == State::UnderWay
-    }
 }
 
 impl Upstream<'_> {
+    /// What the next attempt asks of its connection.
+    pub(super) fn care(&self) -> Care {
+        match self.safe.state.get() {
+            _ if !self.safe.allowed => Care::Any,
+            // Other idle connections are as likely to fail as the one that did, and this is the last chance.
+            State::UnderWay => Care::New,
+            State::Unused | State::Used if self.is_repeatable() => Care::Any,
+            State::Unused | State::Used => Care::Fresh,
+        }
+    }
+
+    /// Whether the request may go twice, as far as can be told before its body came.
+    fn is_repeatable(&self) -> bool {
+        let Some(head) = self.stream.request() else { return false };
+        let length = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let fits = length.is_none_or(|length: usize| length <= self.safe.buffer);
+        head.method.is_idempotent() && fits
+    }
+
     /// What became of the request when its stream failed before a response.
     pub(super) fn fate(&self, lease: &mut Lease, error: &StreamError) -> Fate {
         let (unwritten, reused) = (lease.stream().is_unwritten(), lease.is_reused());
@@ -104,7 +118,7 @@ impl Upstream<'_> {
 
     /// The attempt under way has an answer, or none.
     pub(super) fn safe_retry_ended(&self, answered: bool) {
-        if self.safe.is_under_way() {
+        if self.safe.state.get() == State::UnderWay {
             self.safe.state.set(State::Used);
             if answered {
                 self.facts.cluster.stats().router.upstream_rq_safe_retry_success().inc();
