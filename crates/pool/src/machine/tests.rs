@@ -605,6 +605,18 @@ fn a_stream_that_cannot_be_repeated_prefers_a_connection_of_its_own() {
 }
 
 #[test]
+fn a_stream_that_was_lost_already_wants_a_connection_that_carried_nothing() {
+    let mut lab = Lab::new(settings(), &open_limits());
+    lab.ask();
+    lab.connected(0);
+    lab.end(0, StreamEnd::Complete);
+    assert_eq!(lab.machine.try_attach(lab.now, Care::New), None, "it served before");
+    let Queued::Waiting(_) = lab.machine.enqueue(lab.now, 7) else { panic!("refused") };
+    lab.drain();
+    assert_eq!(lab.machine.connections(), 2);
+}
+
+#[test]
 fn without_room_for_another_any_connection_is_better_than_none() {
     for (limits, host) in [
         (limits(1, 1024), None),
@@ -619,7 +631,11 @@ fn without_room_for_another_any_connection_is_better_than_none() {
         lab.end(0, StreamEnd::Complete);
         limits.pending.set_max(pending);
         lab.wait(3_000_000);
-        assert!(matches!(lab.machine.try_attach(lab.now, Care::Fresh), Some(Attached::To(ConnKey(0)))));
+        for care in [Care::Fresh, Care::New] {
+            assert!(matches!(lab.machine.try_attach(lab.now, care), Some(Attached::To(ConnKey(0)))));
+            lab.end(0, StreamEnd::Complete);
+            lab.wait(3_000_000);
+        }
     }
 }
 
