@@ -10,7 +10,6 @@ use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use slab::Slab;
 use tidegate_types::{Address, CloseReason};
@@ -76,15 +75,8 @@ pub struct Inner<S> {
 pub struct Grant {
     /// Which one.
     pub(crate) key: ConnKey,
-    /// How long the stream waited for it.
-    waited: Duration,
-}
-
-impl Grant {
-    #[inline]
-    fn at_once(key: ConnKey) -> Self {
-        Self { key, waited: Duration::ZERO }
-    }
+    /// Since when the stream waited for it, if it did.
+    pub(crate) since: Option<Instant>,
 }
 
 /// An attempt under way; dropping it gives the attempt up.
@@ -178,18 +170,17 @@ impl<S: Slot> Inner<S> {
         self.slots.get(key.index()).is_some_and(S::has_fired)
     }
 
-    /// Counts a request that gets its connection; whether that has carried others before.
+    /// Counts a request that gets its connection.
     #[inline]
-    pub(crate) fn count_request(&self, grant: Grant) -> bool {
+    pub(crate) fn count_request(&self, grant: Grant, reused: bool) {
         let stats = self.machine.stats();
-        let reused = self.machine.carried(grant.key) > 1;
         if reused {
             stats.upstream_cx_reuse_hit().inc();
         } else {
             stats.upstream_cx_reuse_miss().inc();
         }
-        stats.upstream_rq_wait_for_cx_ms().record(grant.waited.as_millis() as u64);
-        reused
+        let waited = grant.since.map_or(0, |since| since.elapsed().as_millis() as u64);
+        stats.upstream_rq_wait_for_cx_ms().record(waited);
     }
 
     fn slot_mut(&mut self, key: ConnKey) -> &mut S {
@@ -280,7 +271,9 @@ pub trait Drive: Sized + 'static {
                 continue;
             }
             let lent = match inner.machine.try_attach(now, care)? {
-                Attached::To(key) => self.lend(&mut inner, Grant::at_once(key)).ok_or_else(PoolError::lost),
+                Attached::To(key) => {
+                    self.lend(&mut inner, Grant { key, since: None }).ok_or_else(PoolError::lost)
+                }
                 Attached::Overflow => Err(PoolError::Overflow),
             };
             // Only where connections are opened ahead of demand.
@@ -414,11 +407,11 @@ pub trait Drive: Sized + 'static {
             wait.waker = Some(cx.waker().clone());
             return Poll::Pending;
         };
-        let waited = wait.since.elapsed();
+        let since = Some(wait.since);
         inner.waits.remove(token);
         // The connection has not closed since, or it would have been taken back.
         Poll::Ready(
-            outcome.and_then(|key| self.lend(&mut inner, Grant { key, waited }).ok_or_else(PoolError::lost)),
+            outcome.and_then(|key| self.lend(&mut inner, Grant { key, since }).ok_or_else(PoolError::lost)),
         )
     }
 

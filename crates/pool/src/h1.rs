@@ -105,7 +105,8 @@ impl Drive for Pool {
 
     #[inline]
     fn lend(self: &Rc<Self>, inner: &mut Inner<Slot>, grant: Grant) -> Option<Lease> {
-        let reused = inner.count_request(grant);
+        let reused = inner.machine.carried(grant.key) > 1;
+        inner.count_request(grant, reused);
         let (conn, facts) = inner.slots.get_mut(grant.key.index())?.lend()?;
         Some(Lease::new(self.clone(), grant.key, conn, facts, reused))
     }

@@ -1,8 +1,8 @@
 //! Connection pools: one per (host, priority) on each worker.
 //!
 //! [`machine`] decides (sans-IO: which connection takes a stream, when to open one, who waits, who fails,
-//! what closes when); a driver does. [`h1`] drives HTTP/1.1, [`tcp`] the sessions
-//! of the TCP proxy; both open connections through a [`dialer::Dialer`]. [`limits`] are the circuit breakers that all
+//! what closes when); a driver does. [`h1`] drives HTTP/1.1, [`h2`] HTTP/2, [`tcp`] the sessions
+//! of the TCP proxy; all open connections through a [`dialer::Dialer`]. [`limits`] are the circuit breakers that all
 //! workers share. No cluster names, no load balancing, no retries here.
 //!
 //! Start from [`h1::Pool`] to use a pool, from [`machine::Machine`] to understand one.
@@ -11,6 +11,7 @@ pub mod dialer;
 mod driver;
 pub mod error;
 pub mod h1;
+pub mod h2;
 pub mod host;
 pub mod limits;
 pub mod machine;

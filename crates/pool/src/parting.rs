@@ -7,11 +7,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::io;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use tidegate_codec::h2::{ClientConn, ClientDriver, ClientEvent};
 use tidegate_net::BoxIo;
 use tidegate_types::CloseReason;
 
@@ -47,14 +49,69 @@ pub(crate) fn prepare() {
     });
 }
 
-/// Closes `io`: our end now, the rest in the background; at once where no task runs, as at the end of the process.
-pub(crate) fn part(mut io: BoxIo) {
+/// A connection that leaves.
+pub(crate) trait Parting {
+    /// Sends what is left, and FIN.
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Reads, and forgets it; 0 at the peer's end.
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>>;
+}
+
+impl Parting for BoxIo {
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.as_mut().poll_shutdown(cx)
+    }
+
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        // No buffer while there is nothing to read.
+        ready!(self.poll_read_ready(cx))?;
+        let mut chunk = BytesMut::with_capacity(CHUNK);
+        self.poll_read(cx, &mut chunk)
+    }
+}
+
+/// An HTTP/2 connection without streams.
+pub(crate) struct Multiplexed {
+    driver: ClientDriver,
+    /// Without it the library would say GOAWAY.
+    _conn: ClientConn,
+    /// It has still frames to write, such as the reset of its last stream.
+    speaks: bool,
+}
+
+impl Multiplexed {
+    /// `over`: it was driven to its end.
+    pub(crate) fn new(driver: ClientDriver, conn: ClientConn, over: bool) -> Self {
+        Self { driver, _conn: conn, speaks: !over }
+    }
+}
+
+impl Parting for Multiplexed {
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while std::mem::take(&mut self.speaks) {
+            self.speaks = match self.driver.poll_event(cx) {
+                Poll::Ready(ClientEvent::Closed(_)) | Poll::Pending => false,
+                Poll::Ready(_) => true,
+            };
+        }
+        self.driver.poll_shutdown(cx)
+    }
+
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.driver.poll_discard(cx)
+    }
+}
+
+/// Closes `leaver`: our end now, the rest in the background; at once where no task runs, as at the end of the
+/// process.
+pub(crate) fn part(mut leaver: impl Parting + 'static) {
     // Not later: who counts connections at the upstream must see this one's FIN before the SYN of the one that
     // takes its place under a limit. What cannot be said now, the task says.
-    let _ = io.poll_shutdown(&mut Context::from_waker(Waker::noop()));
+    let _ = leaver.poll_shutdown(&mut Context::from_waker(Waker::noop()));
     LEAVING.with(|leaving| {
         if leaving.running.get() {
-            leaving.queue.borrow_mut().push(io);
+            leaving.queue.borrow_mut().push(Box::new(leaver));
             let waker = leaving.waker.take();
             if let Some(waker) = waker {
                 waker.wake();
@@ -69,7 +126,7 @@ thread_local! {
 
 #[derive(Default)]
 struct Leaving {
-    queue: RefCell<Vec<BoxIo>>,
+    queue: RefCell<Vec<Box<dyn Parting>>>,
     waker: RefCell<Option<Waker>>,
     running: Cell<bool>,
 }
@@ -88,27 +145,22 @@ async fn run(running: Running) {
     poll_fn(|cx| {
         // First the waker: what is queued after the look below wakes us.
         *running.0.waker.borrow_mut() = Some(cx.waker().clone());
-        for io in running.0.queue.take() {
-            tokio::task::spawn_local(farewell(io));
+        for leaver in running.0.queue.take() {
+            tokio::task::spawn_local(farewell(leaver));
         }
         Poll::<()>::Pending
     })
     .await;
 }
 
-async fn farewell(mut io: BoxIo) {
+async fn farewell(mut leaver: Box<dyn Parting>) {
     let whole = async {
-        if poll_fn(|cx| io.poll_shutdown(cx)).await.is_err() {
+        if poll_fn(|cx| leaver.poll_shutdown(cx)).await.is_err() {
             return;
         }
         let mut read = 0;
         while read < LISTEN_BYTES {
-            // No buffer while there is nothing to read.
-            if poll_fn(|cx| io.poll_read_ready(cx)).await.is_err() {
-                return;
-            }
-            let mut chunk = BytesMut::with_capacity(CHUNK);
-            match poll_fn(|cx| io.poll_read(cx, &mut chunk)).await {
+            match poll_fn(|cx| leaver.poll_discard(cx)).await {
                 Ok(0) | Err(_) => return,
                 Ok(length) => read += length,
             }

@@ -57,7 +57,8 @@ pub enum ClientEvent {
         /// Why.
         code: ResetCode,
     },
-    /// The connection is over; exchanges that were left have failed. `Ok` if the peer closed it.
+    /// The connection is over; exchanges that were left have failed. `Ok` if the peer closed it, or if it goes away
+    /// and the last exchange has ended.
     Closed(Result<(), ConnError>),
 }
 
@@ -112,6 +113,11 @@ impl ClientConn {
     /// Whether GOAWAY came.
     pub fn is_going_away(&self) -> bool {
         self.shared.wire.borrow().facts.goaway.is_some()
+    }
+
+    /// Whether the peer closed its direction.
+    pub fn is_closed_by_peer(&self) -> bool {
+        self.shared.wire.borrow().facts.eof
     }
 
     /// Whether the peer takes extended CONNECT (RFC 8441 §3).
@@ -223,6 +229,12 @@ impl ClientDriver {
         let wire = &mut *self.shared.wire.borrow_mut();
         ready!(wire.poll_flush(cx))?;
         wire.io.poll_shutdown(cx)
+    }
+
+    /// Reads, after [`ClientDriver::poll_shutdown`], and forgets it: what is unread when a socket closes turns the
+    /// close into an RST. 0 at the peer's end.
+    pub fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.shared.wire.borrow_mut().poll_drop_input(cx)
     }
 
     /// Makes the close that follows (by drop) an RST.

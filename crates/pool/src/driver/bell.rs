@@ -31,6 +31,12 @@ impl Bell {
         }
     }
 
+    /// Something happened on a connection.
+    pub(crate) fn stir(&self, key: ConnKey) {
+        self.stirred.lock().unwrap_or_else(PoisonError::into_inner).push(key);
+        self.ring();
+    }
+
     pub(crate) fn take_stirred(&self) -> Vec<ConnKey> {
         std::mem::take(&mut self.stirred.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -79,8 +85,7 @@ impl Wake for IdleWatch {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if self.armed.load(Relaxed) && !self.fired.swap(true, Relaxed) {
-            self.bell.stirred.lock().unwrap_or_else(PoisonError::into_inner).push(self.key);
-            self.bell.ring();
+            self.bell.stir(self.key);
         }
     }
 }

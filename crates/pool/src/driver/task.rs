@@ -85,7 +85,11 @@ fn attempt_done<P: Drive>(pool: &Rc<P>, key: ConnKey, result: Result<<P::Slot as
     }
     drop(inner);
     pool.run_events();
-    // Registers its waker.
-    pool.look(key);
-    pool.core().ring_if_due();
+    if P::Slot::WATCHED_WHILE_BUSY {
+        // After its first streams, so that their heads leave with the connection's first bytes.
+        pool.core().bell.stir(key);
+    } else {
+        // Registers its waker.
+        pool.watch(key);
+    }
 }

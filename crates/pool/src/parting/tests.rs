@@ -21,14 +21,14 @@ async fn the_peer_is_heard_to_its_end_and_not_longer() {
             prepare();
             // One that answers our FIN with bytes, then its own.
             let (near, mut far) = pair();
-            part(Box::new(near));
+            part(Box::new(near) as BoxIo);
             assert!(far.try_read().await.unwrap().is_empty());
             write(&mut far).await.unwrap();
             drop(far);
             // One that stays: given up after a while.
             let (near, mut far) = pair();
             let begun = Instant::now();
-            part(Box::new(near));
+            part(Box::new(near) as BoxIo);
             assert!(far.try_read().await.unwrap().is_empty());
             assert_eq!(begun.elapsed(), Duration::ZERO);
             while write(&mut far).await.is_ok() {
@@ -42,7 +42,7 @@ async fn the_peer_is_heard_to_its_end_and_not_longer() {
 #[tokio::test(start_paused = true)]
 async fn without_a_task_a_connection_closes_at_once() {
     let (near, mut far) = pair();
-    part(Box::new(near));
+    part(Box::new(near) as BoxIo);
     assert!(far.try_read().await.unwrap().is_empty());
     assert!(write(&mut far).await.is_err());
     // And a task of a former runtime does not count.
@@ -53,7 +53,7 @@ async fn without_a_task_a_connection_closes_at_once() {
         })
         .await;
     let (near, mut far) = pair();
-    part(Box::new(near));
+    part(Box::new(near) as BoxIo);
     assert!(far.try_read().await.unwrap().is_empty());
     assert!(write(&mut far).await.is_err());
 }

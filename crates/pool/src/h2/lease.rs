@@ -1,0 +1,95 @@
+//! A stream's place on a connection.
+
+use std::rc::Rc;
+
+use tidegate_codec::ClientStream;
+use tidegate_codec::h2::ClientExchange;
+use tidegate_codec::stream::ResetCode;
+
+use super::Pool;
+use super::slot::Link;
+use crate::driver::Drive;
+use crate::h1::{ConnFacts, Failed};
+use crate::machine::{ConnKey, StreamEnd};
+use crate::stats::UpstreamStats;
+
+/// An exchange. Ends with [`Lease::finish`] or [`Lease::failed`]; dropped before, it counts as given up and is
+/// cancelled (RST_STREAM, CANCEL). Its connection goes on in any case.
+#[must_use = "dropping a lease cancels the exchange"]
+pub struct Lease {
+    pool: Rc<Pool>,
+    key: ConnKey,
+    link: Rc<Link>,
+    exchange: Option<Box<ClientExchange>>,
+    reused: bool,
+}
+
+impl Lease {
+    #[inline]
+    pub(super) fn new(pool: Rc<Pool>, key: ConnKey, link: Rc<Link>, reused: bool) -> Self {
+        let exchange = Some(Box::new(link.conn.open()));
+        Self { pool, key, link, exchange, reused }
+    }
+
+    /// The exchange.
+    #[inline]
+    #[allow(clippy::expect_used)]
+    pub fn stream(&mut self) -> &mut dyn ClientStream {
+        // Only `finish`, `failed` and `drop` take it, and they end the lease.
+        self.exchange.as_deref_mut().expect("a lease has an exchange")
+    }
+
+    /// What is known of the connection.
+    pub fn facts(&self) -> &Rc<ConnFacts> {
+        &self.link.facts
+    }
+
+    /// Whether the connection was there before the stream came.
+    pub fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    /// The exchange is over, as far as it went: what is left of it is cancelled.
+    #[inline]
+    pub fn finish(mut self) {
+        self.end(|stats| stats.upstream_rq_tx_reset().inc());
+    }
+
+    /// The exchange failed. Counted as Envoy does: by who reset the stream, and why.
+    pub fn failed(mut self, how: Failed) {
+        self.end(|stats| match how {
+            Failed::PeerClosed(_) | Failed::PeerClosedInMessage(_) => {
+                stats.upstream_rq_pending_failure_eject().inc();
+            }
+            Failed::StreamReset { code: ResetCode::Refused | ResetCode::Connect, .. } => {}
+            Failed::StreamReset { code: ResetCode::Protocol, .. }
+            | Failed::StreamReset { by_peer: false, .. }
+            | Failed::Protocol
+            | Failed::TimedOut => stats.upstream_rq_tx_reset().inc(),
+            Failed::StreamReset { by_peer: true, .. } => stats.upstream_rq_rx_reset().inc(),
+        });
+    }
+
+    /// Gives the place back; `count` is for an exchange that is not complete.
+    #[inline]
+    fn end(&mut self, count: impl FnOnce(&UpstreamStats)) {
+        let Some(mut exchange) = self.exchange.take() else { return };
+        let complete = exchange.is_request_complete() && exchange.is_response_complete();
+        if !complete {
+            exchange.reset();
+            count(&self.pool.stats);
+        }
+        drop(exchange);
+        if self.link.gone.get() {
+            return;
+        }
+        let end = if complete { StreamEnd::Complete } else { StreamEnd::Reset };
+        self.pool.end_stream(self.key, end, |slot, stats| slot.count_traffic(stats));
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.end(|stats| stats.upstream_rq_tx_reset().inc());
+    }
+}

@@ -1,0 +1,167 @@
+//! The pool's side of one connection: the half that reads and writes.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use tidegate_codec::h2::{ClientConn, ClientDriver, ClientEvent, ConnError};
+use tidegate_types::{Address, CloseReason};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::connector::Opened;
+use crate::driver::bell::{Bell, IdleWatch};
+use crate::driver::{self, Stirred};
+use crate::h1::{ConnFacts, Traffic};
+use crate::machine::{Closed, ConnKey};
+use crate::parting;
+use crate::stats::UpstreamStats;
+
+/// Empty, an attempt, or a connection.
+#[derive(Default)]
+pub struct Slot {
+    driver: Option<ClientDriver>,
+    /// There is nothing left to read or write.
+    over: bool,
+    link: Option<Rc<Link>>,
+    attempt: Option<JoinHandle<()>>,
+    watch: Option<(Arc<IdleWatch>, Waker)>,
+    counted: Traffic,
+}
+
+/// What the streams of a connection have of it.
+pub(super) struct Link {
+    pub(super) conn: ClientConn,
+    pub(super) facts: Rc<ConnFacts>,
+    /// The machine knows it no more: its name may be another's.
+    pub(super) gone: Cell<bool>,
+    connected: Instant,
+}
+
+impl Link {
+    /// Whether it was there before a stream began to wait for it.
+    pub(super) fn is_older_than(&self, since: Instant) -> bool {
+        self.connected < since
+    }
+}
+
+impl Slot {
+    /// The connection, for a stream.
+    #[inline]
+    pub(super) fn link(&self) -> Option<Rc<Link>> {
+        self.link.clone()
+    }
+
+    /// Adds what the connection carried since the last look to the statistics.
+    #[inline]
+    pub(super) fn count_traffic(&mut self, stats: &UpstreamStats) {
+        let Some(link) = &self.link else { return };
+        let now = Traffic { rx: link.conn.rx_bytes(), tx: link.conn.tx_bytes() };
+        stats.upstream_cx_rx_bytes_total().add(now.rx.saturating_sub(self.counted.rx));
+        stats.upstream_cx_tx_bytes_total().add(now.tx.saturating_sub(self.counted.tx));
+        self.counted = now;
+    }
+
+    fn log_end(&self, closed: Closed, host: Option<&Address>, stats: &UpstreamStats) {
+        let facts = self.link.as_ref().map(|link| &link.facts);
+        tracing::debug!(
+            target: "pool",
+            connection = facts.map(|facts| facts.id),
+            kind = "upstream h2",
+            peer = facts
+                .and_then(|facts| facts.remote_address.as_deref())
+                .or(host)
+                .map(tracing::field::display),
+            cluster = stats.scope().name(),
+            reason = closed.reason.name(),
+            idle_ms = closed.idle_ms.unwrap_or(0),
+            "closing an upstream connection: {}",
+            closed.reason.words(),
+        );
+    }
+}
+
+impl driver::Slot for Slot {
+    type Opened = Opened;
+
+    const WATCHED_WHILE_BUSY: bool = true;
+
+    fn begin(&mut self, attempt: JoinHandle<()>) {
+        *self = Self { attempt: Some(attempt), ..Self::default() };
+    }
+
+    fn connected(&mut self, Opened { conn, driver, facts }: Opened) -> u32 {
+        let capacity = conn.capacity();
+        let link = Link { conn, facts: Rc::new(facts), gone: Cell::new(false), connected: Instant::now() };
+        *self = Self { driver: Some(driver), link: Some(Rc::new(link)), ..Self::default() };
+        capacity
+    }
+
+    #[inline]
+    fn has_fired(&self) -> bool {
+        match &self.watch {
+            Some((watch, _)) => watch.has_fired(),
+            None => self.driver.is_some(),
+        }
+    }
+
+    fn poll_stirred(&mut self, bell: &Arc<Bell>, key: ConnKey) -> Poll<Stirred> {
+        let Some(driver) = self.driver.as_mut().filter(|_| !self.over) else { return Poll::Pending };
+        let (watch, waker) = self.watch.get_or_insert_with(|| {
+            let watch = IdleWatch::new(key, bell.clone());
+            let waker = Waker::from(watch.clone());
+            (watch, waker)
+        });
+        watch.arm();
+        match driver.poll_event(&mut Context::from_waker(waker)) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(ClientEvent::Capacity(streams)) => Poll::Ready(Stirred::Capacity(streams)),
+            Poll::Ready(ClientEvent::GoAway { .. }) => Poll::Ready(Stirred::GoingAway),
+            Poll::Ready(ClientEvent::Closed(how)) => {
+                let peer_is_there = self.link.as_ref().is_some_and(|link| !link.conn.is_closed_by_peer());
+                if how.is_ok() && peer_is_there {
+                    // It goes away, and its exchanges are over: their owners come and say so, the last one closes it.
+                    self.over = true;
+                    return Poll::Pending;
+                }
+                // Not to be polled again, and there is nobody to part from.
+                self.driver = None;
+                Poll::Ready(end_of(how))
+            }
+        }
+    }
+
+    fn end(&mut self, closed: Closed, host: Option<&Address>, stats: &UpstreamStats) {
+        self.log_end(closed, host, stats);
+        if let Some(attempt) = self.attempt.take() {
+            attempt.abort();
+        }
+        if let Some((watch, _)) = &self.watch {
+            watch.disarm();
+        }
+        self.count_traffic(stats);
+        let link = self.link.take();
+        if let Some(link) = &link {
+            link.gone.set(true);
+        }
+        if let (Some(mut driver), Some(link)) = (self.driver.take(), link) {
+            driver.before_close(closed.reason);
+            if parting::is_due(closed.reason) {
+                parting::part(parting::Multiplexed::new(driver, link.conn.clone(), self.over));
+            }
+        }
+        *self = Self::default();
+    }
+}
+
+fn end_of(how: Result<(), ConnError>) -> Stirred {
+    match how {
+        // A GOAWAY with an error, then FIN.
+        Ok(()) | Err(ConnError::PeerError(_)) => Stirred::Closed(CloseReason::PeerFin),
+        Err(ConnError::Io(error)) => Stirred::Closed(CloseReason::of_io(&error)),
+        // Not there in order, as far as anybody can tell.
+        Err(ConnError::KeepaliveTimeout) => Stirred::Closed(CloseReason::PeerRst),
+        Err(ConnError::Violation(_) | ConnError::Flood(_)) => Stirred::Violated,
+    }
+}
