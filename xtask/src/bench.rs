@@ -12,6 +12,7 @@
 pub(crate) mod backend;
 mod certificate;
 mod compare;
+mod distant;
 mod h1;
 mod h2;
 mod html;
@@ -43,7 +44,7 @@ use progress::Progress;
 use proxies::{Kind, PEERS, Proxy};
 use report::{ProxyResult, Report, ScenarioResult};
 use sample::{Round, Sample};
-use scenario::{Dose, SCENARIOS, Scenario};
+use scenario::{Dose, SCENARIOS, Scenario, Shape};
 
 /// Options of `cargo xtask bench`.
 #[derive(Args)]
@@ -96,6 +97,9 @@ pub(crate) struct Arguments {
     /// Connections of the idle-timeout scenario
     #[arg(long, default_value_t = 15_000)]
     timeout_connections: usize,
+    /// Seconds of GETs, and then of POSTs, of the stale-reuse scenario
+    #[arg(long, default_value_t = 20.0)]
+    stale_duration: f64,
     /// Instead of measuring time, count each proxy's system calls a request with strace
     #[arg(long)]
     strace: bool,
@@ -129,14 +133,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     // Read first: a wrong file must not show up after minutes of measuring.
     let baseline = arguments.baseline.as_deref().map(Report::load).transpose()?;
     let bench = Bench::prepare(arguments)?;
-    let origin = Origin::start(bench.cpus.load)?;
+    let origins = Origins {
+        near: Origin::start(bench.cpus.load, &[])?,
+        distant: Origin::start(bench.cpus.load, &["--distant"])?,
+    };
     if arguments.strace {
         // The first says most, when none is named.
         let traced = if arguments.scenario.is_empty() { &scenarios[..1] } else { &scenarios[..] };
-        return traced.iter().try_for_each(|scenario| strace::run(&bench, scenario, &origin));
+        return traced.iter().try_for_each(|scenario| strace::run(&bench, scenario, &origins));
     }
 
-    let report = bench.measure(&scenarios, &origin)?;
+    let report = bench.measure(&scenarios, &origins)?;
     print!("{}", table::render(&report));
     if let Some(baseline) = &baseline {
         print!("{}", compare::render(&report, baseline));
@@ -197,12 +204,14 @@ impl Bench {
             idle_connections,
             timeout_connections,
             idle_timeout: Duration::from_secs(arguments.idle_timeout),
+            stale_duration: Duration::try_from_secs_f64(arguments.stale_duration)
+                .context("--stale-duration")?,
         };
         Ok(Self { out, proxies, dose, rounds: arguments.rounds.max(1), cpus })
     }
 
     /// Runs all rounds of all scenarios.
-    fn measure(&self, scenarios: &[&'static Scenario], origin: &Origin) -> Result<Report, Failure> {
+    fn measure(&self, scenarios: &[&'static Scenario], origins: &Origins) -> Result<Report, Failure> {
         let mut progress = Progress::new(scenarios.len() * self.rounds * self.proxies.len());
         let mut results = Vec::new();
         for scenario in scenarios {
@@ -219,7 +228,7 @@ impl Bench {
                     ));
                     // One that failed once would fail again, and waiting for it costs time.
                     if collected.failed.is_none() {
-                        collected.add(self.round(scenario, proxy, origin));
+                        collected.add(self.round(scenario, proxy, origins));
                     }
                 }
             }
@@ -235,15 +244,15 @@ impl Bench {
         Ok(Report::new(self.dose, self.rounds, results))
     }
 
-    fn round(&self, scenario: &Scenario, proxy: &Proxy, origin: &Origin) -> Result<Round, Failure> {
-        let server = self.start(proxy, origin, scenario)?;
-        scenario.measure(&server, self.dose)
+    fn round(&self, scenario: &Scenario, proxy: &Proxy, origins: &Origins) -> Result<Round, Failure> {
+        let server = self.start(proxy, origins, scenario)?;
+        scenario.measure(&server, origins.of(scenario).child.id() as i32, self.dose)
     }
 
     /// Starts a proxy in front of the origin, on its own CPU.
-    fn start(&self, proxy: &Proxy, origin: &Origin, scenario: &Scenario) -> Result<Server, Failure> {
+    fn start(&self, proxy: &Proxy, origins: &Origins, scenario: &Scenario) -> Result<Server, Failure> {
         let name = proxy.kind.name();
-        let setup = scenario.setup(proxies::free_port()?, origin.port, self.dose);
+        let setup = scenario.setup(proxies::free_port()?, origins.of(scenario).port, self.dose);
         let command = proxy.command(&self.out.join(name), setup)?;
         let log = self.out.join(format!("{name}.log"));
         let address = ([127, 0, 0, 1], setup.port).into();
@@ -324,17 +333,29 @@ impl Collected {
     }
 }
 
-/// The origin server's process; it ends with this value.
+/// Both servers behind the proxies.
+struct Origins {
+    near: Origin,
+    distant: Origin,
+}
+
+impl Origins {
+    fn of(&self, scenario: &Scenario) -> &Origin {
+        if scenario.shape == Shape::Stale { &self.distant } else { &self.near }
+    }
+}
+
+/// An origin server's process; it ends with this value.
 struct Origin {
     child: Child,
     port: u16,
 }
 
 impl Origin {
-    fn start(cpu: Option<usize>) -> Result<Self, Failure> {
+    fn start(cpu: Option<usize>, options: &[&str]) -> Result<Self, Failure> {
         let own = std::env::current_exe().context("finding xtask's own binary")?;
         let mut command = Command::new(own);
-        command.arg("bench-backend").stdin(Stdio::null()).stdout(Stdio::piped());
+        command.arg("bench-backend").args(options).stdin(Stdio::null()).stdout(Stdio::piped());
         sys::tie(&mut command, cpu);
         let mut child = command.spawn().context("starting the backend")?;
         let mut line = String::new();

@@ -38,7 +38,7 @@ enum Task {
     Bench(bench::Arguments),
     /// The benchmark's own origin server, started by `bench`
     #[command(hide = true)]
-    BenchBackend,
+    BenchBackend(bench::backend::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
         Task::Test(arguments) => suite::run(&arguments),
         Task::NewFilter(arguments) => new_filter::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
-        Task::BenchBackend => bench::backend::run(),
+        Task::BenchBackend(arguments) => bench::backend::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

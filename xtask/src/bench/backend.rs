@@ -10,6 +10,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 
+use super::distant;
 use super::h1::find;
 use super::h2::PREFACE;
 use super::h2::origin::Origin;
@@ -34,14 +35,25 @@ enum Speech {
 
 const LISTENER: u64 = u64::MAX;
 
+/// Options of `xtask bench-backend`.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Be far away, and close idle connections
+    #[arg(long)]
+    distant: bool,
+}
+
 /// Serves until the process is killed.
-pub(crate) fn run() -> Result<(), Failure> {
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     raise_open_files();
     let listener = TcpListener::bind("127.0.0.1:0").context("binding the backend")?;
     listener.set_nonblocking(true).context("nonblocking")?;
     let mut stdout = std::io::stdout();
     writeln!(stdout, "{}", listener.local_addr().context("local address")?.port()).context("stdout")?;
     stdout.flush().context("stdout")?;
+    if arguments.distant {
+        return distant::run(listener);
+    }
 
     let mut epoll = Epoll::new().context("epoll")?;
     epoll.add(listener.as_raw_fd(), LISTENER, Interest::Read).context("epoll")?;
@@ -138,10 +150,11 @@ impl Client {
 
 /// Whole responses by the size of their body, built once.
 #[derive(Default)]
-struct Responses(Vec<(usize, Rc<[u8]>)>);
+pub(super) struct Responses(Vec<(usize, Rc<[u8]>)>);
 
 impl Responses {
-    fn of(&mut self, size: usize) -> Rc<[u8]> {
+    /// The response with `size` bytes of body.
+    pub(super) fn of(&mut self, size: usize) -> Rc<[u8]> {
         if let Some((_, response)) = self.0.iter().find(|(known, _)| *known == size) {
             return Rc::clone(response);
         }
@@ -157,7 +170,7 @@ impl Responses {
 
 /// Reads requests from bytes that may end anywhere.
 #[derive(Default)]
-struct Requests {
+pub(super) struct Requests {
     partial: Vec<u8>,
     /// Body bytes still to come, and the size that was asked for.
     body: Option<(u64, usize)>,
@@ -168,7 +181,7 @@ const HEAD_LIMIT: usize = 64 * 1024;
 
 impl Requests {
     /// Calls `answer` with the wanted size for each request that ends in `bytes`.
-    fn read(&mut self, bytes: &[u8], answer: &mut dyn FnMut(usize)) -> Result<(), ()> {
+    pub(super) fn read(&mut self, bytes: &[u8], answer: &mut dyn FnMut(usize)) -> Result<(), ()> {
         let joined;
         let mut rest = bytes;
         if !self.partial.is_empty() {

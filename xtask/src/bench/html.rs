@@ -43,7 +43,7 @@ fn section(page: &mut String, scenario: &ScenarioResult) {
     }
     page.push_str("<div class=\"plots\">\n");
     bars(page, scenario);
-    if !matches!(scenario.shape, Shape::Idle | Shape::IdleTimeout) {
+    if !matches!(scenario.shape, Shape::Idle | Shape::IdleTimeout | Shape::Stale) {
         curves(page, scenario);
     }
     page.push_str("</div>\n");
@@ -82,6 +82,7 @@ fn bars(page: &mut String, scenario: &ScenarioResult) {
     let scale = |value: f64| value.max(0.0) / widest * BAR_WIDTH;
     let (title, decimals) = match scenario.shape {
         Shape::Idle => ("bytes of RSS an idle connection", 0),
+        Shape::Stale => ("failed requests in percent, the worse of GET and POST", 3),
         Shape::IdleTimeout => ("CPU time while idle, percent of a core", 3),
         _ => ("CPU us a request: user (dark), system (light); a dot is one round", 2),
     };
@@ -94,7 +95,7 @@ fn bars(page: &mut String, scenario: &ScenarioResult) {
         let y = 26 + row * 30;
         let colour = colour(&result.proxy);
         let figure = scenario.figure(&result.median);
-        let dark = if matches!(scenario.shape, Shape::Idle | Shape::IdleTimeout) {
+        let dark = if matches!(scenario.shape, Shape::Idle | Shape::IdleTimeout | Shape::Stale) {
             figure
         } else {
             result.median.user_us

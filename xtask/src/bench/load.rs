@@ -5,7 +5,8 @@
 //! [`Load::connect`] and [`Load::run`]; connections stay open between runs, so a warm-up and a measurement
 //! use the same ones.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
@@ -57,6 +58,8 @@ pub(super) enum Pace {
     /// Requests are due at fixed times whatever the answers do, and wait their turn when all connections are
     /// taken. Latency counts from when a request was due, so a stall shows in all requests that it delayed.
     Open { duration: Duration, per_second: u64 },
+    /// Each connection sends its next request `gap`, give or take up to `jitter`, after it was answered.
+    Spaced { duration: Duration, gap: Duration, jitter: Duration },
 }
 
 /// What one run brought.
@@ -131,6 +134,9 @@ struct Run {
     idle: VecDeque<usize>,
     /// Open loop: requests that are due but found no connection.
     waiting: VecDeque<u64>,
+    /// Spaced: when each idle connection sends, the next one first.
+    planned: BinaryHeap<Reverse<(Instant, usize)>>,
+    dice: Dice,
     /// What was wrong with the last answer that was not understood.
     complaint: &'static str,
     outcome: Outcome,
@@ -187,6 +193,8 @@ impl Load {
             in_flight: 0,
             idle: VecDeque::new(),
             waiting: VecDeque::new(),
+            planned: BinaryHeap::new(),
+            dice: Dice(0x9e37_79b9_7f4a_7c15),
             complaint: "wrong status or length, or the connection broke",
             outcome: Outcome { good: 0, bad: 0, reconnects: 0, elapsed: Duration::ZERO, latency },
         };
@@ -257,9 +265,34 @@ impl Load {
         })
     }
 
-    /// Open loop: sends what is due, arms the timer for the next; answers whether more will come.
+    /// Sends what is due, arms the timer for the next; answers whether more will come without an answer.
     fn send_due(&mut self, run: &mut Run) -> Result<bool, Failure> {
-        let Pace::Open { duration, per_second } = run.pace else { return Ok(false) };
+        match run.pace {
+            Pace::Closed { .. } | Pace::Count { .. } => Ok(false),
+            Pace::Open { duration, per_second } => self.send_open(run, duration, per_second),
+            Pace::Spaced { .. } => self.send_planned(run),
+        }
+    }
+
+    fn send_planned(&mut self, run: &mut Run) -> Result<bool, Failure> {
+        while let Some(Reverse((due, index))) = run.planned.peek().copied() {
+            let now = Instant::now();
+            if due > now {
+                self.timer.arm(due - now).context("timer")?;
+                return Ok(true);
+            }
+            run.planned.pop();
+            run.issued += 1;
+            let token = self.token(now);
+            self.out.clear();
+            self.start(run, index, token);
+            self.flush(index)?;
+        }
+        self.timer.arm(PATIENCE).context("timer")?;
+        Ok(false)
+    }
+
+    fn send_open(&mut self, run: &mut Run, duration: Duration, per_second: u64) -> Result<bool, Failure> {
         let total = (duration.as_secs_f64() * per_second as f64) as u64;
         while run.issued < total {
             let after_start = Duration::from_secs_f64(run.issued as f64 / per_second as f64);
@@ -350,6 +383,13 @@ impl Load {
                     Some(token) => self.start(run, index, token),
                     None => run.idle.push_back(index),
                 },
+                Pace::Spaced { duration, gap, jitter } => {
+                    let after = gap - jitter + (2 * jitter).mul_f64(run.dice.roll());
+                    let due = Instant::now() + after;
+                    if due < run.started + duration {
+                        run.planned.push(Reverse((due, index)));
+                    }
+                }
             }
         }
         self.flush(index)
@@ -392,6 +432,7 @@ impl Load {
         run.outcome.bad += lost as u64;
         run.outcome.reconnects += 1;
         run.idle.retain(|idle| *idle != index);
+        run.planned.retain(|Reverse((_, planned))| *planned != index);
         // Closing the old descriptor also takes it out of epoll.
         self.connections[index] = self.open(index)?;
         self.out.clear();
@@ -411,6 +452,19 @@ impl Load {
 
     fn token(&self, moment: Instant) -> u64 {
         nanoseconds(moment.saturating_duration_since(self.epoch))
+    }
+}
+
+/// Numbers that look random and are the same in every run (xorshift).
+struct Dice(u64);
+
+impl Dice {
+    /// From 0 to 1.
+    fn roll(&mut self) -> f64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
 

@@ -115,12 +115,16 @@ impl ScenarioResult {
     }
 
     /// The number by which this scenario is judged: CPU microseconds a request, bytes an idle
-    /// connection, or percent of a core.
+    /// connection, percent of a core, or percent of requests that failed.
     pub(super) fn figure(&self, sample: &Sample) -> f64 {
         match self.shape {
             Shape::Closed | Shape::Open | Shape::Reconnect => sample.cpu_us,
             Shape::IdleTimeout => sample.timeout.unwrap_or_default().core_percent,
             Shape::Idle => sample.idle_bytes.unwrap_or(0.0),
+            Shape::Stale => {
+                let stale = sample.stale.unwrap_or_default();
+                stale.get_percent.max(stale.post_percent)
+            }
         }
     }
 
@@ -195,6 +199,7 @@ pub(super) mod examples {
             idle_connections: 1,
             timeout_connections: 1,
             idle_timeout: Duration::from_secs(1),
+            stale_duration: Duration::from_secs(1),
         };
         Report::new(dose, 1, scenarios)
     }

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::load::{Close, Outcome};
 use super::process::Usage;
+use crate::failure::{Context, Failure};
+use crate::sys;
 
 /// One round: its numbers and all its latencies.
 pub(super) struct Round {
@@ -30,6 +32,10 @@ pub(super) struct Sample {
     /// Microseconds of the load generator's own CPU time a request: small beside the proxies', or it is the
     /// load generator that was measured.
     pub(super) load_us: f64,
+    /// Part of one CPU that the load generator and the origin took together, in percent: they share one, and
+    /// near 100 it was that CPU which limited the throughput.
+    #[serde(default)]
+    pub(super) drive_percent: f64,
     /// Microseconds.
     pub(super) p50_us: f64,
     pub(super) p99_us: f64,
@@ -44,6 +50,39 @@ pub(super) struct Sample {
     /// Only the idle-timeout scenario has it.
     #[serde(default)]
     pub(super) timeout: Option<TimeoutSample>,
+    /// Only the stale-reuse scenario has it.
+    #[serde(default)]
+    pub(super) stale: Option<StaleSample>,
+}
+
+/// CPU time of the two processes that are not measured, in nanoseconds.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct DriveUsage {
+    pub(super) load_ns: u64,
+    pub(super) origin_ns: u64,
+}
+
+impl DriveUsage {
+    /// What the load generator and the origin have taken up to now.
+    pub(super) fn now(load: i32, origin: i32) -> Result<Self, Failure> {
+        let of = |pid| sys::cpu_time(pid).context("CPU time of the load");
+        Ok(Self { load_ns: of(load)?, origin_ns: of(origin)? })
+    }
+
+    /// What they took since `earlier`.
+    pub(super) fn since(self, earlier: Self) -> Self {
+        Self {
+            load_ns: self.load_ns.saturating_sub(earlier.load_ns),
+            origin_ns: self.origin_ns.saturating_sub(earlier.origin_ns),
+        }
+    }
+}
+
+/// Requests that failed, in percent of those that were made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct StaleSample {
+    pub(super) get_percent: f64,
+    pub(super) post_percent: f64,
 }
 
 /// What an idle timeout did.
@@ -61,8 +100,8 @@ pub(super) struct TimeoutSample {
 }
 
 impl Sample {
-    /// The numbers of a loaded round; `load_ns` is the load generator's CPU time.
-    pub(super) fn of_load(outcome: &Outcome, usage: Usage, load_ns: u64, rss_kib: u64) -> Self {
+    /// The numbers of a loaded round.
+    pub(super) fn of_load(outcome: &Outcome, usage: Usage, drive: DriveUsage, rss_kib: u64) -> Self {
         let requests = outcome.good.max(1) as f64;
         let cpu_us = usage.cpu_ns as f64 / requests / 1e3;
         let user_us = usage.user_ns() / requests / 1e3;
@@ -76,7 +115,8 @@ impl Sample {
             cpu_us,
             user_us,
             system_us: cpu_us - user_us,
-            load_us: load_ns as f64 / requests / 1e3,
+            load_us: drive.load_ns as f64 / requests / 1e3,
+            drive_percent: (drive.load_ns + drive.origin_ns) as f64 / 1e7 / elapsed,
             p50_us: quantile(0.5),
             p99_us: quantile(0.99),
             p999_us: quantile(0.999),
@@ -84,6 +124,7 @@ impl Sample {
             rss_kib: rss_kib as f64,
             idle_bytes: None,
             timeout: None,
+            stale: None,
         }
     }
 
@@ -126,6 +167,19 @@ impl Sample {
         }
     }
 
+    /// The numbers of the stale-reuse scenario.
+    pub(super) fn of_stale(gets: &Outcome, posts: &Outcome) -> Self {
+        let failed =
+            |outcome: &Outcome| outcome.bad as f64 / (outcome.good + outcome.bad).max(1) as f64 * 100.0;
+        Self {
+            requests: (gets.good + posts.good) as f64,
+            errors: (gets.bad + posts.bad) as f64,
+            reconnects: (gets.reconnects + posts.reconnects) as f64,
+            stale: Some(StaleSample { get_percent: failed(gets), post_percent: failed(posts) }),
+            ..Self::default()
+        }
+    }
+
     /// The median of each number on its own; errors and reconnects add up, since none may hide.
     pub(super) fn median(samples: &[Self]) -> Self {
         let of = |field: fn(&Self) -> f64| median(samples.iter().map(field).collect());
@@ -139,6 +193,7 @@ impl Sample {
             user_us: of(|s| s.user_us),
             system_us: of(|s| s.system_us),
             load_us: of(|s| s.load_us),
+            drive_percent: of(|s| s.drive_percent),
             p50_us: of(|s| s.p50_us),
             p99_us: of(|s| s.p99_us),
             p999_us: of(|s| s.p999_us),
@@ -147,6 +202,7 @@ impl Sample {
             idle_bytes: (!idle.is_empty()).then(|| median(idle)),
             // One round is made of these.
             timeout: samples.iter().find_map(|sample| sample.timeout),
+            stale: samples.iter().find_map(|sample| sample.stale),
         }
     }
 }
@@ -233,13 +289,21 @@ mod tests {
     #[test]
     fn a_sample_is_per_request() {
         let usage = Usage { cpu_ns: 40_000, user_ticks: 1, system_ticks: 3, waited_ns: 500_000_000 };
-        let sample = Sample::of_load(&outcome(&[100, 200, 300, 400]), usage, 8_000, 7);
+        let drive = DriveUsage { load_ns: 8_000, origin_ns: 392_000 };
+        let sample = Sample::of_load(&outcome(&[100, 200, 300, 400]), usage, drive, 7);
+        assert!((sample.drive_percent - 0.02).abs() < 1e-9);
         assert!((sample.cpu_us - 10.0).abs() < 1e-9);
         assert!((sample.user_us - 2.5).abs() < 1e-9);
         assert!((sample.load_us - 2.0).abs() < 1e-9);
         assert!((sample.waited_percent - 25.0).abs() < 1e-9);
         assert!((sample.requests_per_second - 2.0).abs() < 1e-9);
         assert!((sample.p50_us - 200.0).abs() < 1.0);
+    }
+
+    #[test]
+    fn failures_are_percent_of_all() {
+        let stale = Sample::of_stale(&outcome(&[1; 199]), &outcome(&[1; 3])).stale.unwrap();
+        assert_eq!(stale, StaleSample { get_percent: 0.5, post_percent: 25.0 });
     }
 
     #[test]

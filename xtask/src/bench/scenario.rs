@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::distant;
 use super::h1::H1;
 use super::h2::client::{Exchanges, Request};
 use super::h2::origin::GRPC_PATH;
 use super::load::{Client, Factory, Load, Outcome, Pace};
 use super::process::Server;
 use super::proxies::{Front, Kind, Setup, Upstream};
-use super::sample::{Round, Sample};
+use super::sample::{self, DriveUsage, Round, Sample};
 use super::tls;
-use crate::failure::{Context, Failure};
-use crate::sys;
+use crate::failure::Failure;
 
 pub(super) use list::SCENARIOS;
 
@@ -64,6 +64,9 @@ pub(super) enum Shape {
     Idle,
     /// The same, until the proxy's idle timeout closes them.
     IdleTimeout,
+    /// Requests spaced so that the origin closes the proxy's connections just when they are wanted again:
+    /// GETs, and then POSTs.
+    Stale,
 }
 
 /// An upper bound to show beside the result.
@@ -74,6 +77,8 @@ pub(super) enum Goal {
     Bytes(f64),
     /// Part of a core while nothing happens, in percent.
     CorePercent(f64),
+    /// Failed requests, in percent.
+    FailedPercent(f64),
 }
 
 /// How long and how strong, from the command line.
@@ -84,6 +89,7 @@ pub(super) struct Dose {
     pub(super) idle_connections: usize,
     pub(super) timeout_connections: usize,
     pub(super) idle_timeout: Duration,
+    pub(super) stale_duration: Duration,
 }
 
 /// Connections that the idle scenario opens at a time, so that the pool to the origin stays small and its
@@ -92,6 +98,10 @@ const IDLE_BATCH: usize = 32;
 
 /// Time for a server to give back what the first requests needed, before its memory is read.
 const SETTLE: Duration = Duration::from_millis(1_500);
+
+/// How much the stale scenario's requests vary around the origin's idle timeout, and what its POSTs carry.
+const STALE_JITTER: Duration = Duration::from_millis(20);
+const STALE_UPLOAD: usize = 16;
 
 /// How late an idle timeout may come before it counts as missing.
 const LATENESS: Duration = Duration::from_secs(15);
@@ -107,9 +117,9 @@ impl Scenario {
         kind.can(self.front, self.upstream, self.idle_timeout(dose))
     }
 
-    /// Rounds to run when `rounds` were asked for: an idle timeout takes long and varies little.
+    /// Rounds to run when `rounds` were asked for: what waits for timeouts takes long.
     pub(super) fn rounds(&self, rounds: usize) -> usize {
-        if self.shape == Shape::IdleTimeout { 1 } else { rounds }
+        if matches!(self.shape, Shape::IdleTimeout | Shape::Stale) { 1 } else { rounds }
     }
 
     /// What the proxy is to do.
@@ -128,8 +138,11 @@ impl Scenario {
         Load::connect(server.address, self.connections, self.client()?)
     }
 
-    /// One measured round.
-    pub(super) fn measure(&self, server: &Server, dose: Dose) -> Result<Round, Failure> {
+    /// One measured round; `origin` is the process behind the proxy.
+    pub(super) fn measure(&self, server: &Server, origin: i32, dose: Dose) -> Result<Round, Failure> {
+        if self.shape == Shape::Stale {
+            return self.measure_stale(server, dose);
+        }
         let mut load = self.connect(server)?;
         // Fills pools and caches on the connections that are measured.
         load.run(Pace::Closed { duration: dose.duration.mul_f64(0.2).min(Duration::from_secs(1)) })?;
@@ -143,14 +156,14 @@ impl Scenario {
                 return self.measure_timeout(server, dose);
             }
             Shape::Open => Pace::Open { duration: dose.duration, per_second: dose.open_rate },
-            Shape::Closed | Shape::Reconnect => Pace::Closed { duration: dose.duration },
+            Shape::Closed | Shape::Reconnect | Shape::Stale => Pace::Closed { duration: dose.duration },
         };
-        let own_pid = std::process::id() as i32;
-        let (before, own_before) = (server.usage(), sys::cpu_time(own_pid).context("own CPU time")?);
+        let own = std::process::id() as i32;
+        let (before, drive_before) = (server.usage(), DriveUsage::now(own, origin)?);
         let outcome = load.run(pace)?;
-        let own = sys::cpu_time(own_pid).context("own CPU time")?.saturating_sub(own_before);
+        let drive = DriveUsage::now(own, origin)?.since(drive_before);
         let usage = server.usage().since(before);
-        let sample = Sample::of_load(&outcome, usage, own, server.rss_kib());
+        let sample = Sample::of_load(&outcome, usage, drive, server.rss_kib());
         Ok(Round { sample, latency: outcome.latency })
     }
 
@@ -182,6 +195,19 @@ impl Scenario {
         Ok(Round { sample, latency: outcome.latency })
     }
 
+    fn measure_stale(&self, server: &Server, dose: Dose) -> Result<Round, Failure> {
+        let pace = Pace::Spaced { duration: dose.stale_duration, gap: distant::IDLE, jitter: STALE_JITTER };
+        let run = |upload| {
+            let client = Client { protocol: self.h1_factory(upload), tls: None };
+            Load::connect(server.address, self.connections, client)?.run(pace)
+        };
+        let (gets, posts) = (run(0)?, run(STALE_UPLOAD)?);
+        let sample = Sample::of_stale(&gets, &posts);
+        let mut latency = gets.latency;
+        sample::merge(&mut latency, &posts.latency);
+        Ok(Round { sample, latency })
+    }
+
     /// Opens connections that make a request each.
     fn open_idle(&self, server: &Server, connections: usize) -> Result<(Load, Outcome), Failure> {
         let mut load = Load::connect(server.address, 0, self.client()?)?;
@@ -205,7 +231,7 @@ impl Scenario {
     /// What its connections speak.
     pub(super) fn client(&self) -> Result<Client, Failure> {
         let tls = self.front.is_tls().then(|| tls::Client::new(self.front.alpn())).transpose()?;
-        let protocol = if self.front.is_http2() { self.h2_factory() } else { self.h1_factory() };
+        let protocol = if self.front.is_http2() { self.h2_factory() } else { self.h1_factory(self.upload) };
         Ok(Client { protocol, tls })
     }
 
@@ -224,17 +250,17 @@ impl Scenario {
         Box::new(move || Box::new(Exchanges::new(Rc::clone(&request), streams)))
     }
 
-    fn h1_factory(&self) -> Factory {
-        let method = if self.upload == 0 { "GET" } else { "POST" };
+    fn h1_factory(&self, upload: usize) -> Factory {
+        let method = if upload == 0 { "GET" } else { "POST" };
         let mut request = format!("{method} /{} HTTP/1.1\r\nhost: bench.test\r\n", self.download);
-        if self.upload > 0 {
-            request.push_str(&format!("content-length: {}\r\n", self.upload));
+        if upload > 0 {
+            request.push_str(&format!("content-length: {}\r\n", upload));
         }
         if self.shape == Shape::Reconnect {
             request.push_str("connection: close\r\n");
         }
         request.push_str("user-agent: tidegate-bench\r\naccept: */*\r\n\r\n");
-        request.push_str(&"y".repeat(self.upload));
+        request.push_str(&"y".repeat(upload));
         let (request, download) = (request.into_bytes(), self.download);
         Box::new(move || Box::new(H1::new(&request, download)))
     }

@@ -12,7 +12,7 @@ use super::load::Pace;
 use super::process::Server;
 use super::proxies::Proxy;
 use super::scenario::Scenario;
-use super::{Bench, Origin};
+use super::{Bench, Origins};
 use crate::failure::{Context, Failure};
 use crate::sys;
 
@@ -20,7 +20,7 @@ use crate::sys;
 const REQUESTS: u64 = 20_000;
 
 /// Counts for every proxy in turn and prints the tables.
-pub(super) fn run(bench: &Bench, scenario: &Scenario, origin: &Origin) -> Result<(), Failure> {
+pub(super) fn run(bench: &Bench, scenario: &Scenario, origins: &Origins) -> Result<(), Failure> {
     let version = Command::new("strace").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status();
     if !version.is_ok_and(|status| status.success()) {
         return Err(Failure::new("strace is not installed"));
@@ -29,7 +29,7 @@ pub(super) fn run(bench: &Bench, scenario: &Scenario, origin: &Origin) -> Result
     let mut failures = Vec::new();
     let fitting = bench.proxies.iter().filter(|proxy| scenario.fits(proxy.kind, bench.dose));
     for proxy in fitting {
-        match count(bench, origin, scenario, proxy) {
+        match count(bench, origins, scenario, proxy) {
             Err(Failure(message)) => failures.push(format!("{}: {message}", proxy.kind.name())),
             Ok(calls) => {
                 let total: f64 = calls.iter().map(|call| call.per_request).sum();
@@ -48,8 +48,8 @@ struct Call {
     per_request: f64,
 }
 
-fn count(bench: &Bench, origin: &Origin, scenario: &Scenario, proxy: &Proxy) -> Result<Vec<Call>, Failure> {
-    let server = bench.start(proxy, origin, scenario)?;
+fn count(bench: &Bench, origins: &Origins, scenario: &Scenario, proxy: &Proxy) -> Result<Vec<Call>, Failure> {
+    let server = bench.start(proxy, origins, scenario)?;
     let mut load = scenario.connect(&server)?;
     load.run(Pace::Closed { duration: Duration::from_millis(500) })?;
 

@@ -67,6 +67,9 @@ pub(super) fn verdicts(scenario: &ScenarioResult) -> Vec<String> {
         Goal::Bytes(limit) => {
             Some(format!("at most {limit:.0} bytes a connection: {own:.0}, {}", met(own <= *limit)))
         }
+        Goal::FailedPercent(limit) => {
+            Some(format!("at most {limit:.2} % failed: {own:.3}, {}", met(own <= *limit)))
+        }
         Goal::CorePercent(limit) => {
             Some(format!("at most {limit:.2} % of a core: {own:.3}, {}", met(own <= *limit)))
         }
@@ -91,6 +94,7 @@ pub(super) fn columns(shape: Shape) -> &'static [Column] {
         Shape::Closed | Shape::Open | Shape::Reconnect => LOADED,
         Shape::Idle => IDLE,
         Shape::IdleTimeout => TIMEOUT,
+        Shape::Stale => STALE,
     }
 }
 
@@ -107,6 +111,7 @@ const LOADED: &[Column] = &[
     Column { title: "p99.9 us", decimals: 0, of: |s| s.p999_us },
     Column { title: "RSS MiB", decimals: 1, of: |s| s.rss_kib / 1024.0 },
     Column { title: "load us", decimals: 2, of: |s| s.load_us },
+    Column { title: "drive %", decimals: 0, of: |s| s.drive_percent },
     Column { title: "waited %", decimals: 1, of: |s| s.waited_percent },
     Column { title: "errors", decimals: 0, of: |s| s.errors },
     Column { title: "reconnects", decimals: 0, of: |s| s.reconnects },
@@ -117,6 +122,14 @@ const IDLE: &[Column] = &[
     Column { title: "RSS MiB", decimals: 1, of: |s| s.rss_kib / 1024.0 },
     Column { title: "connections", decimals: 0, of: |s| s.requests },
     Column { title: "errors", decimals: 0, of: |s| s.errors },
+];
+
+const STALE: &[Column] = &[
+    Column { title: "GET fail %", decimals: 3, of: |s| s.stale.unwrap_or_default().get_percent },
+    Column { title: "POST fail %", decimals: 3, of: |s| s.stale.unwrap_or_default().post_percent },
+    Column { title: "requests", decimals: 0, of: |s| s.requests },
+    Column { title: "failed", decimals: 0, of: |s| s.errors },
+    Column { title: "reconnects", decimals: 0, of: |s| s.reconnects },
 ];
 
 const TIMEOUT: &[Column] = &[

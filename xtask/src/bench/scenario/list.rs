@@ -163,4 +163,11 @@ pub(in super::super) const SCENARIOS: &[Scenario] = &[
         goals: &[Goal::CorePercent(0.2)],
         ..BASE
     },
+    Scenario {
+        name: "stale-reuse",
+        title: "requests 200 ms (give or take 20) apart, 5 ms from an origin that closes after 200 ms idle: failures",
+        shape: Shape::Stale,
+        goals: &[Goal::FailedPercent(0.0)],
+        ..BASE
+    },
 ];
