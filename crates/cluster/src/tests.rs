@@ -56,6 +56,9 @@ fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
         tcp_keepalive: None,
         source_address: None,
         auto_sni: Default::default(),
+        reuse: Default::default(),
+        retry_policy: None,
+        mirrors: Vec::new(),
         transport_socket: UpstreamTransport::Raw,
         wait_for_warm_on_init: true,
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::address::Socket;
 use crate::protocol::{CommonHttpOptions, Http1Options, Http2Options};
 use crate::reader::{Message, Reader, Space};
+use crate::route::{MirrorPolicy, RetryPolicy};
 use crate::transport::UpstreamTransport;
 use crate::values::{Percent, TcpKeepalive};
 
@@ -14,6 +15,7 @@ mod endpoint;
 mod http_options;
 mod load_balancing;
 mod preconnect;
+mod reuse;
 
 use endpoint::LoadAssignment;
 use http_options::HttpOptions;
@@ -23,6 +25,7 @@ pub use endpoint::{EndpointConfig, HealthStatus, LocalityEndpoints};
 pub use http_options::AutoSni;
 pub use load_balancing::{HashFunction, HashedName, LbPolicy, MaglevConfig, RingHashConfig};
 pub use preconnect::PreconnectPolicy;
+pub use reuse::ConnectionReuse;
 
 use load_balancing::ConsistentHashing;
 
@@ -58,6 +61,13 @@ pub struct ClusterConfig {
     pub preconnect: PreconnectPolicy,
     /// `upstream_http_protocol_options` of `HttpProtocolOptions`.
     pub auto_sni: AutoSni,
+    /// `typed_extension_protocol_options["tidegate.connection_reuse"]`, all defaults when unset.
+    pub reuse: ConnectionReuse,
+    /// `retry_policy` of `HttpProtocolOptions`: replaces the route's, whole.
+    pub retry_policy: Option<RetryPolicy>,
+    /// `request_mirror_policies` of `HttpProtocolOptions`: replace the route's, whole, unless empty. Clusters that
+    /// they name may be missing.
+    pub mirrors: Vec<MirrorPolicy>,
     /// `upstream_connection_options.tcp_keepalive`; `None` leaves the sockets alone.
     pub tcp_keepalive: Option<TcpKeepalive>,
     /// `upstream_bind_config.source_address`; port 0 when none is fixed.
@@ -164,6 +174,9 @@ impl Message for ClusterConfig {
             tcp_idle_timeout: http.tcp_idle_timeout,
             preconnect: r.message_or_defaults("preconnect_policy"),
             auto_sni: http.auto_sni,
+            reuse: http.reuse,
+            retry_policy: http.retry_policy,
+            mirrors: http.mirrors,
             tcp_keepalive: r
                 .message::<ConnectionOptions>("upstream_connection_options")
                 .optional()

@@ -146,13 +146,17 @@ impl Message for HcmConfig {
             ("APPEND_IF_ABSENT", 1, ServerHeader::AppendIfAbsent),
             ("PASS_THROUGH", 2, ServerHeader::PassThrough),
         ];
+        let http_filters = http_filters(r);
         let route_config = r.message::<RouteConfig>("route_config");
+        if let (Some(table), Some(router)) = (route_config.peek(), http_filters.last()) {
+            routers_name(r, table, &router.config.name);
+        }
         r.exactly_one(&["route_config"]);
         Self {
             stat_prefix: r.string("stat_prefix").required_non_empty(),
             codec_type: r.enumeration("codec_type", CODECS, &[("HTTP3", 3)]).or_default(),
             route_config: Arc::new(route_config.optional().unwrap_or_else(|| r.cx.empty())),
-            http_filters: http_filters(r),
+            http_filters,
             common: r.message_or_defaults("common_http_protocol_options"),
             http1: r.message_or_defaults("http_protocol_options"),
             http2: r.message_or_defaults("http2_protocol_options"),
@@ -209,6 +213,17 @@ impl Message for SchemeTransformation {
 
 /// The terminal HTTP filter; the registry knows others.
 const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
+
+/// What is said to the router of single routes is said under its name.
+fn routers_name(r: &Reader<'_>, table: &RouteConfig, name: &str) {
+    for (given, place) in table.router_overrides().filter_map(|router| router.own.as_ref()) {
+        if given != name {
+            r.cx.report(
+                place.problem(format!("this is the router's, whose name in `http_filters` is `{name}`")),
+            );
+        }
+    }
+}
 
 fn http_filters(r: &Reader<'_>) -> Vec<HttpFilterConfig> {
     let filters = r.repeated::<Option<HttpFilterConfig>>("http_filters");

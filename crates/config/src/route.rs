@@ -1,5 +1,6 @@
 //! `envoy.config.route.v3.RouteConfiguration` and virtual hosts.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -12,9 +13,12 @@ mod action;
 mod cluster_specifier;
 mod hash_policy;
 mod headers;
+mod hedge;
 mod matcher;
+mod mirror;
 mod redirect;
 mod retry;
+mod router;
 
 use headers::header_names;
 
@@ -22,9 +26,16 @@ pub use action::{HostRewrite, PathRewrite, Priority, RouteAction};
 pub use cluster_specifier::{ClusterSpecifier, ClusterWeight, WeightedClusters, WeightedTarget};
 pub use hash_policy::{HashBy, HashCookie, HashPolicy};
 pub use headers::{AppendAction, HeaderMutations, HeaderToAdd};
+pub use hedge::HedgePolicy;
 pub use matcher::{HeaderMatch, HeaderMatcher, PathMatch, QueryMatcher, RouteMatch};
+pub(crate) use mirror::mirror_policies;
+pub use mirror::{HeaderMutation, MirrorPolicy, MirrorTarget};
 pub use redirect::{DirectResponse, Redirect, RedirectPath, SchemeRedirect};
-pub use retry::{BackOff, RateLimitedBackOff, ResetHeader, ResetHeaderFormat, RetryPolicy};
+pub use retry::{
+    BackOff, HostPredicate, PreviousPriorities, RateLimitedBackOff, ResetHeader, ResetHeaderFormat,
+    RetryPolicy,
+};
+pub use router::RouterPerRoute;
 
 /// A validated route table.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,8 +56,12 @@ pub struct RouteConfig {
     pub max_direct_response_body_size_bytes: u32,
     /// `validate_clusters`, true when unset for an inline table.
     pub validate_clusters: bool,
+    /// `request_mirror_policies` for virtual hosts and routes that have none.
+    pub mirrors: Vec<MirrorPolicy>,
     /// `typed_per_filter_config`.
     pub per_filter: PerFilterConfigs,
+    /// The router's part of it.
+    pub router: RouterPerRoute,
 }
 
 /// `envoy.config.route.v3.VirtualHost`.
@@ -64,6 +79,10 @@ pub struct VirtualHost {
     pub headers: HeaderMutations,
     /// `retry_policy` for routes that have none.
     pub retry_policy: Option<RetryPolicy>,
+    /// `hedge_policy` for routes that have none.
+    pub hedge_policy: Option<HedgePolicy>,
+    /// `request_mirror_policies` for routes that have none.
+    pub mirrors: Vec<MirrorPolicy>,
     /// `include_request_attempt_count`: `x-envoy-attempt-count` upstream.
     pub include_request_attempt_count: bool,
     /// `include_attempt_count_in_response`.
@@ -75,6 +94,8 @@ pub struct VirtualHost {
     pub request_body_buffer_limit: Option<u64>,
     /// `typed_per_filter_config`.
     pub per_filter: PerFilterConfigs,
+    /// The router's part of it.
+    pub router: RouterPerRoute,
     /// `metadata`, as written.
     pub metadata: Option<Node>,
 }
@@ -106,6 +127,8 @@ pub struct Route {
     pub request_body_buffer_limit: Option<u64>,
     /// `typed_per_filter_config`.
     pub per_filter: PerFilterConfigs,
+    /// The router's part of it.
+    pub router: RouterPerRoute,
     /// `metadata`, as written.
     pub metadata: Option<Node>,
 }
@@ -142,10 +165,12 @@ impl Message for RouteConfig {
 
     fn read(r: &Reader<'_>) -> Self {
         r.cx.forget(Space::Domain);
+        let (per_filter, router) = per_filter(r);
         let body_limit = r.u32("max_direct_response_body_size_bytes").or(4096);
         r.cx.direct_response_limit.set(body_limit);
         let first_reference = r.cx.reference_count();
         let virtual_hosts = r.repeated("virtual_hosts").or_default();
+        let mirrors = mirror_policies(r);
         let validate_clusters = r.bool("validate_clusters").or(true);
         if !validate_clusters {
             r.cx.drop_references(first_reference);
@@ -159,7 +184,9 @@ impl Message for RouteConfig {
             ignore_port_in_host_matching: r.bool("ignore_port_in_host_matching").or_default(),
             max_direct_response_body_size_bytes: body_limit,
             validate_clusters,
-            per_filter: per_filter(r),
+            mirrors,
+            per_filter,
+            router,
         }
     }
 }
@@ -173,6 +200,7 @@ impl Message for VirtualHost {
             ("EXTERNAL_ONLY", 1, RequireTls::ExternalOnly),
             ("ALL", 2, RequireTls::All),
         ];
+        let (per_filter, router) = per_filter(r);
         Self {
             name: r.string("name").required_non_empty(),
             domains: domains(r),
@@ -180,11 +208,14 @@ impl Message for VirtualHost {
             require_tls: r.enumeration("require_tls", TLS, &[]).or_default(),
             headers: HeaderMutations::read(r),
             retry_policy: r.message("retry_policy").optional(),
+            hedge_policy: r.message("hedge_policy").optional(),
+            mirrors: mirror_policies(r),
             include_request_attempt_count: r.bool("include_request_attempt_count").or_default(),
             include_attempt_count_in_response: r.bool("include_attempt_count_in_response").or_default(),
             include_is_timeout_retry_header: r.bool("include_is_timeout_retry_header").or_default(),
             request_body_buffer_limit: body_buffer_limit(r),
-            per_filter: per_filter(r),
+            per_filter,
+            router,
             metadata: metadata(r),
         }
     }
@@ -225,13 +256,15 @@ impl Message for Route {
             .or(redirect.map(Action::Redirect))
             .or(direct.map(Action::DirectResponse))
             .or(none.map(|_| Action::NonForwarding));
+        let (per_filter, router) = per_filter(r);
         Self {
             name: r.string("name").or_default(),
             matcher: r.required_message("match"),
             action: action.unwrap_or(Action::NonForwarding),
             headers: HeaderMutations::read(r),
             request_body_buffer_limit: body_buffer_limit(r),
-            per_filter: per_filter(r),
+            per_filter,
+            router,
             metadata: metadata(r),
         }
     }
@@ -247,11 +280,20 @@ impl Message for NonForwarding {
     }
 }
 
-/// The field `typed_per_filter_config`.
-fn per_filter(r: &Reader<'_>) -> PerFilterConfigs {
+/// The field `typed_per_filter_config`, and the router's part of it. That one is read here: it speaks of retries, as
+/// the rest of a route does.
+fn per_filter(r: &Reader<'_>) -> (PerFilterConfigs, RouterPerRoute) {
     r.may_be::<FilterConfig>();
+    r.may_be::<RouterPerRoute>();
+    let router = RefCell::new(RouterPerRoute::default());
     let all = r.map("typed_per_filter_config", |name, node, path| {
         let any = Any::open(r, node, path)?;
+        if any.is::<RouterPerRoute>() {
+            let read = any.read::<RouterPerRoute>(r);
+            let own = read.own.map(|(_, place)| (name.to_owned(), place));
+            *router.borrow_mut() = RouterPerRoute { own, ..read };
+            return None;
+        }
         if any.is::<FilterConfig>() {
             let FilterConfig { config, disabled, is_optional } = any.read(r);
             let config = config.map(|config| TypedConfig { name: name.to_owned(), ..config });
@@ -259,7 +301,25 @@ fn per_filter(r: &Reader<'_>) -> PerFilterConfigs {
         }
         Some(PerFilterConfig { config: Some(any.keep(name.to_owned())), disabled: false, is_optional: false })
     });
-    all.into_iter().filter_map(|(name, config)| Some((name, config?))).collect()
+    let filters = all.into_iter().filter_map(|(name, config)| Some((name, config?))).collect();
+    (filters, router.into_inner())
+}
+
+impl RouteConfig {
+    /// What was said to the router of single routes, at every level.
+    pub fn router_overrides(&self) -> impl Iterator<Item = &RouterPerRoute> {
+        let routes = self.virtual_hosts.iter().flat_map(|host| &host.routes);
+        let weights = routes.clone().flat_map(|route| match &route.action {
+            Action::Route(action) => match &action.cluster {
+                ClusterSpecifier::Weighted(weighted) => weighted.clusters.as_slice(),
+                _ => &[],
+            },
+            _ => &[],
+        });
+        let hosts = self.virtual_hosts.iter().map(|host| &host.router);
+        let levels = [&self.router].into_iter().chain(hosts).chain(routes.map(|route| &route.router));
+        levels.chain(weights.map(|weight| &weight.router)).filter(|router| router.own.is_some())
+    }
 }
 
 /// `envoy.config.route.v3.FilterConfig`, around a filter's own message, which may be an empty object.

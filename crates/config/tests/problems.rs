@@ -357,7 +357,6 @@ fn what_would_have_no_effect_is_refused() {
         "track_cluster_stats: {timeout_budgets: true}",
         "track_cluster_stats: {request_response_sizes: true}",
         "track_cluster_stats: {per_endpoint_stats: true}",
-        "circuit_breakers: {thresholds: [{retry_budget: {budget_interval: 1s}}]}",
         "http_protocol_options: {send_fully_qualified_url: true}",
     ] {
         assert_eq!(refused(&cluster(fields)), Some(1), "{fields}");

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use tidegate_cluster::ClusterShared;
 use tidegate_config::access_log::AccessLogConfig;
-use tidegate_config::listener::FilterChainConfig;
+use tidegate_config::listener::{FilterChainConfig, NetworkFilterConfig};
 use tidegate_config::{Bootstrap, ClusterConfig, ConfigError, Format, ListenerConfig, from_str};
 use tidegate_filter::{AccessLog, AccessLogContext, Registry};
 use tidegate_http::{BuildContext, access_log};
@@ -185,7 +185,22 @@ fn extensions(bootstrap: &Bootstrap) -> Vec<Problem> {
     let sockets = upstream.chain(downstream).map(|own| {
         own.problem("`tidegate.transport_sockets.tls` is Tidegate's own, which --envoy-strict refuses")
     });
-    keys.chain(sockets).collect()
+    let reuse = bootstrap.clusters.iter().filter_map(|cluster| cluster.reuse.own.as_ref());
+    let reuse = reuse.map(|own| {
+        own.problem("`tidegate.connection_reuse` is Tidegate's own, which --envoy-strict refuses")
+    });
+    let filters = bootstrap.listeners.iter().flat_map(|listener| listener.all_chains());
+    let managers = filters.flat_map(|chain| &chain.filters).filter_map(|filter| match filter {
+        NetworkFilterConfig::Http(manager) => Some(manager),
+        _ => None,
+    });
+    let routers = managers.flat_map(|manager| manager.route_config.router_overrides());
+    let routers = routers.filter_map(|router| router.own.as_ref()).map(|(_, own)| {
+        own.problem(
+            "the router's own message for single routes is Tidegate's own, which --envoy-strict refuses",
+        )
+    });
+    keys.chain(sockets).chain(reuse).chain(routers).collect()
 }
 
 fn listener(

@@ -1,5 +1,7 @@
 //! `envoy.config.cluster.v3.CircuitBreakers`.
 
+use std::time::Duration;
+
 use crate::reader::{Message, Reader};
 use crate::route::Priority;
 use crate::values::Percent;
@@ -55,6 +57,9 @@ pub struct RetryBudget {
     pub budget_percent: f64,
     /// `min_retry_concurrency`, 3 when unset.
     pub min_retry_concurrency: u32,
+    /// `budget_interval`: the percentage is of the requests that began within this time; `None` (unset or 0): of those
+    /// that are active or pending now.
+    pub budget_interval: Option<Duration>,
 }
 
 impl Message for CircuitBreakers {
@@ -112,6 +117,7 @@ impl Message for RetryBudget {
         Self {
             budget_percent: percent.map_or(20.0, |percent| percent.0),
             min_retry_concurrency: r.u32("min_retry_concurrency").or(3),
+            budget_interval: r.duration("budget_interval").zero_is_off(None),
         }
     }
 }

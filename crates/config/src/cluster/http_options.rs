@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use tidegate_types::json::{Problem, nearest};
 
-use super::{BothOptions, UpstreamProtocol};
+use super::{BothOptions, ConnectionReuse, UpstreamProtocol};
 use crate::protocol::{CommonHttpOptions, Http1Options, Http2Options};
 use crate::reader::{Any, Message, Reader};
+use crate::route::{MirrorPolicy, RetryPolicy, mirror_policies};
 
 /// How the cluster speaks HTTP.
 pub(super) struct HttpOptions {
@@ -17,6 +18,9 @@ pub(super) struct HttpOptions {
     /// `idle_timeout` of `TcpProtocolOptions`; `None` is off (0).
     pub(super) tcp_idle_timeout: Option<Duration>,
     pub(super) auto_sni: AutoSni,
+    pub(super) reuse: ConnectionReuse,
+    pub(super) retry_policy: Option<RetryPolicy>,
+    pub(super) mirrors: Vec<MirrorPolicy>,
 }
 
 /// `envoy.config.core.v3.UpstreamHttpProtocolOptions`: what a request decides about the TLS that carries it.
@@ -53,11 +57,16 @@ impl HttpOptions {
     pub(super) fn read(r: &Reader<'_>) -> Self {
         r.may_be::<Extension>();
         r.may_be::<TcpOptions>();
-        let tcp = Cell::new(None);
+        r.may_be::<ConnectionReuse>();
+        let (tcp, reuse) = (Cell::new(None), Cell::new(None));
         let extensions = r.map("typed_extension_protocol_options", |name, node, path| {
             let any = Any::open(r, node, path)?;
             if name == TcpOptions::NAME && any.is::<TcpOptions>() {
                 tcp.set(Some(any.read::<TcpOptions>(r).0));
+                return None;
+            }
+            if name == ConnectionReuse::KEY && any.is::<ConnectionReuse>() {
+                reuse.set(Some(any.read::<ConnectionReuse>(r)));
                 return None;
             }
             if name == Extension::NAME && any.is::<Extension>() {
@@ -65,7 +74,8 @@ impl HttpOptions {
             }
             r.cx.report(Problem {
                 expected: Some(Extension::NAME.to_owned()),
-                suggestion: nearest(name, [Extension::NAME, TcpOptions::NAME]).map(str::to_owned),
+                suggestion: nearest(name, [Extension::NAME, TcpOptions::NAME, ConnectionReuse::KEY])
+                    .map(str::to_owned),
                 ..Problem::new(any.path, node.span, "these protocol options are not supported by this build")
             });
             None
@@ -87,7 +97,11 @@ impl HttpOptions {
             common: old_common.optional().unwrap_or_default(),
             tcp_idle_timeout: None,
             auto_sni: AutoSni::default(),
+            reuse: ConnectionReuse::default(),
+            retry_policy: None,
+            mirrors: Vec::new(),
         });
+        options.reuse = reuse.take().unwrap_or_default();
         options.tcp_idle_timeout = tcp.get().unwrap_or(Some(TCP_IDLE_TIMEOUT));
         let requests = old_requests.optional().filter(|requests| *requests > 0);
         let most = &mut options.common.max_requests_per_connection;
@@ -139,11 +153,18 @@ impl Message for Extension {
         );
         r.exactly_one(&["explicit_http_config", "use_downstream_protocol_config", "auto_config"]);
         let protocol = explicit.or(downstream);
+        let first_reference = r.cx.reference_count();
+        let mirrors = mirror_policies(r);
+        // Envoy does not look whether they exist.
+        r.cx.drop_references(first_reference);
         Self(HttpOptions {
             protocol: protocol.unwrap_or_else(|| UpstreamProtocol::Http1(Http1Options::default())),
             common: r.message_or_defaults("common_http_protocol_options"),
             tcp_idle_timeout: None,
             auto_sni: r.message("upstream_http_protocol_options").or_default(),
+            reuse: ConnectionReuse::default(),
+            retry_policy: r.message("retry_policy").optional(),
+            mirrors,
         })
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::hcm::{RouteUpgrade, UpgradeConfig, upgrades};
 use crate::reader::{Message, Reader};
 use crate::route::headers::header_name;
-use crate::route::{ClusterSpecifier, HashPolicy, RetryPolicy};
+use crate::route::{ClusterSpecifier, HashPolicy, HedgePolicy, MirrorPolicy, RetryPolicy, mirror_policies};
 use crate::values::{RegexRewrite, TimeoutOverride};
 
 /// `RouteAction`.
@@ -33,8 +33,18 @@ pub struct RouteAction {
     pub grpc_timeout_header_max: TimeoutOverride,
     /// `max_stream_duration.grpc_timeout_header_offset`.
     pub grpc_timeout_header_offset: Option<Duration>,
+    /// `max_grpc_timeout` (deprecated): for gRPC requests, takes the place of `timeout` unless `max_stream_duration`
+    /// is there. `Inherit` ignores the request's `grpc-timeout`, `Off` takes it whole, else it is a cap.
+    pub max_grpc_timeout: TimeoutOverride,
+    /// `grpc_timeout_offset` (deprecated): taken off the request's `grpc-timeout` for `max_grpc_timeout`, if that
+    /// leaves anything.
+    pub grpc_timeout_offset: Option<Duration>,
     /// `retry_policy`; `None`: the virtual host's.
     pub retry_policy: Option<RetryPolicy>,
+    /// `hedge_policy`; `None`: the virtual host's.
+    pub hedge_policy: Option<HedgePolicy>,
+    /// `request_mirror_policies`; empty: the virtual host's, else the table's.
+    pub mirrors: Vec<MirrorPolicy>,
     /// `priority`.
     pub priority: Priority,
     /// `upgrade_configs`, overriding the manager's by type.
@@ -100,7 +110,11 @@ impl Message for RouteAction {
             max_stream_duration: durations.whole,
             grpc_timeout_header_max: durations.grpc_max,
             grpc_timeout_header_offset: durations.grpc_offset,
+            max_grpc_timeout: r.duration("max_grpc_timeout").overriding(),
+            grpc_timeout_offset: r.duration("grpc_timeout_offset").optional(),
             retry_policy: r.message("retry_policy").optional(),
+            hedge_policy: r.message("hedge_policy").optional(),
+            mirrors: mirror_policies(r),
             priority: r.enumeration("priority", Priority::NAMES, &[]).or_default(),
             upgrades: upgrades::<RouteUpgrade>(r),
             hash_policy: r.repeated("hash_policy").or_default(),

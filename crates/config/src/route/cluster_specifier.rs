@@ -2,7 +2,7 @@
 
 use crate::reader::{Message, Reader};
 use crate::route::headers::header_name;
-use crate::route::{HeaderMutations, PerFilterConfigs, per_filter};
+use crate::route::{HeaderMutations, PerFilterConfigs, RouterPerRoute, per_filter};
 
 /// Which cluster a route uses.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +39,8 @@ pub struct ClusterWeight {
     pub host_rewrite_literal: Option<String>,
     /// `typed_per_filter_config`.
     pub per_filter: PerFilterConfigs,
+    /// The router's part of it.
+    pub router: RouterPerRoute,
 }
 
 /// The target of a [`ClusterWeight`].
@@ -62,7 +64,7 @@ impl ClusterSpecifier {
 }
 
 /// A cluster's name, noted to be checked when all clusters are known.
-fn cluster_name(r: &Reader<'_>, field: &'static str) -> Option<String> {
+pub(super) fn cluster_name(r: &Reader<'_>, field: &'static str) -> Option<String> {
     let name = r
         .string(field)
         .check(|name| if name.is_empty() { Err("must not be empty".to_owned()) } else { Ok(()) });
@@ -100,12 +102,14 @@ impl Message for ClusterWeight {
         let name = cluster_name(r, "name").map(WeightedTarget::Name);
         let header = header_name(r, "cluster_header").non_empty().map(WeightedTarget::Header);
         r.exactly_one(&["name", "cluster_header"]);
+        let (per_filter, router) = per_filter(r);
         Self {
             cluster: name.or(header).unwrap_or(WeightedTarget::Name(String::new())),
             weight: r.u32("weight").required(),
             headers: HeaderMutations::read(r),
             host_rewrite_literal: r.string("host_rewrite_literal").non_empty(),
-            per_filter: per_filter(r),
+            per_filter,
+            router,
         }
     }
 }

@@ -76,7 +76,7 @@ fn removable_names(r: &Reader<'_>, field: &'static str) -> Vec<String> {
 }
 
 /// Envoy refuses to change what routing was decided by: rewrites are fields of the route.
-fn protected(name: &str, done: &str) -> Result<(), String> {
+pub(super) fn protected(name: &str, done: &str) -> Result<(), String> {
     if name.starts_with(':') || name == "host" {
         return Err(format!("`{name}` cannot be {done}: pseudo-headers and `host` are changed by rewrites"));
     }
@@ -95,7 +95,7 @@ pub(crate) fn header_name<'a>(r: &'a Reader<'a>, field: &'static str) -> Field<'
     r.string(field).convert(|name| Ok(name.to_ascii_lowercase())).check(|name| check_header_name(name))
 }
 
-fn check_header_name(name: &str) -> Result<(), String> {
+pub(super) fn check_header_name(name: &str) -> Result<(), String> {
     let token = name.strip_prefix(':').unwrap_or(name);
     match http::HeaderName::from_bytes(token.as_bytes()) {
         Ok(_) => Ok(()),

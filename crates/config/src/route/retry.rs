@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use tidegate_types::json::nearest;
+use tidegate_types::json::{Node, Problem, nearest};
 
-use crate::reader::{Message, Reader};
+use crate::reader::{Any, Message, Reader};
 use crate::route::HeaderMatcher;
 use crate::route::headers::header_name;
+use crate::values::Metadata;
 
 /// `RetryPolicy`.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +30,33 @@ pub struct RetryPolicy {
     pub retriable_headers: Vec<HeaderMatcher>,
     /// `retriable_request_headers`: any must match, unless empty.
     pub retriable_request_headers: Vec<HeaderMatcher>,
+    /// `retry_host_predicate`: a retry's host is chosen again while any of them rejects it.
+    pub host_predicates: Vec<HostPredicate>,
+    /// `host_selection_retry_max_attempts`, 1 when unset or 0: how often the host of one try is chosen again; the
+    /// last choice is then taken whatever the predicates say.
+    pub host_selection_attempts: u32,
+    /// `retry_priority`: retries prefer other priorities.
+    pub retry_priority: Option<PreviousPriorities>,
+}
+
+/// An entry of `retry_host_predicate`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HostPredicate {
+    /// `envoy.retry_host_predicates.previous_hosts`: rejects hosts that this request has tried.
+    PreviousHosts,
+    /// `envoy.retry_host_predicates.omit_host_metadata`: rejects hosts whose metadata `envoy.lb` has all of these;
+    /// an empty list rejects none.
+    OmitHostMetadata(Vec<(String, Node)>),
+    /// `envoy.retry_host_predicates.omit_canary_hosts`: rejects hosts whose metadata `envoy.lb` has `canary: true`.
+    OmitCanaryHosts,
+}
+
+/// `envoy.retry_priorities.previous_priorities`: a retry leaves out the priorities of earlier tries, as long as
+/// another one has healthy hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PreviousPriorities {
+    /// `update_frequency`, at least 1: the load is spread anew after so many tries.
+    pub update_frequency: u32,
 }
 
 /// `retry_back_off`: exponential with full jitter.
@@ -79,6 +107,11 @@ impl Message for RetryPolicy {
                 .map(|code| u16::try_from(code).map_err(|_| format!("{code} is no status")))
                 .collect()
         });
+        let host_predicates = r.repeated::<Option<HostPredicate>>("retry_host_predicate").or_default();
+        let attempts = r
+            .i64("host_selection_retry_max_attempts")
+            .convert(|attempts| u32::try_from(attempts).map_err(|_| format!("{attempts} is out of range")));
+        let attempts = attempts.optional().filter(|attempts| *attempts > 0).unwrap_or(1);
         Self {
             retry_on: retry_on.or_default(),
             num_retries: r.u32("num_retries").or(1),
@@ -89,6 +122,9 @@ impl Message for RetryPolicy {
             retriable_status_codes: codes.or_default(),
             retriable_headers: r.repeated("retriable_headers").or_default(),
             retriable_request_headers: r.repeated("retriable_request_headers").or_default(),
+            host_predicates: host_predicates.into_iter().flatten().collect(),
+            host_selection_attempts: attempts,
+            retry_priority: r.message::<Option<PreviousPriorities>>("retry_priority").optional().flatten(),
         }
     }
 }
@@ -175,5 +211,91 @@ impl Message for ResetHeader {
             name: header_name(r, "name").required_non_empty(),
             format: r.enumeration("format", FORMATS, &[]).or_default(),
         }
+    }
+}
+
+impl Message for Option<HostPredicate> {
+    const NAME: &'static str = "envoy.config.route.v3.RetryPolicy.RetryHostPredicate";
+
+    fn read(r: &Reader<'_>) -> Self {
+        r.may_be::<PreviousHosts>();
+        r.may_be::<OmitHostMetadata>();
+        r.may_be::<OmitCanaryHosts>();
+        let config = r.extension_any()?.config;
+        if config.is::<PreviousHosts>() {
+            config.read::<PreviousHosts>(r);
+            Some(HostPredicate::PreviousHosts)
+        } else if config.is::<OmitHostMetadata>() {
+            Some(HostPredicate::OmitHostMetadata(config.read::<OmitHostMetadata>(r).0))
+        } else if config.is::<OmitCanaryHosts>() {
+            config.read::<OmitCanaryHosts>(r);
+            Some(HostPredicate::OmitCanaryHosts)
+        } else {
+            unsupported(r, &config, &[PreviousHosts::NAME, OmitHostMetadata::NAME, OmitCanaryHosts::NAME]);
+            None
+        }
+    }
+}
+
+impl Message for Option<PreviousPriorities> {
+    const NAME: &'static str = "envoy.config.route.v3.RetryPolicy.RetryPriority";
+
+    fn read(r: &Reader<'_>) -> Self {
+        r.may_be::<PreviousPriorities>();
+        let config = r.extension_any()?.config;
+        if config.is::<PreviousPriorities>() {
+            return Some(config.read(r));
+        }
+        unsupported(r, &config, &[PreviousPriorities::NAME]);
+        None
+    }
+}
+
+fn unsupported(r: &Reader<'_>, config: &Any<'_>, known: &[&str]) {
+    r.cx.report(Problem {
+        expected: Some(format!("one of {}", known.join(", "))),
+        ..Problem::new(config.path.clone(), r.span, "this extension is not supported by this build")
+    });
+}
+
+impl Message for PreviousPriorities {
+    const NAME: &'static str =
+        "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self { update_frequency: r.u32("update_frequency").within(1..=i32::MAX as u32).required() }
+    }
+}
+
+struct PreviousHosts;
+
+impl Message for PreviousHosts {
+    const NAME: &'static str = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate";
+
+    fn read(_: &Reader<'_>) -> Self {
+        Self
+    }
+}
+
+struct OmitCanaryHosts;
+
+impl Message for OmitCanaryHosts {
+    const NAME: &'static str = "envoy.extensions.retry.host.omit_canary_hosts.v3.OmitCanaryHostsPredicate";
+
+    fn read(_: &Reader<'_>) -> Self {
+        Self
+    }
+}
+
+struct OmitHostMetadata(Vec<(String, Node)>);
+
+impl Message for OmitHostMetadata {
+    const NAME: &'static str = "envoy.extensions.retry.host.omit_host_metadata.v3.OmitHostMetadataConfig";
+
+    fn read(r: &Reader<'_>) -> Self {
+        let metadata = r.message::<Metadata>("metadata_match").optional().and_then(|metadata| metadata.0);
+        let labels = metadata.as_ref().and_then(|metadata| metadata.member("envoy.lb"));
+        let members = labels.map(Node::members).unwrap_or_default();
+        Self(members.iter().map(|member| (member.key.to_string(), member.value.clone())).collect())
     }
 }

@@ -17,6 +17,9 @@ fn policy(retry_on: &[&str]) -> config::RetryPolicy {
         retriable_status_codes: vec![418],
         retriable_headers: Vec::new(),
         retriable_request_headers: Vec::new(),
+        host_predicates: Vec::new(),
+        host_selection_attempts: 1,
+        retry_priority: None,
     }
 }
 

@@ -35,6 +35,7 @@ pub(crate) fn route(name: impl ToString, path: PathMatch) -> config::Route {
         headers: config::HeaderMutations::default(),
         request_body_buffer_limit: None,
         per_filter: BTreeMap::new(),
+        router: Default::default(),
         metadata: None,
     }
 }
@@ -47,11 +48,14 @@ pub(crate) fn host(name: &str, domains: &[&str], routes: Vec<config::Route>) -> 
         require_tls: RequireTls::None,
         headers: config::HeaderMutations::default(),
         retry_policy: None,
+        hedge_policy: None,
+        mirrors: Vec::new(),
         include_request_attempt_count: false,
         include_attempt_count_in_response: false,
         include_is_timeout_retry_header: false,
         request_body_buffer_limit: None,
         per_filter: BTreeMap::new(),
+        router: Default::default(),
         metadata: None,
     }
 }
@@ -65,8 +69,10 @@ pub(crate) fn config(virtual_hosts: Vec<config::VirtualHost>) -> RouteConfig {
         most_specific_header_mutations_wins: false,
         ignore_port_in_host_matching: false,
         max_direct_response_body_size_bytes: 4096,
+        mirrors: Vec::new(),
         validate_clusters: true,
         per_filter: BTreeMap::new(),
+        router: Default::default(),
     }
 }
 
@@ -197,6 +203,7 @@ fn weights_pick_by_chance_or_by_header() {
         headers: config::HeaderMutations::default(),
         host_rewrite_literal: None,
         per_filter: BTreeMap::new(),
+        router: Default::default(),
     };
     let specifier = config::ClusterSpecifier::Weighted(config::WeightedClusters {
         clusters: vec![cluster("a", 1), cluster("b", 3)],
