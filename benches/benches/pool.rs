@@ -94,7 +94,7 @@ fn shared(store: &Store) -> Shared {
     let limits = Limits::new(store, scope.child("circuit_breakers").child("default"), &Maxima::default());
     let host: HostCounters = HostStats::new(1).writer();
     let stats = UpstreamStats::new(store, scope);
-    Shared { limits: Arc::new(limits), host_connections: None, stats, host, tally: None }
+    Shared { limits: Arc::new(limits), host_connections: None, stats, host, idle_limit: None, tally: None }
 }
 
 struct Alone;

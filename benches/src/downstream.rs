@@ -46,7 +46,12 @@ impl Downstream {
         };
         let hcm = Hcm::build(connection_manager(bootstrap), &cx).unwrap_or_else(|all| panic!("{all:?}"));
         let directory = Directory::new(&Arc::<Peers>::default());
-        let cx = ClusterContext { runtime: &bootstrap.runtime, store: &store, workers: 1 };
+        let cx = ClusterContext {
+            runtime: &bootstrap.runtime,
+            store: &store,
+            workers: 1,
+            compat: Compat::Tidegate,
+        };
         let clusters: Vec<_> =
             bootstrap.clusters.iter().map(|config| ClusterShared::build(config, None, cx, None)).collect();
         directory.apply(&clusters);

@@ -159,7 +159,8 @@ impl Cluster {
         let kit = self.kit();
         let neighbours = self.neighbours(priority);
         let weak: Weak<dyn Neighbours> = Rc::downgrade(&(neighbours.clone() as Rc<dyn Neighbours>));
-        let shared = self.pool_shared(host, priority);
+        // A session's end says nothing about others.
+        let shared = Shared { idle_limit: None, ..self.pool_shared(host, priority) };
         let dialer = self.dialer(kit, host, &[]);
         // A connection that only one session can use is not worth opening before there is one.
         let shares = *options == TransportOptions::default();
@@ -330,6 +331,7 @@ impl Cluster {
             host_connections: host.shared().connections.clone(),
             stats: self.stats().upstream.clone(),
             host: host.counters().clone(),
+            idle_limit: self.shared.learns_idle().then(|| host.shared().idle_limit().clone()),
             tally: self.tally.clone(),
         }
     }

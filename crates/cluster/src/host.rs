@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tidegate_config::ClusterConfig;
 use tidegate_config::bootstrap::Locality;
@@ -13,6 +13,7 @@ use tidegate_config::route::Priority;
 use tidegate_pool::TransportOptions;
 use tidegate_pool::h1::Pool;
 use tidegate_pool::host::{HostCounters, HostStats};
+use tidegate_pool::learned::IdleLimit;
 use tidegate_pool::limits::Limit;
 use tidegate_pool::tcp;
 use tidegate_types::{Address, CloseReason};
@@ -38,6 +39,8 @@ pub struct HostShared {
     pub stats: Arc<HostStats>,
     /// `metadata`, `envoy.lb`, `hash_key`.
     hash_key: Option<Box<str>>,
+    /// What was learned of its idle timeout, once there is a pool.
+    idle_limit: OnceLock<Arc<IdleLimit>>,
     pub(crate) connections: Option<Arc<Limit>>,
 }
 
@@ -98,8 +101,14 @@ impl HostShared {
             priority: place.priority,
             stats,
             hash_key: hash_key(endpoint),
+            idle_limit: previous.map(|host| host.idle_limit.clone()).unwrap_or_default(),
             connections,
         }
+    }
+
+    /// What is learned of how long it lets connections idle.
+    pub fn idle_limit(&self) -> &Arc<IdleLimit> {
+        self.idle_limit.get_or_init(Arc::default)
     }
 
     /// As the tables of hashing load balancers see it.

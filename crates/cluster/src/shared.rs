@@ -11,6 +11,7 @@ use tidegate_config::runtime::Runtime;
 use tidegate_pool::TransportFactory;
 use tidegate_pool::limits::{Limits, Maxima, RetryBudget};
 use tidegate_stats::{Scope, Store};
+use tidegate_types::Compat;
 
 use crate::host::{HostSet, HostShared};
 use crate::lb::Health;
@@ -28,6 +29,7 @@ pub struct ClusterShared {
     limits: [Arc<Limits>; 2],
     maxima: [Maxima; 2],
     maintenance_percent: u64,
+    learns_idle: bool,
     stats: Arc<ClusterStats>,
 }
 
@@ -41,6 +43,8 @@ pub struct BuildContext<'a> {
     pub store: &'a Store,
     /// Worker threads.
     pub workers: usize,
+    /// Whose behaviour holds: Envoy learns no idle limits.
+    pub compat: Compat,
 }
 
 impl ClusterShared {
@@ -88,6 +92,7 @@ impl ClusterShared {
             limits,
             maxima,
             maintenance_percent,
+            learns_idle: !cx.compat.is_strict(),
             stats,
         })
     }
@@ -145,6 +150,12 @@ impl ClusterShared {
         self.maintenance_percent > 0 && random() % 100 < self.maintenance_percent
     }
 
+    /// Whether its hosts' idle timeouts are learned ([`tidegate_pool::learned`]).
+    #[inline]
+    pub fn learns_idle(&self) -> bool {
+        self.learns_idle
+    }
+
     /// Statistics.
     #[inline]
     pub fn stats(&self) -> &Arc<ClusterStats> {
@@ -189,6 +200,7 @@ fn maxima(config: &ClusterConfig, runtime: &Runtime, priority: Priority) -> Maxi
         retries: integer("max_retries", u64::from(thresholds.max_retries)),
         retry_budget,
         pools: integer("max_connection_pools", thresholds.max_connection_pools.map_or(u64::MAX, u64::from)),
+        connecting: u64::MAX,
         connection_per_host: runtime.flag("tidegate.compat.connection_per_host").unwrap_or(false),
         track_remaining: thresholds.track_remaining,
     }

@@ -18,7 +18,7 @@ use tidegate_config::runtime::Runtime;
 use tidegate_config::transport::UpstreamTransport;
 use tidegate_filter::{CalloutError, Clusters};
 use tidegate_stats::Store;
-use tidegate_types::{Address, CloseReason, RequestHead};
+use tidegate_types::{Address, CloseReason, Compat, RequestHead};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::LocalSet;
@@ -66,7 +66,7 @@ fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
 
 fn build(config: ClusterConfig, store: &Store, previous: Option<&Arc<ClusterShared>>) -> Arc<ClusterShared> {
     let runtime = Runtime::default();
-    let cx = BuildContext { runtime: &runtime, store, workers: 2 };
+    let cx = BuildContext { runtime: &runtime, store, workers: 2, compat: Compat::Tidegate };
     ClusterShared::build(&Arc::new(config), None, cx, previous)
 }
 
@@ -240,7 +240,7 @@ async fn runtime_overrides_limits() {
     let mut runtime = Runtime::default();
     let value = tidegate_config::runtime::RuntimeValue::Number(7.0);
     runtime.values.insert("circuit_breakers.c.high.max_connections".into(), value);
-    let cx = BuildContext { runtime: &runtime, store: &store, workers: 1 };
+    let cx = BuildContext { runtime: &runtime, store: &store, workers: 1, compat: Compat::Tidegate };
     let shared = ClusterShared::build(&Arc::new(config("c", &[])), None, cx, None);
     assert_eq!(shared.limits(Priority::High).connections.max(), 7);
     assert_eq!(shared.limits(Priority::Default).connections.max(), 1024);

@@ -3,7 +3,8 @@
 //! [`machine`] decides (sans-IO: which connection takes a stream, when to open one, who waits, who fails,
 //! what closes when); a driver does. [`h1`] drives HTTP/1.1, [`h2`] HTTP/2, [`tcp`] the sessions
 //! of the TCP proxy; all open connections through a [`dialer::Dialer`]. [`limits`] are the circuit breakers that all
-//! workers share. No cluster names, no load balancing, no retries here.
+//! workers share, [`learned`] is what is known of how long hosts let connections idle. No cluster names, no load
+//! balancing, no retries here.
 //!
 //! Start from [`h1::Pool`] to use a pool, from [`machine::Machine`] to understand one.
 
@@ -13,6 +14,7 @@ pub mod error;
 pub mod h1;
 pub mod h2;
 pub mod host;
+pub mod learned;
 pub mod limits;
 pub mod machine;
 mod parting;

@@ -35,6 +35,9 @@ pub struct Maxima {
     pub retry_budget: Option<RetryBudget>,
     /// Pools with a connection or a waiting stream.
     pub pools: u64,
+    /// Connections being established at once (`tidegate.connection_reuse.max_connecting`). Protects an upstream
+    /// that comes back from everybody who waits for it.
+    pub connecting: u64,
     /// `tidegate.compat.connection_per_host`: a pool without connections may open one beyond the limit.
     pub connection_per_host: bool,
     /// `track_remaining`.
@@ -51,6 +54,7 @@ impl Default for Maxima {
             retries: 3,
             retry_budget: None,
             pools: u64::MAX,
+            connecting: u64::MAX,
             connection_per_host: false,
             track_remaining: false,
         }
@@ -79,6 +83,8 @@ pub struct Limits {
     pub retries: Limit,
     /// `max_connection_pools`.
     pub pools: Limit,
+    /// `max_connecting`.
+    pub connecting: Limit,
     connection_per_host: AtomicBool,
     retry_budget: Option<RetryBudget>,
 }
@@ -121,6 +127,7 @@ impl Limits {
                 open.cx_pool_open().owned(),
                 left.map(|l| l.remaining_cx_pools().owned()),
             ),
+            connecting: Limit::new(maxima.connecting, None, None),
             connection_per_host: AtomicBool::new(maxima.connection_per_host),
             retry_budget: maxima.retry_budget,
         }
@@ -133,6 +140,7 @@ impl Limits {
         self.requests.set_max(maxima.requests);
         self.retries.set_max(maxima.retries);
         self.pools.set_max(maxima.pools);
+        self.connecting.set_max(maxima.connecting);
         self.connection_per_host.store(maxima.connection_per_host, SeqCst);
     }
 

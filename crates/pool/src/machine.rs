@@ -21,11 +21,13 @@ use tokio::time::Instant;
 
 use crate::error::PoolError;
 use crate::host::{HostCounters, HostStat};
+use crate::learned::IdleLimit;
 use crate::limits::{Limit, Limits};
 use crate::stats::UpstreamStats;
 
 mod closing;
 mod conn;
+mod idle;
 mod invariants;
 mod opening;
 mod preconnect;
@@ -98,6 +100,8 @@ pub struct Shared {
     pub stats: UpstreamStats,
     /// The host's.
     pub host: HostCounters,
+    /// What was learned of how long the host lets connections idle; `None`: it does not matter.
+    pub idle_limit: Option<Arc<IdleLimit>>,
     /// Where pools of the cluster on this worker add up what they carry, for `predictive_preconnect_ratio`.
     pub tally: Option<Rc<Tally>>,
 }
@@ -170,6 +174,10 @@ pub struct Machine {
     /// Why no new streams will come.
     draining: Option<CloseReason>,
     deadline: Option<Instant>,
+    /// The connection kept as a probe of the host's idle limit.
+    probe: Option<ConnKey>,
+    /// Source of jitter.
+    opened: u64,
     events: VecDeque<Event>,
 }
 
@@ -191,6 +199,8 @@ impl Machine {
             tallied: Load::default(),
             draining: None,
             deadline: None,
+            probe: None,
+            opened: 0,
             events: VecDeque::new(),
         }
     }
@@ -208,45 +218,12 @@ impl Machine {
         Some(Attached::To(key))
     }
 
-    /// The ready connection that [`Machine::try_attach`] would use.
-    #[inline]
-    pub fn first_ready(&self, now: Instant, care: Care) -> Option<ConnKey> {
-        // It lost its last stream later than the others: if it is too old, they are.
-        self.ready.first().filter(|key| {
-            match care {
-                Care::Any => return true,
-                Care::Fresh if self.is_young(now, *key) => return true,
-                Care::New if self.conns.get(key.0).is_some_and(|conn| conn.carried == 0) => return true,
-                Care::Fresh | Care::New => {}
-            }
-            !self.has_room()
-        })
-    }
-
-    /// Whether the connection has idled for less than half of what it may.
-    fn is_young(&self, now: Instant, key: ConnKey) -> bool {
-        let Some(conn) = self.conns.get(key.0) else { return false };
-        conn.active > 0
-            || self
-                .settings
-                .idle_timeout
-                .is_none_or(|limit| now.saturating_duration_since(conn.idle_since) < limit / 2)
-    }
-
-    /// Whether a stream that waits for a connection of its own would soon have one.
-    fn has_room(&self) -> bool {
-        let Shared { limits, host_connections, .. } = &self.shared;
-        self.draining.is_none()
-            && limits.pending.has_room()
-            && limits.connections.has_room()
-            && host_connections.as_ref().is_none_or(|host| host.has_room())
-    }
-
     /// Lets a stream wait for a connection. To be called when `try_attach` found none.
     pub fn enqueue(&mut self, now: Instant, token: usize) -> Queued {
         if !self.reserve_for_session() {
             return Queued::ConnectionOverflow;
         }
+        self.close_spent(now);
         let queued = self.queue_up(now, token);
         self.settle(now);
         queued
@@ -294,7 +271,11 @@ impl Machine {
         }
         self.connecting_capacity -= conn.expected_capacity();
         self.connecting -= 1;
+        self.shared.limits.connecting.release();
         let took = now.saturating_duration_since(conn.created);
+        if let Some(learned) = &self.shared.idle_limit {
+            learned.connected(took);
+        }
         self.shared.stats.upstream_cx_connect_ms().record(took.as_millis() as u64);
         conn.concurrency = concurrency.max(1);
         conn.idle_since = now;
@@ -339,10 +320,12 @@ impl Machine {
         self.deadline
     }
 
-    /// Whether the connection has no stream and may take one.
+    /// Whether the connection has no stream, and its peer's close is to be noticed.
     #[inline]
     pub fn is_idle(&self, key: ConnKey) -> bool {
-        self.conns.get(key.0).is_some_and(|conn| conn.state == State::Ready && conn.active == 0)
+        self.conns
+            .get(key.0)
+            .is_some_and(|conn| matches!(conn.state, State::Ready | State::Probing) && conn.active == 0)
     }
 
     /// Streams that the connection has carried, the present ones included.
@@ -380,7 +363,7 @@ impl Machine {
     /// Since when the connection that has idled longest has had no stream; if none is idle, the attempt that
     /// no stream waits for.
     pub fn oldest_idle(&self) -> Option<(ConnKey, Instant)> {
-        let mut keys = self.ready.oldest_first(&self.conns);
+        let mut keys = self.probe.into_iter().chain(self.ready.oldest_first(&self.conns));
         let idle = keys.find(|key| self.is_idle(*key)).map(|key| (key, self.conns[key.0].idle_since));
         idle.or_else(|| self.spare_attempt())
     }
@@ -417,16 +400,6 @@ impl Machine {
         self.events.push_back(event);
     }
 
-    /// Streams that wanted a connection of their own, and will not get one, take what is ready.
-    fn make_do(&mut self, now: Instant) {
-        while self.pending.len() as u64 > self.connecting_capacity
-            && let Some(key) = self.ready.first()
-            && let Some(token) = self.pending.pop()
-        {
-            self.give(now, key, token);
-        }
-    }
-
     /// A connection that may have lost its last stream: idle, or closed if it has no future.
     fn rest(&mut self, now: Instant, key: ConnKey) {
         let Some(conn) = self.conns.get_mut(key.0) else { return };
@@ -447,11 +420,11 @@ impl Machine {
                 // A pool without any connection waits for this one's place: being idle must not win over it.
                 if self.must_yield(None) {
                     self.close(now, key, CloseReason::Overflow);
-                } else if let Some(timeout) = self.settings.idle_timeout {
+                } else if let Some(timeout) = self.may_idle(key) {
                     self.arm(now + timeout);
                 }
             }
-            (State::Connecting { .. } | State::Busy, _) => {}
+            (State::Connecting { .. } | State::Busy | State::Probing, _) => {}
         }
     }
 
@@ -469,8 +442,11 @@ impl Machine {
             Carries::Sessions => self.shared.limits.requests.force(),
         }
         let Some(conn) = self.conns.get_mut(key.0) else { return false };
+        conn.taken = now;
+        conn.idled = Duration::ZERO;
         if std::mem::replace(&mut conn.idle, false) {
             let idle = now.saturating_duration_since(conn.idle_since);
+            conn.idled = idle;
             stats.upstream_cx_idle().dec();
             stats.upstream_cx_idle_age_at_reuse_ms().record(idle.as_millis() as u64);
         }

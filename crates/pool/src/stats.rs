@@ -43,6 +43,8 @@ stat_block! {
             upstream_cx_protocol_error,
             /// A limit refused to open a connection.
             upstream_cx_overflow,
+            /// `max_connecting` put an attempt off.
+            upstream_cx_connecting_overflow,
             /// `max_connection_pools` refused a pool.
             upstream_cx_pool_overflow,
             /// The load balancer found no host.

@@ -99,6 +99,7 @@ impl Draft {
             runtime: &self.bootstrap.runtime,
             store: builder.store,
             workers: builder.options.workers(),
+            compat: builder.options.compat(),
         };
         let old: HashMap<&str, &Arc<ClusterShared>> =
             previous.iter().flat_map(|p| &p.clusters).map(|cluster| (&**cluster.name(), cluster)).collect();

@@ -8,6 +8,7 @@ use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
@@ -30,6 +31,8 @@ pub struct ClientConn {
     response: Response,
     asked: Asked,
     reuse: Reuse,
+    /// Seconds that the upstream said it would keep the connection.
+    keep_alive_timeout: Option<u32>,
     response_head_bytes: u64,
     request_head_bytes: u64,
     /// [`Wire::tx`] when the exchange under way began.
@@ -86,6 +89,7 @@ impl ClientConn {
             response: Response::None,
             asked: Asked::Ordinary,
             reuse: Reuse::Yes,
+            keep_alive_timeout: None,
             response_head_bytes: 0,
             request_head_bytes: 0,
             tx_before: 0,
@@ -110,6 +114,12 @@ impl ClientConn {
     /// Whether the response announced that the connection ends after it.
     pub fn saw_close_notice(&self) -> bool {
         self.reuse == Reuse::Refused
+    }
+
+    /// For how long the upstream said that it keeps the connection without a request (`Keep-Alive: timeout=N`).
+    #[inline]
+    pub fn announced_idle_limit(&self) -> Option<Duration> {
+        self.keep_alive_timeout.map(|seconds| Duration::from_secs(u64::from(seconds)))
     }
 
     /// Whether the peer's FIN was read.
@@ -226,7 +236,10 @@ impl ClientConn {
 
     /// Head => (Head | Body | Done)
     fn on_head(&mut self, parsed: ParsedResponse) -> ResponseFrame {
-        let ParsedResponse { head, framing, persists, announces_close } = parsed;
+        let ParsedResponse { head, framing, persists, announces_close, keep_alive_timeout } = parsed;
+        if keep_alive_timeout.is_some() {
+            self.keep_alive_timeout = keep_alive_timeout;
+        }
         if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
             self.response = Response::Head(HeadScan::default());
             return ResponseFrame::Informational(head);

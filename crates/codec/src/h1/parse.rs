@@ -213,6 +213,8 @@ pub struct ParsedResponse {
     pub persists: bool,
     /// Whether the peer said that it closes the connection (`connection: close`, HTTP/1.0).
     pub announces_close: bool,
+    /// After how many idle seconds it says that it will (`Keep-Alive: timeout=N`).
+    pub keep_alive_timeout: Option<u32>,
 }
 
 /// Takes a complete response head off `buf`, or says that more bytes are needed.
@@ -262,7 +264,8 @@ pub fn parse_response(
     let announces_close = !fields.persists(version) || faulty;
     let persists = !announces_close && !matches!(framing, Framing::UntilClose | Framing::Tunnel);
     let head = ResponseHead { status, version, headers };
-    Ok(Some(ParsedResponse { head, framing, persists, announces_close }))
+    let keep_alive_timeout = fields.keep_alive_timeout;
+    Ok(Some(ParsedResponse { head, framing, persists, announces_close, keep_alive_timeout }))
 }
 
 /// Parses a complete trailer section. Fields that frame or route are

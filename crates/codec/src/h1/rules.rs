@@ -177,6 +177,8 @@ pub struct Fields {
     pub close: bool,
     /// `Connection: keep-alive`.
     pub keep_alive: bool,
+    /// The seconds of `Keep-Alive: timeout=N`.
+    pub keep_alive_timeout: Option<u32>,
     upgrade_option: bool,
     /// The value of `Upgrade`.
     pub upgrade: Option<HeaderValue>,
@@ -234,6 +236,10 @@ impl Fields {
             header::TE => {
                 let mut options = value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
                 Ok(if options.any(|option| option == b"trailers") { Keep::As("trailers") } else { Keep::No })
+            }
+            _ if name.as_str() == "keep-alive" => {
+                self.keep_alive_timeout = keep_alive_timeout(value.as_bytes());
+                Ok(Keep::No)
             }
             _ if is_connection_field(name) => {
                 // An old field for an old proxy; Envoy obeys it.
@@ -434,6 +440,16 @@ static CONNECTION_FIELDS: [HeaderName; 3] = [
     HeaderName::from_static("proxy-connection"),
     HeaderName::from_static("http2-settings"),
 ];
+
+/// Seconds of the parameter `timeout` of a `Keep-Alive` field (RFC 2068 §19.7.1.1); anything else says nothing.
+fn keep_alive_timeout(value: &[u8]) -> Option<u32> {
+    let mut parameters = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+    let timeout = parameters.find_map(|parameter| {
+        let (name, value) = parameter.split_at_checked(b"timeout=".len())?;
+        name.eq_ignore_ascii_case(b"timeout=").then_some(value)
+    })?;
+    parse_length(timeout).and_then(|seconds| u32::try_from(seconds).ok())
+}
 
 /// `1*DIGIT` that fits 64 bits (RFC 9110 §8.6): no sign, no list, no space.
 pub fn parse_length(text: &[u8]) -> Option<u64> {

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::Version;
 use tidegate_codec::ClientStream;
@@ -15,6 +16,11 @@ use crate::error::PoolError;
 pub trait Conn: ClientStream {
     /// What the last exchange, complete for its user, left of the connection.
     fn after_exchange(&self) -> AfterExchange;
+
+    /// How long the peer lets the connection idle, if it said so.
+    fn announced_idle_limit(&self) -> Option<Duration> {
+        None
+    }
 
     /// Watches an idle connection: ready when it is of no more use. No system call unless something
     /// happened.

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::Version;
 use tidegate_codec::h1::{ClientConn, ClientOptions, IdleEvent};
@@ -55,6 +56,11 @@ impl Conn for ClientConn {
             (true, false) if self.has_excess() => AfterExchange::Excess,
             (true, false) => AfterExchange::Closed,
         }
+    }
+
+    #[inline]
+    fn announced_idle_limit(&self) -> Option<Duration> {
+        Self::announced_idle_limit(self)
     }
 
     #[inline]

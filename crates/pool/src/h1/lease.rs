@@ -95,7 +95,12 @@ impl Lease {
     pub fn finish(mut self) {
         let Some(conn) = self.conn.take() else { return };
         let end = match conn.after_exchange() {
-            AfterExchange::Reusable => StreamEnd::Complete,
+            AfterExchange::Reusable => {
+                if let Some(limit) = conn.announced_idle_limit() {
+                    self.pool.core.machine(|machine| machine.handle_idle_announced(limit));
+                }
+                StreamEnd::Complete
+            }
             AfterExchange::Announced => StreamEnd::CompleteAndAnnounced,
             AfterExchange::AnnouncedAndClosed => StreamEnd::CompleteAtAnnouncedClose,
             AfterExchange::Closed => StreamEnd::CompleteAtClose,

@@ -45,6 +45,7 @@ fn shared(maxima: &Maxima) -> Shared {
         host_connections: None,
         stats: UpstreamStats::detached(),
         host: HostCounters::detached(),
+        idle_limit: None,
         tally: None,
     }
 }

@@ -139,6 +139,7 @@ impl Lab {
             host_connections: None,
             stats: UpstreamStats::detached(),
             host: HostCounters::detached(),
+            idle_limit: None,
             tally: None,
         };
         let host = Rc::new(Host { codec: Rc::new(codec), ..Host::default() });

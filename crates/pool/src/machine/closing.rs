@@ -60,6 +60,9 @@ impl Machine {
         }
         match end {
             StreamEnd::Complete | StreamEnd::Unused | StreamEnd::Reset => {
+                if end == StreamEnd::Complete {
+                    self.learn_from_exchange(now, key);
+                }
                 self.detach(key);
                 self.freed(now, key);
             }
@@ -88,7 +91,10 @@ impl Machine {
                 self.retire(now, key, CloseReason::RequestReset);
             }
             StreamEnd::TimedOut => self.retire(now, key, CloseReason::RequestTimeout),
-            StreamEnd::PeerClosed(how) => self.retire(now, key, how),
+            StreamEnd::PeerClosed(how) => {
+                self.learn_from_stale(now, key);
+                self.retire(now, key, how);
+            }
             StreamEnd::PeerClosedInMessage(how) => {
                 self.shared.stats.upstream_cx_protocol_error().inc();
                 self.retire(now, key, how);
@@ -110,7 +116,12 @@ impl Machine {
                 let reason = ResetReason::RemoteConnectionFailure;
                 self.attempt_failed(now, key, PoolError::Connect { reason, transport: None });
             }
-            Some(_) => self.retire(now, key, how),
+            Some(_) => {
+                if how.is_remote() {
+                    self.learn_from_close(now, key);
+                }
+                self.retire(now, key, how);
+            }
         }
         self.settle(now);
     }
@@ -118,6 +129,7 @@ impl Machine {
     /// The peer sent what nobody asked for on an idle connection: the next response could not be trusted.
     pub fn handle_unexpected_data(&mut self, now: Instant, key: ConnKey) {
         if self.conns.contains(key.0) {
+            self.learn_from_close(now, key);
             // No protocol error for Envoy: it is often an answer (408) to a request that never came.
             self.retire(now, key, CloseReason::ProtocolError);
         }
@@ -126,10 +138,12 @@ impl Machine {
 
     /// The peer announced that the connection takes no more streams (GOAWAY). Ready | Busy => Draining
     pub fn handle_announced(&mut self, now: Instant, key: ConnKey) {
-        if !self.conns.contains(key.0) {
+        if self.conns.get(key.0).is_none_or(|conn| matches!(conn.state, State::Connecting { .. })) {
             return;
         }
         self.shared.stats.upstream_cx_close_notify().inc();
+        self.learn_from_close(now, key);
+        self.forget_probe(now, key);
         self.start_drain(key, CloseReason::Announced);
         self.rest(now, key);
         self.open_connections(now);
@@ -142,7 +156,8 @@ impl Machine {
         let serve_first = !self.pending.is_empty();
         for key in self.keys() {
             match self.conns.get(key.0).map(|conn| (conn.state, conn.active)) {
-                Some((State::Ready, _)) => {
+                Some((State::Ready | State::Probing, _)) => {
+                    self.forget_probe(now, key);
                     self.start_drain(key, reason);
                     self.rest(now, key);
                 }
@@ -200,14 +215,16 @@ impl Machine {
 
     /// Any state => closed
     pub(super) fn close(&mut self, now: Instant, key: ConnKey, reason: CloseReason) {
+        self.forget_probe(now, key);
         let Some(conn) = self.conns.get(key.0) else { return };
         match conn.state {
             State::Ready => self.ready.remove(&mut self.conns, key),
             State::Connecting { .. } => {
                 self.connecting_capacity -= conn.expected_capacity();
                 self.connecting -= 1;
+                self.shared.limits.connecting.release();
             }
-            State::Busy | State::Draining => {}
+            State::Busy | State::Draining | State::Probing => {}
         }
         let conn = self.conns.remove(key.0);
         let stats = &self.shared.stats;

@@ -1,5 +1,7 @@
 //! A connection as the machine sees it, and the list of those that are ready.
 
+use std::time::Duration;
+
 use slab::Slab;
 use tidegate_types::CloseReason;
 use tokio::time::Instant;
@@ -21,6 +23,8 @@ pub(super) enum State {
     Connecting { deadline: Instant },
     /// In the ready list: takes streams.
     Ready,
+    /// Idle for as long as it may be, and kept to see when its peer closes it: takes no streams.
+    Probing,
     /// As many streams as it can carry.
     Busy,
     /// Takes no more streams, closes with its last one.
@@ -35,6 +39,12 @@ pub(super) struct Conn {
     pub(super) idle_since: Instant,
     /// Counted in `upstream_cx_idle`.
     pub(super) idle: bool,
+    /// When its last stream took it.
+    pub(super) taken: Instant,
+    /// How long it had idled then.
+    pub(super) idled: Duration,
+    /// Its own part of a jitter, of 256.
+    pub(super) salt: u8,
     /// Why it drains, once it does.
     pub(super) fate: CloseReason,
     /// `max_connection_duration`.
@@ -70,6 +80,9 @@ impl Conn {
             created: now,
             idle_since: now,
             idle: false,
+            taken: now,
+            idled: Duration::ZERO,
+            salt: 0,
             fate: CloseReason::Drained,
             expires: None,
             active: 0,
@@ -142,6 +155,11 @@ impl ReadyList {
         let Some(conn) = conns.get_mut(key.0) else { return };
         let now = conn.capacity();
         self.capacity = self.capacity + u64::from(now) - u64::from(std::mem::replace(&mut conn.listed, now));
+    }
+
+    /// The one used longest ago.
+    pub(super) fn last(&self) -> Option<ConnKey> {
+        self.oldest
     }
 
     /// From the one used longest ago.

@@ -37,11 +37,18 @@ impl Machine {
                     conn.active > 0 || conn.concurrency == 0 || self.draining.is_some(),
                     "a busy connection has no stream"
                 ),
+                State::Probing => assert_eq!(conn.active, 0, "a probe has streams"),
                 State::Draining => assert!(conn.active > 0, "a drained connection was not closed"),
             }
         }
         assert_eq!(ready, listed, "ready connections and their list");
         assert_eq!(ready_capacity, self.ready.capacity(), "capacity of ready connections");
+        let probes = self.conns.iter().filter(|(_, conn)| conn.state == State::Probing).map(|(key, _)| key);
+        assert_eq!(probes.collect::<Vec<_>>(), Vec::from_iter(self.probe.map(|key| key.0)), "the probe");
+        assert!(
+            self.probe.is_none() || self.pending.len() as u64 <= capacity,
+            "streams wait for the place of a probe"
+        );
         assert_eq!(connecting, self.connecting, "connections under way");
         assert_eq!(capacity, self.connecting_capacity, "capacity under way");
         assert_eq!(active, self.active, "attached streams");

@@ -15,17 +15,22 @@ use crate::limits::{Claim, Waiter};
 /// Opens per input at most (Envoy: `tryCreateNewConnections`).
 pub(super) const MAX_OPENS: usize = 3;
 
-/// The pool's places in the queues of its two connection limits.
+/// The pool's places in the queues of the limits that a connection needs a unit of.
 #[derive(Debug, Default)]
 pub struct Waiters {
     /// For a unit of the cluster's `max_connections`.
     pub cluster: Arc<Waiter>,
     /// For a unit of the host's `max_connections`.
     pub host: Arc<Waiter>,
+    /// For a unit of `max_connecting`.
+    pub connecting: Arc<Waiter>,
     cluster_queued: bool,
     host_queued: bool,
-    /// A host unit in hand while the cluster's is awaited.
+    connecting_queued: bool,
+    /// A host unit in hand while the cluster's, or the one to connect, is awaited.
     host_held: bool,
+    /// A unit of the cluster's in hand while the one to connect is awaited.
+    cluster_held: bool,
     asked_to_reclaim: bool,
 }
 
@@ -34,17 +39,22 @@ impl Waiters {
     pub fn set_waker(&self, waker: &Waker) {
         self.cluster.set_waker(Some(waker.clone()));
         self.host.set_waker(Some(waker.clone()));
+        self.connecting.set_waker(Some(waker.clone()));
     }
 
     /// Whether a unit was handed over and not used yet.
     #[inline]
     pub fn is_granted(&self) -> bool {
-        self.cluster.is_granted() || self.host.is_granted()
+        self.cluster.is_granted() || self.host.is_granted() || self.connecting.is_granted()
     }
 
     #[inline]
     pub(super) fn any_queued(&self) -> bool {
-        self.cluster_queued || self.host_queued || self.host_held
+        self.cluster_queued
+            || self.host_queued
+            || self.connecting_queued
+            || self.host_held
+            || self.cluster_held
     }
 }
 
@@ -97,10 +107,13 @@ impl Machine {
     /// Opens connections while streams wait that nothing under way will carry: how many.
     pub(super) fn open_connections(&mut self, now: Instant) -> usize {
         let mut opened = 0;
-        while opened < MAX_OPENS && self.pending.len() as u64 > self.connecting_capacity && self.reserve(now)
-        {
-            self.open(now);
-            opened += 1;
+        while opened < MAX_OPENS && self.pending.len() as u64 > self.connecting_capacity {
+            if self.reserve(now) {
+                self.open(now);
+                opened += 1;
+            } else if !self.give_up_probe(now) {
+                break;
+            }
         }
         // Whoever is carried by an attempt shares its fate.
         while (self.pending.attempted() as u64) < self.connecting_capacity.min(self.pending.len() as u64) {
@@ -117,6 +130,9 @@ impl Machine {
         self.connecting += 1;
         self.waiters.asked_to_reclaim = false;
         let key = ConnKey(self.conns.insert(conn));
+        // Multiplied by the golden ratio: neighbours lie far apart.
+        self.opened = self.opened.wrapping_add(1);
+        self.conns[key.0].salt = (self.opened.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8;
         let stats = &self.shared.stats;
         stats.upstream_cx_total().inc();
         stats.upstream_cx_active().inc();
@@ -126,7 +142,8 @@ impl Machine {
         self.events.push_back(Event::Open(key));
     }
 
-    /// Takes a unit of both connection limits: the host's first, then the cluster's.
+    /// Takes a unit of each limit: the host's first, then the cluster's, then one to connect. Whoever has the last
+    /// waits for nothing more, so that each wait ends.
     fn reserve(&mut self, now: Instant) -> bool {
         let limits = self.shared.limits.clone();
         if let Some(host) = self.shared.host_connections.clone()
@@ -140,24 +157,39 @@ impl Machine {
             self.waiters.host_queued = false;
         }
         let exception = self.conns.is_empty() && limits.connection_per_host();
-        if self.take_session_unit() || self.waiters.cluster.take() || limits.connections.try_reserve() {
-            self.waiters.cluster_queued = false;
+        if self.waiters.cluster_held || self.has_session_unit() {
+        } else if self.waiters.cluster.take() || limits.connections.try_reserve() {
+            (self.waiters.cluster_queued, self.waiters.cluster_held) = (false, true);
         } else if exception {
             self.shared.stats.upstream_cx_overflow().inc();
             limits.connections.force();
+            self.waiters.cluster_held = true;
         } else {
             self.refused(now, Refuser::Cluster);
             return false;
+        }
+        if !self.waiters.connecting.take() && !limits.connecting.try_reserve() {
+            self.refused(now, Refuser::Connecting);
+            return false;
+        }
+        self.waiters.connecting_queued = false;
+        if !std::mem::take(&mut self.waiters.cluster_held) {
+            self.take_session_unit();
         }
         self.waiters.host_held = false;
         true
     }
 
     fn refused(&mut self, now: Instant, by: Refuser) {
-        self.shared.stats.upstream_cx_overflow().inc();
+        let stats = &self.shared.stats;
         match by {
             Refuser::Host => self.waiters.host_queued = true,
             Refuser::Cluster => self.waiters.cluster_queued = true,
+            Refuser::Connecting => self.waiters.connecting_queued = true,
+        }
+        match by {
+            Refuser::Host | Refuser::Cluster => stats.upstream_cx_overflow().inc(),
+            Refuser::Connecting => stats.upstream_cx_connecting_overflow().inc(),
         }
         self.update_claims(now);
     }
@@ -182,6 +214,11 @@ impl Machine {
                 {
                     host.wait(&self.waiters.host, claim);
                 }
+                if self.waiters.connecting_queued && !self.waiters.connecting.is_granted() {
+                    // Nobody can give up what others are establishing.
+                    let claim = Claim { starving: false, ..claim };
+                    limits.connecting.wait(&self.waiters.connecting, claim);
+                }
                 let starving = claim.starving && (self.waiters.cluster_queued || self.waiters.host_queued);
                 if starving && !self.waiters.asked_to_reclaim && !self.waiters.is_granted() {
                     self.waiters.asked_to_reclaim = true;
@@ -190,7 +227,7 @@ impl Machine {
             }
             None => self.leave_queues(),
         }
-        if self.waiters.cluster.is_granted() || self.waiters.host.is_granted() {
+        if self.waiters.is_granted() {
             self.use_grant(now);
         }
     }
@@ -207,6 +244,13 @@ impl Machine {
         if self.waiters.cluster_queued {
             self.waiters.cluster_queued = false;
             self.shared.limits.connections.leave(&self.waiters.cluster);
+        }
+        if self.waiters.connecting_queued {
+            self.waiters.connecting_queued = false;
+            self.shared.limits.connecting.leave(&self.waiters.connecting);
+        }
+        if std::mem::take(&mut self.waiters.cluster_held) {
+            self.shared.limits.connections.release();
         }
         if let Some(host) = &self.shared.host_connections {
             if self.waiters.host_queued {
@@ -236,6 +280,9 @@ impl Machine {
     pub(super) fn abandon(&mut self) {
         self.leave_queues();
         self.leave_tally();
+        if let (Some(_), Some(learned)) = (self.probe.take(), &self.shared.idle_limit) {
+            learned.probe_lost(Instant::now());
+        }
         let Shared { limits, host_connections, stats, host, .. } = &self.shared;
         for _ in 0..self.conns.len() {
             stats.upstream_cx_active().dec();
@@ -255,6 +302,7 @@ impl Machine {
         (0..self.pending.len()).for_each(|_| host.dec(HostStat::RqPendingActive));
         (0..self.active).for_each(|_| limits.requests.release());
         (0..self.pending.len()).for_each(|_| limits.pending.release());
+        (0..self.connecting).for_each(|_| limits.connecting.release());
         (0..self.session_units).for_each(|_| limits.connections.release());
         if self.holds_pool_permit {
             limits.pools.release();
@@ -265,4 +313,5 @@ impl Machine {
 enum Refuser {
     Host,
     Cluster,
+    Connecting,
 }

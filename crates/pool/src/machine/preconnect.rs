@@ -92,8 +92,16 @@ impl Machine {
         let host = self.shared.host_connections.as_ref();
         let reserved = host.is_none_or(|host| host.try_reserve());
         if reserved && limits.connections.try_reserve() {
-            self.open(now);
-            return true;
+            if limits.connecting.try_reserve() {
+                self.open(now);
+                return true;
+            }
+            limits.connections.release();
+            if let Some(host) = host {
+                host.release();
+            }
+            self.shared.stats.upstream_cx_connecting_overflow().inc();
+            return false;
         }
         if reserved && let Some(host) = host {
             host.release();

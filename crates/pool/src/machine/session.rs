@@ -36,13 +36,14 @@ impl Machine {
         self.connecting_capacity > self.pending.len() as u64
     }
 
-    /// Uses a unit that a session brought for the connection that is about to be opened.
-    pub(super) fn take_session_unit(&mut self) -> bool {
-        let any = self.session_units > 0;
-        if any {
-            self.session_units -= 1;
-        }
-        any
+    /// Whether a session brought a unit for the connection that is about to be opened.
+    pub(super) fn has_session_unit(&self) -> bool {
+        self.session_units > 0
+    }
+
+    /// Uses it.
+    pub(super) fn take_session_unit(&mut self) {
+        self.session_units = self.session_units.saturating_sub(1);
     }
 
     /// Gives units back that no waiting session will need.

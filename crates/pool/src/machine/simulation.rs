@@ -92,6 +92,7 @@ impl World {
                     host_connections: Some(host.clone()),
                     stats: UpstreamStats::detached(),
                     host: HostCounters::detached(),
+                    idle_limit: None,
                     tally: Some(world.tally.clone()),
                 };
                 world.pools.push(Site {

@@ -7,6 +7,7 @@ use tidegate_types::ResetReason;
 use super::*;
 use crate::limits::Maxima;
 
+mod idle;
 mod preconnect;
 
 /// A pool in virtual time, one token per request.
@@ -58,6 +59,7 @@ impl Lab {
             host_connections: host,
             stats: UpstreamStats::detached(),
             host: HostCounters::detached(),
+            idle_limit: None,
             tally: None,
         };
         let machine = Machine::new(Rc::new(settings), shared);
@@ -654,4 +656,46 @@ fn a_limit_reached_meanwhile_leaves_the_old_connection() {
     lab.drain();
     assert_eq!(lab.log.last(), Some(&Event::Attach { token: 7, conn: ConnKey(0) }));
     limits.connections.release();
+}
+
+#[test]
+fn connections_being_established_are_capped_whatever_waits() {
+    let limits = Arc::new(Limits::detached(&Maxima { connecting: 2, ..Maxima::default() }));
+    let mut lab = Lab::new(settings(), &limits);
+    let mut other = Lab::new(settings(), &limits);
+    lab.ask_times(4);
+    assert_eq!(lab.events(), [open(0), open(1)]);
+    other.ask();
+    assert_eq!(other.events(), [], "the cap is everybody's");
+    assert_eq!(limits.connecting.used(), 2);
+    lab.connected(0);
+    assert!(!other.machine.waiters().is_granted(), "first come, first served");
+    assert_eq!(lab.events(), [attach(0, 0), open(2)]);
+    lab.machine.handle_connect_failed(lab.now, ConnKey(1), refused());
+    lab.drain();
+    lab.machine.handle_connect_failed(lab.now, ConnKey(2), refused());
+    lab.drain();
+    lab.wait(500);
+    if other.machine.waiters().is_granted() {
+        other.grant();
+    }
+    assert_eq!(other.events(), [open(0)]);
+    assert!(limits.connecting.used() <= 2);
+    drop((lab, other));
+    assert_eq!((limits.connecting.used(), limits.connections.used()), (0, 0));
+}
+
+#[test]
+fn a_stream_that_gives_up_while_it_waits_to_connect_leaves_its_units() {
+    let limits = Arc::new(Limits::detached(&Maxima { connecting: 1, connections: 2, ..Maxima::default() }));
+    let host = Arc::new(Limit::new(2, None, None));
+    let mut lab = Lab::with_host(settings(), &limits, Some(host.clone()));
+    let mut other = Lab::with_host(settings(), &limits, Some(host.clone()));
+    lab.ask();
+    assert_eq!(other.machine.try_attach(other.now, Care::Any), None);
+    let Queued::Waiting(key) = other.machine.enqueue(other.now, 1) else { panic!("refused") };
+    assert_eq!((limits.connections.used(), host.used()), (2, 2), "in hand while it waits");
+    other.machine.handle_cancel(other.now, key);
+    assert_eq!((limits.connections.used(), host.used()), (1, 1));
+    assert!(other.machine.is_empty());
 }

@@ -54,11 +54,18 @@ impl Machine {
             }
             return;
         }
-        let Some(timeout) = self.settings.idle_timeout else { return };
-        if self.is_idle(key) && self.conns[key.0].idle_since + timeout <= now {
-            self.shared.stats.upstream_cx_idle_timeout().inc();
-            self.close(now, key, CloseReason::IdleTimeout);
+        if self.probe == Some(key) {
+            if self.probe_deadline().is_some_and(|due| due <= now) {
+                self.expire_probe(now, key);
+            }
+        } else if self.idle_deadline(key).is_some_and(|due| due <= now) {
+            self.expire_idle(now, key);
         }
+    }
+
+    pub(super) fn idle_deadline(&self, key: ConnKey) -> Option<Instant> {
+        let conn = self.conns.get(key.0).filter(|conn| conn.state == State::Ready && conn.active == 0)?;
+        self.may_idle(key).map(|limit| conn.idle_since + limit)
     }
 
     fn deadline_of(&self, key: ConnKey) -> Option<Instant> {
@@ -66,7 +73,7 @@ impl Machine {
         if let State::Connecting { deadline } = conn.state {
             return Some(deadline);
         }
-        let idle = self.settings.idle_timeout.filter(|_| self.is_idle(key)).map(|t| conn.idle_since + t);
+        let idle = if self.probe == Some(key) { self.probe_deadline() } else { self.idle_deadline(key) };
         [idle, conn.expires].into_iter().flatten().min()
     }
 }

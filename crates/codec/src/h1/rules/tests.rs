@@ -90,3 +90,21 @@ fn an_upgrade_is_ignored_beside_a_body_without_the_option_and_for_h2c() {
     assert!(upgrade("close", "websocket").upgrade(Version::HTTP_11, Framing::None).is_none());
     assert!(upgrade("upgrade, http2-settings", "h2c").upgrade(Version::HTTP_11, Framing::None).is_none());
 }
+
+#[test]
+fn the_seconds_of_a_keep_alive_field_are_found() {
+    for (value, seconds) in [
+        ("timeout=5", Some(5)),
+        ("timeout=5, max=1000", Some(5)),
+        ("max=100, Timeout=75", Some(75)),
+        ("timeout=0", Some(0)),
+        ("timeout=", None),
+        ("timeout=5s", None),
+        ("timeout = 5", None),
+        ("timeout=99999999999", None),
+        ("max=100", None),
+        ("", None),
+    ] {
+        assert_eq!(fields(&[("keep-alive", value)]).keep_alive_timeout, seconds, "{value:?}");
+    }
+}

@@ -181,6 +181,7 @@ fn an_anticipated_stream_opens_a_connection_under_the_limits() {
         host_connections: None,
         stats: UpstreamStats::detached(),
         host: HostCounters::detached(),
+        idle_limit: None,
         tally: Some(tally.clone()),
     };
     let now = Instant::now();
