@@ -16,6 +16,7 @@ mod distant;
 mod h1;
 mod h2;
 mod html;
+mod instructions;
 mod load;
 mod process;
 mod progress;
@@ -103,6 +104,9 @@ pub(crate) struct Arguments {
     /// Instead of measuring time, count each proxy's system calls a request with strace
     #[arg(long)]
     strace: bool,
+    /// Instead of measuring time, count each proxy's instructions and allocations a request with callgrind
+    #[arg(long, conflicts_with = "strace")]
+    instructions: bool,
 }
 
 /// What the flow carries along.
@@ -137,10 +141,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         near: Origin::start(bench.cpus.load, &[])?,
         distant: Origin::start(bench.cpus.load, &["--distant"])?,
     };
+    // The first says most, when none is named.
+    let counted = if arguments.scenario.is_empty() { &scenarios[..1] } else { &scenarios[..] };
     if arguments.strace {
-        // The first says most, when none is named.
-        let traced = if arguments.scenario.is_empty() { &scenarios[..1] } else { &scenarios[..] };
-        return traced.iter().try_for_each(|scenario| strace::run(&bench, scenario, &origins));
+        return counted.iter().try_for_each(|scenario| strace::run(&bench, scenario, &origins));
+    }
+    if arguments.instructions {
+        return counted.iter().try_for_each(|scenario| instructions::run(&bench, scenario, &origins));
     }
 
     let report = bench.measure(&scenarios, &origins)?;
@@ -251,12 +258,24 @@ impl Bench {
 
     /// Starts a proxy in front of the origin, on its own CPU.
     fn start(&self, proxy: &Proxy, origins: &Origins, scenario: &Scenario) -> Result<Server, Failure> {
+        self.start_under(proxy, origins, scenario, |command| command, process::PATIENCE)
+    }
+
+    /// The same with a changed command, which may take `patience` until it answers.
+    fn start_under(
+        &self,
+        proxy: &Proxy,
+        origins: &Origins,
+        scenario: &Scenario,
+        change: impl FnOnce(Command) -> Command,
+        patience: Duration,
+    ) -> Result<Server, Failure> {
         let name = proxy.kind.name();
         let setup = scenario.setup(proxies::free_port()?, origins.of(scenario).port, self.dose);
-        let command = proxy.command(&self.out.join(name), setup)?;
+        let command = change(proxy.command(&self.out.join(name), setup)?);
         let log = self.out.join(format!("{name}.log"));
         let address = ([127, 0, 0, 1], setup.port).into();
-        Server::start(command, log, address, &scenario.client()?, self.cpus.proxy)
+        Server::start(command, log, address, &scenario.client()?, self.cpus.proxy, patience)
             .context(format_args!("{name} did not start"))
     }
 }

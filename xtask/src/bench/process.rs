@@ -52,6 +52,9 @@ impl Usage {
     }
 }
 
+/// How long a server may take to start.
+pub(super) const PATIENCE: Duration = Duration::from_secs(15);
+
 impl Server {
     /// Starts `command` on `cpu` and waits until a request of `client`'s is answered as it should be.
     pub(super) fn start(
@@ -60,6 +63,7 @@ impl Server {
         address: SocketAddr,
         client: &Client,
         cpu: Option<usize>,
+        patience: Duration,
     ) -> Result<Self, Failure> {
         let out = File::create(&log).context(log.display())?;
         let errors = out.try_clone().context(log.display())?;
@@ -67,7 +71,7 @@ impl Server {
         sys::tie(&mut command, cpu);
         let child = command.spawn().context(format_args!("starting {}", command.get_program().display()))?;
         let mut server = Self { child, log, address };
-        let deadline = Instant::now() + Duration::from_secs(15);
+        let deadline = Instant::now() + patience;
         while !answers(address, client) {
             if let Ok(Some(status)) = server.child.try_wait() {
                 return Err(Failure(format!("ended with {status}{}", server.log_tail())));

@@ -112,7 +112,7 @@ pub(super) fn envoy(folder: &Path, setup: Setup) -> String {
     let mut cluster = json!({
         "name": "origin",
         "type": "STATIC",
-        "connect_timeout": "1s",
+        "connect_timeout": "5s",
         "circuit_breakers": { "thresholds": [{
             "max_connections": 100_000, "max_pending_requests": 100_000, "max_requests": 100_000
         }] },
