@@ -26,7 +26,7 @@ use tidegate_types::{CloseReason, EndStream, RequestHead, ResponseFlags, StreamI
 use tokio::time::Instant;
 
 use crate::chain::{self, RequestChain, ResponseChain, Stop};
-use crate::connection::ConnectionCx;
+use crate::connection::StreamCx;
 use crate::hcm::WorkerHcm;
 use crate::timers::{StreamTimeout, StreamTimers};
 
@@ -73,7 +73,7 @@ pub(crate) enum ResponseState {
 
 /// One exchange while it runs.
 pub(crate) struct Exchange<'a> {
-    pub(crate) cx: &'a ConnectionCx,
+    pub(crate) cx: &'a StreamCx<'a>,
     pub(crate) hcm: Rc<WorkerHcm>,
     pub(crate) server: RefCell<&'a mut dyn ServerStream>,
     pub(crate) stream: Rc<Stream>,
@@ -104,14 +104,13 @@ pub(crate) struct Exchange<'a> {
 /// Serves one exchange whose first byte has arrived. A stream error on one side never outlives this call:
 /// everything that it holds is dropped with it.
 pub(crate) async fn serve(
-    cx: &ConnectionCx,
+    cx: &StreamCx<'_>,
     hcm: Rc<WorkerHcm>,
     server: &mut dyn ServerStream,
-    now: Instant,
 ) -> ExchangeEnd {
-    let info = StreamInfo::new(cx.info.clone(), SystemTime::now());
-    let stream = Rc::new(Stream::new(info, cx.clusters.clone()));
-    let timers = StreamTimers::new(now);
+    let info = StreamInfo::new(cx.connection.info.clone(), SystemTime::now());
+    let stream = Rc::new(Stream::new(info, cx.connection.clusters.clone()));
+    let timers = StreamTimers::new(cx.clock.now());
     let timeouts = &hcm.shared.config.timeouts;
     timers.set_idle(timeouts.stream_idle);
     timers.set_headers(hcm.shared.request_headers_timeout);
@@ -136,7 +135,7 @@ pub(crate) async fn serve(
         hcm,
     };
     exchange.begin();
-    match panics::catch(pin!(exchange.run_to_end()), || _ = cx.clock.tick()).await {
+    match panics::catch(pin!(exchange.run_to_end()), || cx.tick()).await {
         Ok(end) => end,
         Err(panics::Panicked) => exchange.after_panic().await,
     }
@@ -151,10 +150,14 @@ impl Exchange<'_> {
 
     fn begin(&self) {
         // Said of a request that never shows its own version.
-        self.stream.info().protocol.set(Some(Version::HTTP_11));
+        self.stream.info().protocol.set(Some(self.cx.protocol));
         let stats = &self.hcm.shared.stats;
         stats.downstream_rq_total().inc();
-        stats.downstream_rq_http1_total().inc();
+        match self.cx.protocol {
+            Version::HTTP_2 => stats.downstream_rq_http2_total().inc(),
+            Version::HTTP_3 => stats.downstream_rq_http3_total().inc(),
+            _ => stats.downstream_rq_http1_total().inc(),
+        }
         stats.downstream_rq_active().inc();
     }
 
@@ -227,7 +230,7 @@ impl Exchange<'_> {
     /// What the client sent is no HTTP: the listener's access log tells it of the connection, too.
     fn note_protocol_error(&self) {
         self.hcm.shared.stats.downstream_cx_protocol_error().inc();
-        let flags = &self.cx.info.state.flags;
+        let flags = &self.cx.connection.info.state.flags;
         flags.set(flags.get().with(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR));
     }
 
@@ -267,12 +270,18 @@ impl Exchange<'_> {
             if let Poll::Ready(Passed::Own(timeout)) = self.poll_deadline(cx, None) {
                 return Poll::Ready(Err(Abort::Timeout(timeout)));
             }
-            if watch == WatchClient::Yes && self.request_ended.get() {
+            if watch == WatchClient::Yes && self.is_client_watchable() {
                 return self.server.borrow_mut().poll_gone(cx).map(|()| Err(Abort::Gone));
             }
             Poll::Pending
         })
         .await
+    }
+
+    /// Whether the client's going shows elsewhere than in what is read of the request: where nothing more of
+    /// that is due, and on a connection of many streams at any time.
+    pub(crate) fn is_client_watchable(&self) -> bool {
+        self.request_ended.get() || !self.cx.is_alone()
     }
 
     /// Ready when one of the manager's deadlines passed, or `router`, the nearest of the router's.
@@ -285,8 +294,7 @@ impl Exchange<'_> {
             let own = self.timers.next();
             let age = self.cx.age_deadline();
             let nearest = [router, own.map(|(at, _)| at), age].into_iter().flatten().min();
-            std::task::ready!(self.cx.timer.borrow_mut().poll(cx, nearest, self.now()));
-            self.cx.clock.tick();
+            std::task::ready!(self.cx.poll_deadline(cx, nearest));
             let now = self.now();
             if router.is_some_and(|at| at <= now) {
                 return Poll::Ready(Passed::OfRouter);

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use tidegate_codec::h1::ServerOptions;
+use tidegate_codec::h2;
 use tidegate_config::HcmConfig;
 use tidegate_filter::AccessLog;
 use tidegate_router::{RouteTable, RouterOptions};
@@ -18,7 +19,7 @@ use tidegate_types::Compat;
 use crate::chain::ConfiguredFilter;
 use crate::date::DateCache;
 use crate::local_reply::ReplyTemplates;
-use crate::stats::{CodecStats, HcmStats, ListenerHttpStats};
+use crate::stats::{CodecStats, HcmStats, Http2Stats, ListenerHttpStats};
 
 pub use build::BuildContext;
 
@@ -33,6 +34,7 @@ pub struct Hcm {
     pub(crate) stats: HcmStats,
     pub(crate) listener_stats: ListenerHttpStats,
     pub(crate) codec_stats: CodecStats,
+    pub(crate) http2_stats: Http2Stats,
     /// `server_name`.
     pub(crate) server_name: HeaderValue,
     /// `node`, for `x-envoy-downstream-service-*`.
@@ -73,6 +75,11 @@ impl Hcm {
     pub fn codec_options(&self) -> ServerOptions {
         build::codec_options(&self.config, self.buffer_limit)
     }
+
+    /// What the codec of many streams must know of it.
+    fn multiplexed_options(&self) -> h2::ServerOptions {
+        build::multiplexed_options(&self.config, self.buffer_limit)
+    }
 }
 
 /// A worker's own view of a [`Hcm`].
@@ -86,18 +93,26 @@ pub(crate) struct WorkerHcm {
 pub struct HcmSlot {
     current: RefCell<Rc<WorkerHcm>>,
     options: RefCell<Rc<ServerOptions>>,
+    multiplexed: RefCell<Rc<h2::ServerOptions>>,
+    observer: RefCell<Rc<dyn h2::Observer>>,
 }
 
 impl HcmSlot {
     /// A slot that serves `hcm`.
     pub fn new(hcm: Arc<Hcm>) -> Rc<Self> {
-        let options = RefCell::new(Rc::new(hcm.codec_options()));
-        Rc::new(Self { current: RefCell::new(WorkerHcm::new(hcm)), options })
+        Rc::new(Self {
+            options: RefCell::new(Rc::new(hcm.codec_options())),
+            multiplexed: RefCell::new(Rc::new(hcm.multiplexed_options())),
+            observer: RefCell::new(Rc::new(hcm.http2_stats.clone())),
+            current: RefCell::new(WorkerHcm::new(hcm)),
+        })
     }
 
     /// Serves `hcm` from the next request on.
     pub fn set(&self, hcm: Arc<Hcm>) {
         *self.options.borrow_mut() = Rc::new(hcm.codec_options());
+        *self.multiplexed.borrow_mut() = Rc::new(hcm.multiplexed_options());
+        *self.observer.borrow_mut() = Rc::new(hcm.http2_stats.clone());
         *self.current.borrow_mut() = WorkerHcm::new(hcm);
     }
 
@@ -111,6 +126,15 @@ impl HcmSlot {
     /// Codec options for a new connection.
     pub fn codec_options(&self) -> Rc<ServerOptions> {
         self.options.borrow().clone()
+    }
+
+    pub(crate) fn multiplexed_options(&self) -> Rc<h2::ServerOptions> {
+        self.multiplexed.borrow().clone()
+    }
+
+    /// Who counts what happens on a new connection of many streams.
+    pub(crate) fn observer(&self) -> Rc<dyn h2::Observer> {
+        self.observer.borrow().clone()
     }
 
     pub(crate) fn current(&self) -> Rc<WorkerHcm> {

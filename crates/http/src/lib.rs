@@ -18,5 +18,5 @@ mod timers;
 
 pub use connection::serve;
 pub use hcm::{BuildContext, Hcm, HcmSlot};
-pub use stats::{CodecStats, HcmStats, ListenerHttpStats};
+pub use stats::{CodecStats, HcmStats, Http2Stats, ListenerHttpStats};
 pub use tidegate_types::{Drain, DrainPhase, DrainWatch};

@@ -1,5 +1,6 @@
 //! Statistics of a connection manager, under Envoy's names.
 
+use tidegate_codec::h2::{Event, Flood, Observer};
 use tidegate_stats::{stat_block, stat_family};
 use tidegate_types::CloseReason;
 
@@ -198,6 +199,60 @@ stat_block! {
             requests_rejected_with_underscores_in_headers = "http1.requests_rejected_with_underscores_in_headers",
             /// Connections closed because too many responses were queued.
             response_flood = "http1.response_flood",
+        }
+    }
+}
+
+stat_block! {
+    /// `http2.`: the downstream codec, all listeners together.
+    pub struct Http2Stats {
+        counters {
+            /// RST_STREAM received.
+            rx_reset,
+            /// RST_STREAM sent.
+            tx_reset,
+            /// GOAWAY sent; not the one that only announces.
+            goaway_sent,
+            /// Connections closed because a PING was not answered in time.
+            keepalive_timeout,
+            /// Requests reset for the size of their heads.
+            header_overflow,
+            /// Trailers received.
+            trailers,
+            /// Invalid messages received.
+            rx_messaging_error,
+            /// Streams that the client refused.
+            stream_refused_errors,
+            /// Connections closed for empty frames.
+            inbound_empty_frames_flood,
+            /// Connections closed for PRIORITY frames.
+            inbound_priority_frames_flood,
+            /// Connections closed for WINDOW_UPDATE frames.
+            inbound_window_update_frames_flood,
+        }
+        gauges {
+            /// Streams now.
+            streams_active,
+        }
+    }
+}
+
+impl Observer for Http2Stats {
+    fn on_event(&self, event: Event) {
+        match event {
+            Event::StreamOpened => self.streams_active().inc(),
+            Event::StreamClosed => self.streams_active().dec(),
+            Event::RxReset => self.rx_reset().inc(),
+            Event::RxRefused => self.stream_refused_errors().inc(),
+            Event::TxReset => self.tx_reset().inc(),
+            Event::GoawaySent => self.goaway_sent().inc(),
+            Event::KeepaliveTimeout => self.keepalive_timeout().inc(),
+            Event::HeaderOverflow => self.header_overflow().inc(),
+            Event::Trailers => self.trailers().inc(),
+            Event::MessagingError => self.rx_messaging_error().inc(),
+            Event::Flood(Flood::EmptyFrames) => self.inbound_empty_frames_flood().inc(),
+            Event::Flood(Flood::Priority) => self.inbound_priority_frames_flood().inc(),
+            Event::Flood(Flood::WindowUpdate) => self.inbound_window_update_frames_flood().inc(),
         }
     }
 }

@@ -23,9 +23,14 @@ impl PollClock {
     /// Looks at the real clock: once a poll.
     pub fn tick(&self) -> Instant {
         let now = Instant::now();
+        self.set(now);
+        now
+    }
+
+    /// Takes the time from whoever looked already, for several streams at once.
+    pub fn set(&self, now: Instant) {
         self.now.set(now);
         self.elapsed.set(now.saturating_duration_since(self.started.get()));
-        now
     }
 
     /// A stream starts at the last tick.

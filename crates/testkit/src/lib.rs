@@ -10,5 +10,6 @@ pub mod filter;
 pub mod h2;
 pub mod io;
 pub mod network;
+pub mod stream;
 
 pub use io::{MemIo, pair};

@@ -144,6 +144,31 @@ impl ServerConn {
         !matches!(&self.wire.input[..], [] | b"\r")
     }
 
+    /// Bytes read and not yet taken: before the first request, what tells which HTTP the client speaks
+    /// ([`detect`](crate::h2::preface::detect)).
+    pub fn input(&self) -> &[u8] {
+        &self.wire.input
+    }
+
+    /// Reads more of what has begun, for whoever judges [`ServerConn::input`].
+    pub fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Readable> {
+        Poll::Ready(match ready!(self.wire.poll_fill(cx)) {
+            Ok(0) => Readable::Closed,
+            Ok(_) => Readable::Bytes,
+            Err(error) => Readable::Broken(error),
+        })
+    }
+
+    /// The protocol agreed on in the TLS handshake (RFC 7301), once that is over.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        self.wire.io.tls().and_then(|tls| tls.alpn.as_deref())
+    }
+
+    /// The connection with the bytes read so far, for another codec. Before the first request.
+    pub fn into_input(self) -> (BoxIo, BytesMut) {
+        (self.wire.io, self.wire.input)
+    }
+
     /// Ends the exchange, whose response and request are complete: says what comes next. A connection that
     /// stays holds no buffer unless a pipelined request is in it.
     pub fn finish_exchange(&mut self) -> Next {

@@ -3,7 +3,8 @@
 //! A connection whose task is dropped or panics is counted to its end too: the reasons of closes add up to
 //! `downstream_cx_destroy` whatever happens.
 
-use tidegate_codec::h1::ServerConn;
+use http::Version;
+use tidegate_stats::{Counter, Gauge};
 use tidegate_types::{CloseReason, ConnectionInfo};
 use tokio::time::Instant;
 
@@ -16,7 +17,9 @@ pub(super) struct Account {
     born: Instant,
     /// Since when no request has been under way; `None` while one is.
     idle_since: Option<Instant>,
-    spoke_http1: bool,
+    /// The HTTP that it speaks, since it said something.
+    spoken: Option<Version>,
+    requested: bool,
     soft_drained: bool,
     received: u64,
     sent: u64,
@@ -38,7 +41,8 @@ impl Account {
             stats: stats.clone(),
             born: now,
             idle_since: Some(now),
-            spoke_http1: false,
+            spoken: None,
+            requested: false,
             soft_drained: false,
             received: 0,
             sent: 0,
@@ -47,26 +51,37 @@ impl Account {
         }
     }
 
+    /// Whether no request is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.idle_since.is_some()
+    }
+
     /// Since when it idles; the present for one that does not.
     pub(super) fn idle_since(&self, now: Instant) -> Instant {
         self.idle_since.unwrap_or(now)
     }
 
-    /// The first byte of a request came.
-    pub(super) fn request(&mut self, now: Instant) {
+    /// The first bytes told which HTTP it speaks.
+    pub(super) fn speaks(&mut self, version: Version) {
+        if self.spoken.replace(version).is_none() {
+            let (total, active) = by_version(&self.stats, version);
+            total.inc();
+            active.inc();
+        }
+    }
+
+    /// The first byte of a request came, and none was under way.
+    pub(super) fn request(&mut self, now: Instant, version: Version) {
         if let Some(since) = self.idle_since.take() {
             self.stats.downstream_cx_idle().dec();
             // The wait for the first request is none between two.
-            if self.spoke_http1 {
+            if self.requested {
                 let idle = now.saturating_duration_since(since);
                 self.stats.downstream_cx_idle_age_at_reuse_ms().record(idle.as_millis() as u64);
             }
         }
-        if !self.spoke_http1 {
-            self.spoke_http1 = true;
-            self.stats.downstream_cx_http1_total().inc();
-            self.stats.downstream_cx_http1_active().inc();
-        }
+        self.requested = true;
+        self.speaks(version);
     }
 
     /// The request is over and the connection stays.
@@ -82,8 +97,7 @@ impl Account {
     }
 
     /// Adds the bytes since the last call.
-    pub(super) fn count_traffic(&mut self, conn: &ServerConn) {
-        let (received, sent) = (conn.rx_bytes(), conn.tx_bytes());
+    pub(super) fn count_traffic(&mut self, received: u64, sent: u64) {
         self.stats.downstream_cx_rx_bytes_total().add(received - self.received);
         self.stats.downstream_cx_tx_bytes_total().add(sent - self.sent);
         (self.received, self.sent) = (received, sent);
@@ -104,7 +118,7 @@ impl Account {
         tracing::debug!(
             target: "http",
             connection = info.id,
-            kind = "downstream h1",
+            kind = self.kind(),
             peer = %info.remote_address,
             stat_prefix = self.stats.scope().name(),
             reason = reason.name(),
@@ -112,6 +126,14 @@ impl Account {
             "closing a downstream connection: {}",
             reason.words(),
         );
+    }
+
+    fn kind(&self) -> &'static str {
+        match self.spoken {
+            Some(Version::HTTP_2) => "downstream h2",
+            Some(Version::HTTP_3) => "downstream h3",
+            _ => "downstream h1",
+        }
     }
 
     /// The connection is closed.
@@ -133,7 +155,7 @@ impl Account {
                 stats.downstream_cx_destroy_active_rq().inc();
                 stats.downstream_cx_destroy_remote_active_rq().inc();
             }
-            Close::Now | Close::Linger | Close::Told | Close::Delayed | Close::Deaf => {
+            Close::Now | Close::Linger | Close::Told | Close::Delayed | Close::Waited | Close::Deaf => {
                 stats.downstream_cx_destroy_local().inc()
             }
         }
@@ -144,10 +166,18 @@ impl Account {
         if self.soft_drained {
             stats.downstream_cx_http1_soft_drain().dec();
         }
-        if self.spoke_http1 {
-            stats.downstream_cx_http1_active().dec();
+        if let Some(version) = self.spoken {
+            by_version(stats, version).1.dec();
         }
         stats.downstream_cx_length_ms().record(self.born.elapsed().as_millis() as u64);
+    }
+}
+
+fn by_version(stats: &HcmStats, version: Version) -> (Counter<'_>, Gauge<'_>) {
+    match version {
+        Version::HTTP_2 => (stats.downstream_cx_http2_total(), stats.downstream_cx_http2_active()),
+        Version::HTTP_3 => (stats.downstream_cx_http3_total(), stats.downstream_cx_http3_active()),
+        _ => (stats.downstream_cx_http1_total(), stats.downstream_cx_http1_active()),
     }
 }
 
@@ -174,12 +204,12 @@ mod tests {
         let at = |ms| start + Duration::from_millis(ms);
         let mut account = Account::open(&stats, start, true);
         assert_eq!(stats.downstream_cx_idle().value(), 1);
-        account.request(at(10));
+        account.request(at(10), Version::HTTP_11);
         assert_eq!((stats.downstream_cx_idle().value(), account.idle_since(at(15))), (0, at(15)));
         // The wait for the first request is no idle time between two.
         assert_eq!(stats.downstream_cx_idle_age_at_reuse_ms().count(), 0);
         account.idle(at(20));
-        account.request(at(50));
+        account.request(at(50), Version::HTTP_2);
         assert_eq!(stats.downstream_cx_idle_age_at_reuse_ms().count(), 1);
         account.idle(at(60));
         assert_eq!(account.end_idle(at(100)), 40);
@@ -199,7 +229,7 @@ mod tests {
     async fn one_that_is_dropped_is_counted_once_with_everything_it_held() {
         let stats = HcmStats::detached();
         let mut account = Account::open(&stats, Instant::now(), false);
-        account.request(Instant::now());
+        account.request(Instant::now(), Version::HTTP_11);
         account.soft_drain();
         drop(account);
         drop(Account::open(&stats, Instant::now(), false));

@@ -1,10 +1,10 @@
 //! How a connection ends, so that no peer loses bytes that it was meant to read.
 
 use std::future::poll_fn;
-use std::task::Poll;
+use std::io;
+use std::task::{Context, Poll};
 
-use tidegate_codec::ServerStream;
-use tidegate_codec::h1::ServerConn;
+use tidegate_codec::{ServerStream, h1, h2};
 use tokio::time::Instant;
 
 use super::ConnectionCx;
@@ -33,14 +33,71 @@ pub(super) enum Close {
     Deaf,
     /// The client gets `delayed_close_timeout` to read the response to its unfinished request; then FIN.
     Delayed,
+    /// The client had its time: FIN.
+    Waited,
 }
 
+/// What a farewell needs of a connection, whatever it speaks.
+pub(super) trait Ending: 'static {
+    /// Says why the end that follows comes.
+    fn before_close(&mut self, reason: CloseReason);
+    /// Sends FIN after everything written.
+    fn poll_shutdown(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// Reads and drops; ready when the client has closed.
+    fn poll_discard(&mut self, task: &mut Context<'_>) -> Poll<()>;
+    /// Ready when the client is gone; reads what it must.
+    fn poll_gone(&mut self, task: &mut Context<'_>) -> Poll<()>;
+    /// Makes the end an RST.
+    fn abort(&mut self);
+    /// Bytes read, ever.
+    fn rx_bytes(&self) -> u64;
+    /// Bytes written, ever.
+    fn tx_bytes(&self) -> u64;
+}
+
+macro_rules! ending {
+    ($conn:ty, $gone:expr) => {
+        impl Ending for $conn {
+            fn before_close(&mut self, reason: CloseReason) {
+                <$conn>::before_close(self, reason);
+            }
+
+            fn poll_shutdown(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+                <$conn>::poll_shutdown(self, task)
+            }
+
+            fn poll_discard(&mut self, task: &mut Context<'_>) -> Poll<()> {
+                <$conn>::poll_discard(self, task)
+            }
+
+            fn poll_gone(&mut self, task: &mut Context<'_>) -> Poll<()> {
+                $gone(self, task)
+            }
+
+            fn abort(&mut self) {
+                <$conn>::abort(self);
+            }
+
+            fn rx_bytes(&self) -> u64 {
+                <$conn>::rx_bytes(self)
+            }
+
+            fn tx_bytes(&self) -> u64 {
+                <$conn>::tx_bytes(self)
+            }
+        }
+    };
+}
+
+ending!(h1::ServerConn, ServerStream::poll_gone);
+ending!(h2::ServerConn, h2::ServerConn::poll_discard);
+
 /// Carries out `close`; dropping the connection afterwards ends it. Answers how it came to close in the end.
-pub(super) async fn run(close: Close, cx: &ConnectionCx, conn: &mut ServerConn, hcm: &Hcm) -> Close {
+pub(super) async fn run(close: Close, cx: &ConnectionCx, conn: &mut impl Ending, hcm: &Hcm) -> Close {
     let patience = hcm.config.timeouts.delayed_close.map(|delay| Instant::now() + delay);
     match close {
         Close::Remote | Close::RemoteActive => {}
-        Close::Now | Close::Told => {
+        Close::Now | Close::Told | Close::Waited => {
             shut_down(conn).await;
             discard(cx, conn, None).await;
         }
@@ -84,7 +141,7 @@ pub(super) fn note(info: &ConnectionInfo, close: Close, reason: CloseReason) {
 /// Reads and discards, for at most `delayed_close_timeout`, what a client sends that [`Close::Told`] was meant
 /// for: a pipelined request that met an RST would take the last response along (RFC 9112 §9.6). In a task of its
 /// own, since the connection is over for everybody else, and no delayed close, which Envoy counts elsewhere.
-pub(super) fn listen_on(mut conn: ServerConn, hcm: &Hcm) {
+pub(super) fn listen_on(mut conn: impl Ending, hcm: &Hcm) {
     if let Some(patience) = hcm.config.timeouts.delayed_close {
         tokio::task::spawn_local(async move {
             let _ = tokio::time::timeout(patience, poll_fn(|task| conn.poll_discard(task))).await;
@@ -92,7 +149,7 @@ pub(super) fn listen_on(mut conn: ServerConn, hcm: &Hcm) {
     }
 }
 
-async fn wait_deaf(cx: &ConnectionCx, conn: &mut ServerConn, hcm: &Hcm) -> Close {
+async fn wait_deaf(cx: &ConnectionCx, conn: &mut impl Ending, hcm: &Hcm) -> Close {
     let now = cx.clock.tick();
     let window = cx.draining.get().map_or(now, |draining| draining.over.max(now));
     let patience = window + hcm.config.timeouts.delayed_close.unwrap_or_default();
@@ -122,7 +179,7 @@ async fn wait_deaf(cx: &ConnectionCx, conn: &mut ServerConn, hcm: &Hcm) -> Close
     Close::Deaf
 }
 
-async fn shut_down(conn: &mut ServerConn) {
+async fn shut_down(conn: &mut impl Ending) {
     // A peer that does not take our last bytes cannot hold us: what does not fit the socket now is lost
     // with the connection.
     poll_fn(|task| {
@@ -133,7 +190,7 @@ async fn shut_down(conn: &mut ServerConn) {
 }
 
 /// Reads and discards until the client closes or `patience` ends: whether it ended.
-async fn discard(cx: &ConnectionCx, conn: &mut ServerConn, patience: Option<Instant>) -> bool {
+async fn discard(cx: &ConnectionCx, conn: &mut impl Ending, patience: Option<Instant>) -> bool {
     poll_fn(|task| {
         // Also without patience: bytes that are already here would turn the close into an RST.
         if conn.poll_discard(task).is_ready() || patience.is_none() {
@@ -144,7 +201,8 @@ async fn discard(cx: &ConnectionCx, conn: &mut ServerConn, patience: Option<Inst
     .await
 }
 
-fn delayed_close_over(cx: &ConnectionCx, hcm: &Hcm) {
+/// The client did not close within `delayed_close_timeout`.
+pub(super) fn delayed_close_over(cx: &ConnectionCx, hcm: &Hcm) {
     hcm.stats.downstream_cx_delayed_close_timeout().inc();
     *cx.info.state.local_close_reason.borrow_mut() = Some("triggered_delayed_close_timeout".into());
     tracing::debug!(target: "connection", connection = cx.info.id, "triggered delayed close");

@@ -48,14 +48,14 @@ impl Exchange<'_> {
     /// A filter panicked, or an access logger. The stream's own code is gone: the client gets a bare 500 if no
     /// response has begun, and the connection ends.
     pub(super) async fn after_panic(&self) -> ExchangeEnd {
-        let connection = self.cx.info.id;
+        let connection = self.cx.connection.info.id;
         if self.stream.info().ended.get().is_some() {
             tracing::error!(target: "http", connection, "an access logger panicked");
             return ExchangeEnd::Reset;
         }
         tracing::error!(target: "http", connection, "a filter panicked: its stream is lost");
         // The access log is other people's code as well.
-        let settled = panics::catch(pin!(self.settle_panic()), || _ = self.cx.clock.tick()).await;
+        let settled = panics::catch(pin!(self.settle_panic()), || self.cx.tick()).await;
         settled.unwrap_or(ExchangeEnd::Reset)
     }
 

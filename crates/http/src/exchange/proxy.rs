@@ -51,11 +51,12 @@ impl Exchange<'_> {
                     break;
                 }
             }
+            let tunnel = self.tunnel.get() && self.cx.is_alone();
+            // Before anything is written: nobody is asked on behalf of a client that has gone already.
+            if self.is_client_watchable() && !tunnel && self.server.borrow_mut().poll_gone(cx).is_ready() {
+                return Poll::Ready(Err(Abort::Gone));
+            }
             if self.request_ended.get() && !self.tunnel.get() {
-                // Before anything is written: nobody is asked on behalf of a client that has gone already.
-                if self.server.borrow_mut().poll_gone(cx).is_ready() {
-                    return Poll::Ready(Err(Abort::Gone));
-                }
                 let _ = upstream.poll_request_flush(cx);
             }
             Poll::Pending
@@ -67,7 +68,7 @@ impl Exchange<'_> {
     /// look at them: `Ready`.
     fn poll_deadlines(&self, cx: &mut Context<'_>, upstream: &Upstream<'_>) -> Poll<Result<(), Abort>> {
         let nearer = self.timers.settle() | upstream.deadlines_changed();
-        if !nearer && self.cx.timer.borrow().is_armed(self.now()) {
+        if !nearer && self.cx.is_armed() {
             return Poll::Pending;
         }
         self.poll_deadline(cx, upstream.next_deadline()).map(|passed| match passed {

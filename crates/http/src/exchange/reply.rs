@@ -121,7 +121,7 @@ impl Exchange<'_> {
             self.outran_request.set(!tunnel);
         }
         let mut server = self.server.borrow_mut();
-        if self.must_close() || self.outran_request.get() {
+        if self.must_close() {
             server.announce_close();
         }
         if tunnel {
@@ -138,18 +138,14 @@ impl Exchange<'_> {
         head.status.is_success() && request.is_some_and(|request| request.method == http::Method::CONNECT)
     }
 
-    /// Whether this response is the connection's last.
+    /// Whether this response is the connection's last, or the one to announce that it drains.
     fn must_close(&self) -> bool {
-        use tidegate_types::drain::DrainPhase;
-        if self.cx.drain.phase() >= DrainPhase::Announce {
-            if !self.close_after.replace(true) {
-                self.hcm.shared.stats.downstream_cx_drain_close().inc();
-                self.cx.close_announced(&self.hcm.shared);
-            }
-            self.cx.closes_for(CloseReason::Drained);
+        let hcm = &self.hcm.shared;
+        if self.cx.announces_drain(hcm, &self.close_after) {
             return true;
         }
-        self.close_after.get() || self.cx.last_request(&self.hcm.shared)
+        let alone = self.cx.is_alone();
+        alone && self.close_after.get() || self.cx.is_last_request(hcm) || alone && self.outran_request.get()
     }
 
     /// Counts a head that was sent, a 1xx as well.

@@ -116,7 +116,7 @@ impl Exchange<'_> {
                 return Err(self.answer(&route, head, direct.status, direct.body.clone(), location));
             }
         };
-        let cluster = forward.cluster.name(&head).and_then(|name| self.cx.directory.cluster(name));
+        let cluster = forward.cluster.name(&head).and_then(|name| self.cx.connection.directory.cluster(name));
         let Some(cluster) = cluster else {
             return Err(self.no_cluster(head, forward.cluster_not_found));
         };

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderValue;
 use tidegate_codec::h1::{NameCase, ServerOptions};
+use tidegate_codec::h2;
 use tidegate_config::bootstrap::Node;
 use tidegate_config::protocol::HeaderKeyFormat;
 use tidegate_config::values::TimeoutOverride;
@@ -21,7 +22,7 @@ use super::{Hcm, runtime};
 use crate::access_log;
 use crate::chain::ConfiguredFilter;
 use crate::local_reply::ReplyTemplates;
-use crate::stats::{CodecStats, HcmStats, ListenerHttpStats};
+use crate::stats::{CodecStats, HcmStats, Http2Stats, ListenerHttpStats};
 
 /// What building needs besides the manager's own configuration.
 pub struct BuildContext<'a> {
@@ -89,6 +90,7 @@ impl Hcm {
         Ok(Arc::new(Self {
             stats: HcmStats::new(cx.store, scope.clone()),
             codec_stats: CodecStats::new(cx.store, Scope::root()),
+            http2_stats: Http2Stats::new(cx.store, Scope::new("http2", &[])),
             listener_stats: ListenerHttpStats::new(
                 cx.store,
                 Scope::listener_http(cx.listener, &config.stat_prefix),
@@ -220,6 +222,20 @@ pub(super) fn codec_options(config: &HcmConfig, buffer_limit: usize) -> ServerOp
             HeaderKeyFormat::Lowercase => NameCase::Lower,
             HeaderKeyFormat::ProperCase => NameCase::Proper,
         },
+        scheme: Scheme::Http,
+    }
+}
+
+/// Likewise, of the codec that carries many streams.
+pub(super) fn multiplexed_options(config: &HcmConfig, buffer_limit: usize) -> h2::ServerOptions {
+    h2::ServerOptions {
+        common: h2::Options {
+            max_head_bytes: config.max_request_headers_kb.saturating_mul(1024),
+            max_headers: config.common.max_headers_count as usize,
+            buffer_limit,
+            ..h2::Options::default()
+        },
+        proxy_100_continue: config.proxy_100_continue,
         scheme: Scheme::Http,
     }
 }

@@ -1,6 +1,5 @@
 //! A filter chain from its configuration.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,52 +46,28 @@ fn transport(
 ) -> Result<TransportSnapshot, Vec<Problem>> {
     match &config.transport_socket {
         TransportSocket::Raw => Ok(TransportSnapshot::Raw),
-        TransportSocket::Tls(tls) => {
-            match previous.and_then(|previous| same_context(config, tls, previous)) {
-                Some(context) => Ok(TransportSnapshot::Tls(context)),
-                None => {
-                    let stats = TlsStats::server(cx.store, &Scope::listener(cx.listener));
-                    let timed_out = ListenerStats::handshake_timeouts(cx.store, cx.listener);
-                    let spoken = spoken(config, tls);
-                    ServerContext::new(&spoken, stats, Some(timed_out)).map(TransportSnapshot::Tls)
-                }
+        TransportSocket::Tls(tls) => match previous.and_then(|previous| same_context(tls, previous)) {
+            Some(context) => Ok(TransportSnapshot::Tls(context)),
+            None => {
+                let stats = TlsStats::server(cx.store, &Scope::listener(cx.listener));
+                let timed_out = ListenerStats::handshake_timeouts(cx.store, cx.listener);
+                ServerContext::new(tls, stats, Some(timed_out)).map(TransportSnapshot::Tls)
             }
-        }
+        },
     }
 }
 
 /// The context that open connections and sessions hang on: it takes a change of its files over by itself.
-fn same_context(
-    config: &FilterChainConfig,
-    tls: &DownstreamTls,
-    previous: &ListenerSnapshot,
-) -> Option<Arc<ServerContext>> {
-    let kin = previous.chains.iter().filter(|chain| serves_http(&chain.config) == serves_http(config));
-    kin.filter_map(|chain| match (&chain.transport, &chain.config.transport_socket) {
-        (TransportSnapshot::Tls(context), TransportSocket::Tls(old)) if old.same_but_content(tls) => {
-            Some(context.clone())
-        }
-        _ => None,
-    })
-    .next()
-}
-
-/// The context without protocols that the connection manager of this build does not speak: whoever agreed on
-/// one of them would be disappointed.
-fn spoken<'a>(config: &FilterChainConfig, tls: &'a DownstreamTls) -> Cow<'a, DownstreamTls> {
-    if !serves_http(config) || !tls.common.alpn_protocols.iter().any(|name| name == "h2") {
-        return Cow::Borrowed(tls);
-    }
-    tracing::warn!(target: "config",
-        "filter chain `{}`: `h2` in alpn_protocols is not offered: HTTP/2 is not served by this build yet",
-        config.name);
-    let mut tls = tls.clone();
-    tls.common.alpn_protocols.retain(|name| name != "h2");
-    Cow::Owned(tls)
-}
-
-fn serves_http(config: &FilterChainConfig) -> bool {
-    matches!(config.filters.last(), Some(NetworkFilterConfig::Http(_)))
+fn same_context(tls: &DownstreamTls, previous: &ListenerSnapshot) -> Option<Arc<ServerContext>> {
+    let chains = previous.chains.iter();
+    chains
+        .filter_map(|chain| match (&chain.transport, &chain.config.transport_socket) {
+            (TransportSnapshot::Tls(context), TransportSocket::Tls(old)) if old.same_but_content(tls) => {
+                Some(context.clone())
+            }
+            _ => None,
+        })
+        .next()
 }
 
 /// The filters that see the connection's bytes, and the last one, which owns the connection. Each kind of

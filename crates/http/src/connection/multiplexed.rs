@@ -1,0 +1,328 @@
+//! A connection that carries many exchanges at once: all of them, and its own idle times and drains, in one task.
+//!
+//! A turn of the task polls the streams that were woken, takes new ones, and writes once what all of them had to
+//! say. One timer and one look at the clock serve them all.
+
+use std::future::{Future, poll_fn};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use http::Version;
+use tidegate_codec::h1;
+use tidegate_codec::h2::{ConnError, ServerConn, ServerExchange};
+use tidegate_types::drain::DrainPhase;
+use tidegate_types::{CloseReason, ResponseFlags};
+use tokio::time::Instant;
+
+use super::account::Account;
+use super::close::Close;
+use super::deadlines::Deadlines;
+use super::stream_cx::StreamCx;
+use super::streams::Streams;
+use super::{ConnectionCx, end};
+use crate::exchange;
+use crate::hcm::{HcmSlot, WorkerHcm};
+
+/// Serves a connection, whose first bytes `conn` has read, until it is closed.
+pub(super) async fn serve(cx: &ConnectionCx, conn: h1::ServerConn, slot: &HcmSlot, mut account: Account) {
+    let (io, seen) = conn.into_input();
+    let mut conn = ServerConn::new(io, seen, slot.multiplexed_options(), slot.observer());
+    cx.info.state.protocol.set(Some(Version::HTTP_2));
+    account.speaks(Version::HTTP_2);
+    let deadlines = Deadlines::default();
+    let (close, reason) = {
+        let open = |place, hcm, exchange| stream(cx, &deadlines, place, hcm, exchange);
+        let mut turns = Turns {
+            cx,
+            slot,
+            conn: &mut conn,
+            account: &mut account,
+            deadlines: &deadlines,
+            streams: Streams::new(),
+            open,
+            drain: DrainState::No,
+        };
+        let ended = poll_fn(|task| turns.poll(task)).await;
+        turns.abandon();
+        ended
+    };
+    end(cx, conn, slot, account, close, reason).await;
+}
+
+/// One stream, which owns its exchange.
+async fn stream(
+    cx: &ConnectionCx,
+    deadlines: &Deadlines,
+    place: usize,
+    hcm: Rc<WorkerHcm>,
+    mut exchange: ServerExchange,
+) {
+    let cx = StreamCx::among(cx, Version::HTTP_2, deadlines, place);
+    // How the exchange ended concerns nobody else: its stream says so on the wire.
+    exchange::serve(&cx, hcm, &mut exchange).await;
+}
+
+/// The connection between its turns.
+struct Turns<'c, F, O> {
+    cx: &'c ConnectionCx,
+    slot: &'c HcmSlot,
+    conn: &'c mut ServerConn,
+    account: &'c mut Account,
+    deadlines: &'c Deadlines,
+    streams: Streams<F>,
+    open: O,
+    drain: DrainState,
+}
+
+/// How far the connection is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DrainState {
+    No,
+    /// The client was asked to open no more streams; what it opens until then is served.
+    Announced {
+        until: Instant,
+        reason: CloseReason,
+    },
+    /// The streams under way are the last.
+    Final {
+        reason: CloseReason,
+    },
+    /// No stream is left: the client gets until then to close.
+    Leaving {
+        until: Option<Instant>,
+        reason: CloseReason,
+    },
+}
+
+type End = (Close, CloseReason);
+
+impl<F, O> Turns<'_, F, O>
+where
+    F: Future<Output = ()>,
+    O: Fn(usize, Rc<WorkerHcm>, ServerExchange) -> F,
+{
+    /// A turn; ready when the connection is to be closed.
+    fn poll(&mut self, task: &mut Context<'_>) -> Poll<End> {
+        self.cx.clock.tick();
+        self.streams.wakes().begin_turn(task);
+        let mut end = Poll::Pending;
+        // What streams and connection wake in each other is settled at once, unless there is no end to it.
+        for _ in 0..MAX_ROUNDS {
+            end = self.poll_round(task);
+            if end.is_ready() || !self.streams.wakes().is_any_woken() {
+                break;
+            }
+        }
+        self.streams.wakes().end_turn();
+        self.account.count_traffic(self.conn.rx_bytes(), self.conn.tx_bytes());
+        end
+    }
+
+    fn poll_round(&mut self, task: &mut Context<'_>) -> Poll<End> {
+        // Streams first: what they send is written by the connection's poll behind them.
+        self.streams.poll_woken();
+        if let Poll::Ready(end) = self.poll_connection() {
+            return Poll::Ready(end);
+        }
+        self.note_idle();
+        if let Poll::Ready(end) = self.poll_drain(task) {
+            return Poll::Ready(end);
+        }
+        self.poll_deadline(task)
+    }
+
+    /// Reads, begins streams, writes.
+    fn poll_connection(&mut self) -> Poll<End> {
+        let waker = self.streams.wakes().connection_waker().clone();
+        let mut task = Context::from_waker(&waker);
+        while self.streams.wakes().take_connection() {
+            while let Some(accepted) = ready_or(self.conn.poll_accept(&mut task)) {
+                match accepted {
+                    Some(Ok(exchange)) => self.begin(exchange),
+                    Some(Err(error)) => return Poll::Ready(self.broken(&error)),
+                    None => return Poll::Ready(self.closed_by_peer()),
+                }
+                // The next call looks at everything anyway.
+                self.streams.wakes().take_connection();
+            }
+        }
+        Poll::Pending
+    }
+
+    fn begin(&mut self, exchange: ServerExchange) {
+        // The configuration of now: a reload reaches open connections.
+        let hcm = self.slot.current();
+        if self.streams.live() == 0 {
+            self.account.request(self.cx.clock.now(), Version::HTTP_2);
+        }
+        let served = self.cx.served.get().saturating_add(1);
+        self.cx.served.set(served);
+        if self.drain == DrainState::No
+            && hcm.shared.config.common.max_requests_per_connection.is_some_and(|max| served >= max)
+        {
+            hcm.shared.stats.downstream_cx_max_requests_reached().inc();
+            self.start_drain(CloseReason::MaxRequests);
+        }
+        let open = &self.open;
+        self.streams.begin(|place| open(place, hcm, exchange));
+    }
+
+    /// The last stream ended: the connection idles.
+    fn note_idle(&mut self) {
+        if self.streams.live() == 0 && !self.account.is_idle() {
+            self.account.idle(self.cx.clock.now());
+            self.streams.release();
+            self.deadlines.release();
+        }
+    }
+
+    /// The listener or the process goes; or the last stream of a drain has ended.
+    fn poll_drain(&mut self, task: &mut Context<'_>) -> Poll<End> {
+        if self.cx.drain.poll_reached(task, DrainPhase::CloseAll).is_ready() {
+            self.conn.final_goaway();
+            return Poll::Ready((Close::Now, CloseReason::Drained));
+        }
+        let goes = self.cx.drain.phase() >= DrainPhase::CloseIdle;
+        if goes && self.streams.live() == 0 {
+            // Nothing is lost: what crosses this word is told to be sent elsewhere (RFC 9113 §6.8).
+            self.conn.final_goaway();
+            return Poll::Ready((Close::Linger, CloseReason::Drained));
+        }
+        if goes || self.conn.is_close_announced() {
+            self.start_drain(CloseReason::Drained);
+        }
+        if let DrainState::Final { reason } = self.drain
+            && self.streams.live() == 0
+        {
+            let delay = self.slot.current().shared.config.timeouts.delayed_close;
+            let until = delay.map(|delay| self.cx.clock.now() + delay);
+            self.drain = DrainState::Leaving { until, reason };
+        }
+        Poll::Pending
+    }
+
+    /// No => Announced
+    fn start_drain(&mut self, reason: CloseReason) {
+        if self.drain != DrainState::No {
+            return;
+        }
+        let window = self.slot.current().shared.config.timeouts.drain;
+        self.conn.announce_goaway();
+        self.drain = DrainState::Announced { until: self.cx.clock.now() + window, reason };
+    }
+
+    /// The nearest deadline: a stream's, or the connection's own.
+    fn poll_deadline(&mut self, task: &mut Context<'_>) -> Poll<End> {
+        loop {
+            let own = self.own_deadline();
+            let nearest = [self.deadlines.nearest(), own].into_iter().flatten().min();
+            if nearest.is_none_or(|at| at > self.cx.clock.now()) {
+                ready!(self.cx.timer.borrow_mut().poll(task, nearest, self.cx.clock.now()));
+                self.cx.clock.tick();
+            }
+            let now = self.cx.clock.now();
+            self.deadlines.take_due(now, |place| self.streams.wakes().wake(place));
+            if own.is_some_and(|at| at <= now)
+                && let Poll::Ready(end) = self.out_of_time(now)
+            {
+                return Poll::Ready(end);
+            }
+            if self.streams.wakes().is_any_woken() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn own_deadline(&self) -> Option<Instant> {
+        match self.drain {
+            DrainState::No => [self.idle_deadline(), self.cx.age_deadline()].into_iter().flatten().min(),
+            DrainState::Announced { until, .. } => Some(until),
+            DrainState::Final { .. } => None,
+            DrainState::Leaving { until, .. } => Some(until.unwrap_or(self.cx.clock.now())),
+        }
+    }
+
+    fn idle_deadline(&self) -> Option<Instant> {
+        let since = self.account.is_idle().then(|| self.account.idle_since(self.cx.born))?;
+        self.slot.current().shared.config.common.idle_timeout.map(|timeout| since + timeout)
+    }
+
+    /// The connection's own deadline passed.
+    fn out_of_time(&mut self, now: Instant) -> Poll<End> {
+        match self.drain {
+            DrainState::No => {
+                let hcm = self.slot.current();
+                if self.cx.age_deadline().is_some_and(|at| at <= now) {
+                    self.cx.age_reached(&hcm.shared.stats);
+                    self.start_drain(CloseReason::MaxDuration);
+                } else {
+                    self.cx.idle_reached(&hcm.shared.stats);
+                    self.start_drain(CloseReason::IdleTimeout);
+                }
+            }
+            DrainState::Announced { reason, .. } => {
+                self.conn.final_goaway();
+                self.drain = DrainState::Final { reason };
+            }
+            DrainState::Final { .. } => {}
+            DrainState::Leaving { until, reason } => {
+                if until.is_some() {
+                    super::close::delayed_close_over(self.cx, &self.slot.current().shared);
+                }
+                return Poll::Ready((Close::Waited, reason));
+            }
+        }
+        Poll::Pending
+    }
+
+    /// The client closed, or said goodbye and has nothing under way.
+    fn closed_by_peer(&self) -> End {
+        match (self.conn.is_closed_by_peer(), self.streams.live()) {
+            (true, 0) => (Close::Remote, CloseReason::PeerFin),
+            (true, _) => (Close::RemoteActive, CloseReason::PeerFin),
+            (false, _) => (Close::Now, CloseReason::Announced),
+        }
+    }
+
+    /// The connection ended by a fault.
+    fn broken(&self, error: &ConnError) -> End {
+        let id = self.cx.info.id;
+        tracing::debug!(target: "http", connection = id, %error, "an HTTP/2 connection ends");
+        let stats = &self.slot.current().shared.stats;
+        match error {
+            ConnError::Io(error) => {
+                let how = CloseReason::of_io(error);
+                (if self.streams.live() == 0 { Close::Remote } else { Close::RemoteActive }, how)
+            }
+            ConnError::Violation(_) => {
+                stats.downstream_cx_protocol_error().inc();
+                self.cx.info.state.flag(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR);
+                (Close::Delayed, CloseReason::ProtocolError)
+            }
+            ConnError::Flood(_) => {
+                self.cx.info.state.flag(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR);
+                (Close::Delayed, CloseReason::Overflow)
+            }
+            ConnError::PeerError(_) => (Close::Now, CloseReason::Announced),
+            ConnError::KeepaliveTimeout => (Close::Now, CloseReason::PeerRst),
+        }
+    }
+
+    /// The connection is over: its streams see it, and end with their logs and counts.
+    fn abandon(mut self) {
+        self.conn.close_now(None);
+        self.streams.poll_all();
+        self.note_idle();
+    }
+}
+
+/// `None` for pending: for `while let`.
+fn ready_or<T>(poll: Poll<T>) -> Option<T> {
+    match poll {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
+}
+
+/// Rounds of one turn: request bodies that arrived are passed on in the second.
+const MAX_ROUNDS: usize = 4;

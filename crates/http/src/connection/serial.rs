@@ -1,0 +1,199 @@
+//! A connection that carries one exchange after the other, and the idle times between them.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use http::Version;
+use tidegate_codec::h1::{Next, Readable, ServerConn};
+use tidegate_types::drain::DrainPhase;
+use tidegate_types::{CloseReason, Compat};
+use tokio::time::Instant;
+
+use super::account::Account;
+use super::close::Close;
+use super::opening;
+use super::stream_cx::StreamCx;
+use super::{ConnectionCx, Draining};
+use crate::exchange::{self, ExchangeEnd};
+use crate::hcm::{HcmSlot, WorkerHcm};
+
+/// What ends an idle wait.
+enum Event {
+    /// Bytes of a request.
+    Request,
+    /// The client closed, in this way.
+    ClosedByPeer(CloseReason),
+    /// `idle_timeout`.
+    Idle,
+    /// `max_connection_duration`.
+    Age,
+    /// The drain window after one of those is over.
+    DrainWindowOver(CloseReason),
+    /// The listener or the process goes away.
+    Shutdown,
+}
+
+/// How serving one exchange after the other ends.
+pub(super) enum Outcome {
+    /// The connection closes, for this reason.
+    Over(Close, CloseReason),
+    /// Its first bytes, or its handshake, say that it carries many exchanges at once.
+    Multiplexed,
+}
+
+/// Serves exchanges until the connection is to be closed, or turns out to be of the other kind.
+pub(super) async fn run(
+    cx: &ConnectionCx,
+    conn: &mut ServerConn,
+    slot: &HcmSlot,
+    account: &mut Account,
+) -> Outcome {
+    let over = |close, reason| Outcome::Over(close, reason);
+    loop {
+        let hcm = slot.current();
+        match next_event(cx, conn, &hcm, account.idle_since(cx.born)).await {
+            Event::Request => {
+                // The configuration of now, not of when the wait began: a reload reaches open connections.
+                let hcm = slot.current();
+                if cx.served.get() == 0 && opening::carries_many(cx, conn, &hcm).await {
+                    return Outcome::Multiplexed;
+                }
+                if let Some((close, reason)) = one_exchange(cx, conn, hcm, account).await {
+                    return over(close, reason);
+                }
+                account.idle(cx.clock.now());
+            }
+            // It is us who do not wait for the handshake any longer.
+            Event::ClosedByPeer(CloseReason::ConnectTimeout) => {
+                return over(Close::Now, CloseReason::ConnectTimeout);
+            }
+            Event::ClosedByPeer(how) => return over(Close::Remote, how),
+            Event::Shutdown => return over(Close::Linger, CloseReason::Drained),
+            Event::DrainWindowOver(reason) => return over(drain_close(&hcm), reason),
+            Event::Idle => {
+                cx.idle_reached(&hcm.shared.stats);
+                if let Some(close) = start_drain(cx, &hcm, CloseReason::IdleTimeout) {
+                    return over(close, CloseReason::IdleTimeout);
+                }
+            }
+            Event::Age => {
+                cx.age_reached(&hcm.shared.stats);
+                if hcm.shared.config.timeouts.http1_safe_max_connection_duration {
+                    // The next response is the last; without one the connection stays.
+                    account.soft_drain();
+                } else if let Some(close) = start_drain(cx, &hcm, CloseReason::MaxDuration) {
+                    return over(close, CloseReason::MaxDuration);
+                }
+            }
+        }
+    }
+}
+/// An idle or old connection drains: one that has served requests stays for `drain_timeout`, so that a
+/// request which is already on its way is answered (deviations, row 1).
+fn start_drain(cx: &ConnectionCx, hcm: &WorkerHcm, reason: CloseReason) -> Option<Close> {
+    let window = hcm.shared.config.timeouts.drain;
+    if cx.served.get() == 0 {
+        return Some(last_close(hcm.shared.compat));
+    }
+    if window.is_zero() {
+        return Some(drain_close(hcm));
+    }
+    cx.draining.set(Some(Draining { over: cx.clock.tick() + window, reason }));
+    None
+}
+
+/// How a connection ends whose client was told by the last response, or never sent a request. Envoy just closes,
+/// and resets what was on its way: a pipelined request then takes the response before it along (RFC 9112 §9.6).
+fn last_close(compat: Compat) -> Close {
+    if compat.is_strict() { Close::Now } else { Close::Told }
+}
+
+/// How the drain ends.
+fn drain_close(hcm: &WorkerHcm) -> Close {
+    if hcm.shared.compat.is_strict() { Close::Deaf } else { Close::Linger }
+}
+
+/// Waits between exchanges: for bytes, the client's close, a deadline or a drain.
+async fn next_event(cx: &ConnectionCx, conn: &mut ServerConn, hcm: &WorkerHcm, idle_since: Instant) -> Event {
+    if conn.has_buffered_input() {
+        return Event::Request;
+    }
+    let idle = hcm.shared.config.common.idle_timeout.map(|timeout| idle_since + timeout);
+    // Envoy's way: any byte, a blank line too, begins a stream.
+    let strict = hcm.shared.compat.is_strict();
+    let received = conn.rx_bytes();
+    poll_fn(|task| {
+        cx.clock.tick();
+        match conn.poll_readable(task) {
+            Poll::Ready(Readable::Bytes) => return Poll::Ready(Event::Request),
+            Poll::Ready(Readable::Closed) => return Poll::Ready(Event::ClosedByPeer(CloseReason::PeerFin)),
+            Poll::Ready(Readable::Broken(error)) => {
+                return Poll::Ready(Event::ClosedByPeer(CloseReason::of_io(&error)));
+            }
+            Poll::Pending if strict && conn.rx_bytes() > received => return Poll::Ready(Event::Request),
+            Poll::Pending => {}
+        }
+        if cx.drain.poll_reached(task, DrainPhase::CloseIdle).is_ready() {
+            return Poll::Ready(Event::Shutdown);
+        }
+        poll_idle_deadline(cx, task, idle)
+    })
+    .await
+}
+
+fn poll_idle_deadline(cx: &ConnectionCx, task: &mut Context<'_>, idle: Option<Instant>) -> Poll<Event> {
+    let (deadlines, event): ([Option<Instant>; 2], _) = match cx.draining.get() {
+        Some(Draining { over, reason }) => ([Some(over), None], Some(Event::DrainWindowOver(reason))),
+        None => ([idle, cx.age_deadline()], None),
+    };
+    let nearest = deadlines.into_iter().flatten().min();
+    std::task::ready!(cx.timer.borrow_mut().poll(task, nearest, cx.clock.now()));
+    Poll::Ready(event.unwrap_or_else(|| {
+        if cx.age_deadline().is_some_and(|age| Some(age) == nearest) { Event::Age } else { Event::Idle }
+    }))
+}
+
+/// Serves one exchange; the close that follows it, if one does, and why.
+async fn one_exchange(
+    cx: &ConnectionCx,
+    conn: &mut ServerConn,
+    hcm: Rc<WorkerHcm>,
+    account: &mut Account,
+) -> Option<(Close, CloseReason)> {
+    cx.served.set(cx.served.get().saturating_add(1));
+    cx.why.set(None);
+    cx.info.state.protocol.set(Some(Version::HTTP_11));
+    account.request(cx.clock.now(), Version::HTTP_11);
+    let delayed_close = hcm.shared.config.timeouts.delayed_close;
+    let compat = hcm.shared.compat;
+    // Boxed: the state of a request lives on the heap while there is one, not in every idle connection.
+    let stream = StreamCx::alone(cx, Version::HTTP_11, cx.clock.now());
+    let end = Box::pin(exchange::serve(&stream, hcm, conn)).await;
+    cx.clock.set(stream.clock.now());
+    account.count_traffic(conn.rx_bytes(), conn.tx_bytes());
+    let why = |otherwise| cx.why.get().unwrap_or(otherwise);
+    match end {
+        end @ (ExchangeEnd::Complete | ExchangeEnd::Replied) => {
+            let close = match conn.finish_exchange() {
+                Next::KeepAlive => return None,
+                // Envoy waits for the end of the drain window, whatever the response announced.
+                Next::Close if compat.is_strict() && cx.draining.get().is_some() => Close::Deaf,
+                // FIN at once, and a request that crosses it meets no RST (deviations, row 1).
+                Next::Close if cx.draining.get().is_some() => Close::Linger,
+                Next::Close if end == ExchangeEnd::Replied && delayed_close.is_some() => Close::Delayed,
+                Next::Close => last_close(compat),
+            };
+            // Unless we had a reason of our own the client asked for it, or speaks HTTP/1.0.
+            Some((close, why(CloseReason::Announced)))
+        }
+        ExchangeEnd::DelayedClose | ExchangeEnd::ResetDelayed if delayed_close.is_some() => {
+            Some((Close::Delayed, why(CloseReason::RequestReset)))
+        }
+        ExchangeEnd::DelayedClose | ExchangeEnd::ResetDelayed | ExchangeEnd::Reset => {
+            Some((Close::Now, why(CloseReason::RequestReset)))
+        }
+        // A failed write may be all that there is to see.
+        ExchangeEnd::Gone => Some((Close::RemoteActive, conn.ended().unwrap_or(CloseReason::PeerRst))),
+    }
+}

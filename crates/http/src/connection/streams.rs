@@ -1,0 +1,94 @@
+//! The streams of a connection that carries many: polled in its one task, each only when it was woken.
+//!
+//! Places are used again, with the memory of their futures and with their wakers; a connection without streams
+//! has none.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use super::wakes::{BITS, Wakes};
+
+/// See the module.
+pub(super) struct Streams<F> {
+    wakes: Wakes,
+    places: Vec<Place<F>>,
+    free: Vec<usize>,
+    live: usize,
+}
+
+struct Place<F> {
+    /// Boxed, since a future that was polled stays where it is; `None` while the place is free.
+    future: Pin<Box<Option<F>>>,
+    waker: Waker,
+}
+
+impl<F: Future<Output = ()>> Streams<F> {
+    /// No streams.
+    pub(super) fn new() -> Self {
+        Self { wakes: Wakes::new(), places: Vec::new(), free: Vec::new(), live: 0 }
+    }
+
+    /// Who was woken.
+    pub(super) fn wakes(&self) -> &Wakes {
+        &self.wakes
+    }
+
+    /// Streams that have not ended.
+    pub(super) fn live(&self) -> usize {
+        self.live
+    }
+
+    /// Begins a stream with its first poll; `open` is told its place.
+    pub(super) fn begin(&mut self, open: impl FnOnce(usize) -> F) {
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.places[index].future.as_mut().set(Some(open(index)));
+                index
+            }
+            None => {
+                let index = self.places.len();
+                let waker = self.wakes.waker(index);
+                self.places.push(Place { future: Box::pin(Some(open(index))), waker });
+                index
+            }
+        };
+        self.live += 1;
+        self.poll(index);
+    }
+
+    /// Polls the streams that were woken, each once: one that wakes itself waits for the next round.
+    pub(super) fn poll_woken(&mut self) {
+        for chunk in 0..self.wakes.chunks() {
+            let mut woken = self.wakes.take_chunk(chunk);
+            while woken != 0 {
+                let bit = woken.trailing_zeros() as usize;
+                woken &= woken - 1;
+                self.poll(chunk * BITS + bit);
+            }
+        }
+    }
+
+    /// Polls every stream once: the connection is over, and they are to see it.
+    pub(super) fn poll_all(&mut self) {
+        (0..self.places.len()).for_each(|index| self.poll(index));
+    }
+
+    fn poll(&mut self, index: usize) {
+        let Some(place) = self.places.get_mut(index) else { return };
+        let Some(future) = place.future.as_mut().as_pin_mut() else { return };
+        if let Poll::Ready(()) = future.poll(&mut Context::from_waker(&place.waker)) {
+            place.future.as_mut().set(None);
+            self.free.push(index);
+            self.live -= 1;
+        }
+    }
+
+    /// Gives the places back when no stream is left.
+    pub(super) fn release(&mut self) {
+        if self.live == 0 && !self.places.is_empty() {
+            (self.places, self.free) = (Vec::new(), Vec::new());
+            self.wakes.release();
+        }
+    }
+}
