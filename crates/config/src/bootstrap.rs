@@ -7,6 +7,7 @@ use tidegate_types::Address;
 
 use crate::access_log::{AccessLogConfig, access_logs};
 use crate::address::Endpoint;
+use crate::overload::OverloadConfig;
 use crate::reader::{Message, Reader};
 use crate::runtime::Runtime;
 use crate::stats_config::StatsConfig;
@@ -29,6 +30,8 @@ pub struct Bootstrap {
     /// `envoy.resource_monitors.global_downstream_max_connections` resource monitor or, when absent, the
     /// runtime key `overload.global_downstream_max_connections`. `None`: no limit.
     pub global_downstream_max_connections: Option<u64>,
+    /// `overload_manager`; without it nothing is measured.
+    pub overload: OverloadConfig,
     /// `stats_config`: which statistics there are, and their Prometheus labels.
     pub stats_config: StatsConfig,
     /// `stats_flush_interval`, 5 s when unset.
@@ -76,7 +79,7 @@ impl Message for Bootstrap {
     fn read(r: &Reader<'_>) -> Self {
         let StaticResources { listeners, clusters } = r.message_or_defaults("static_resources");
         let runtime = r.message_or_defaults::<Runtime>("layered_runtime");
-        let overload = r.message_or_defaults::<OverloadManager>("overload_manager");
+        let overload = r.message::<OverloadConfig>("overload_manager").optional().unwrap_or_default();
         let from_runtime = runtime.integer("overload.global_downstream_max_connections");
         Self {
             node: r.message_or_defaults("node"),
@@ -84,6 +87,7 @@ impl Message for Bootstrap {
             listeners,
             clusters,
             global_downstream_max_connections: overload.max_downstream_connections.or(from_runtime),
+            overload,
             runtime,
             stats_config: r.message_or_defaults("stats_config"),
             stats_flush_interval: r
@@ -145,54 +149,5 @@ impl Message for AdminConfig {
             profile_path: r.string("profile_path").non_empty(),
             ignore_global_conn_limit: r.bool("ignore_global_conn_limit").or_default(),
         }
-    }
-}
-
-/// `overload_manager`, of which one monitor is supported.
-struct OverloadManager {
-    max_downstream_connections: Option<u64>,
-}
-
-impl Message for OverloadManager {
-    const NAME: &'static str = "envoy.config.overload.v3.OverloadManager";
-
-    fn read(r: &Reader<'_>) -> Self {
-        let monitors = r.repeated::<ResourceMonitor>("resource_monitors").or_default();
-        Self { max_downstream_connections: monitors.into_iter().find_map(|monitor| monitor.0) }
-    }
-}
-
-struct ResourceMonitor(Option<u64>);
-
-impl Message for ResourceMonitor {
-    const NAME: &'static str = "envoy.config.overload.v3.ResourceMonitor";
-
-    fn read(r: &Reader<'_>) -> Self {
-        r.string("name").required_non_empty();
-        r.may_be::<DownstreamConnections>();
-        let any = r.any("typed_config");
-        if !r.has("typed_config") {
-            any.report("missing field `typed_config`", None);
-        }
-        if any.peek().is_some_and(|any| !any.is::<DownstreamConnections>()) {
-            any.report(
-                "this resource monitor is not supported by this build",
-                Some(format!("type.googleapis.com/{}", DownstreamConnections::NAME)),
-            );
-            return Self(None);
-        }
-        Self(any.optional().map(|any| any.read::<DownstreamConnections>(r).0))
-    }
-}
-
-struct DownstreamConnections(u64);
-
-impl Message for DownstreamConnections {
-    const NAME: &'static str =
-        "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig";
-
-    fn read(r: &Reader<'_>) -> Self {
-        let most = r.i64("max_active_downstream_connections").within(1..=i64::MAX);
-        Self(most.required().unsigned_abs())
     }
 }

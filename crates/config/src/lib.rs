@@ -15,6 +15,7 @@ pub mod error;
 pub mod hcm;
 pub mod listener;
 pub mod loader;
+pub mod overload;
 pub mod protocol;
 mod reader;
 pub mod route;

@@ -8,16 +8,21 @@ use std::time::Duration;
 
 use tidegate_net::listen::{Accepted, Acceptor, is_exhaustion};
 
+use tidegate_types::overload::OverloadAction::{RejectIncomingConnections, StopAcceptingConnections};
+
 use crate::listener::Listener;
 use crate::pipeline;
 
 /// Accepts until the listener is told to stop, then takes what the kernel still holds.
 pub(crate) async fn run(listener: Rc<Listener>, acceptor: Acceptor) {
     loop {
+        // Clients wait in the kernel's queue meanwhile.
+        let accepts = !listener.overload().is_saturated(StopAcceptingConnections);
         let accepted = tokio::select! {
             biased;
             () = listener.stopping().notified() => break,
-            accepted = poll_fn(|cx| acceptor.poll_accept(cx)) => accepted,
+            () = listener.watch_overload().notified() => continue,
+            accepted = poll_fn(|cx| acceptor.poll_accept(cx)), if accepts => accepted,
         };
         let burst = listener.options().accept_burst.max(1);
         let pause = match admit_burst(&listener, &acceptor, accepted, burst).await {
@@ -97,6 +102,11 @@ async fn try_accept(acceptor: &Acceptor) -> Poll<io::Result<Accepted>> {
 
 fn admit(listener: &Rc<Listener>, connection: Accepted) {
     let options = listener.options();
+    // Half an overload rejects half of the connections.
+    let overload = listener.overload().level(RejectIncomingConnections);
+    if overload > 0.0 && fastrand::f64() < overload {
+        return listener.stats().overload_reject();
+    }
     // Over a limit: accepted and closed at once, as Envoy does; left in the queue it would hang until a
     // timeout. The process's limit is asked first, as there.
     let global = match &options.limit {

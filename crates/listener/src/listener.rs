@@ -9,6 +9,7 @@ use std::time::Duration;
 use tidegate_config::ListenerConfig;
 use tidegate_filter::{AccessLog, ListenerFilterFactory};
 use tidegate_net::listen::{Acceptor, ListenSocket};
+use tidegate_types::overload::Overload;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -82,6 +83,8 @@ pub struct Listener {
     options: RefCell<Rc<ListenerOptions>>,
     connections: Cell<usize>,
     stopping: Notify,
+    overload: Rc<Overload>,
+    overload_changed: Notify,
     accepting: RefCell<Option<JoinHandle<()>>>,
 }
 
@@ -96,6 +99,7 @@ impl Listener {
         options: ListenerOptions,
         stats: ListenerStats,
         chains: Rc<Chains>,
+        overload: Rc<Overload>,
     ) -> io::Result<Rc<Self>> {
         let acceptor = Acceptor::new(socket)?;
         let listener = Rc::new(Self {
@@ -105,6 +109,8 @@ impl Listener {
             options: RefCell::new(Rc::new(options)),
             connections: Cell::new(0),
             stopping: Notify::new(),
+            overload,
+            overload_changed: Notify::new(),
             accepting: RefCell::default(),
         });
         let task = tokio::task::spawn_local(accept::run(listener.clone(), acceptor));
@@ -142,6 +148,20 @@ impl Listener {
             // An accept loop that panicked has dropped its socket too.
             let _ = task.await;
         }
+    }
+
+    /// The worker's [`Overload`] says something else now.
+    pub fn overload_changed(&self) {
+        self.overload_changed.notify_one();
+    }
+
+    pub(crate) fn overload(&self) -> &Overload {
+        &self.overload
+    }
+
+    /// Ready when [`Listener::overload_changed`] was called.
+    pub(crate) fn watch_overload(&self) -> &Notify {
+        &self.overload_changed
     }
 
     pub(crate) fn stats(&self) -> &ListenerStats {

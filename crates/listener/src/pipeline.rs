@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use tidegate_filter::listener::Arrival;
 use tidegate_net::BoxIo;
 use tidegate_net::listen::Accepted;
+use tidegate_types::overload::ScaledTimer;
 use tidegate_types::{Address, ConnectionInfo, ResponseFlags, StreamInfo, details};
 
 use crate::Chain;
@@ -80,10 +81,13 @@ async fn open(listener: Rc<Listener>, accepted: Accepted, places: Places) -> Opt
     // From here on it is a connection: counted, and logged at its end.
     let info = Rc::new(establish(&listener, &chain, arrival));
     let buffer_limit = listener.options().buffer_limit;
+    let handshake_timeout = chain
+        .handshake_timeout
+        .map(|timeout| listener.overload().scale(ScaledTimer::TransportSocketConnect, timeout));
     let presence = Presence::begin(listener, info.clone(), places);
     // The transport hands on the bytes that filters and terminal understand; its handshake is its first reads.
     let io = match &chain.transport {
-        Some(transport) => transport.accept(io, &info, chain.handshake_timeout),
+        Some(transport) => transport.accept(io, &info, handshake_timeout),
         None => io,
     };
     // The terminal stands behind the chain's network filters (`network::behind`), if it has any.

@@ -95,6 +95,10 @@ impl ListenerStats {
         self.totals.downstream_cx_overflow().inc();
     }
 
+    pub(crate) fn overload_reject(&self) {
+        self.totals.downstream_cx_overload_reject().inc();
+    }
+
     pub(crate) fn global_overflow(&self) {
         self.totals.downstream_global_cx_overflow().inc();
     }

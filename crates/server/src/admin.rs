@@ -68,8 +68,14 @@ pub(crate) fn start(control: &Rc<Control>) -> Result<Option<Rc<Listener>>, Strin
         stats: Rc::new(AdminStats::new(&control.store)),
     });
     let socket = bound.sockets.into_iter().next().ok_or("admin: no socket")?;
-    let listener =
-        Listener::start("admin".into(), socket, options, stats, Chains::only(Chain::plain(terminal)));
+    let listener = Listener::start(
+        "admin".into(),
+        socket,
+        options,
+        stats,
+        Chains::only(Chain::plain(terminal)),
+        Rc::default(),
+    );
     listener.map(Some).map_err(|error| format!("admin: {error}"))
 }
 

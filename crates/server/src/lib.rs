@@ -22,6 +22,7 @@ mod control;
 mod demo;
 mod gauges;
 mod logging;
+mod overload;
 mod plan;
 mod reload;
 mod run;

@@ -22,7 +22,7 @@ use crate::signals::{Signal, Signals};
 use crate::snapshot::Source;
 use crate::watch::Watch;
 use crate::workers::WorkerState;
-use crate::{admin, certificates, gauges, shutdown};
+use crate::{admin, certificates, gauges, overload, shutdown};
 
 /// Why the process could not start; printed once.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +109,7 @@ async fn run(control: &Rc<Control>, ready: impl FnOnce(&Control)) -> Result<Exit
 /// The control plane's loop. One event at a time: a reload is never interrupted by another.
 async fn until_end(control: &Rc<Control>, signals: &mut Signals) {
     let mut watch = start_watch(control);
+    let mut overload = overload::Manager::new(control);
     let flush_every = control.snapshot().bootstrap.stats_flush_interval.max(Duration::from_millis(1));
     let mut flush = tokio::time::interval(flush_every);
     flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -129,6 +130,7 @@ async fn until_end(control: &Rc<Control>, signals: &mut Signals) {
             // Whoever reloaded may have named other certificates.
             () = control.reloaded.notified() => follow(&mut watch, control),
             _ = flush.tick() => gauges::flush(control),
+            () = overload.refresh(control) => {}
         }
     }
 }

@@ -11,6 +11,7 @@ use tidegate_http::DrainPhase;
 use tidegate_listener::{Listener, ListenerOptions, ListenerStats};
 use tidegate_net::listen::ListenSocket;
 use tidegate_stats::Store;
+use tidegate_types::overload::{Overload, OverloadLevels};
 
 use crate::snapshot::{ChainSnapshot, ListenerSnapshot};
 use crate::stats::{ControlStats, ListenerManagerStats};
@@ -33,6 +34,7 @@ pub(crate) struct WorkerState {
     stopping: Cell<usize>,
     /// What new listeners begin with: `Announce` after `/healthcheck/fail`.
     phase: Cell<DrainPhase>,
+    overload: Rc<Overload>,
     manager: ListenerManagerStats,
 }
 
@@ -70,6 +72,7 @@ impl WorkerState {
             draining: RefCell::default(),
             stopping: Cell::default(),
             phase: Cell::default(),
+            overload: Rc::default(),
         }
     }
 
@@ -116,7 +119,8 @@ impl WorkerState {
         let chains: Vec<_> = update.snapshot.chains.iter().map(|chain| self.open_chain(chain)).collect();
         let choice = WorkerListener::choice(&update, &chains);
         let stats = ListenerStats::new(&self.store, &update.stat_name, self.index);
-        let listener = Listener::start(update.name, socket, update.options, stats, choice)?;
+        let listener =
+            Listener::start(update.name, socket, update.options, stats, choice, self.overload.clone())?;
         Ok(WorkerListener::new(listener, chains))
     }
 
@@ -182,6 +186,12 @@ impl WorkerState {
     pub(crate) fn set_phase(&self, phase: DrainPhase) {
         self.phase.set(phase);
         self.listeners.borrow().iter().for_each(|listener| listener.set_phase(phase));
+    }
+
+    /// The process is more, or less, overloaded than before.
+    pub(crate) fn set_overload(&self, levels: OverloadLevels) {
+        self.overload.set(levels);
+        self.each(|listener| listener.overload_changed());
     }
 
     /// Closes every connection now.

@@ -44,6 +44,11 @@ impl Drain {
     /// Moves to `phase` and wakes the connections that wait.
     pub fn set(&self, phase: DrainPhase) {
         self.phase.set(phase);
+        self.wake();
+    }
+
+    /// Wakes the connections that wait, to look again at what else they go by.
+    pub fn wake(&self) {
         let wakers: Vec<Waker> = self.watchers.borrow().iter().flatten().cloned().collect();
         wakers.into_iter().for_each(Waker::wake);
     }

@@ -16,6 +16,7 @@ pub mod flags;
 pub mod hash;
 pub mod head;
 pub mod json;
+pub mod overload;
 pub mod stream_info;
 pub mod tls;
 

@@ -61,7 +61,7 @@ fn start_limited(limit: Option<u64>, own_limit: Option<u64>) -> Running {
     let stats = ListenerStats::new(&store, "l", 0);
     let socket = bound.sockets.pop().unwrap();
     let chains = Chains::only(Chain::plain(Rc::new(Hold)));
-    let listener = Listener::start("l".into(), socket, options, stats, chains).unwrap();
+    let listener = Listener::start("l".into(), socket, options, stats, chains, Rc::default()).unwrap();
     Running { listener, address, store }
 }
 

@@ -65,6 +65,13 @@ impl WorkerListener {
         self.chains.borrow().iter().for_each(|chain| chain.drain.set(phase));
     }
 
+    /// Connections that wait look at their timers again, and the listener whether to accept.
+    pub(super) fn overload_changed(&self) {
+        self.listener.overload_changed();
+        self.chains.borrow().iter().for_each(|chain| chain.drain.wake());
+        self.draining.borrow().iter().for_each(|chain| chain.drain.wake());
+    }
+
     /// Closes every connection now.
     pub(super) fn close_all(&self) {
         self.set_phase(DrainPhase::CloseAll);
