@@ -221,12 +221,12 @@ fn oneofs() {
     route(
         r#"{"match": {}, "non_forwarding_action": {}}"#,
         &["20:11: R.match: nothing is chosen (expected one of prefix, path, safe_regex, \
-           path_separated_prefix)"],
+           path_separated_prefix, connect_matcher)"],
     );
     route(
-        r#"{"match": {"connect_matcher": {}}, "non_forwarding_action": {}}"#,
+        r#"{"match": {"path_match_policy": {}}, "non_forwarding_action": {}}"#,
         &[
-            "20:12: R.match.connect_matcher: `connect_matcher` is known to Envoy, but not supported by this build",
+            "20:12: R.match.path_match_policy: `path_match_policy` is known to Envoy, but not supported by this build",
         ],
     );
     route(r#"{"non_forwarding_action": {}}"#, &["20:1: R.match: missing field `match`"]);

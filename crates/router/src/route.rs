@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use tidegate_config::hcm::{BodyFormat, UpgradeConfig};
 use tidegate_config::route::Priority;
 use tidegate_config::values::TimeoutOverride;
@@ -202,6 +202,7 @@ impl Route {
             self.rewrite_host(head, host, envoy);
         }
         if let Some(rewrite) = &forward.path_rewrite
+            && head.method != Method::CONNECT
             && let Some(path) = rewrite.path(&head.path, original)
         {
             rewrite::set_path(head, path, envoy);

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Method};
 use tidegate_config::RouteConfig;
 use tidegate_config::route::RequireTls;
 use tidegate_filter::route::ErasedConfig;
@@ -76,6 +76,8 @@ enum PathCheck {
     Separated(usize),
     /// Everything.
     Whole(index::SlowPath),
+    /// That there is none: a CONNECT request.
+    Connect,
 }
 
 /// The other conditions.
@@ -127,7 +129,7 @@ impl RouteTable {
             return Some(&host.tls_redirect);
         }
         let path = head.path_str();
-        if path.is_empty() {
+        if path.is_empty() && head.method != Method::CONNECT {
             return None;
         }
         let (path, query) = match memchr::memchr2(b'?', b'#', path.as_bytes()) {
@@ -156,6 +158,8 @@ impl VirtualHost {
 impl Entry {
     fn matches(&self, head: &RequestHead, path: &str, query: Option<&str>, random: u64) -> bool {
         let path_matches = match &self.path {
+            PathCheck::Connect => head.method == Method::CONNECT,
+            _ if path.is_empty() => false,
             PathCheck::Proved => true,
             PathCheck::Separated(length) => matches!(path.as_bytes().get(*length), None | Some(b'/')),
             PathCheck::Whole(slow) => slow.matches(path),

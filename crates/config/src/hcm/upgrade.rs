@@ -5,7 +5,7 @@ use crate::reader::{Message, Reader, Space};
 /// An entry of `upgrade_configs`, on the manager or a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpgradeConfig {
-    /// `upgrade_type`, compared without case: `websocket`.
+    /// `upgrade_type`, lower case: `websocket`; `connect` is the method CONNECT.
     pub upgrade_type: String,
     /// `enabled`, true when unset.
     pub enabled: bool,
@@ -48,8 +48,7 @@ impl From<RouteUpgrade> for UpgradeConfig {
 impl UpgradeConfig {
     fn read(r: &Reader<'_>) -> Self {
         let kind = r.string("upgrade_type").convert(|kind| {
-            let connect = kind.eq_ignore_ascii_case("connect") || kind.eq_ignore_ascii_case("connect-udp");
-            if connect {
+            if kind.eq_ignore_ascii_case("connect-udp") {
                 Err(format!("the upgrade `{kind}` is known to Envoy, but not supported by this build"))
             } else {
                 Ok(kind.to_ascii_lowercase())

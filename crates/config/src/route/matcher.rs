@@ -32,6 +32,9 @@ pub enum PathMatch {
     Regex(Pattern),
     /// `path_separated_prefix`: the path itself or below it; without a trailing slash.
     SeparatedPrefix(String),
+    /// `connect_matcher`: CONNECT requests (RFC 9110 §9.3.6), which have no path and match nothing else. Upgrades that
+    /// come as extended CONNECT (RFC 8441) have one, and are matched by it.
+    Connect,
 }
 
 /// `envoy.config.route.v3.HeaderMatcher`.
@@ -90,8 +93,9 @@ impl Message for RouteMatch {
             }
         });
         let separated = separated.optional().map(PathMatch::SeparatedPrefix);
-        r.exactly_one(&["prefix", "path", "safe_regex", "path_separated_prefix"]);
-        let path = prefix.or(exact).or(regex).or(separated);
+        let connect = r.message::<Connect>("connect_matcher").optional().map(|_| PathMatch::Connect);
+        r.exactly_one(&["prefix", "path", "safe_regex", "path_separated_prefix", "connect_matcher"]);
+        let path = prefix.or(exact).or(regex).or(separated).or(connect);
         Self {
             path: path.unwrap_or(PathMatch::Prefix(String::new())),
             case_sensitive: r.bool("case_sensitive").or(true),
@@ -100,6 +104,16 @@ impl Message for RouteMatch {
             query_parameters: r.repeated("query_parameters").or_default(),
             grpc: r.message::<Grpc>("grpc").optional().is_some(),
         }
+    }
+}
+
+struct Connect;
+
+impl Message for Connect {
+    const NAME: &'static str = "envoy.config.route.v3.RouteMatch.ConnectMatcher";
+
+    fn read(_: &Reader<'_>) -> Self {
+        Self
     }
 }
 

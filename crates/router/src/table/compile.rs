@@ -349,13 +349,13 @@ fn has_stream_duration(action: &config::RouteAction) -> bool {
 fn matched(path: &PathMatch) -> Matched {
     match path {
         PathMatch::Prefix(prefix) | PathMatch::SeparatedPrefix(prefix) => Matched::Prefix(prefix.len()),
-        PathMatch::Exact(_) | PathMatch::Regex(_) => Matched::Whole,
+        PathMatch::Exact(_) | PathMatch::Regex(_) | PathMatch::Connect => Matched::Whole,
     }
 }
 
 fn index_key(matcher: &config::RouteMatch) -> IndexKey<'_> {
     match &matcher.path {
-        PathMatch::Regex(_) => IndexKey::Other,
+        PathMatch::Regex(_) | PathMatch::Connect => IndexKey::Other,
         _ if !matcher.case_sensitive => IndexKey::Other,
         PathMatch::Exact(path) => IndexKey::Exact(path),
         PathMatch::Prefix(prefix) | PathMatch::SeparatedPrefix(prefix) => IndexKey::Prefix(prefix),
@@ -365,6 +365,7 @@ fn index_key(matcher: &config::RouteMatch) -> IndexKey<'_> {
 fn path_check(matcher: &config::RouteMatch) -> Result<PathCheck, String> {
     let folded = !matcher.case_sensitive;
     Ok(match &matcher.path {
+        PathMatch::Connect => PathCheck::Connect,
         PathMatch::Regex(pattern) => PathCheck::Whole(SlowPath::Regex(whole_regex(pattern)?)),
         PathMatch::Exact(path) if folded => PathCheck::Whole(SlowPath::Exact(path.as_str().into())),
         PathMatch::Prefix(prefix) if folded => PathCheck::Whole(SlowPath::Prefix(prefix.as_str().into())),

@@ -303,6 +303,7 @@ fn scan(routes: &[Arc<config::Route>], head: &RequestHead, random: u64) -> Optio
         let folded = fold(path);
         let path_fits = match &matcher.path {
             PathMatch::Prefix(prefix) => folded.starts_with(&fold(prefix)),
+            PathMatch::Connect => false,
             PathMatch::Exact(exact) => folded == fold(exact),
             PathMatch::SeparatedPrefix(prefix) => folded
                 .strip_prefix(&fold(prefix))
@@ -378,4 +379,15 @@ fn the_index_equals_the_scan() {
             );
         }
     }
+}
+
+#[test]
+fn connect_requests_match_only_what_asks_for_them() {
+    let routes =
+        vec![route("empty", prefix("")), route("tunnel", PathMatch::Connect), route("any", prefix("/"))];
+    let table = compile(&config(vec![host("v", &["*"], routes)]));
+    let connect = RequestHead::new(Method::CONNECT, "a:1".to_owned(), String::new());
+    assert_eq!(found(&table, &connect, 0).as_deref(), Some("tunnel"));
+    assert_eq!(found(&table, &head("a", "/x"), 0).as_deref(), Some("empty"));
+    assert_eq!(found(&table, &head("a", ""), 0), None);
 }
