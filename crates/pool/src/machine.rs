@@ -365,7 +365,11 @@ impl Machine {
     pub fn oldest_idle(&self) -> Option<(ConnKey, Instant)> {
         let mut keys = self.probe.into_iter().chain(self.ready.oldest_first(&self.conns));
         let idle = keys.find(|key| self.is_idle(*key)).map(|key| (key, self.conns[key.0].idle_since));
-        idle.or_else(|| self.spare_attempt())
+        // One whose peer takes no stream is not in the list.
+        let useless = || {
+            self.conns.iter().find(|(_, conn)| conn.idle).map(|(key, conn)| (ConnKey(key), conn.idle_since))
+        };
+        idle.or_else(useless).or_else(|| self.spare_attempt())
     }
 
     /// Carries as many waiting streams as the connection takes, then files it where it belongs.
@@ -412,19 +416,20 @@ impl Machine {
                 self.close(now, key, fate);
             }
             (State::Ready, Some(reason)) => self.close(now, key, reason),
-            (State::Ready, None) => {
-                conn.idle_since = now;
+            // Busy without a stream: the peer takes none for now.
+            (State::Ready | State::Busy, _) => {
                 if !std::mem::replace(&mut conn.idle, true) {
+                    conn.idle_since = now;
                     self.shared.stats.upstream_cx_idle().inc();
                 }
                 // A pool without any connection waits for this one's place: being idle must not win over it.
                 if self.must_yield(None) {
                     self.close(now, key, CloseReason::Overflow);
-                } else if let Some(timeout) = self.may_idle(key) {
-                    self.arm(now + timeout);
+                } else if let Some(due) = self.idle_deadline(key) {
+                    self.arm(due);
                 }
             }
-            (State::Connecting { .. } | State::Busy | State::Probing, _) => {}
+            (State::Connecting { .. } | State::Probing, _) => {}
         }
     }
 
@@ -488,6 +493,9 @@ impl Machine {
     fn settle(&mut self, now: Instant) {
         if !self.pending.is_empty() || self.waiters.any_queued() {
             self.make_do(now);
+            while self.pending.attempted() as u64 > self.connecting_capacity {
+                self.pending.unmark_attempted();
+            }
             self.update_claims(now);
         }
         if self.session_units > 0 {

@@ -84,6 +84,7 @@ impl Machine {
         let lasts = self.settings.idle_timeout.is_none_or(|timeout| idled < timeout);
         // Only what is not in anybody's way, and was in use: a server may have another limit before the first request.
         if lasts
+            && conn.state == State::Ready
             && conn.carried > 0
             && self.pending.is_empty()
             && self.probe.is_none()

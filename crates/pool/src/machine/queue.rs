@@ -90,6 +90,17 @@ impl Pending {
         }
     }
 
+    /// The latest stream that relies on an attempt no longer does: its attempt succeeded, with room for fewer streams.
+    pub(super) fn unmark_attempted(&mut self) {
+        let found = self.order.iter().rev().find(|key| {
+            self.streams.get(key.slot).is_some_and(|stream| stream.number == key.number && stream.attempted)
+        });
+        if let Some(stream) = found.and_then(|key| self.streams.get_mut(key.slot)) {
+            stream.attempted = false;
+            self.attempted -= 1;
+        }
+    }
+
     /// Arrival of the stream that has waited longest.
     pub(super) fn oldest(&self) -> Option<Instant> {
         self.live().next().map(|(_, stream)| stream.since)

@@ -64,7 +64,7 @@ impl Machine {
     }
 
     pub(super) fn idle_deadline(&self, key: ConnKey) -> Option<Instant> {
-        let conn = self.conns.get(key.0).filter(|conn| conn.state == State::Ready && conn.active == 0)?;
+        let conn = self.conns.get(key.0).filter(|conn| conn.idle && conn.state != State::Probing)?;
         self.may_idle(key).map(|limit| conn.idle_since + limit)
     }
 
