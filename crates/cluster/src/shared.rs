@@ -92,7 +92,7 @@ impl ClusterShared {
             limits,
             maxima,
             maintenance_percent,
-            learns_idle: !cx.compat.is_strict(),
+            learns_idle: config.reuse.learn_idle && !cx.compat.is_strict(),
             stats,
         })
     }
@@ -200,7 +200,7 @@ fn maxima(config: &ClusterConfig, runtime: &Runtime, priority: Priority) -> Maxi
         retries: integer("max_retries", u64::from(thresholds.max_retries)),
         retry_budget,
         pools: integer("max_connection_pools", thresholds.max_connection_pools.map_or(u64::MAX, u64::from)),
-        connecting: u64::MAX,
+        connecting: config.reuse.max_connecting.map_or(u64::MAX, u64::from),
         connection_per_host: runtime.flag("tidegate.compat.connection_per_host").unwrap_or(false),
         track_remaining: thresholds.track_remaining,
     }

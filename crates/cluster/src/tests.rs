@@ -342,3 +342,22 @@ async fn a_spare_connection_makes_room_for_a_session_with_another_host() {
     };
     LocalSet::new().run_until(test).await;
 }
+
+#[test]
+fn connection_reuse_says_what_is_learned_and_how_many_connect_at_once() {
+    let reuse = tidegate_config::cluster::ConnectionReuse {
+        learn_idle: false,
+        max_connecting: Some(3),
+        ..Default::default()
+    };
+    let store = Store::new(1);
+    let shared = build(ClusterConfig { reuse, ..config("c", &[]) }, &store, None);
+    assert!(!shared.learns_idle());
+    assert_eq!(shared.limits(Priority::High).connecting.max(), 3);
+    let runtime = Runtime::default();
+    for (compat, learns) in [(Compat::Tidegate, true), (Compat::EnvoyStrict, false)] {
+        let cx = BuildContext { runtime: &runtime, store: &store, workers: 1, compat };
+        let shared = ClusterShared::build(&Arc::new(config("d", &[])), None, cx, None);
+        assert_eq!(shared.learns_idle(), learns);
+    }
+}
