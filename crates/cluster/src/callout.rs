@@ -8,13 +8,13 @@ use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use tidegate_config::route::Priority;
 use tidegate_filter::{CalloutError, CalloutResponse, HttpCallout, LocalFuture};
-use tidegate_pool::h1::Failed;
+use tidegate_pool::Failed;
 use tidegate_pool::host::HostStat;
 use tidegate_pool::stream::{BodyFrame, ClientStream, ResponseFrame, StreamError};
 use tidegate_types::{BodyBuf, EndStream, RequestHead, ResponseHead};
 use tokio::time::{Instant, timeout};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Ask, Cluster};
 
 /// Largest response body. Stops an upstream from filling our memory through a filter.
 const MAX_BODY: usize = 1024 * 1024;
@@ -58,7 +58,7 @@ async fn exchange(
         cluster.stats().codes.record(503);
         return Err(CalloutError::Failed("no healthy upstream"));
     };
-    let mut lease = cluster.acquire(&host, Priority::Default).await.map_err(|error| {
+    let mut lease = cluster.acquire(&host, Ask::new(Priority::Default, started)).await.map_err(|error| {
         cluster.stats().codes.record(503);
         host.counters().inc(HostStat::RqError);
         CalloutError::Failed(error.reason().as_str())

@@ -1,31 +1,27 @@
 //! A worker's part of a cluster: its hosts with their pools, and its load balancer's cursors.
 
 use std::cell::{Cell, OnceCell, RefCell, RefMut};
-use std::net::SocketAddr;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tidegate_config::ClusterConfig;
-use tidegate_config::protocol::{HeaderKeyFormat, Http1Options};
 use tidegate_config::route::Priority;
-use tidegate_config::values::TcpKeepalive;
-use tidegate_pool::dialer::Dialer;
-use tidegate_pool::h1::{
-    Acquire, ClientOptions, DialOptions, Keepalive, NameCase, Neighbour, Neighbours, Pool, SocketConnector,
-};
 use tidegate_pool::limits::{Limits, RetryPermit};
-use tidegate_pool::machine::{Care, Carries, Settings, Shared, Tally, wants_connection};
-use tidegate_pool::tcp;
-use tidegate_pool::{TransportFactory, TransportOptions};
-use tidegate_types::{Address, CloseReason};
-use tokio::time::Instant;
+use tidegate_pool::machine::Tally;
+use tidegate_types::CloseReason;
 
 use crate::host::{Host, HostSet};
-use crate::lb::{Balancer, Health, Table};
+use crate::lb::{Balancer, Table};
 use crate::neighbours::{Neighbourhood, PeerBell, Peers};
 use crate::shared::ClusterShared;
 use crate::stats::ClusterStats;
+
+mod kit;
+mod pools;
+
+pub use pools::Ask;
+
+use kit::Kit;
 
 /// One cluster on one worker. Hosts and pools are made at first use.
 pub struct Cluster {
@@ -43,15 +39,6 @@ pub struct Cluster {
 struct Members {
     hosts: Vec<Rc<Host>>,
     balancer: Balancer,
-}
-
-/// What every pool of the cluster is made with.
-struct Kit {
-    settings: Rc<Settings>,
-    /// TCP pools'.
-    tcp: Settings,
-    dial: Rc<DialOptions>,
-    codec: Rc<ClientOptions>,
 }
 
 impl Cluster {
@@ -91,104 +78,6 @@ impl Cluster {
         host
     }
 
-    /// Asks the pool of `host` for a connection; see [`Pool::acquire`].
-    #[inline]
-    pub fn acquire(&self, host: &Host, priority: Priority) -> Acquire {
-        self.acquire_at(host, priority, Instant::now(), Care::Any)
-    }
-
-    /// As [`Cluster::acquire`], for a caller that knows the time, and how much its request minds a stale
-    /// connection.
-    #[inline]
-    pub fn acquire_at(&self, host: &Host, priority: Priority, now: Instant, care: Care) -> Acquire {
-        if let Some(tally) = &self.tally {
-            self.open_ahead(tally, |next, ratio| {
-                let pool = next.pool(priority).unwrap_or_else(|| self.new_pool(next, priority));
-                pool.anticipate(ratio)
-            });
-        }
-        match host.pool(priority) {
-            Some(pool) => pool.acquire_at(now, care),
-            None => self.new_pool(host, priority).acquire_at(now, care),
-        }
-    }
-
-    /// As [`Cluster::acquire_at`], for a request that asks something of its connection: only requests that ask for
-    /// the same share it.
-    pub fn acquire_with(
-        &self,
-        host: &Host,
-        priority: Priority,
-        options: Rc<TransportOptions>,
-        now: Instant,
-        care: Care,
-    ) -> Acquire {
-        let pool = host.special_pool(priority, &options);
-        let pool = pool.unwrap_or_else(|| {
-            let pool = self.pool_with(host, priority, options.clone());
-            host.add_special_pool(priority, options, pool.clone());
-            pool
-        });
-        pool.acquire_at(now, care)
-    }
-
-    /// Asks for a connection to `host` for a TCP session that wants `options` of it; see [`tcp::Pool::acquire`].
-    pub fn acquire_tcp(&self, host: &Host, options: Rc<TransportOptions>) -> tcp::Acquire {
-        // Sessions that ask for something of their own share nothing, so their pool is theirs too.
-        if *options != TransportOptions::default() {
-            return self.new_tcp_pool(host, options).acquire();
-        }
-        if let Some(tally) = &self.tally {
-            self.open_ahead(tally, |next, ratio| self.tcp_pool(next).anticipate(ratio));
-        }
-        self.tcp_pool(host).acquire()
-    }
-
-    /// The pool of sessions that ask for nothing of their own.
-    fn tcp_pool(&self, host: &Host) -> Rc<tcp::Pool> {
-        host.tcp_pool().unwrap_or_else(|| {
-            let pool = self.new_tcp_pool(host, Rc::default());
-            host.set_tcp_pool(pool.clone());
-            pool
-        })
-    }
-
-    fn new_tcp_pool(&self, host: &Host, options: Rc<TransportOptions>) -> Rc<tcp::Pool> {
-        // TCP sessions have no priority of their own.
-        let priority = Priority::Default;
-        let kit = self.kit();
-        let neighbours = self.neighbours(priority);
-        let weak: Weak<dyn Neighbours> = Rc::downgrade(&(neighbours.clone() as Rc<dyn Neighbours>));
-        // A session's end says nothing about others.
-        let shared = Shared { idle_limit: None, ..self.pool_shared(host, priority) };
-        let dialer = self.dialer(kit, host, &[]);
-        // A connection that only one session can use is not worth opening before there is one.
-        let shares = *options == TransportOptions::default();
-        let settings =
-            Settings { preconnect_ratio: if shares { self.ratio_for(host) } else { 1.0 }, ..kit.tcp.clone() };
-        let pool = tcp::Pool::new(&settings, shared, dialer, options, weak);
-        let weak: Weak<dyn Neighbour> = Rc::downgrade(&(pool.clone() as Rc<dyn Neighbour>));
-        neighbours.join(weak);
-        pool
-    }
-
-    /// Before a stream gets its connection: opens one for each stream that is likely to follow, with the hosts that
-    /// the load balancer will choose next (`predictive_preconnect_ratio`; Envoy: `maybePreconnect`).
-    #[cold]
-    fn open_ahead(&self, tally: &Tally, anticipate: impl Fn(&Host, f32) -> bool) {
-        let ratio = self.config().preconnect.predictive;
-        for _ in 0..MAX_AHEAD {
-            if !wants_connection(tally.load(), ratio, 1) {
-                return;
-            }
-            let host = self.peek_host();
-            if !host.is_some_and(|host| host.shared().health() == Health::Healthy && anticipate(&host, ratio))
-            {
-                return;
-            }
-        }
-    }
-
     /// The host of a choice to come; `None` if all hosts were looked at already.
     fn peek_host(&self) -> Option<Rc<Host>> {
         let mut members = self.members();
@@ -206,11 +95,6 @@ impl Cluster {
             *members = Some(self.new_members(members.take()));
         }
         members
-    }
-
-    /// `per_upstream_preconnect_ratio`, but no more work than asked for goes to a host that is not healthy.
-    fn ratio_for(&self, host: &Host) -> f32 {
-        if host.shared().health() == Health::Healthy { self.config().preconnect.per_upstream } else { 1.0 }
     }
 
     /// What all workers share of it.
@@ -249,6 +133,14 @@ impl Cluster {
         }
     }
 
+    /// Follows what happened to the hosts now, and not at the next request: connections to those that left or are
+    /// not healthy any more close.
+    pub(crate) fn follow_hosts(&self) {
+        if self.members.borrow().is_some() {
+            drop(self.members());
+        }
+    }
+
     /// Another worker's pool has no connection: gives up idle ones.
     pub(crate) fn reclaim_for_peer(&self, priority: Priority) {
         if let Some(neighbours) = self.neighbours[priority as usize].get() {
@@ -262,8 +154,10 @@ impl Cluster {
         let kept = |shared| old.iter().find(|host| Arc::ptr_eq(host.shared(), shared)).cloned();
         let host = |shared| kept(shared).unwrap_or_else(|| Rc::new(Host::new(Arc::clone(shared))));
         let hosts: Vec<_> = set.hosts.iter().map(host).collect();
+        let left = |host: &Host| !hosts.iter().any(|other| std::ptr::eq(Rc::as_ptr(other), host));
         for host in &old {
-            if !hosts.iter().any(|other| Rc::ptr_eq(other, host)) {
+            // One that comes back, or is used in spite of it, starts afresh.
+            if host.lost_health() || left(host) {
                 host.drain(CloseReason::HostUnhealthy);
             }
         }
@@ -279,61 +173,10 @@ impl Cluster {
         Members { hosts, balancer }
     }
 
-    #[cold]
-    fn new_pool(&self, host: &Host, priority: Priority) -> Rc<Pool> {
-        let pool = self.pool_with(host, priority, Rc::default());
-        host.set_pool(priority, pool.clone());
-        pool
-    }
-
-    fn pool_with(&self, host: &Host, priority: Priority, options: Rc<TransportOptions>) -> Rc<Pool> {
-        let kit = self.kit();
-        let neighbours = self.neighbours(priority);
-        let shared = self.pool_shared(host, priority);
-        let dialer = self.dialer(kit, host, &[b"http/1.1"]);
-        let connector = SocketConnector { dialer, options, codec: kit.codec.clone() };
-        let weak: Weak<dyn Neighbours> = Rc::downgrade(&(neighbours.clone() as Rc<dyn Neighbours>));
-        let ratio = self.ratio_for(host);
-        let settings = if ratio == kit.settings.preconnect_ratio {
-            kit.settings.clone()
-        } else {
-            Rc::new(Settings { preconnect_ratio: ratio, ..Settings::clone(&kit.settings) })
-        };
-        let pool = Pool::new(settings, shared, Rc::new(connector), weak);
-        let weak: Weak<dyn Neighbour> = Rc::downgrade(&(pool.clone() as Rc<dyn Neighbour>));
-        neighbours.join(weak);
-        pool
-    }
-
-    fn kit(&self) -> &Kit {
-        self.kit.get_or_init(|| Kit::new(self.config()))
-    }
-
     fn neighbours(&self, priority: Priority) -> &Rc<Neighbourhood> {
         self.neighbours[priority as usize].get_or_init(|| {
             Neighbourhood::new(self.shared.clone(), priority, self.peers.clone(), self.bell.clone())
         })
-    }
-
-    fn dialer(&self, kit: &Kit, host: &Host, fallback_alpn: &[&[u8]]) -> Rc<Dialer> {
-        let of_host = |all: &Arc<dyn TransportFactory>| all.of_host(&host.shared().hostname, fallback_alpn);
-        Rc::new(Dialer {
-            addresses: Arc::from([Address::clone(host.address())]),
-            dial: kit.dial.clone(),
-            transport: self.shared.transports().map(of_host),
-            stats: self.stats().upstream.clone(),
-        })
-    }
-
-    fn pool_shared(&self, host: &Host, priority: Priority) -> Shared {
-        Shared {
-            limits: self.limits(priority).clone(),
-            host_connections: host.shared().connections.clone(),
-            stats: self.stats().upstream.clone(),
-            host: host.counters().clone(),
-            idle_limit: self.shared.learns_idle().then(|| host.shared().idle_limit().clone()),
-            tally: self.tally.clone(),
-        }
     }
 }
 
@@ -342,51 +185,4 @@ impl Drop for Cluster {
         // A request that outlived its configuration may have opened connections after the drain.
         self.drain();
     }
-}
-
-impl Kit {
-    fn new(config: &ClusterConfig) -> Self {
-        let http = &config.common_http;
-        let defaults = Http1Options::default();
-        let http1 = config.protocol.http1().unwrap_or(&defaults);
-        let settings = Settings {
-            connect_timeout: config.connect_timeout,
-            idle_timeout: http.idle_timeout,
-            max_connection_duration: http.max_connection_duration,
-            max_streams: http.max_requests_per_connection,
-            concurrency: 1,
-            preconnect_ratio: config.preconnect.per_upstream,
-            carries: Carries::Requests,
-        };
-        let codec = ClientOptions {
-            max_head_bytes: http.max_response_headers_kb as usize * 1024,
-            max_headers: http.max_headers_count as usize,
-            buffer_limit: config.per_connection_buffer_limit_bytes as usize,
-            enable_trailers: http1.enable_trailers,
-            name_case: match http1.header_key_format {
-                HeaderKeyFormat::Lowercase => NameCase::Lower,
-                HeaderKeyFormat::ProperCase => NameCase::Proper,
-            },
-        };
-        let tcp = Settings {
-            idle_timeout: config.tcp_idle_timeout,
-            max_connection_duration: None,
-            ..settings.clone()
-        };
-        Self { settings: Rc::new(settings), tcp, dial: Rc::new(dial_options(config)), codec: Rc::new(codec) }
-    }
-}
-
-/// Opened ahead for each stream at most, as in Envoy.
-const MAX_AHEAD: usize = 3;
-
-fn dial_options(config: &ClusterConfig) -> DialOptions {
-    let seconds = |s: Option<u32>| s.map(|s| Duration::from_secs(u64::from(s)));
-    let keepalive = match config.tcp_keepalive {
-        Some(TcpKeepalive::On { probes, time_s, interval_s }) => {
-            Some(Keepalive { time: seconds(time_s), interval: seconds(interval_s), probes })
-        }
-        Some(TcpKeepalive::Off) | None => None,
-    };
-    DialOptions { keepalive, source: config.source_address.map(|(ip, port)| SocketAddr::new(ip, port)) }
 }

@@ -11,7 +11,7 @@ use tidegate_types::hash::ConfiguredMap;
 
 use crate::callout::Callout;
 use crate::cluster::Cluster;
-use crate::neighbours::{PeerBell, Peers};
+use crate::neighbours::{Letter, PeerBell, Peers};
 use crate::shared::ClusterShared;
 
 /// The clusters of one worker.
@@ -96,16 +96,19 @@ impl Drop for Directory {
     }
 }
 
-/// Gives up idle connections that other workers ask for.
+/// Gives up idle connections that other workers ask for, and follows changes of hosts.
 async fn answer_peers(directory: Weak<Directory>, bell: Arc<PeerBell>) {
     poll_fn(|cx| {
-        let asked = bell.take(cx.waker());
+        let letters = bell.take(cx.waker());
         let Some(directory) = directory.upgrade() else { return Poll::Ready(()) };
-        for (shared, priority) in asked {
+        for letter in letters {
+            let (Letter::Reclaim(shared, _) | Letter::Hosts(shared)) = &letter;
             let cluster =
                 directory.entries.borrow().get(shared.name()).and_then(|e| e.cluster.get().cloned());
-            if let Some(cluster) = cluster {
-                cluster.reclaim_for_peer(priority);
+            match (cluster, letter) {
+                (None, _) => {}
+                (Some(cluster), Letter::Reclaim(_, priority)) => cluster.reclaim_for_peer(priority),
+                (Some(cluster), Letter::Hosts(_)) => cluster.follow_hosts(),
             }
         }
         Poll::Pending

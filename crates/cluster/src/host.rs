@@ -1,21 +1,21 @@
 //! Hosts: what all workers share, and each worker's part with its pools.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use tidegate_config::ClusterConfig;
 use tidegate_config::bootstrap::Locality;
 use tidegate_config::cluster::{EndpointConfig, HashedName, HealthStatus, LbPolicy, LocalityEndpoints};
 use tidegate_config::route::Priority;
-use tidegate_pool::TransportOptions;
-use tidegate_pool::h1::Pool;
 use tidegate_pool::host::{HostCounters, HostStats};
 use tidegate_pool::learned::IdleLimit;
 use tidegate_pool::limits::Limit;
 use tidegate_pool::tcp;
+use tidegate_pool::{HttpPool, TransportOptions};
 use tidegate_types::{Address, CloseReason};
 
 use crate::lb::{HashTable, Health, NamedHost};
@@ -42,6 +42,18 @@ pub struct HostShared {
     /// What was learned of its idle timeout, once there is a pool.
     idle_limit: OnceLock<Arc<IdleLimit>>,
     pub(crate) connections: Option<Arc<Limit>>,
+    /// What was found out about it: bits of [`Failing`].
+    failing: AtomicU8,
+}
+
+/// Who found that a host fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Failing {
+    /// Active health checks.
+    ActiveCheck = 1,
+    /// Outlier detection, which has ejected it.
+    Outlier = 2,
 }
 
 /// The hosts of a cluster at one time.
@@ -103,12 +115,32 @@ impl HostShared {
             hash_key: hash_key(endpoint),
             idle_limit: previous.map(|host| host.idle_limit.clone()).unwrap_or_default(),
             connections,
+            failing: AtomicU8::new(previous.map_or(0, |host| host.failing.load(Relaxed))),
         }
     }
 
     /// What is learned of how long it lets connections idle.
     pub fn idle_limit(&self) -> &Arc<IdleLimit> {
         self.idle_limit.get_or_init(Arc::default)
+    }
+
+    /// Notes what was found out; whether that is news. To be followed by [`ClusterShared::health_changed`] and
+    /// [`Peers::tell_of_hosts`].
+    ///
+    /// [`ClusterShared::health_changed`]: crate::ClusterShared::health_changed
+    /// [`Peers::tell_of_hosts`]: crate::Peers::tell_of_hosts
+    pub fn set_failing(&self, by: Failing, failing: bool) -> bool {
+        let bit = by as u8;
+        let old = match failing {
+            true => self.failing.fetch_or(bit, Relaxed),
+            false => self.failing.fetch_and(!bit, Relaxed),
+        };
+        (old & bit != 0) != failing
+    }
+
+    /// Whether that was found.
+    pub fn is_failing(&self, by: Failing) -> bool {
+        self.failing.load(Relaxed) & by as u8 != 0
     }
 
     /// As the tables of hashing load balancers see it.
@@ -123,6 +155,9 @@ impl HostShared {
 
     /// How the load balancer sees it.
     pub fn health(&self) -> Health {
+        if self.failing.load(Relaxed) != 0 {
+            return Health::Unhealthy;
+        }
         match self.health_status {
             HealthStatus::Unknown | HealthStatus::Healthy => Health::Healthy,
             HealthStatus::Degraded => Health::Degraded,
@@ -131,12 +166,24 @@ impl HostShared {
     }
 
     /// `health_flags` of `/clusters`.
-    pub fn health_flags(&self) -> &'static str {
-        match self.health_status {
-            HealthStatus::Unknown | HealthStatus::Healthy => "healthy",
+    pub fn health_flags(&self) -> Cow<'static, str> {
+        let configured = match self.health_status {
+            HealthStatus::Unknown | HealthStatus::Healthy => "",
             HealthStatus::Degraded => "/degraded_eds_health",
             HealthStatus::Draining => "/failed_eds_health/eds_status_draining",
             HealthStatus::Unhealthy | HealthStatus::Timeout => "/failed_eds_health",
+        };
+        let found = match (self.is_failing(Failing::ActiveCheck), self.is_failing(Failing::Outlier)) {
+            (false, false) => "",
+            (true, false) => "/failed_active_hc",
+            (false, true) => "/failed_outlier_check",
+            (true, true) => "/failed_active_hc/failed_outlier_check",
+        };
+        match (found, configured) {
+            ("", "") => Cow::Borrowed("healthy"),
+            (found, "") => Cow::Borrowed(found),
+            ("", configured) => Cow::Borrowed(configured),
+            (found, configured) => Cow::Owned(format!("{found}{configured}")),
         }
     }
 }
@@ -151,23 +198,42 @@ fn hash_key(endpoint: &EndpointConfig) -> Option<Box<str>> {
 pub struct Host {
     shared: Arc<HostShared>,
     counters: HostCounters,
-    pools: [RefCell<Option<Rc<Pool>>>; 2],
+    /// Pools of requests that ask for nothing: by protocol and priority.
+    pools: [[RefCell<Option<HttpPool>>; 2]; 2],
     /// Pools of requests that ask something of their connections.
-    special_pools: RefCell<SpecialPools>,
+    special_pools: RefCell<HashMap<PoolKey, HttpPool>>,
     tcp_pool: RefCell<Option<Rc<tcp::Pool>>>,
+    /// As this worker saw it last.
+    seen: Cell<Health>,
 }
 
-type SpecialPools = HashMap<(Priority, Rc<TransportOptions>), Rc<Pool>>;
+/// What is spoken on a pool's connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// Which of a host's pools.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct PoolKey {
+    pub(crate) protocol: Protocol,
+    pub(crate) priority: Priority,
+    /// What its requests ask for.
+    pub(crate) options: Option<Rc<TransportOptions>>,
+}
 
 impl Host {
     pub(crate) fn new(shared: Arc<HostShared>) -> Self {
         let counters = shared.stats.writer();
+        let seen = Cell::new(shared.health());
         Self {
             shared,
             counters,
             pools: Default::default(),
             special_pools: RefCell::default(),
             tcp_pool: RefCell::default(),
+            seen,
         }
     }
 
@@ -187,28 +253,42 @@ impl Host {
         &self.counters
     }
 
-    pub(crate) fn pool(&self, priority: Priority) -> Option<Rc<Pool>> {
-        self.pools[priority as usize].borrow().clone()
+    fn plain(&self, key: &PoolKey) -> &RefCell<Option<HttpPool>> {
+        &self.pools[key.protocol as usize][key.priority as usize]
     }
 
-    pub(crate) fn set_pool(&self, priority: Priority, pool: Rc<Pool>) {
-        *self.pools[priority as usize].borrow_mut() = Some(pool);
+    #[inline]
+    pub(crate) fn pool(&self, key: &PoolKey) -> Option<HttpPool> {
+        match key.options {
+            None => self.plain(key).borrow().clone(),
+            Some(_) => self.special_pools.borrow().get(key).cloned(),
+        }
     }
 
-    pub(crate) fn special_pool(
-        &self,
-        priority: Priority,
-        options: &Rc<TransportOptions>,
-    ) -> Option<Rc<Pool>> {
-        self.special_pools.borrow().get(&(priority, options.clone())).cloned()
+    pub(crate) fn set_pool(&self, key: &PoolKey, pool: HttpPool) {
+        match key.options {
+            None => *self.plain(key).borrow_mut() = Some(pool),
+            Some(_) => {
+                let mut pools = self.special_pools.borrow_mut();
+                // Those that never had a connection: what they are for is the clients' choice, and may never be
+                // asked for again.
+                pools.retain(|_, pool| !pool.is_empty());
+                pools.insert(key.clone(), pool);
+            }
+        }
     }
 
-    /// Forgets pools that have lost their last connection: clients choose what they ask for, and it may never be
-    /// asked for again.
-    pub(crate) fn add_special_pool(&self, priority: Priority, options: Rc<TransportOptions>, pool: Rc<Pool>) {
-        let mut pools = self.special_pools.borrow_mut();
-        pools.retain(|_, pool| !pool.is_empty());
-        pools.insert((priority, options), pool);
+    /// Removes a pool that has lost its last connection. The next request makes another one.
+    pub(crate) fn forget_empty(&self, key: &PoolKey) {
+        // Dropped after the borrow: its end may come back here.
+        let _pool = match key.options {
+            None => self.plain(key).borrow_mut().take_if(|pool| pool.is_empty()),
+            Some(_) => {
+                let mut pools = self.special_pools.borrow_mut();
+                let empty = pools.get(key).is_some_and(HttpPool::is_empty);
+                if empty { pools.remove(key) } else { None }
+            }
+        };
     }
 
     pub(crate) fn tcp_pool(&self) -> Option<Rc<tcp::Pool>> {
@@ -219,6 +299,13 @@ impl Host {
         *self.tcp_pool.borrow_mut() = Some(pool);
     }
 
+    /// Whether it was healthy or degraded when this was asked last, and is neither now.
+    pub(crate) fn lost_health(&self) -> bool {
+        let now = self.shared.health();
+        self.seen.replace(now) != Health::Unhealthy && now == Health::Unhealthy
+    }
+
+    /// Closes idle connections now and the others with their streams. What comes next starts afresh.
     pub(crate) fn drain(&self, reason: CloseReason) {
         if let Some(pool) = self.tcp_pool.take() {
             pool.drain(reason);
@@ -226,8 +313,10 @@ impl Host {
         for pool in self.special_pools.take().into_values() {
             pool.drain(reason);
         }
-        for pool in &self.pools {
-            if let Some(pool) = pool.take() {
+        for pool in self.pools.as_flattened() {
+            // Not while it is borrowed: an empty pool wants to be forgotten.
+            let pool = pool.take();
+            if let Some(pool) = pool {
                 pool.drain(reason);
             }
         }

@@ -13,20 +13,19 @@ mod neighbours;
 mod shared;
 pub mod stats;
 
-pub use cluster::Cluster;
+pub use cluster::{Ask, Cluster};
 pub use directory::Directory;
-pub use host::{Host, HostSet, HostShared};
+pub use host::{Failing, Host, HostSet, HostShared};
 pub use neighbours::Peers;
 pub use shared::{BuildContext, ClusterShared};
 pub use stats::ClusterStats;
 pub use tidegate_config::route::Priority;
-pub use tidegate_pool::h1::{Acquire, ConnFacts, Failed, Lease};
 pub use tidegate_pool::host::HostStat;
 pub use tidegate_pool::limits::{Limits, RetryPermit};
 pub use tidegate_pool::machine::Care;
 /// What a leased connection speaks.
 pub use tidegate_pool::stream;
-pub use tidegate_pool::{PoolError, limits, tcp};
+pub use tidegate_pool::{Acquire, ConnFacts, Failed, Lease, PoolError, limits, tcp};
 pub use tidegate_pool::{ProxyAddresses, TransportFactory, TransportOptions};
 
 #[cfg(test)]

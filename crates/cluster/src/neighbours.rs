@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use tidegate_config::route::Priority;
-use tidegate_pool::h1::{Neighbour, Neighbours};
+use tidegate_pool::{Neighbour, Neighbours};
 
 use crate::shared::ClusterShared;
 
@@ -81,11 +81,28 @@ pub struct Peers {
 /// A worker's letter box.
 #[derive(Debug, Default)]
 pub(crate) struct PeerBell {
-    asked: Mutex<Vec<(Arc<ClusterShared>, Priority)>>,
+    letters: Mutex<Vec<Letter>>,
     waker: Mutex<Option<Waker>>,
 }
 
+/// What a worker is asked for.
+#[derive(Debug)]
+pub(crate) enum Letter {
+    /// Idle connections of this cluster and priority: another worker's pool has none.
+    Reclaim(Arc<ClusterShared>, Priority),
+    /// To look at the hosts of this cluster.
+    Hosts(Arc<ClusterShared>),
+}
+
 impl Peers {
+    /// Lets all workers follow what happened to the cluster's hosts at once, and not with their next requests:
+    /// connections to hosts that left or failed close.
+    pub fn tell_of_hosts(&self, shared: &Arc<ClusterShared>) {
+        for bell in lock(&self.bells).iter() {
+            bell.deliver(Letter::Hosts(shared.clone()));
+        }
+    }
+
     pub(crate) fn join(&self) -> Arc<PeerBell> {
         let bell = Arc::new(PeerBell::default());
         lock(&self.bells).push(bell.clone());
@@ -98,13 +115,17 @@ impl Peers {
 
     fn ask(&self, own: &Arc<PeerBell>, shared: &Arc<ClusterShared>, priority: Priority) {
         for bell in lock(&self.bells).iter().filter(|bell| !Arc::ptr_eq(bell, own)) {
-            lock(&bell.asked).push((shared.clone(), priority));
-            bell.ring();
+            bell.deliver(Letter::Reclaim(shared.clone(), priority));
         }
     }
 }
 
 impl PeerBell {
+    fn deliver(&self, letter: Letter) {
+        lock(&self.letters).push(letter);
+        self.ring();
+    }
+
     pub(crate) fn ring(&self) {
         let waker = lock(&self.waker).clone();
         if let Some(waker) = waker {
@@ -113,9 +134,9 @@ impl PeerBell {
     }
 
     /// Registers the worker's task, then takes what was asked: nothing asked in between is missed.
-    pub(crate) fn take(&self, waker: &Waker) -> Vec<(Arc<ClusterShared>, Priority)> {
+    pub(crate) fn take(&self, waker: &Waker) -> Vec<Letter> {
         *lock(&self.waker) = Some(waker.clone());
-        std::mem::take(&mut lock(&self.asked))
+        std::mem::take(&mut lock(&self.letters))
     }
 }
 

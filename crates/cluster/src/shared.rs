@@ -126,6 +126,17 @@ impl ClusterShared {
         self.generation.fetch_add(1, SeqCst);
     }
 
+    /// Hosts failed, or recovered ([`HostShared::set_failing`]): balancers are made anew. To be called on the main
+    /// thread.
+    pub fn health_changed(&self) {
+        let mut hosts = HostSet::new(self.hosts.load().hosts.clone());
+        hosts.hash(&self.config);
+        publish_health(&self.stats, &hosts);
+        publish_spread(&self.stats, &hosts);
+        self.hosts.store(Arc::new(hosts));
+        self.generation.fetch_add(1, SeqCst);
+    }
+
     /// Changes with the hosts.
     #[inline]
     pub fn generation(&self) -> u64 {
@@ -219,14 +230,18 @@ fn host_set(config: &ClusterConfig, workers: usize, previous: Option<&HostSet>) 
 }
 
 fn publish_membership(stats: &ClusterStats, hosts: &HostSet) {
-    let count = |health| hosts.hosts.iter().filter(|host| host.health() == health).count() as i64;
     let members = &stats.members;
     members.membership_change().inc();
     members.membership_total().set(hosts.hosts.len() as i64);
-    members.membership_healthy().set(count(Health::Healthy));
-    members.membership_degraded().set(count(Health::Degraded));
     // Envoy's `default` transport-socket match, made once for each host.
     members.default_total_match_count().add(hosts.hosts.len() as u64);
+    publish_health(stats, hosts);
+}
+
+fn publish_health(stats: &ClusterStats, hosts: &HostSet) {
+    let count = |health| hosts.hosts.iter().filter(|host| host.health() == health).count() as i64;
+    stats.members.membership_healthy().set(count(Health::Healthy));
+    stats.members.membership_degraded().set(count(Health::Degraded));
 }
 
 fn publish_spread(stats: &ClusterStats, hosts: &HostSet) {

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use tidegate_config::ClusterConfig;
 use tidegate_config::cluster::LbPolicy;
+use tidegate_pool::h2::CodecStats;
 use tidegate_pool::stats::UpstreamStats;
 use tidegate_stats::{CodeCounters, DynScope, OwnedHistogram, Scope, Store, stat_block};
 
@@ -125,6 +126,8 @@ pub struct ClusterStats {
     pub members: MemberStats,
     /// The HTTP/1.1 codec.
     pub http1: Http1Stats,
+    /// The HTTP/2 codec, where it may be spoken.
+    pub http2: Option<CodecStats>,
     /// Of `RING_HASH` clusters.
     pub ring_hash: Option<RingHashStats>,
     /// Of `MAGLEV` clusters.
@@ -155,6 +158,7 @@ impl ClusterStats {
             router: RouterStats::new(store, scope.clone()),
             members: MemberStats::new(store, scope.clone()),
             http1: Http1Stats::new(store, scope.child("http1")),
+            http2: config.protocol.http2().map(|_| CodecStats::new(store, scope.child("http2"))),
             ring_hash: matches!(config.lb_policy, LbPolicy::RingHash(_))
                 .then(|| RingHashStats::new(store, scope.child("ring_hash_lb"))),
             maglev: matches!(config.lb_policy, LbPolicy::Maglev(_))

@@ -22,8 +22,9 @@ use tidegate_types::{Address, CloseReason, Compat, RequestHead};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::LocalSet;
+use tokio::time::Instant;
 
-use crate::{BuildContext, ClusterShared, Directory, HostStat, Peers, Priority};
+use crate::{Ask, BuildContext, ClusterShared, Directory, HostStat, Peers, Priority};
 
 fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
     let endpoint = |address: &Address| EndpointConfig {
@@ -176,7 +177,7 @@ async fn a_reload_keeps_what_did_not_change_and_drains_the_rest() {
         // A request in flight ends under what it began with.
         let cluster = directory.cluster("changed").unwrap();
         let host = cluster.choose_host().unwrap();
-        let lease = cluster.acquire(&host, Priority::Default).await.unwrap();
+        let lease = cluster.acquire(&host, Ask::new(Priority::Default, Instant::now())).await.unwrap();
         directory.apply(&new);
         let active = |shared: &Arc<ClusterShared>| shared.stats().upstream.upstream_cx_active().value();
         assert_eq!((active(&old[0]), active(&old[1]), active(&old[2])), (1, 1, 0));

@@ -5,7 +5,7 @@
 //! events, connections that stir while the pool holds them, and one task a pool ([`task`]) for attempts' results,
 //! grants of limits and the one timer. With a ready connection at hand a stream gets it without an allocation.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -59,6 +59,7 @@ pub struct Core<S> {
     bell: Arc<Bell>,
     /// What the task's timer is set to.
     armed: Cell<Option<Instant>>,
+    on_empty: OnceCell<Box<dyn Fn()>>,
 }
 
 /// What changes.
@@ -130,11 +131,16 @@ impl<S: Slot> Core<S> {
         let bell = Arc::new(Bell::default());
         machine.waiters().set_waker(&Waker::from(bell.clone()));
         let inner = RefCell::new(Inner { machine, slots: Vec::new(), waits: Slab::new() });
-        Self { inner, neighbours, bell, armed: Cell::new(None) }
+        Self { inner, neighbours, bell, armed: Cell::new(None), on_empty: OnceCell::new() }
     }
 
     pub(crate) fn machine<T>(&self, look: impl FnOnce(&Machine) -> T) -> T {
         look(&self.inner.borrow().machine)
+    }
+
+    /// What is to be done when there is no connection left and nobody waits. The first one counts.
+    pub(crate) fn on_empty(&self, act: Box<dyn Fn()>) {
+        let _ = self.on_empty.set(act);
     }
 
     /// Asks other pools for what they do not need, if a session that came now would be refused.
@@ -397,6 +403,11 @@ pub trait Drive: Sized + 'static {
         }
         // An attempt's deadline may be nearer than what the task sleeps for.
         core.ring_if_due();
+        if let Some(act) = core.on_empty.get()
+            && core.machine(Machine::is_empty)
+        {
+            act();
+        }
     }
 
     /// The answer to a stream that waits.

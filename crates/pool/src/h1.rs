@@ -20,7 +20,7 @@ mod slot;
 pub use crate::driver::{Neighbour, Neighbours};
 pub use conn::{AfterExchange, Conn, ConnFacts, Connect, Connected, IdleEnd, Traffic};
 pub use connector::SocketConnector;
-pub use lease::{Failed, Lease};
+pub use lease::Lease;
 pub use tidegate_codec::h1::{ClientOptions, NameCase};
 pub use tidegate_net::{DialOptions, Keepalive, TransportOptions};
 

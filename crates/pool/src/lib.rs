@@ -6,7 +6,7 @@
 //! workers share, [`learned`] is what is known of how long hosts let connections idle. No cluster names, no load
 //! balancing, no retries here.
 //!
-//! Start from [`h1::Pool`] to use a pool, from [`machine::Machine`] to understand one.
+//! Start from [`HttpPool`] to use a pool, from [`machine::Machine`] to understand one.
 
 pub mod dialer;
 mod driver;
@@ -14,6 +14,7 @@ pub mod error;
 pub mod h1;
 pub mod h2;
 pub mod host;
+mod http;
 pub mod learned;
 pub mod limits;
 pub mod machine;
@@ -24,6 +25,8 @@ pub mod tcp;
 
 pub use driver::{Neighbour, Neighbours};
 pub use error::PoolError;
+pub use h1::ConnFacts;
+pub use http::{Acquire, Failed, HttpPool, Lease};
 /// What a leased connection speaks.
 pub use tidegate_codec::stream;
 /// What lies below a connection's protocol, and what a stream asks of it.

@@ -2,13 +2,12 @@
 
 use std::rc::Rc;
 
-use tidegate_codec::stream::ResetCode;
-use tidegate_codec::{ClientStream, StreamError};
-use tidegate_types::CloseReason;
+use tidegate_codec::ClientStream;
 
 use super::Pool;
 use super::conn::{AfterExchange, Conn, ConnFacts};
 use crate::driver::Drive;
+use crate::http::Failed;
 use crate::machine::{ConnKey, StreamEnd};
 
 /// A connection for one exchange. Ends with [`Lease::finish`] or [`Lease::failed`]; dropped before, the
@@ -20,42 +19,6 @@ pub struct Lease {
     conn: Option<Box<dyn Conn>>,
     facts: Rc<ConnFacts>,
     reused: bool,
-}
-
-/// How an exchange failed, for the connection's counters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failed {
-    /// The peer closed or broke the connection, in this way, before the response's head.
-    PeerClosed(CloseReason),
-    /// The peer closed or broke the connection, in this way, inside the response.
-    PeerClosedInMessage(CloseReason),
-    /// The peer broke the protocol.
-    Protocol,
-    /// Only this stream was reset; the connection goes on where it can.
-    StreamReset {
-        /// Why. [`ResetCode::Refused`] proves that the request was not processed.
-        code: ResetCode,
-        /// Whether the peer said so.
-        by_peer: bool,
-    },
-    /// A deadline of the request's passed: an HTTP/1.1 connection is closed under it.
-    TimedOut,
-}
-
-impl Failed {
-    /// The failure that `error` is, before or after the response's final head.
-    pub fn of(error: &StreamError, after_head: bool) -> Self {
-        let (how, in_message) = match error {
-            StreamError::Protocol { .. } => return Self::Protocol,
-            StreamError::Reset { code, by_peer } => {
-                return Self::StreamReset { code: *code, by_peer: *by_peer };
-            }
-            StreamError::Truncated => (CloseReason::PeerFin, true),
-            StreamError::Closed => (CloseReason::PeerFin, after_head),
-            StreamError::Io(error) => (CloseReason::of_io(error), after_head),
-        };
-        if in_message { Self::PeerClosedInMessage(how) } else { Self::PeerClosed(how) }
-    }
 }
 
 impl Lease {

@@ -9,7 +9,8 @@ use tidegate_codec::stream::ResetCode;
 use super::Pool;
 use super::slot::Link;
 use crate::driver::Drive;
-use crate::h1::{ConnFacts, Failed};
+use crate::h1::ConnFacts;
+use crate::http::Failed;
 use crate::machine::{ConnKey, StreamEnd};
 use crate::stats::UpstreamStats;
 

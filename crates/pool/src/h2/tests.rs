@@ -19,8 +19,9 @@ use tokio::task::LocalSet;
 
 use super::*;
 use crate::error::PoolError;
-use crate::h1::{ConnFacts, Failed};
+use crate::h1::ConnFacts;
 use crate::host::HostCounters;
+use crate::http::Failed;
 use crate::limits::{Limits, Maxima};
 use crate::machine::Carries;
 

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use http::header::SET_COOKIE;
 use http::{HeaderName, HeaderValue};
 use tidegate_cluster::stream::{BodyFrame, ClientStream, ResponseFrame};
-use tidegate_cluster::{Failed, HostShared, Lease, PoolError};
+use tidegate_cluster::{Ask, Failed, HostShared, Lease, PoolError};
 use tidegate_types::{EndStream, RequestHead, ResetReason, ResponseFlags, ResponseHead, UpstreamInfo};
 
 use super::deadlines::RouterTimeout;
@@ -38,11 +38,14 @@ impl Upstream<'_> {
         let cluster = &self.facts.cluster;
         let host = self.choose_host().ok_or(Failure::NoHost)?;
         *self.host.borrow_mut() = Some(host.clone());
-        let priority = self.facts.priority;
-        let mut acquire = pin!(match self.transport_options(&host) {
-            None => cluster.acquire_at(&host, priority, self.now(), self.care()),
-            Some(options) => cluster.acquire_with(&host, priority, options, self.now(), self.care()),
-        });
+        let ask = Ask {
+            priority: self.facts.priority,
+            now: self.now(),
+            downstream: info.protocol.get(),
+            care: self.care(),
+            options: self.transport_options(&host),
+        };
+        let mut acquire = pin!(cluster.acquire(&host, ask));
         let lease = poll_fn(|cx| {
             if let Some(timeout) = self.deadlines.take_fired() {
                 return Poll::Ready(Err(Failure::Timeout(timeout)));

@@ -67,7 +67,7 @@ fn host_lines(host: &HostShared) -> Vec<(&'static str, String)> {
         TEXT_ORDER.iter().map(|(name, stat)| (*name, host.stats.value(*stat).to_string())).collect();
     lines.extend([
         ("hostname", host.hostname.clone()),
-        ("health_flags", host.health_flags().to_owned()),
+        ("health_flags", host.health_flags().into_owned()),
         ("weight", host.weight.to_string()),
         ("region", host.locality.region.clone()),
         ("zone", host.locality.zone.clone()),

@@ -1,0 +1,115 @@
+//! What every pool of a cluster is made with: its configuration in the words of pools and codecs.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tidegate_config::ClusterConfig;
+use tidegate_config::protocol::{HeaderKeyFormat, Http1Options, Http2Options};
+use tidegate_config::values::TcpKeepalive;
+use tidegate_pool::h1::{DialOptions, Keepalive, NameCase};
+use tidegate_pool::machine::{Carries, Settings};
+use tidegate_pool::{h1, h2};
+
+/// See the module.
+pub(super) struct Kit {
+    pub(super) dial: Rc<DialOptions>,
+    pub(super) http1: Http1Kit,
+    pub(super) http2: Http2Kit,
+    /// TCP pools'.
+    pub(super) tcp: Settings,
+}
+
+/// For HTTP/1.1 pools.
+pub(super) struct Http1Kit {
+    pub(super) settings: Rc<Settings>,
+    pub(super) codec: Rc<h1::ClientOptions>,
+}
+
+/// For HTTP/2 pools.
+pub(super) struct Http2Kit {
+    pub(super) settings: Rc<Settings>,
+    pub(super) codec: Rc<h2::ClientOptions>,
+}
+
+impl Kit {
+    pub(super) fn new(config: &ClusterConfig) -> Self {
+        let http = &config.common_http;
+        let settings = Settings {
+            connect_timeout: config.connect_timeout,
+            idle_timeout: http.idle_timeout,
+            max_connection_duration: http.max_connection_duration,
+            max_streams: http.max_requests_per_connection,
+            concurrency: 1,
+            preconnect_ratio: config.preconnect.per_upstream,
+            carries: Carries::Requests,
+        };
+        let http1 = Http1Kit {
+            codec: Rc::new(http1_codec(config, config.protocol.http1().unwrap_or(&Http1Options::default()))),
+            settings: Rc::new(settings.clone()),
+        };
+        let codec = http2_codec(config, config.protocol.http2().unwrap_or(&Http2Options::default()));
+        let http2 = Http2Kit {
+            settings: Rc::new(Settings { concurrency: codec.max_concurrent_streams, ..settings.clone() }),
+            codec: Rc::new(codec),
+        };
+        let tcp =
+            Settings { idle_timeout: config.tcp_idle_timeout, max_connection_duration: None, ..settings };
+        Self { dial: Rc::new(dial_options(config)), http1, http2, tcp }
+    }
+}
+
+fn http1_codec(config: &ClusterConfig, http1: &Http1Options) -> h1::ClientOptions {
+    let http = &config.common_http;
+    h1::ClientOptions {
+        max_head_bytes: http.max_response_headers_kb as usize * 1024,
+        max_headers: http.max_headers_count as usize,
+        buffer_limit: config.per_connection_buffer_limit_bytes as usize,
+        enable_trailers: http1.enable_trailers,
+        name_case: match http1.header_key_format {
+            HeaderKeyFormat::Lowercase => NameCase::Lower,
+            HeaderKeyFormat::ProperCase => NameCase::Proper,
+        },
+    }
+}
+
+fn http2_codec(config: &ClusterConfig, http2: &Http2Options) -> h2::ClientOptions {
+    let http = &config.common_http;
+    h2::ClientOptions {
+        max_concurrent_streams: http2.max_concurrent_streams,
+        initial_stream_window_size: http2.initial_stream_window_size,
+        initial_connection_window_size: http2.initial_connection_window_size,
+        hpack_table_size: http2.hpack_table_size,
+        max_head_bytes: http.max_response_headers_kb.saturating_mul(1024),
+        max_headers: http.max_headers_count as usize,
+        allow_connect: http2.allow_connect,
+        override_stream_error_on_invalid_http_message: http2
+            .override_stream_error_on_invalid_http_message
+            .unwrap_or(false),
+        floods: h2::FloodLimits {
+            max_consecutive_inbound_frames_with_empty_payload: http2
+                .max_consecutive_inbound_frames_with_empty_payload,
+            max_inbound_priority_frames_per_stream: http2.max_inbound_priority_frames_per_stream,
+            max_inbound_window_update_frames_per_data_frame_sent: http2
+                .max_inbound_window_update_frames_per_data_frame_sent,
+        },
+        keepalive: http2.connection_keepalive.map(|keepalive| h2::KeepaliveOptions {
+            interval: keepalive.interval,
+            timeout: keepalive.timeout,
+            interval_jitter: keepalive.interval_jitter,
+            connection_idle_interval: keepalive.connection_idle_interval,
+        }),
+        buffer_limit: config.per_connection_buffer_limit_bytes as usize,
+    }
+}
+
+fn dial_options(config: &ClusterConfig) -> DialOptions {
+    let seconds = |s: Option<u32>| s.map(|s| Duration::from_secs(u64::from(s)));
+    let keepalive = match config.tcp_keepalive {
+        Some(TcpKeepalive::On { probes, time_s, interval_s }) => {
+            Some(Keepalive { time: seconds(time_s), interval: seconds(interval_s), probes })
+        }
+        Some(TcpKeepalive::Off) | None => None,
+    };
+    DialOptions { keepalive, source: config.source_address.map(|(ip, port)| SocketAddr::new(ip, port)) }
+}

@@ -1,0 +1,199 @@
+//! A pool of connections that carry HTTP, whichever version: its users never know which one is below.
+
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll};
+
+use tidegate_codec::stream::ResetCode;
+use tidegate_codec::{ClientStream, StreamError};
+use tidegate_types::CloseReason;
+use tokio::time::Instant;
+
+use crate::driver::{Drive, Neighbour};
+use crate::error::PoolError;
+use crate::h1::ConnFacts;
+use crate::machine::Care;
+use crate::{h1, h2};
+
+/// Connections to one host, of one protocol, with one priority, on one worker.
+#[derive(Clone)]
+pub enum HttpPool {
+    /// HTTP/1.1.
+    H1(Rc<h1::Pool>),
+    /// HTTP/2.
+    H2(Rc<h2::Pool>),
+}
+
+/// A place in a pool's queue, or the answer. Dropping it gives the place up (`upstream_rq_cancelled`).
+#[must_use = "futures do nothing unless polled"]
+pub struct Acquire(Waiting);
+
+enum Waiting {
+    H1(h1::Acquire),
+    H2(h2::Acquire),
+}
+
+/// A connection, or a place on one, for one exchange. Ends with [`Lease::finish`] or [`Lease::failed`]; dropped
+/// before, the exchange counts as given up: its stream is cancelled, an HTTP/1.1 connection closed under it.
+#[must_use = "dropping a lease gives the exchange up"]
+pub struct Lease(Lent);
+
+enum Lent {
+    H1(h1::Lease),
+    H2(h2::Lease),
+}
+
+/// How an exchange failed, for the connection's counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failed {
+    /// The peer closed or broke the connection, in this way, before the response's head.
+    PeerClosed(CloseReason),
+    /// The peer closed or broke the connection, in this way, inside the response.
+    PeerClosedInMessage(CloseReason),
+    /// The peer broke the protocol.
+    Protocol,
+    /// Only this stream was reset; the connection goes on where it can.
+    StreamReset {
+        /// Why. [`ResetCode::Refused`] proves that the request was not processed.
+        code: ResetCode,
+        /// Whether the peer said so.
+        by_peer: bool,
+    },
+    /// A deadline of the request's passed: an HTTP/1.1 connection is closed under it, another one's stream
+    /// cancelled.
+    TimedOut,
+}
+
+/// Calls the pool, whichever it is.
+macro_rules! each {
+    ($pool:expr, $name:ident => $call:expr) => {
+        match $pool {
+            HttpPool::H1($name) => $call,
+            HttpPool::H2($name) => $call,
+        }
+    };
+}
+
+impl HttpPool {
+    /// Asks for a connection: at once if one that suits is ready, else when one is free or connected.
+    #[inline]
+    pub fn acquire_at(&self, now: Instant, care: Care) -> Acquire {
+        Acquire(match self {
+            Self::H1(pool) => Waiting::H1(pool.acquire_at(now, care)),
+            Self::H2(pool) => Waiting::H2(pool.acquire_at(now, care)),
+        })
+    }
+
+    /// Closes idle connections now and the others with their streams, for a reason.
+    pub fn drain(&self, reason: CloseReason) {
+        each!(self, pool => Drive::drain(pool, reason));
+    }
+
+    /// A stream is expected here: see [`Machine::handle_anticipated`](crate::machine::Machine::handle_anticipated).
+    pub fn anticipate(&self, ratio: f32) -> bool {
+        each!(self, pool => Drive::anticipate(pool, ratio))
+    }
+
+    /// No connection in any state, no waiting stream.
+    pub fn is_empty(&self) -> bool {
+        each!(self, pool => pool.is_empty())
+    }
+
+    /// What is to be done when the pool has lost its last connection and nobody waits: it may be dropped then.
+    pub fn on_empty(&self, act: Box<dyn Fn()>) {
+        each!(self, pool => pool.core().on_empty(act));
+    }
+
+    /// As those see it that share its connection limit.
+    pub fn neighbour(&self) -> Weak<dyn Neighbour> {
+        each!(self, pool => {
+            let neighbour: Rc<dyn Neighbour> = pool.clone();
+            Rc::downgrade(&neighbour)
+        })
+    }
+}
+
+impl Acquire {
+    /// An answer that no pool gave.
+    pub fn refused(error: PoolError) -> Self {
+        Self(Waiting::H1(h1::Acquire::refused(error)))
+    }
+}
+
+impl Future for Acquire {
+    type Output = Result<Lease, PoolError>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Waiting::H1(acquire) => {
+                Pin::new(acquire).poll(cx).map(|lease| lease.map(|lease| Lease(Lent::H1(lease))))
+            }
+            Waiting::H2(acquire) => {
+                Pin::new(acquire).poll(cx).map(|lease| lease.map(|lease| Lease(Lent::H2(lease))))
+            }
+        }
+    }
+}
+
+impl Lease {
+    /// The exchange.
+    #[inline]
+    pub fn stream(&mut self) -> &mut dyn ClientStream {
+        match &mut self.0 {
+            Lent::H1(lease) => lease.stream(),
+            Lent::H2(lease) => lease.stream(),
+        }
+    }
+
+    /// What is known of the connection.
+    pub fn facts(&self) -> &Rc<ConnFacts> {
+        match &self.0 {
+            Lent::H1(lease) => lease.facts(),
+            Lent::H2(lease) => lease.facts(),
+        }
+    }
+
+    /// Whether the connection was there before and may have gone stale: a close by the peer may then be its idle
+    /// timeout, and says nothing about this request.
+    pub fn is_reused(&self) -> bool {
+        match &self.0 {
+            Lent::H1(lease) => lease.is_reused(),
+            Lent::H2(lease) => lease.is_reused(),
+        }
+    }
+
+    /// The exchange is over, as far as it went: the connection goes back to the pool if it can carry another one,
+    /// else it is closed. What is left of a stream is cancelled.
+    #[inline]
+    pub fn finish(self) {
+        match self.0 {
+            Lent::H1(lease) => lease.finish(),
+            Lent::H2(lease) => lease.finish(),
+        }
+    }
+
+    /// The exchange failed.
+    pub fn failed(self, how: Failed) {
+        match self.0 {
+            Lent::H1(lease) => lease.failed(how),
+            Lent::H2(lease) => lease.failed(how),
+        }
+    }
+}
+
+impl Failed {
+    /// The failure that `error` is, before or after the response's final head.
+    pub fn of(error: &StreamError, after_head: bool) -> Self {
+        let (how, in_message) = match error {
+            StreamError::Protocol { .. } => return Self::Protocol,
+            StreamError::Reset { code, by_peer } => {
+                return Self::StreamReset { code: *code, by_peer: *by_peer };
+            }
+            StreamError::Truncated => (CloseReason::PeerFin, true),
+            StreamError::Closed => (CloseReason::PeerFin, after_head),
+            StreamError::Io(error) => (CloseReason::of_io(error), after_head),
+        };
+        if in_message { Self::PeerClosedInMessage(how) } else { Self::PeerClosed(how) }
+    }
+}
