@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::error::PoolError;
+use crate::limits::Limits;
 use crate::machine::{Attached, Care, Closed, ConnKey, Event, Machine, Queued, Settings, Shared, StreamEnd};
 use crate::stats::UpstreamStats;
 
@@ -56,6 +57,7 @@ pub trait Neighbour {
 pub struct Core<S> {
     inner: RefCell<Inner<S>>,
     neighbours: Weak<dyn Neighbours>,
+    limits: Arc<Limits>,
     bell: Arc<Bell>,
     /// What the task's timer is set to.
     armed: Cell<Option<Instant>>,
@@ -127,11 +129,12 @@ impl<S: Slot> Core<S> {
     /// A pool without connections.
     pub(crate) fn new(settings: Rc<Settings>, shared: Shared, neighbours: Weak<dyn Neighbours>) -> Self {
         crate::parting::prepare();
+        let limits = shared.limits.clone();
         let machine = Machine::new(settings, shared);
         let bell = Arc::new(Bell::default());
         machine.waiters().set_waker(&Waker::from(bell.clone()));
         let inner = RefCell::new(Inner { machine, slots: Vec::new(), waits: Slab::new() });
-        Self { inner, neighbours, bell, armed: Cell::new(None), on_empty: OnceCell::new() }
+        Self { inner, neighbours, limits, bell, armed: Cell::new(None), on_empty: OnceCell::new() }
     }
 
     pub(crate) fn machine<T>(&self, look: impl FnOnce(&Machine) -> T) -> T {

@@ -15,8 +15,10 @@ use tidegate_stats::{OwnedGauge, Scope, Store};
 
 use crate::stats::{BreakerStats, RemainingStats};
 
+mod departures;
 mod waiting;
 
+pub use departures::Departures;
 use waiting::Waiting;
 pub use waiting::{Claim, Waiter};
 
@@ -85,6 +87,8 @@ pub struct Limits {
     pub pools: Limit,
     /// `max_connecting`.
     pub connecting: Limit,
+    /// Of connections.
+    pub departures: Departures,
     connection_per_host: AtomicBool,
     retry_budget: Option<RetryBudget>,
 }
@@ -128,6 +132,7 @@ impl Limits {
                 left.map(|l| l.remaining_cx_pools().owned()),
             ),
             connecting: Limit::new(maxima.connecting, None, None),
+            departures: Departures::default(),
             connection_per_host: AtomicBool::new(maxima.connection_per_host),
             retry_budget: maxima.retry_budget,
         }

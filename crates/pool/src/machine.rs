@@ -179,6 +179,8 @@ pub struct Machine {
     /// Source of jitter.
     opened: u64,
     events: VecDeque<Event>,
+    /// Whether the driver carries out a `Close`.
+    departing: u64,
 }
 
 impl Machine {
@@ -202,6 +204,7 @@ impl Machine {
             probe: None,
             opened: 0,
             events: VecDeque::new(),
+            departing: 0,
         }
     }
 
@@ -308,10 +311,13 @@ impl Machine {
         self.settle(now);
     }
 
-    /// What to do next.
+    /// What to do next. To be asked for once the last event has been carried out.
     #[inline]
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        self.shared.limits.departures.finish(std::mem::take(&mut self.departing));
+        let event = self.events.pop_front();
+        self.departing = u64::from(matches!(event, Some(Event::Close(..))));
+        event
     }
 
     /// When to call [`Machine::handle_timeout`] at the latest; an earlier call does no harm.

@@ -229,7 +229,12 @@ impl H2Conn {
                 return found;
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "waited for {what}: {}", state.summary());
+            if left.is_zero() {
+                // The lock must not be poisoned for the other threads.
+                let summary = state.summary();
+                drop(state);
+                panic!("waited for {what}: {summary}");
+            }
             state = self.0.changed.wait_timeout(state, left.min(Duration::from_millis(100))).unwrap().0;
         }
     }

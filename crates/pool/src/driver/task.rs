@@ -49,8 +49,14 @@ fn expired(timer: Option<Pin<&mut Sleep>>, cx: &mut Context<'_>) -> bool {
 /// Starts an attempt, in a task of its own so that it goes on when its stream gives up.
 pub(super) fn open<P: Drive>(pool: &Rc<P>, key: ConnKey) -> JoinHandle<()> {
     let attempt = pool.connect();
+    let limits = pool.core().limits.clone();
     let pool = Rc::downgrade(pool);
+    let departures = limits.departures.begun();
     tokio::task::spawn_local(async move {
+        // The socket whose place this is may be about to be closed by another worker, within microseconds.
+        while !limits.departures.are_done(departures) {
+            tokio::task::yield_now().await;
+        }
         let result = attempt.await;
         if let Some(pool) = pool.upgrade() {
             attempt_done(&pool, key, result);

@@ -251,6 +251,7 @@ impl Machine {
         for _ in 0..conn.active {
             self.stream_gone();
         }
+        self.shared.limits.departures.begin();
         self.shared.limits.connections.release();
         if let Some(host) = &self.shared.host_connections {
             host.release();

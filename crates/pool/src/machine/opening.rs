@@ -280,6 +280,8 @@ impl Machine {
     pub(super) fn abandon(&mut self) {
         self.leave_queues();
         self.leave_tally();
+        // Nobody will carry out what is left.
+        while self.poll_event().is_some() {}
         if let (Some(_), Some(learned)) = (self.probe.take(), &self.shared.idle_limit) {
             learned.probe_lost(Instant::now());
         }

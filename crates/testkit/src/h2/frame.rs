@@ -138,6 +138,13 @@ impl Frame {
         Self::new(kind::CONTINUATION, if end_headers { flag::END_HEADERS } else { 0 }, stream, block)
     }
 
+    /// The same frame on another stream.
+    #[must_use]
+    pub fn with_stream(mut self, stream: u32) -> Self {
+        self.stream = stream;
+        self
+    }
+
     /// The bytes of the frame.
     pub fn bytes(&self) -> Vec<u8> {
         self.bytes_of_length(self.payload.len())
