@@ -1,7 +1,7 @@
 //! The benchmark's origin server: `xtask bench-backend`, HTTP/1.1 and HTTP/2 on one port and one epoll thread.
 //!
-//! Answers `/N` with N bytes, whatever the method, after it has read the request's body (HTTP/1.1: by its
-//! `content-length`). A connection that begins with the preface of HTTP/2 gets HTTP/2. It prints its port as
+//! Answers `/N` (over HTTP/2: `/h2/N`) with N bytes, whatever the method, after it has read the request's body
+//! (HTTP/1.1: by its `content-length`). A connection that begins with the preface of HTTP/2 gets HTTP/2. It prints its port as
 //! the first line of stdout and then serves until it is killed. Like the load generator it shares its core
 //! with, it makes one receive and one send for all requests that came at once. Start from [`run`].
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::distant;
 use super::h1::H1;
 use super::h2::client::{Exchanges, Request};
-use super::h2::origin::GRPC_PATH;
+use super::h2::origin::{GRPC_PATH, PLAIN_PATH};
 use super::load::{Client, Factory, Load, Outcome, Pace};
 use super::process::Server;
 use super::proxies::{Front, Kind, Setup, Upstream};
@@ -235,16 +235,19 @@ impl Scenario {
         Ok(Client { protocol, tls })
     }
 
+    /// The path that the origin answers with this scenario's body, if it is asked in the right protocol.
+    fn path(&self) -> String {
+        let folder = if self.upstream == Upstream::Http2 { PLAIN_PATH } else { "/" };
+        format!("{folder}{}", self.download)
+    }
+
     fn h2_factory(&self) -> Factory {
         let scheme = if self.front.is_tls() { "https" } else { "http" };
         let request = match self.message {
             Message::Grpc => {
                 Request::grpc(&format!("{GRPC_PATH}{}", self.download), self.upload, self.download)
             }
-            Message::Plain => {
-                let path = format!("/{}", self.download);
-                Request::new(scheme, &path, &vec![b'y'; self.upload], self.download)
-            }
+            Message::Plain => Request::new(scheme, &self.path(), &vec![b'y'; self.upload], self.download),
         };
         let (request, streams) = (Rc::new(request), self.streams);
         Box::new(move || Box::new(Exchanges::new(Rc::clone(&request), streams)))
@@ -252,7 +255,7 @@ impl Scenario {
 
     fn h1_factory(&self, upload: usize) -> Factory {
         let method = if upload == 0 { "GET" } else { "POST" };
-        let mut request = format!("{method} /{} HTTP/1.1\r\nhost: bench.test\r\n", self.download);
+        let mut request = format!("{method} {} HTTP/1.1\r\nhost: bench.test\r\n", self.path());
         if upload > 0 {
             request.push_str(&format!("content-length: {}\r\n", upload));
         }

@@ -1,4 +1,6 @@
-//! The server's side: [`Origin`] answers `/N` with N bytes, and `/bench.Bench/N` as a unary gRPC call.
+//! The server's side: [`Origin`] answers `/h2/N` with N bytes, and `/bench.Bench/N` as a unary gRPC call. It
+//! refuses what the origin's HTTP/1.1 answers and the other way round, so that no proxy can be measured with
+//! another protocol than it was set up for.
 
 use std::collections::VecDeque;
 
@@ -13,6 +15,9 @@ use super::{
 
 /// The path of gRPC calls, up to the size of the answer.
 pub(in super::super) const GRPC_PATH: &str = "/bench.Bench/";
+
+/// The path of all else.
+pub(in super::super) const PLAIN_PATH: &str = "/h2/";
 
 /// One connection, without its socket.
 pub(in super::super) struct Origin {
@@ -262,7 +267,7 @@ fn wanted(path: &[u8]) -> Option<Answer> {
     let path = std::str::from_utf8(path).ok()?;
     let (size, is_grpc) = match path.strip_prefix(GRPC_PATH) {
         Some(size) => (size, true),
-        None => (path.strip_prefix('/')?, false),
+        None => (path.strip_prefix(PLAIN_PATH)?, false),
     };
     Some(Answer { size: size.parse().ok()?, is_grpc })
 }
@@ -311,7 +316,7 @@ mod tests {
     #[test]
     fn many_small_answers() {
         for piece in [1, 7, 100, 1 << 20] {
-            let request = Request::new("http", "/100", &[], 100);
+            let request = Request::new("http", "/h2/100", &[], 100);
             assert_eq!(talk(request, 8, 50, piece), all_good(50), "pieces of {piece}");
         }
     }
@@ -319,12 +324,12 @@ mod tests {
     #[test]
     fn long_answers_wait_for_windows() {
         let size = 1 << 20;
-        assert_eq!(talk(Request::new("http", "/1048576", &[], size), 32, 64, 50_000), all_good(64));
+        assert_eq!(talk(Request::new("http", "/h2/1048576", &[], size), 32, 64, 50_000), all_good(64));
     }
 
     #[test]
     fn bodies_wait_for_windows() {
-        let request = Request::new("http", "/5", &[b'y'; 16_000], 5);
+        let request = Request::new("http", "/h2/5", &[b'y'; 16_000], 5);
         assert_eq!(talk(request, 32, 300, 9_999), all_good(300));
     }
 
@@ -333,12 +338,13 @@ mod tests {
         let call = |received| Request::grpc("/bench.Bench/40", 20, received);
         assert_eq!(talk(call(40), 4, 9, 11), all_good(9));
         assert!(!talk(call(41), 1, 1, 11)[0].is_good);
-        assert!(talk(Request::grpc("/45", 3, 40), 1, 1, 11).iter().all(|exchange| !exchange.is_good));
+        assert!(talk(Request::grpc("/h2/45", 3, 40), 1, 1, 11).iter().all(|exchange| !exchange.is_good));
     }
 
     #[test]
     fn unknown_paths_are_refused() {
         assert_eq!(wanted(b"/bench.Bench/7"), Some(Answer { size: 7, is_grpc: true }));
-        assert_eq!(wanted(b"/x"), None);
+        assert_eq!(wanted(b"/h2/7"), Some(Answer { size: 7, is_grpc: false }));
+        assert_eq!(wanted(b"/7"), None);
     }
 }
