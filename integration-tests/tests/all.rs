@@ -27,6 +27,7 @@ mod all {
     mod network_filters;
     mod oracle;
     mod pools;
+    mod pools_page;
     mod preconnect;
     mod reload;
     mod reload_load;

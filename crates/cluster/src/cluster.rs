@@ -8,6 +8,7 @@ use tidegate_config::ClusterConfig;
 use tidegate_config::route::Priority;
 use tidegate_pool::limits::{Limits, RetryPermit};
 use tidegate_pool::machine::Tally;
+use tidegate_pool::report::PoolReport;
 use tidegate_types::CloseReason;
 
 use crate::host::{Host, HostSet};
@@ -146,6 +147,12 @@ impl Cluster {
         if let Some(neighbours) = self.neighbours[priority as usize].get() {
             neighbours.reclaim_here();
         }
+    }
+
+    /// Its pools on this worker.
+    pub fn pool_reports(&self) -> Vec<PoolReport> {
+        let neighbours = self.neighbours.iter().filter_map(OnceCell::get);
+        neighbours.flat_map(|neighbours| neighbours.reports()).collect()
     }
 
     fn new_members(&self, old: Option<Members>) -> Members {

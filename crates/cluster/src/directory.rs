@@ -1,12 +1,14 @@
 //! A worker's clusters by name.
 
 use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Poll;
 
 use tidegate_filter::{Clusters, HttpCallout};
+use tidegate_pool::report::PoolReport;
 use tidegate_types::hash::ConfiguredMap;
 
 use crate::callout::Callout;
@@ -64,6 +66,13 @@ impl Directory {
         let entry = entries.get(name)?;
         let new = || Cluster::new(entry.shared.clone(), self.peers.clone(), self.bell.clone());
         Some(entry.cluster.get_or_init(new).clone())
+    }
+
+    /// The pools of all clusters on this worker, by the clusters' names.
+    pub fn pool_reports(&self) -> HashMap<Arc<str>, Vec<PoolReport>> {
+        let entries = self.entries.borrow();
+        let used = entries.iter().filter_map(|(name, entry)| Some((name.clone(), entry.cluster.get()?)));
+        used.map(|(name, cluster)| (name, cluster.pool_reports())).collect()
     }
 
     /// The names of all clusters.

@@ -23,6 +23,7 @@ pub use tidegate_config::route::Priority;
 pub use tidegate_pool::host::HostStat;
 pub use tidegate_pool::limits::{Limits, RetryPermit};
 pub use tidegate_pool::machine::Care;
+pub use tidegate_pool::report::{IdleAge, PoolReport};
 /// What a leased connection speaks.
 pub use tidegate_pool::stream;
 pub use tidegate_pool::{Acquire, ConnFacts, Failed, Lease, PoolError, limits, tcp};

@@ -9,6 +9,8 @@ use std::task::Waker;
 use tidegate_config::route::Priority;
 use tidegate_pool::{Neighbour, Neighbours};
 
+use tidegate_pool::report::PoolReport;
+
 use crate::shared::ClusterShared;
 
 /// The pools of one cluster and priority on this worker.
@@ -34,6 +36,11 @@ impl Neighbourhood {
         let mut pools = self.pools.borrow_mut();
         pools.retain(|pool| pool.strong_count() > 0);
         pools.push(pool);
+    }
+
+    /// The pools as they are now.
+    pub(crate) fn reports(&self) -> Vec<PoolReport> {
+        self.pools.borrow().iter().filter_map(Weak::upgrade).map(|pool| pool.report()).collect()
     }
 
     /// Closes idle connections of this worker, the longest idle first, until no pool starves or none is

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::error::PoolError;
 use crate::limits::Limits;
 use crate::machine::{Attached, Care, Closed, ConnKey, Event, Machine, Queued, Settings, Shared, StreamEnd};
+use crate::report::PoolReport;
 use crate::stats::UpstreamStats;
 
 mod acquire;
@@ -51,6 +52,9 @@ pub trait Neighbour {
 
     /// Whether a pool of the same host, on another worker, has no connection because of the host's limit.
     fn host_starves(&self) -> bool;
+
+    /// The pool as it is now.
+    fn report(&self) -> PoolReport;
 }
 
 /// What a pool has beside its protocol.
@@ -238,6 +242,9 @@ pub trait Drive: Sized + 'static {
     type Slot: Slot;
     /// What a stream gets.
     type Lent: Unpin;
+
+    /// What its connections speak, as the admin page `/pools` says it.
+    const PROTOCOL: &'static str;
 
     /// The common part.
     fn core(&self) -> &Core<Self::Slot>;
@@ -461,5 +468,11 @@ impl<P: Drive> Neighbour for P {
 
     fn host_starves(&self) -> bool {
         self.core().machine(Machine::host_starves)
+    }
+
+    fn report(&self) -> PoolReport {
+        let report = self.core().machine(|machine| machine.report(Instant::now()));
+        let address = self.address().map(ToString::to_string).unwrap_or_default();
+        PoolReport { address, protocol: P::PROTOCOL, ..report }
     }
 }

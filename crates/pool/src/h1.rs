@@ -89,6 +89,7 @@ impl Pool {
 impl Drive for Pool {
     type Slot = Slot;
     type Lent = Lease;
+    const PROTOCOL: &'static str = "http1";
 
     #[inline]
     fn core(&self) -> &Core<Slot> {

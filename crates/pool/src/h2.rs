@@ -93,6 +93,7 @@ impl Pool {
 impl Drive for Pool {
     type Slot = Slot;
     type Lent = Lease;
+    const PROTOCOL: &'static str = "http2";
 
     #[inline]
     fn core(&self) -> &Core<Slot> {

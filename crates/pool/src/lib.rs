@@ -20,6 +20,7 @@ pub mod limits;
 pub mod machine;
 mod parting;
 pub mod proxy_protocol;
+pub mod report;
 pub mod stats;
 pub mod tcp;
 

@@ -32,6 +32,7 @@ mod invariants;
 mod opening;
 mod preconnect;
 mod queue;
+mod report;
 mod session;
 mod timers;
 
@@ -43,6 +44,7 @@ pub use queue::StreamKey;
 
 use conn::{Conn, ReadyList, State};
 use queue::Pending;
+use report::LastCloses;
 
 /// What one pool is told by its cluster's configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -178,6 +180,7 @@ pub struct Machine {
     probe: Option<ConnKey>,
     /// Source of jitter.
     opened: u64,
+    last_closes: LastCloses,
     events: VecDeque<Event>,
     /// Whether the driver carries out a `Close`.
     departing: u64,
@@ -203,6 +206,7 @@ impl Machine {
             deadline: None,
             probe: None,
             opened: 0,
+            last_closes: LastCloses::default(),
             events: VecDeque::new(),
             departing: 0,
         }

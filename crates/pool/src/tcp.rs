@@ -116,6 +116,7 @@ impl Pool {
 impl Drive for Pool {
     type Slot = Slot;
     type Lent = Connection;
+    const PROTOCOL: &'static str = "tcp";
 
     fn core(&self) -> &Core<Slot> {
         &self.core

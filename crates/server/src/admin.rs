@@ -12,6 +12,7 @@ mod lifecycle;
 mod listeners;
 mod logging;
 mod own_stats;
+mod pools;
 mod query;
 mod redact;
 mod server_info;

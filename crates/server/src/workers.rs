@@ -1,12 +1,13 @@
 //! What the server keeps on each worker, and how a configuration reaches it.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_cluster::{ClusterShared, Directory, Peers};
+use tidegate_cluster::{ClusterShared, Directory, Peers, PoolReport};
 use tidegate_http::DrainPhase;
 use tidegate_listener::{Listener, ListenerOptions, ListenerStats};
 use tidegate_net::listen::ListenSocket;
@@ -113,6 +114,11 @@ impl WorkerState {
             tokio::task::spawn_local(self.clone().retire(removed, update.drain_time));
         }
         if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
+    }
+
+    /// The pools of this worker, by the clusters' names.
+    pub(crate) fn pool_reports(&self) -> HashMap<Arc<str>, Vec<PoolReport>> {
+        self.directory.pool_reports()
     }
 
     fn open(&self, update: ListenerUpdate, socket: ListenSocket) -> io::Result<Rc<WorkerListener>> {

@@ -231,6 +231,7 @@ impl Machine {
         stats.upstream_cx_active().dec();
         stats.upstream_cx_destroy().inc();
         stats.upstream_cx_close_reason().of(reason).inc();
+        self.last_closes.add(reason);
         if reason.is_remote() {
             stats.upstream_cx_destroy_remote().inc();
         } else {

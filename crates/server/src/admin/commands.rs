@@ -7,7 +7,9 @@ use std::rc::Rc;
 use serde_json::json;
 
 use super::query::Query;
-use super::{HTML, Reply, certs, clusters, config_dump, lifecycle, listeners, logging, server_info, stats};
+use super::{
+    HTML, Reply, certs, clusters, config_dump, lifecycle, listeners, logging, pools, server_info, stats,
+};
 use crate::control::Control;
 
 /// One endpoint.
@@ -76,6 +78,13 @@ pub(crate) const COMMANDS: &[Command] = &[
     command("/listeners", Any, "print listener info", LISTENERS, Now(listeners::listeners)),
     command("/logging", Post, "query/change logging levels", LOGGING, Now(logging::logging)),
     command("/memory", Any, "print current allocation/heap usage", &[], Now(server_info::memory)),
+    command(
+        "/pools",
+        Any,
+        "print upstream connection pools, by cluster and host",
+        POOLS,
+        Later(|control, query| Box::pin(pools::pools(control, query))),
+    ),
     command("/quitquitquit", Post, "exit the server", &[], Now(lifecycle::quit)),
     command(
         "/ready",
@@ -149,6 +158,10 @@ fn home(_: &Rc<Control>, _: &Query) -> Reply {
 
 const CLUSTERS: &[(&str, &str)] =
     &[("filter", "Regular expression (Google re2) for filtering clusters by name")];
+const POOLS: &[(&str, &str)] = &[
+    ("format", "File format to use: text instead of json"),
+    ("filter", "Regular expression (Google re2) for filtering clusters by name"),
+];
 const CONFIG_DUMP: &[(&str, &str)] = &[
     ("resource", "The resource to dump"),
     (
