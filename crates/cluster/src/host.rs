@@ -299,6 +299,13 @@ impl Host {
         *self.tcp_pool.borrow_mut() = Some(pool);
     }
 
+    /// How many pools of HTTP there are.
+    #[cfg(test)]
+    pub(crate) fn pools(&self) -> usize {
+        let plain = self.pools.as_flattened().iter().filter(|pool| pool.borrow().is_some()).count();
+        plain + self.special_pools.borrow().len()
+    }
+
     /// Whether it was healthy or degraded when this was asked last, and is neither now.
     pub(crate) fn lost_health(&self) -> bool {
         let now = self.shared.health();

@@ -26,6 +26,8 @@ use tokio::time::Instant;
 
 use crate::{Ask, BuildContext, ClusterShared, Directory, HostStat, Peers, Priority};
 
+mod pools;
+
 fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
     let endpoint = |address: &Address| EndpointConfig {
         address: address.clone(),
