@@ -161,11 +161,15 @@ impl Cluster {
         let kept = |shared| old.iter().find(|host| Arc::ptr_eq(host.shared(), shared)).cloned();
         let host = |shared| kept(shared).unwrap_or_else(|| Rc::new(Host::new(Arc::clone(shared))));
         let hosts: Vec<_> = set.hosts.iter().map(host).collect();
-        let left = |host: &Host| !hosts.iter().any(|other| std::ptr::eq(Rc::as_ptr(other), host));
+        let left = |host: &Rc<Host>| !hosts.iter().any(|other| Rc::ptr_eq(other, host));
+        let changed = hosts.len() != old.len() || old.iter().any(left);
+        let close_all = changed && self.config().close_connections_on_host_set_change;
         for host in &old {
             // One that comes back, or is used in spite of it, starts afresh.
             if host.lost_health() || left(host) {
                 host.drain(CloseReason::HostUnhealthy);
+            } else if close_all {
+                host.drain(CloseReason::Drained);
             }
         }
         let balancer = match set.hashed() {

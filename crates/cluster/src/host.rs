@@ -299,6 +299,11 @@ impl Host {
         *self.tcp_pool.borrow_mut() = Some(pool);
     }
 
+    /// As [`Host::forget_empty`].
+    pub(crate) fn forget_empty_tcp(&self) {
+        let _pool = self.tcp_pool.borrow_mut().take_if(|pool| pool.is_empty());
+    }
+
     /// How many pools of HTTP there are.
     #[cfg(test)]
     pub(crate) fn pools(&self) -> usize {

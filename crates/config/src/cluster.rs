@@ -42,6 +42,9 @@ pub struct ClusterConfig {
     pub lb_policy: LbPolicy,
     /// `common_lb_config.healthy_panic_threshold` in percent, 50 when unset, 0 is off.
     pub healthy_panic_threshold: f64,
+    /// `common_lb_config.close_connections_on_host_set_change`: any change of the hosts closes the connections to all
+    /// of them.
+    pub close_connections_on_host_set_change: bool,
     /// `load_assignment.endpoints`.
     pub endpoints: Vec<LocalityEndpoints>,
     /// `connect_timeout`, 5 s when unset, never 0.
@@ -161,6 +164,7 @@ impl Message for ClusterConfig {
                 .or(Discovery::Static),
             lb_policy: LbPolicy::read(r, common_lb.hashed_name),
             healthy_panic_threshold: common_lb.healthy_panic_threshold,
+            close_connections_on_host_set_change: common_lb.close_on_change,
             endpoints: r
                 .message::<LoadAssignment>("load_assignment")
                 .optional()
@@ -193,6 +197,7 @@ impl Message for ClusterConfig {
 
 struct CommonLb {
     healthy_panic_threshold: f64,
+    close_on_change: bool,
     hashed_name: HashedName,
 }
 
@@ -202,7 +207,11 @@ impl Message for CommonLb {
     fn read(r: &Reader<'_>) -> Self {
         let threshold = r.message::<Percent>("healthy_panic_threshold").optional();
         let hashing = r.message_or_defaults::<ConsistentHashing>("consistent_hashing_lb_config");
-        Self { healthy_panic_threshold: threshold.map_or(50.0, |percent| percent.0), hashed_name: hashing.0 }
+        Self {
+            healthy_panic_threshold: threshold.map_or(50.0, |percent| percent.0),
+            close_on_change: r.bool("close_connections_on_host_set_change").or_default(),
+            hashed_name: hashing.0,
+        }
     }
 }
 

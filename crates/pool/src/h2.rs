@@ -5,6 +5,7 @@
 //! peers say: how many streams they take, and that they go away. A connection counts as connected when its
 //! transport is: requests do not wait for the peer's SETTINGS. What ends a connection ends exactly its streams.
 
+use std::cell::Cell;
 use std::rc::{Rc, Weak};
 
 use tidegate_types::{Address, CloseReason};
@@ -25,7 +26,7 @@ pub use lease::Lease;
 pub use stats::{CodecStats, Counting};
 pub use tidegate_codec::h2::{ClientOptions, FloodLimits, KeepaliveOptions};
 
-use slot::Slot;
+use slot::{Dialed, Slot};
 
 /// Waits for a connection; see [`Pool::acquire`].
 pub type Acquire = crate::driver::Acquire<Pool>;
@@ -35,6 +36,8 @@ pub struct Pool {
     core: Core<Slot>,
     connector: Rc<dyn Connect>,
     stats: UpstreamStats,
+    /// How many streams the peer took at a time on the last connection whose SETTINGS came.
+    taken: Rc<Cell<u32>>,
 }
 
 impl Pool {
@@ -47,7 +50,8 @@ impl Pool {
         neighbours: Weak<dyn Neighbours>,
     ) -> Rc<Self> {
         let stats = shared.stats.clone();
-        Self { core: Core::new(settings, shared, neighbours), connector, stats }.start()
+        let taken = Rc::new(Cell::new(u32::MAX));
+        Self { core: Core::new(settings, shared, neighbours), connector, stats, taken }.start()
     }
 
     /// Asks for a place on a connection: at once if one is connected and has a place, else when there is one.
@@ -100,8 +104,10 @@ impl Drive for Pool {
         &self.core
     }
 
-    fn connect(&self) -> Attempt<Opened> {
-        self.connector.connect()
+    fn connect(&self) -> Attempt<Dialed> {
+        let attempt = self.connector.connect();
+        let taken = self.taken.clone();
+        Box::pin(async move { attempt.await.map(|opened| Dialed { opened, taken }) })
     }
 
     fn address(&self) -> Option<&Address> {

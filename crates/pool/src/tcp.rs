@@ -98,6 +98,11 @@ impl Pool {
         Drive::drain(self, reason);
     }
 
+    /// What is to be done when the pool has lost its last connection and nobody waits: it may be dropped then.
+    pub fn on_empty(&self, act: Box<dyn Fn()>) {
+        self.core.on_empty(act);
+    }
+
     /// No connection in any state, no waiting session.
     pub fn is_empty(&self) -> bool {
         self.core.machine(Machine::is_empty)

@@ -126,9 +126,15 @@ impl Cluster {
     }
 
     /// The pool of sessions that ask for nothing of their own.
-    fn tcp_pool(&self, host: &Host) -> Rc<tcp::Pool> {
+    fn tcp_pool(&self, host: &Rc<Host>) -> Rc<tcp::Pool> {
         host.tcp_pool().unwrap_or_else(|| {
             let pool = self.new_tcp_pool(host, Rc::default());
+            let home = Rc::downgrade(host);
+            pool.on_empty(Box::new(move || {
+                if let Some(host) = home.upgrade() {
+                    host.forget_empty_tcp();
+                }
+            }));
             host.set_tcp_pool(pool.clone());
             pool
         })

@@ -1,7 +1,6 @@
 //! Which pools there are, and when they go.
 
 use http::Version;
-use tidegate_config::cluster::BothOptions;
 
 use super::*;
 use crate::Failing;
@@ -71,7 +70,7 @@ async fn the_protocol_is_the_configured_one_or_the_downstreams() {
     let store = Store::new(3);
     let test = async {
         let address = either().await;
-        let both = UpstreamProtocol::AsDownstream(Box::new(BothOptions::default()));
+        let both = UpstreamProtocol::AsDownstream(Box::default());
         let h2 = UpstreamProtocol::Http2(Default::default());
         let h1 = UpstreamProtocol::Http1(Default::default());
         let cases = [
@@ -107,7 +106,7 @@ async fn protocols_and_priorities_have_pools_of_their_own_and_empty_ones_go() {
     let test = async {
         let address = either().await;
         let mut config = config("c", slice::from_ref(&address));
-        config.protocol = UpstreamProtocol::AsDownstream(Box::new(BothOptions::default()));
+        config.protocol = UpstreamProtocol::AsDownstream(Box::default());
         config.common_http.max_requests_per_connection = Some(1);
         config.circuit_breakers.default =
             Thresholds { max_connection_pools: Some(2), ..config.circuit_breakers.default };
@@ -139,6 +138,35 @@ async fn protocols_and_priorities_have_pools_of_their_own_and_empty_ones_go() {
         assert_eq!((pools(), host.pools()), (0, 0));
     };
     LocalSet::new().run_until(test).await;
+}
+
+#[tokio::test]
+async fn a_change_of_hosts_closes_what_it_concerns() {
+    for all in [false, true] {
+        let store = Store::new(3);
+        let test = async move {
+            let mut config = config("c", &[either().await, either().await]);
+            config.close_connections_on_host_set_change = all;
+            let shared = build(config, &store, None);
+            let peers = Arc::new(Peers::default());
+            let directory = Directory::new(&peers);
+            directory.apply(slice::from_ref(&shared));
+            let cluster = directory.cluster("c").unwrap();
+            for _ in 0..2 {
+                exchange(&cluster, Version::HTTP_11).await.finish();
+            }
+            let stats = &shared.stats().upstream;
+            assert_eq!(stats.upstream_cx_idle().value(), 2);
+            let kept = shared.hosts().hosts[0].clone();
+            shared.set_hosts(crate::HostSet::new(vec![kept]));
+            peers.tell_of_hosts(&shared);
+            until("closed", || stats.upstream_cx_idle().value() == i64::from(!all)).await;
+            assert_eq!(shared.stats().members.membership_total().value(), 1);
+            exchange(&cluster, Version::HTTP_11).await.finish();
+            assert_eq!(stats.upstream_cx_total().value(), 2 + u64::from(all));
+        };
+        LocalSet::new().run_until(test).await;
+    }
 }
 
 #[tokio::test]

@@ -28,6 +28,14 @@ pub struct Slot {
     attempt: Option<JoinHandle<()>>,
     watch: Option<(Arc<IdleWatch>, Waker)>,
     counted: Traffic,
+    /// The pool's.
+    taken: Rc<Cell<u32>>,
+}
+
+/// A new connection, and where to note what its peer takes.
+pub struct Dialed {
+    pub(super) opened: Opened,
+    pub(super) taken: Rc<Cell<u32>>,
 }
 
 /// What the streams of a connection have of it.
@@ -83,7 +91,7 @@ impl Slot {
 }
 
 impl driver::Slot for Slot {
-    type Opened = Opened;
+    type Opened = Dialed;
 
     const WATCHED_WHILE_BUSY: bool = true;
 
@@ -91,10 +99,12 @@ impl driver::Slot for Slot {
         *self = Self { attempt: Some(attempt), ..Self::default() };
     }
 
-    fn connected(&mut self, Opened { conn, driver, facts }: Opened) -> u32 {
-        let capacity = conn.capacity();
+    fn connected(&mut self, Dialed { opened, taken }: Dialed) -> u32 {
+        let Opened { conn, driver, facts } = opened;
+        // More than the last one took would only wait in the codec.
+        let capacity = conn.capacity().min(taken.get()).max(1);
         let link = Link { conn, facts: Rc::new(facts), gone: Cell::new(false), connected: Instant::now() };
-        *self = Self { driver: Some(driver), link: Some(Rc::new(link)), ..Self::default() };
+        *self = Self { driver: Some(driver), link: Some(Rc::new(link)), taken, ..Self::default() };
         capacity
     }
 
@@ -116,7 +126,10 @@ impl driver::Slot for Slot {
         watch.arm();
         match driver.poll_event(&mut Context::from_waker(waker)) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(ClientEvent::Capacity(streams)) => Poll::Ready(Stirred::Capacity(streams)),
+            Poll::Ready(ClientEvent::Capacity(streams)) => {
+                self.taken.set(streams);
+                Poll::Ready(Stirred::Capacity(streams))
+            }
             Poll::Ready(ClientEvent::GoAway { .. }) => Poll::Ready(Stirred::GoingAway),
             Poll::Ready(ClientEvent::Closed(how)) => {
                 let peer_is_there = self.link.as_ref().is_some_and(|link| !link.conn.is_closed_by_peer());

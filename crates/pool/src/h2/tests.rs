@@ -307,6 +307,23 @@ async fn the_configured_limit_bounds_the_peers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_peer_takes_is_remembered_for_its_next_connection() {
+    local(async {
+        let lab = Lab::new();
+        let _first = lab.ask().await;
+        settle().await;
+        lab.peer(0, |peer| peer.send(&[Frame::settings(&[(setting::MAX_CONCURRENT_STREAMS, 2)])]));
+        settle().await;
+        // One of five fits the first; the others are spread before any SETTINGS of theirs came.
+        let _leases = lab.ask_together(5).await;
+        assert_eq!(lab.pool.connections(), 3);
+        let heads: Vec<_> = (0..3).map(|index| lab.peer(index, Peer::frames).len()).collect();
+        assert_eq!(heads, [2, 2, 2]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_limit_of_none_keeps_the_connection_for_later() {
     local(async {
         let lab = Lab::new();
