@@ -14,8 +14,8 @@
 //!   transparent huge pages, 38 KB with them. With these buffers taken on demand and the decoder's table holding
 //!   copies, 9 KB were measured: a change to the library.
 //! - Some connection errors bear PROTOCOL_ERROR where the RFC has a code of their own. `wire` puts that right
-//!   where a frame's length or a setting shows it; COMPRESSION_ERROR and STREAM_CLOSED remain. Pseudo-header
-//!   fields in trailers are dropped, not refused (RFC 9113 §8.1).
+//!   where a frame's length, a setting or the last frame shows it; COMPRESSION_ERROR remains (h2spec takes the end
+//!   of the connection for it). Pseudo-header fields in trailers are dropped, not refused (RFC 9113 §8.1).
 //! - It resets streams whose `:path` or `:authority` the `http` crate cannot hold, and answers a head over twice
 //!   our limit with its own 431; neither request is seen above. A fragment in `:path` is cut off.
 //! - A field name in upper case costs the connection, whatever

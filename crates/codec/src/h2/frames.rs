@@ -22,6 +22,10 @@ pub(crate) const END_STREAM: u8 = 0x1;
 pub(crate) const ACK: u8 = 0x1;
 /// END_HEADERS of HEADERS and CONTINUATION.
 const END_HEADERS: u8 = 0x4;
+/// PADDED of DATA and HEADERS.
+const PADDED: u8 = 0x8;
+/// PRIORITY of HEADERS.
+const PRIORITY: u8 = 0x20;
 
 /// SETTINGS_MAX_CONCURRENT_STREAMS (RFC 9113 §6.5.2).
 pub(crate) const SETTING_MAX_CONCURRENT_STREAMS: u16 = 0x3;
@@ -40,6 +44,20 @@ pub(crate) struct FrameHead {
 }
 
 impl FrameHead {
+    /// Whether a connection error that this frame of a client causes is that its stream was closed (RFC 9113 §5.1),
+    /// which the library calls PROTOCOL_ERROR. `last_stream` is the highest that was opened before. Padding and
+    /// dependencies can be wrong by themselves.
+    pub(crate) fn is_late(self, last_stream: u32) -> bool {
+        match self.kind {
+            kind::DATA => self.flags & PADDED == 0 && (1..=last_stream).contains(&self.stream),
+            // A lower one may never have been opened (§5.1.1).
+            kind::HEADERS => {
+                self.flags & (PADDED | PRIORITY) == 0 && self.stream == last_stream && last_stream > 0
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the length is one that the type can have (RFC 9113 §6): the library calls a wrong one
     /// PROTOCOL_ERROR.
     pub(crate) fn has_valid_length(self) -> bool {

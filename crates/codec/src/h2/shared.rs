@@ -160,7 +160,8 @@ impl Shared {
             Some(Fault::Frame(reason)) => return ConnError::Violation(reason.into()),
             None => {}
         }
-        let code = ResetCode::from(error.reason().unwrap_or(Reason::INTERNAL_ERROR));
+        let renamed = self.wire.borrow().facts.renamed;
+        let code = renamed.or(error.reason()).unwrap_or(Reason::INTERNAL_ERROR).into();
         match error.get_io() {
             Some(error) => ConnError::Io(error.kind().into()),
             None if error.is_remote() => ConnError::PeerError(code),

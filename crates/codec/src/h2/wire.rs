@@ -82,6 +82,14 @@ pub(crate) struct Facts {
     pub(crate) settings_came: bool,
     /// Streams that we reset for PROTOCOL_ERROR on somebody's word.
     pub(crate) own_protocol_resets: u32,
+    /// The code that took the place of the library's PROTOCOL_ERROR.
+    pub(crate) renamed: Option<Reason>,
+    /// The last frame that came may have been for a closed stream.
+    late_frame: bool,
+    /// The code of the GOAWAY that was just written.
+    goaway_written: Option<u32>,
+    /// Its last stream.
+    goaway_last: u32,
     frames_sent: bool,
     last_frame_stream: u32,
 }
@@ -172,6 +180,7 @@ impl Wire {
         let injected = std::mem::take(&mut self.injected);
         self.hold(&injected);
         self.note_sent(&injected);
+        self.facts.goaway_written = None;
     }
 
     fn hold(&mut self, bytes: &[u8]) {
@@ -248,7 +257,27 @@ impl Wire {
             self.note_sent(part);
             len -= part.len();
         }
+        if let Some(code) = self.facts.goaway_written.take() {
+            self.rename_goaway(code);
+        }
         self.place_injected();
+    }
+
+    /// Calls a client's mistake by its name in the library's last frame, which is still held here. It is told by
+    /// the last frame that came: who breaks a rule seldom gets to send another.
+    fn rename_goaway(&mut self, code: u32) {
+        let reason = Reason::STREAM_CLOSED;
+        let suspect = self.role == Role::Server && self.facts.late_frame;
+        if !suspect || code != u32::from(Reason::PROTOCOL_ERROR) {
+            return;
+        }
+        let library = frames::goaway(self.facts.goaway_last, code);
+        let renamed = frames::goaway(self.facts.goaway_last, reason.into());
+        let at = self.output.len().saturating_sub(library.len());
+        if let Some(held) = self.output.get_mut(at..).filter(|held| **held == library) {
+            held.copy_from_slice(&renamed);
+            self.facts.renamed = Some(reason);
+        }
     }
 
     fn note_sent(&mut self, bytes: &[u8]) {
@@ -279,7 +308,9 @@ impl Wire {
                     }
                 }
             }
-            Seen::GoAway { last_stream, .. } if last_stream != frames::ANNOUNCE => {
+            Seen::GoAway { last_stream, code } if last_stream != frames::ANNOUNCE => {
+                facts.goaway_written = Some(code);
+                facts.goaway_last = last_stream;
                 observer.on_event(Event::GoawaySent);
             }
             _ => {}
@@ -292,6 +323,7 @@ impl Wire {
         let role = self.role;
         self.rx_scan.scan(self.input.get(from..).unwrap_or_default(), |seen| match seen {
             Seen::Frame(frame) => {
+                facts.late_frame = frame.is_late(facts.last_received);
                 match frame.kind {
                     kind::HEADERS if role == Role::Server && frame.stream > facts.last_received => {
                         facts.last_received = frame.stream;
