@@ -56,7 +56,7 @@ impl Downstream {
             bootstrap.clusters.iter().map(|config| ClusterShared::build(config, None, cx, None)).collect();
         directory.apply(&clusters);
         let (near, far) = pair();
-        let slot = HcmSlot::new(hcm);
+        let slot = HcmSlot::new(hcm, Rc::default());
         let conn = ServerConn::new(Box::new(far), slot.codec_options());
         tokio::task::spawn_local(tidegate_http::serve(conn, client(), slot, directory, Drain::new()));
         Self::on(near)

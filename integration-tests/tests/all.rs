@@ -26,6 +26,7 @@ mod all {
     mod monitoring;
     mod network_filters;
     mod oracle;
+    mod overload;
     mod pools;
     mod pools_page;
     mod preconnect;

@@ -77,6 +77,9 @@ pub struct HcmConfig {
     pub local_reply: LocalReplyConfig,
     /// `stream_error_on_invalid_http_message`.
     pub stream_error_on_invalid_http_message: bool,
+    /// `append_local_overload`: requests that the overload manager refuses are told so in
+    /// `x-envoy-local-overloaded`.
+    pub append_local_overload: bool,
 }
 
 /// `codec_type`.
@@ -179,6 +182,7 @@ impl Message for HcmConfig {
             upgrades: upgrades::<HcmUpgrade>(r),
             local_reply: r.message_or_defaults("local_reply_config"),
             stream_error_on_invalid_http_message: r.bool("stream_error_on_invalid_http_message").or_default(),
+            append_local_overload: r.bool("append_local_overload").or_default(),
         }
     }
 }

@@ -31,6 +31,7 @@ use account::Account;
 use close::{Close, Ending};
 use serial::Outcome;
 use tidegate_types::drain::{Drain, DrainPhase, DrainWatch};
+use tidegate_types::overload::{Overload, ScaledTimer};
 
 pub(crate) use stream_cx::StreamCx;
 
@@ -40,6 +41,7 @@ pub(crate) struct ConnectionCx {
     pub(crate) directory: Rc<Directory>,
     pub(crate) clusters: Rc<dyn Clusters>,
     pub(crate) drain: DrainWatch,
+    pub(crate) overload: Rc<Overload>,
     /// The connection's one timer.
     timer: RefCell<LazyTimer>,
     /// When the task was last polled.
@@ -68,7 +70,13 @@ struct Draining {
 impl ConnectionCx {
     /// When `max_connection_duration` ends, until it has.
     fn age_deadline(&self) -> Option<Instant> {
-        self.max_age.get().map(|age| self.born + age)
+        self.max_age.get().map(|age| self.born + self.overload.scale(ScaledTimer::ConnectionMax, age))
+    }
+
+    /// When `idle_timeout` ends for a connection that has idled `since` then.
+    fn idle_deadline(&self, hcm: &Hcm, since: Instant) -> Option<Instant> {
+        let timeout = hcm.config.common.idle_timeout?;
+        Some(since + self.overload.scale(ScaledTimer::ConnectionIdle, timeout))
     }
 
     /// `max_connection_duration` ended.
@@ -141,6 +149,7 @@ pub async fn serve(
         clusters: directory.clone(),
         directory,
         drain: drain.watch(),
+        overload: slot.overload().clone(),
         timer: RefCell::default(),
         clock: PollClock::new(now),
         born: now,

@@ -22,7 +22,8 @@ use std::time::SystemTime;
 use http::Version;
 use tidegate_codec::{HeadError, ServerStream};
 use tidegate_filter::{LocalReply, Stream};
-use tidegate_types::{CloseReason, EndStream, RequestHead, ResponseFlags, StreamInfo};
+use tidegate_types::overload::{OverloadAction, ScaledTimer};
+use tidegate_types::{CloseReason, EndStream, RequestHead, ResponseFlags, StreamInfo, details};
 use tokio::time::Instant;
 
 use crate::chain::{self, RequestChain, ResponseChain, Stop};
@@ -31,6 +32,9 @@ use crate::hcm::WorkerHcm;
 use crate::timers::{StreamTimeout, StreamTimers};
 
 pub(crate) use end::ExchangeEnd;
+
+/// `append_local_overload`: who refused.
+const LOCAL_OVERLOADED: http::HeaderName = http::HeaderName::from_static("x-envoy-local-overloaded");
 
 /// Why an exchange stops before its response is complete.
 #[derive(Debug)]
@@ -165,6 +169,11 @@ impl Exchange<'_> {
     async fn run(&self, response_filters: &mut ResponseChain) -> Result<(), Abort> {
         // The head, whole, within `request_headers_timeout`.
         let (mut head, end) = self.read_head().await?;
+        // Before anything is spent on it (Envoy docs, "Overload manager: actions").
+        if let Some(reply) = self.overloaded() {
+            self.stream.set_request(head);
+            return Err(Abort::Reply(reply));
+        }
         // Whose request it is, what it may carry, what it is called: before any filter sees it.
         if let Err(abort) = self.sanitise(&mut head) {
             self.stream.set_request(head);
@@ -243,6 +252,22 @@ impl Exchange<'_> {
         self.guard(self.flush(), WatchClient::No).await?
     }
 
+    /// The answer to a request that comes when there are too many.
+    fn overloaded(&self) -> Option<Box<LocalReply>> {
+        let overload = &self.cx.connection.overload;
+        if !overload.is_saturated(OverloadAction::StopAcceptingRequests) {
+            return None;
+        }
+        let hcm = &self.hcm.shared;
+        hcm.stats.downstream_rq_overload_close().inc();
+        let status = http::StatusCode::SERVICE_UNAVAILABLE;
+        let mut reply = LocalReply::new(status, "envoy overloaded", details::OVERLOAD);
+        if hcm.config.append_local_overload {
+            reply.headers.push((LOCAL_OVERLOADED, http::HeaderValue::from_static("true")));
+        }
+        Some(Box::new(reply))
+    }
+
     /// The request's last byte was read.
     pub(crate) fn request_complete(&self, now: Instant) {
         self.request_ended.set(true);
@@ -291,7 +316,8 @@ impl Exchange<'_> {
         router: Option<Instant>,
     ) -> Poll<Passed> {
         loop {
-            let own = self.timers.next();
+            let overload = &self.cx.connection.overload;
+            let own = self.timers.next(|timeout| overload.scale(ScaledTimer::StreamIdle, timeout));
             let age = self.cx.age_deadline();
             let nearest = [router, own.map(|(at, _)| at), age].into_iter().flatten().min();
             std::task::ready!(self.cx.poll_deadline(cx, nearest));

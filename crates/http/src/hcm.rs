@@ -15,6 +15,7 @@ use tidegate_config::HcmConfig;
 use tidegate_filter::AccessLog;
 use tidegate_router::{RouteTable, RouterOptions};
 use tidegate_types::Compat;
+use tidegate_types::overload::Overload;
 
 use crate::chain::ConfiguredFilter;
 use crate::date::DateCache;
@@ -95,16 +96,18 @@ pub struct HcmSlot {
     options: RefCell<Rc<ServerOptions>>,
     multiplexed: RefCell<Rc<h2::ServerOptions>>,
     observer: RefCell<Rc<dyn h2::Observer>>,
+    overload: Rc<Overload>,
 }
 
 impl HcmSlot {
-    /// A slot that serves `hcm`.
-    pub fn new(hcm: Arc<Hcm>) -> Rc<Self> {
+    /// A slot that serves `hcm` on a worker that is as loaded as `overload` says.
+    pub fn new(hcm: Arc<Hcm>, overload: Rc<Overload>) -> Rc<Self> {
         Rc::new(Self {
             options: RefCell::new(Rc::new(hcm.codec_options())),
             multiplexed: RefCell::new(Rc::new(hcm.multiplexed_options())),
             observer: RefCell::new(Rc::new(hcm.http2_stats.clone())),
             current: RefCell::new(WorkerHcm::new(hcm)),
+            overload,
         })
     }
 
@@ -121,6 +124,10 @@ impl HcmSlot {
         if !Arc::ptr_eq(&self.current.borrow().shared, hcm) {
             self.set(hcm.clone());
         }
+    }
+
+    pub(crate) fn overload(&self) -> &Rc<Overload> {
+        &self.overload
     }
 
     /// Codec options for a new connection.

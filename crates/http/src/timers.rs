@@ -123,9 +123,9 @@ impl StreamTimers {
         self.active_at.set(now);
     }
 
-    /// The nearest deadline.
-    pub(crate) fn next(&self) -> Option<(Instant, StreamTimeout)> {
-        let idle = self.idle.get().map(|timeout| self.active_at.get() + timeout);
+    /// The nearest deadline; `scale` shortens the idle timeout under overload.
+    pub(crate) fn next(&self, scale: impl Fn(Duration) -> Duration) -> Option<(Instant, StreamTimeout)> {
+        let idle = self.idle.get().map(|timeout| self.active_at.get() + scale(timeout));
         [
             (self.headers.get(), StreamTimeout::RequestHeaders),
             (self.request.get(), StreamTimeout::Request),
@@ -156,7 +156,7 @@ mod tests {
                 touched = true;
                 timers.touch(Instant::now());
             }
-            let next = timers.next().map(|(at, _)| at);
+            let next = timers.next(|timeout| timeout).map(|(at, _)| at);
             let wake = if touched { next } else { Some(start + Duration::from_secs(1)) };
             match timer.poll(cx, wake, Instant::now()) {
                 Poll::Ready(()) if !touched => {
@@ -185,12 +185,15 @@ mod tests {
     fn the_nearest_deadline_wins() {
         let now = Instant::now();
         let timers = StreamTimers::new(now);
-        assert!(timers.next().is_none());
+        assert!(timers.next(|timeout| timeout).is_none());
         timers.set_idle(Some(Duration::from_secs(300)));
         timers.set_headers(Some(Duration::from_secs(15)));
-        assert_eq!(timers.next().unwrap().1, StreamTimeout::RequestHeaders);
+        assert_eq!(timers.next(|timeout| timeout).unwrap().1, StreamTimeout::RequestHeaders);
         timers.set_headers(None);
         timers.set_request(Some(Duration::from_secs(20)));
-        assert_eq!(timers.next().unwrap(), (now + Duration::from_secs(20), StreamTimeout::Request));
+        assert_eq!(
+            timers.next(|timeout| timeout).unwrap(),
+            (now + Duration::from_secs(20), StreamTimeout::Request)
+        );
     }
 }

@@ -148,7 +148,7 @@ impl Proxy {
             compat: Compat::Tidegate,
         };
         let hcm = Hcm::build(&config.into_iter().next().unwrap(), &cx).unwrap();
-        Self { slot: HcmSlot::new(hcm), store }
+        Self { slot: HcmSlot::new(hcm, Rc::default()), store }
     }
 
     fn connect(&self) -> MemIo {

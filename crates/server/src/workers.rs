@@ -131,7 +131,7 @@ impl WorkerState {
     }
 
     fn open_chain(&self, chain: &ChainSnapshot) -> WorkerChain {
-        WorkerChain::open(chain, &self.directory, self.phase.get())
+        WorkerChain::open(chain, &self.directory, &self.overload, self.phase.get())
     }
 
     async fn retire_chain(

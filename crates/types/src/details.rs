@@ -56,5 +56,7 @@ pub const RESPONSE_PAYLOAD_TOO_LARGE: &str = "response_payload_too_large";
 pub const REQUEST_HEADERS_TOO_LARGE: &str = "request_headers_too_large";
 /// A filter's code panicked: the stream is lost, the worker goes on.
 pub const FILTER_PANICKED: &str = "filter_panicked";
+/// The overload manager refused the request.
+pub const OVERLOAD: &str = "overload";
 /// No filter chain matched the connection.
 pub const FILTER_CHAIN_NOT_FOUND: &str = "filter_chain_not_found";

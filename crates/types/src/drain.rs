@@ -88,12 +88,17 @@ impl DrainWatch {
         if self.drain.phase.get() >= phase {
             return Poll::Ready(());
         }
+        self.register(cx);
+        Poll::Pending
+    }
+
+    /// Wakes this task at the next change of phase, and at [`Drain::wake`].
+    pub fn register(&self, cx: &Context<'_>) {
         let slot = &mut self.drain.watchers.borrow_mut()[self.slot];
         match slot {
             Some(waker) if waker.will_wake(cx.waker()) => {}
             _ => *slot = Some(cx.waker().clone()),
         }
-        Poll::Pending
     }
 }
 

@@ -83,24 +83,29 @@ pub struct OverloadLevels {
 /// A worker's view of the process's overload.
 #[derive(Debug, Default)]
 pub struct Overload {
-    levels: Cell<OverloadLevels>,
+    actions: [Cell<f64>; 5],
+    minima: Cell<TimerMinima>,
+    generation: Cell<u32>,
 }
 
 impl Overload {
     /// What holds from now on.
     pub fn set(&self, levels: OverloadLevels) {
-        self.levels.set(levels);
+        self.actions.iter().zip(levels.actions).for_each(|(action, level)| action.set(level));
+        self.minima.set(levels.minima);
+        self.generation.set(self.generation.get().wrapping_add(1));
     }
 
-    /// What holds now.
-    pub fn levels(&self) -> OverloadLevels {
-        self.levels.get()
+    /// Changes whenever something else holds.
+    #[inline]
+    pub fn generation(&self) -> u32 {
+        self.generation.get()
     }
 
     /// From 0, off, to 1, saturated.
     #[inline]
     pub fn level(&self, action: OverloadAction) -> f64 {
-        self.levels.get().actions[action as usize]
+        self.actions[action as usize].get()
     }
 
     /// Whether the action is fully in force.
@@ -112,12 +117,11 @@ impl Overload {
     /// `configured`, as short as the pressure makes it: the minimum plus what is above it times one less the scale.
     #[inline]
     pub fn scale(&self, timer: ScaledTimer, configured: Duration) -> Duration {
-        let OverloadLevels { actions, minima } = self.levels.get();
-        let pressure = actions[OverloadAction::ReduceTimeouts as usize];
+        let pressure = self.level(OverloadAction::ReduceTimeouts);
         if pressure <= 0.0 {
             return configured;
         }
-        let shortest = match minima[timer as usize] {
+        let shortest = match self.minima.get()[timer as usize] {
             None => return configured,
             Some(TimerMinimum::Timeout(shortest)) => shortest.min(configured),
             Some(TimerMinimum::Scale(scale)) => configured.mul_f64(scale.clamp(0.0, 1.0)),

@@ -43,6 +43,7 @@ pub(crate) fn behaviour(options: &Options) {
     tcp_proxy(options);
     consistent_hashing(options);
     let plain = [
+        "overload.json",
         "timeouts-and-retries.json",
         "circuit-breakers.json",
         "access-log.json",

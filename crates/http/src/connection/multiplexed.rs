@@ -41,6 +41,7 @@ pub(super) async fn serve(cx: &ConnectionCx, conn: h1::ServerConn, slot: &HcmSlo
             streams: Streams::new(),
             open,
             drain: DrainState::No,
+            overload: cx.overload.generation(),
         };
         let ended = poll_fn(|task| turns.poll(task)).await;
         turns.abandon();
@@ -72,6 +73,8 @@ struct Turns<'c, F, O> {
     streams: Streams<F>,
     open: O,
     drain: DrainState,
+    /// The overload that the streams' timers were set by.
+    overload: u32,
 }
 
 /// How far the connection is on its way out.
@@ -119,6 +122,11 @@ where
     }
 
     fn poll_round(&mut self, task: &mut Context<'_>) -> Poll<End> {
+        let overload = self.cx.overload.generation();
+        if std::mem::replace(&mut self.overload, overload) != overload {
+            // Their timers may have become shorter.
+            self.streams.poll_all();
+        }
         // Streams first: what they send is written by the connection's poll behind them.
         self.streams.poll_woken();
         if let Poll::Ready(end) = self.poll_connection() {
@@ -244,7 +252,7 @@ where
 
     fn idle_deadline(&self) -> Option<Instant> {
         let since = self.account.is_idle().then(|| self.account.idle_since(self.cx.born))?;
-        self.slot.current().shared.config.common.idle_timeout.map(|timeout| since + timeout)
+        self.cx.idle_deadline(&self.slot.current().shared, since)
     }
 
     /// The connection's own deadline passed.

@@ -119,7 +119,6 @@ async fn next_event(cx: &ConnectionCx, conn: &mut ServerConn, hcm: &WorkerHcm, i
     if conn.has_buffered_input() {
         return Event::Request;
     }
-    let idle = hcm.shared.config.common.idle_timeout.map(|timeout| idle_since + timeout);
     // Envoy's way: any byte, a blank line too, begins a stream.
     let strict = hcm.shared.compat.is_strict();
     let received = conn.rx_bytes();
@@ -137,7 +136,8 @@ async fn next_event(cx: &ConnectionCx, conn: &mut ServerConn, hcm: &WorkerHcm, i
         if cx.drain.poll_reached(task, DrainPhase::CloseIdle).is_ready() {
             return Poll::Ready(Event::Shutdown);
         }
-        poll_idle_deadline(cx, task, idle)
+        // Looked at again at each wake-up: overload may have made it nearer.
+        poll_idle_deadline(cx, task, cx.idle_deadline(&hcm.shared, idle_since))
     })
     .await
 }

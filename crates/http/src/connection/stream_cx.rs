@@ -7,6 +7,7 @@ use http::Version;
 use tidegate_router::PollClock;
 use tidegate_types::CloseReason;
 use tidegate_types::drain::DrainPhase;
+use tidegate_types::overload::OverloadAction;
 use tokio::time::Instant;
 
 use super::ConnectionCx;
@@ -23,6 +24,8 @@ pub(crate) struct StreamCx<'c> {
     /// Which HTTP the connection speaks.
     pub(crate) protocol: Version,
     timer: Timer<'c>,
+    /// Which overload the timer was set by.
+    overload: Cell<u32>,
 }
 
 /// Who wakes the stream at its deadline.
@@ -36,7 +39,8 @@ enum Timer<'c> {
 impl<'c> StreamCx<'c> {
     /// A stream that has the connection for itself, from `now` on.
     pub(crate) fn alone(connection: &'c ConnectionCx, protocol: Version, now: Instant) -> Self {
-        Self { connection, clock: PollClock::new(now), protocol, timer: Timer::Alone(&connection.timer) }
+        let (clock, timer) = (PollClock::new(now), Timer::Alone(&connection.timer));
+        Self { connection, clock, protocol, timer, overload: Cell::new(connection.overload.generation()) }
     }
 
     /// One of many streams, at this place among the deadlines.
@@ -47,7 +51,8 @@ impl<'c> StreamCx<'c> {
         place: usize,
     ) -> Self {
         let clock = PollClock::new(connection.clock.now());
-        Self { connection, clock, protocol, timer: Timer::Among(deadlines, place) }
+        let timer = Timer::Among(deadlines, place);
+        Self { connection, clock, protocol, timer, overload: Cell::new(connection.overload.generation()) }
     }
 
     /// Whether the connection is this stream's alone: what ends the one then ends the other.
@@ -65,8 +70,11 @@ impl<'c> StreamCx<'c> {
 
     /// Ready when `deadline` has passed; never early.
     pub(crate) fn poll_deadline(&self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<()> {
+        self.overload.set(self.connection.overload.generation());
         match self.timer {
             Timer::Alone(timer) => {
+                // Overload may shorten the timer that runs.
+                self.connection.drain.register(cx);
                 ready!(timer.borrow_mut().poll(cx, deadline, self.clock.now()));
                 self.clock.tick();
                 Poll::Ready(())
@@ -83,6 +91,9 @@ impl<'c> StreamCx<'c> {
 
     /// Whether the stream will be woken before any deadline that it asked for.
     pub(crate) fn is_armed(&self) -> bool {
+        if self.overload.get() != self.connection.overload.generation() {
+            return false;
+        }
         let now = self.clock.now();
         match self.timer {
             Timer::Alone(timer) => timer.borrow().is_armed(now),
@@ -121,6 +132,20 @@ impl<'c> StreamCx<'c> {
             }
         }
         self.closes_for(CloseReason::Drained);
+        true
+    }
+
+    /// Whether the proxy is so loaded that the response, or the connection, is to announce its end
+    /// (`disable_http_keepalive`): half an overload, every other response.
+    pub(crate) fn sheds_load(&self, hcm: &Hcm, close_after: &Cell<bool>) -> bool {
+        let level = self.connection.overload.level(OverloadAction::DisableHttpKeepalive);
+        if level <= 0.0 || (level < 1.0 && fastrand::f64() >= level) {
+            return false;
+        }
+        let told = if self.is_alone() { close_after } else { &self.connection.announced };
+        told.set(true);
+        hcm.stats.downstream_cx_overload_disable_keepalive().inc();
+        self.closes_for(CloseReason::Overflow);
         true
     }
 

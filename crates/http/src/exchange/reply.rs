@@ -141,7 +141,7 @@ impl Exchange<'_> {
     /// Whether this response is the connection's last, or the one to announce that it drains.
     fn must_close(&self) -> bool {
         let hcm = &self.hcm.shared;
-        if self.cx.announces_drain(hcm, &self.close_after) {
+        if self.cx.announces_drain(hcm, &self.close_after) | self.cx.sheds_load(hcm, &self.close_after) {
             return true;
         }
         let alone = self.cx.is_alone();

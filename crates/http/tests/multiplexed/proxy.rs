@@ -138,7 +138,7 @@ impl Proxy {
             compat: Compat::Tidegate,
         };
         let hcm = Hcm::build(config, &cx).unwrap();
-        Self { slot: HcmSlot::new(hcm), store, drain: Drain::new() }
+        Self { slot: HcmSlot::new(hcm, Rc::default()), store, drain: Drain::new() }
     }
 
     /// A connection.

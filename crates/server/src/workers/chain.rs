@@ -9,6 +9,7 @@ use tidegate_config::listener::FilterChainConfig;
 use tidegate_http::{Drain, DrainPhase, HcmSlot};
 use tidegate_listener::{Chain, Connection, HalfClose, RespondTerminal, Serving, Terminal, behind};
 use tidegate_tcp::{TcpSlot, TcpTerminal};
+use tidegate_types::overload::Overload;
 
 use crate::snapshot::{ChainSnapshot, TerminalSnapshot};
 
@@ -33,12 +34,17 @@ enum Slot {
 
 impl WorkerChain {
     /// A chain without connections.
-    pub(super) fn open(snapshot: &ChainSnapshot, directory: &Rc<Directory>, phase: DrainPhase) -> Self {
+    pub(super) fn open(
+        snapshot: &ChainSnapshot,
+        directory: &Rc<Directory>,
+        overload: &Rc<Overload>,
+        phase: DrainPhase,
+    ) -> Self {
         let drain = Drain::new();
         drain.set(phase);
         let (slot, terminal): (_, Rc<dyn Terminal>) = match &snapshot.terminal {
             TerminalSnapshot::Http(hcm) => {
-                let slot = HcmSlot::new(hcm.clone());
+                let slot = HcmSlot::new(hcm.clone(), overload.clone());
                 let (directory, drain) = (directory.clone(), drain.clone());
                 (Slot::Http(slot.clone()), Rc::new(HttpTerminal { slot, directory, drain }))
             }
