@@ -1,5 +1,6 @@
 //! A connection taken from a pool that has an idle one, and given back: the machine alone, and the HTTP/1.1
-//! driver around it.
+//! driver around it. It must cost the same with 1,000 idle connections, and beside the pools of 10,000 hosts, as with
+//! one of each.
 #![allow(clippy::expect_used)]
 
 use std::pin::Pin;
@@ -13,6 +14,7 @@ use tidegate_benches::memory::{MemoryIo, pair};
 use tidegate_codec::h1::ClientConn;
 use tidegate_pool::h1::{Conn, ConnFacts, Connect, Connected, Neighbours, Pool};
 use tidegate_pool::host::{HostCounters, HostStats};
+use tidegate_pool::learned::IdleLimit;
 use tidegate_pool::limits::{Limits, Maxima};
 use tidegate_pool::machine::{Attached, Care, Carries, ConnKey, Event, Machine, Settings, Shared, StreamEnd};
 use tidegate_pool::stats::UpstreamStats;
@@ -20,26 +22,48 @@ use tidegate_stats::{Scope, Store};
 use tokio::time::Instant;
 
 fn main() {
-    tidegate_benches::run(&[machine, driver]);
+    tidegate_benches::run(&[idle_connections, hosts, driver]);
 }
 
-fn machine(criterion: &mut Criterion) {
+fn idle_connections(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pool/machine");
-    for idle in [1, 64] {
+    for idle in [1, 64, 1000] {
         let now = Instant::now();
-        let mut machine = Machine::new(Rc::new(settings()), shared(&Store::new(2)));
-        let keys: Vec<_> = (0..idle).map(|token| connected(&mut machine, now, token)).collect();
-        keys.into_iter().for_each(|key| machine.handle_stream_end(now, key, StreamEnd::Complete));
+        let mut machine = filled(&shared(&Store::new(2)), now, idle);
         group.bench_function(format!("checkout_checkin/{idle}_idle"), |bencher| {
-            bencher.iter(|| {
-                if let Some(Attached::To(key)) = machine.try_attach(now, Care::Any) {
-                    machine.handle_stream_end(now, key, StreamEnd::Complete);
-                }
-                machine.poll_event()
-            });
+            bencher.iter(|| check_out_and_in(&mut machine, now));
         });
         assert_eq!(machine.connections(), idle, "no connection was lost or made");
     }
+}
+
+/// The pools of many hosts of a cluster share limits and statistics.
+fn hosts(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("pool/machine");
+    for hosts in [1, 10_000] {
+        let now = Instant::now();
+        let shared = shared(&Store::new(2));
+        let mut machines: Vec<_> = (0..hosts).map(|_| filled(&shared, now, 1)).collect();
+        let busy = &mut machines[hosts / 2];
+        group.bench_function(format!("checkout_checkin/{hosts}_hosts"), |bencher| {
+            bencher.iter(|| check_out_and_in(busy, now));
+        });
+    }
+}
+
+fn check_out_and_in(machine: &mut Machine, now: Instant) -> Option<Event> {
+    if let Some(Attached::To(key)) = machine.try_attach(now, Care::Fresh) {
+        machine.handle_stream_end(now, key, StreamEnd::Complete);
+    }
+    machine.poll_event()
+}
+
+/// A pool with so many idle connections.
+fn filled(shared: &Shared, now: Instant, idle: usize) -> Machine {
+    let mut machine = Machine::new(Rc::new(settings()), shared.clone());
+    let keys: Vec<_> = (0..idle).map(|token| connected(&mut machine, now, token)).collect();
+    keys.into_iter().for_each(|key| machine.handle_stream_end(now, key, StreamEnd::Complete));
+    machine
 }
 
 fn driver(criterion: &mut Criterion) {
@@ -91,10 +115,25 @@ fn settings() -> Settings {
 
 fn shared(store: &Store) -> Shared {
     let scope = Scope::cluster("bench");
-    let limits = Limits::new(store, scope.child("circuit_breakers").child("default"), &Maxima::default());
+    let maxima = Maxima { connections: u64::MAX, requests: u64::MAX, ..Maxima::default() };
+    let limits = Limits::new(store, scope.child("circuit_breakers").child("default"), &maxima);
     let host: HostCounters = HostStats::new(1).writer();
     let stats = UpstreamStats::new(store, scope);
-    Shared { limits: Arc::new(limits), host_connections: None, stats, host, idle_limit: None, tally: None }
+    Shared {
+        limits: Arc::new(limits),
+        host_connections: None,
+        stats,
+        host,
+        idle_limit: Some(Arc::new(taught())),
+        tally: None,
+    }
+}
+
+/// A host that was seen to close.
+fn taught() -> IdleLimit {
+    let learned = IdleLimit::default();
+    learned.closed(Instant::now(), Duration::from_secs(75), None);
+    learned
 }
 
 struct Alone;
