@@ -27,6 +27,20 @@ fn every_example_is_named_by_the_book() {
 #[test]
 fn every_example_does_what_it_is_for() {
     behaviour(&Options::default());
+    let own = examples::start("connection-reuse.json", &Options::default(), &[]);
+    assert_eq!(get(&own, "a.test", "/orders", "").text(), "one");
+}
+
+#[test]
+fn messages_of_our_own_are_refused_when_strict() {
+    let file = binary::root().join("config-examples/connection-reuse.json");
+    let arguments = ["--mode", "validate", "--envoy-strict", "-c"];
+    let said = run(Command::new(binary::tidegate()).args(arguments).arg(file));
+    assert_eq!(said.code, Some(1));
+    for own in ["`tidegate.connection_reuse` is Tidegate's own", "the router's own message for single routes"]
+    {
+        assert!(said.stderr.contains(own), "{}", said.stderr);
+    }
 }
 
 /// What the examples do, on any proxy that reads them.
@@ -45,6 +59,8 @@ pub(crate) fn behaviour(options: &Options) {
     let plain = [
         "overload.json",
         "timeouts-and-retries.json",
+        "http2.json",
+        "grpc.json",
         "circuit-breakers.json",
         "access-log.json",
         "runtime.json",
