@@ -16,7 +16,7 @@ use super::events::{ConnError, Event, Observer};
 use super::frames;
 use super::keepalive::{Due, Keepalive};
 use super::options::{KeepaliveOptions, Options};
-use super::wire::{Fault, Wire};
+use super::wire::{Fault, Role, Wire};
 use crate::stream::{ResetCode, StreamError};
 
 /// The common part, held by the connection and by each exchange.
@@ -235,8 +235,8 @@ impl Drop for StreamLink {
         let left = self.shared.streams.get().saturating_sub(1);
         self.shared.streams.set(left);
         self.shared.count(Event::StreamClosed);
-        if left == 0 {
-            // The connection may be drained now, which nothing on the wire would tell.
+        if left == 0 && self.shared.wire.borrow().role() == Role::Server {
+            // The connection may be drained now, which nothing on the wire would tell. A client's pool knows.
             self.shared.wake();
         }
     }

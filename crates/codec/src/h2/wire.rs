@@ -166,6 +166,11 @@ impl Wire {
         Poll::Ready(Ok(()))
     }
 
+    /// Which end we are.
+    pub(crate) fn role(&self) -> Role {
+        self.role
+    }
+
     /// Sends `frame` between the library's frames, as soon as one of them has ended. The first frame is the
     /// library's SETTINGS (RFC 9113 §3.4).
     pub(crate) fn inject(&mut self, frame: &[u8]) {

@@ -17,9 +17,9 @@ pub struct Bell {
 
 impl Bell {
     pub(crate) fn ring(&self) {
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(task) = task {
-            task.wake();
+        // Waking only puts the task in a queue: nobody comes back here under the lock.
+        if let Some(task) = &*self.task.lock().unwrap_or_else(PoisonError::into_inner) {
+            task.wake_by_ref();
         }
     }
 
@@ -37,8 +37,9 @@ impl Bell {
         self.ring();
     }
 
-    pub(crate) fn take_stirred(&self) -> Vec<ConnKey> {
-        std::mem::take(&mut self.stirred.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Moves the connections that stirred into `keys`, which is empty and whose memory is used for the next ones.
+    pub(crate) fn take_stirred(&self, keys: &mut Vec<ConnKey>) {
+        std::mem::swap(keys, &mut *self.stirred.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 

@@ -18,12 +18,13 @@ use crate::machine::ConnKey;
 pub(super) async fn drive<P: Drive>(pool: Weak<P>, bell: Arc<Bell>) {
     // Made at the first deadline: a pool without one needs no timer.
     let mut timer = pin!(None::<Sleep>);
+    let mut stirred = Vec::new();
     poll_fn(|cx| {
         bell.answer_with(cx.waker());
         let Some(pool) = pool.upgrade() else { return Poll::Ready(()) };
         let core = pool.core();
         loop {
-            answer_bell(&pool);
+            answer_bell(&pool, &mut stirred);
             let due = core.inner.borrow().machine.poll_timeout();
             core.armed.set(due);
             let Some(due) = due else { return Poll::Pending };
@@ -64,9 +65,10 @@ pub(super) fn open<P: Drive>(pool: &Rc<P>, key: ConnKey) -> JoinHandle<()> {
     })
 }
 
-fn answer_bell<P: Drive>(pool: &Rc<P>) {
+fn answer_bell<P: Drive>(pool: &Rc<P>, keys: &mut Vec<ConnKey>) {
     let core = pool.core();
-    for key in core.bell.take_stirred() {
+    core.bell.take_stirred(keys);
+    for key in keys.drain(..) {
         // A stale entry of a connection that is lent out or gone finds nothing to look at.
         if core.inner.borrow().has_fired(key) {
             pool.look(key);
