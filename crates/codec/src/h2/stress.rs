@@ -62,6 +62,44 @@ async fn a_stalled_socket_bounds_what_a_stream_holds() {
     .await;
 }
 
+/// Why `max_outbound_frames` and `max_outbound_control_frames` need no counting.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_no_answers_is_read_no_more() {
+    const PINGS: usize = 20_000;
+    local(async {
+        let (near, far) = pair_over(Link { window: 20_000, ..Link::default() });
+        let (mut far, served) = (far, serve(near, ServerOptions::default(), echo));
+        far.write_all(&hello(&[])).await;
+        settle().await;
+        let mut written = 0;
+        let mut answers = Vec::new();
+        let pings = frame(kind::PING, 0, 0, &[7; 8]).repeat(PINGS);
+        while written < pings.len() {
+            let rest = &pings[written..];
+            let sent = poll_fn(|cx| Poll::Ready(far.poll_write(cx, &[IoSlice::new(rest)]))).await;
+            match sent {
+                Poll::Ready(sent) => written += sent.unwrap(),
+                // What was read and not answered is in the socket, in our block and in the library.
+                Poll::Pending => {
+                    let unanswered = written - answers.len().min(written);
+                    assert!(unanswered <= 2 * 20_000 + 4 * BLOCK, "{unanswered} bytes were taken");
+                    answers.extend_from_slice(&far.read_available());
+                }
+            }
+            settle().await;
+        }
+        for _ in 0..100 {
+            answers.extend_from_slice(&far.read_available());
+            settle().await;
+        }
+        let answered =
+            frames_of(&answers).iter().filter(|frame| (frame.0, frame.1) == (kind::PING, 1)).count();
+        assert_eq!(answered, PINGS);
+        assert!(!served.task.is_finished());
+    })
+    .await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn our_own_frames_never_split_the_librarys() {
     local(async {
