@@ -8,6 +8,9 @@ use tokio::time::Instant;
 
 use super::{Care, ConnKey, Machine, Shared, State};
 
+/// The shortest time after which a probe is looked at: twice nothing would be nothing.
+const PROBE_STEP: Duration = Duration::from_millis(1);
+
 impl Machine {
     /// The ready connection that [`Machine::try_attach`] would use.
     #[inline]
@@ -122,7 +125,7 @@ impl Machine {
     /// When to look at the probe again.
     pub(super) fn probe_deadline(&self) -> Option<Instant> {
         let conn = self.conns.get(self.probe?.0)?;
-        let doubled = self.shared.idle_limit.as_ref()?.learned().map(|limit| limit * 2);
+        let doubled = self.shared.idle_limit.as_ref()?.learned().map(|limit| (limit * 2).max(PROBE_STEP));
         let at = [doubled, self.settings.idle_timeout].into_iter().flatten().min()?;
         Some(conn.idle_since + at)
     }

@@ -98,6 +98,18 @@ fn a_probe_shows_that_the_limit_is_higher() {
 }
 
 #[test]
+fn a_host_that_closes_at_once_is_probed_step_by_step() {
+    let (mut lab, learned) = idle();
+    teach(&mut lab, &learned, 0);
+    lab.wait(0);
+    assert_eq!((lab.machine.connections(), learned_ms(&learned)), (1, Some(0)));
+    lab.wait(1);
+    assert_eq!(learned_ms(&learned), Some(1));
+    lab.wait(1);
+    assert_eq!(learned_ms(&learned), Some(2));
+}
+
+#[test]
 fn a_stream_that_needs_the_place_of_a_probe_gets_it() {
     let limits = limits(1, 1024);
     let (mut lab, learned) = pool(settings(), &limits, 1);
