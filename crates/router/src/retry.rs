@@ -116,9 +116,20 @@ pub enum Decision {
     After(Duration),
 }
 
+/// What a retry's wait was computed from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pace {
+    /// `retry_back_off`.
+    #[default]
+    Exponential,
+    /// `rate_limited_retry_back_off`: the upstream's wish.
+    RateLimited,
+}
+
 /// The retries of one request.
 #[derive(Clone, Debug)]
 pub struct RetryState<'p> {
+    pace: Pace,
     policy: &'p RetryPolicy,
     on: RetryOn,
     remaining: u32,
@@ -150,6 +161,7 @@ impl<'p> RetryState<'p> {
     /// costs a walk over the header names and no allocation.
     pub fn of_request(policy: &'p RetryPolicy, head: &mut RequestHead) -> Option<Self> {
         let mut state = Self {
+            pace: Pace::default(),
             policy,
             on: policy.on,
             remaining: policy.num_retries,
@@ -174,6 +186,7 @@ impl<'p> RetryState<'p> {
 
     fn new(policy: &'p RetryPolicy) -> Self {
         Self {
+            pace: Pace::default(),
             policy,
             on: policy.on,
             remaining: policy.num_retries,
@@ -220,6 +233,11 @@ impl<'p> RetryState<'p> {
         self.made
     }
 
+    /// What the wait before the last retry was computed from.
+    pub fn last_pace(&self) -> Pace {
+        self.pace
+    }
+
     /// What to do after a try. `seed` is a fresh random number, `unix_now` the wall clock in seconds,
     /// for upstreams that name a time.
     pub fn should_retry(&mut self, outcome: Outcome<'_>, seed: u64, unix_now: u64) -> Decision {
@@ -239,9 +257,27 @@ impl<'p> RetryState<'p> {
             (Outcome::Response(head), Some(limited)) => limited.wait(head, seed, unix_now),
             _ => None,
         };
+        self.pace = if asked.is_some() { Pace::RateLimited } else { Pace::Exponential };
         let wait = asked.unwrap_or_else(|| back_off::exponential(&self.policy.back_off, self.made, seed));
         self.made += 1;
         Decision::After(wait)
+    }
+
+    /// What to do when a try's time is over and the try goes on (hedging): as in Envoy another one starts whatever
+    /// `retry_on` says.
+    pub fn should_hedge(&mut self, seed: u64) -> Decision {
+        if self.remaining == 0 {
+            return Decision::LimitExceeded;
+        }
+        self.remaining -= 1;
+        let wait = back_off::exponential(&self.policy.back_off, self.made, seed);
+        self.made += 1;
+        Decision::After(wait)
+    }
+
+    /// Whether a response is one that the policy would rather replace.
+    pub fn would_retry(&self, head: &ResponseHead) -> bool {
+        self.wants_response(head)
     }
 
     fn wants_response(&self, head: &ResponseHead) -> bool {

@@ -38,6 +38,18 @@ pub struct Timeouts {
     pub stream_duration: Option<Option<Duration>>,
     /// The answer when the upstream took too long.
     pub late: LateAnswer,
+    /// What a try's time brings when it is over.
+    pub hedge: Hedge,
+}
+
+/// `hedge_policy`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hedge {
+    /// A try whose time is over is ended.
+    #[default]
+    Off,
+    /// `hedge_on_per_try_timeout`: it goes on beside the next one, and the first good response wins.
+    OnPerTryTimeout,
 }
 
 /// What a client is told when its upstream took too long.
@@ -58,6 +70,7 @@ impl Timeouts {
         per_try_idle: None,
         stream_duration: None,
         late: LateAnswer::GatewayTimeout,
+        hedge: Hedge::Off,
     };
 
     /// The times that a request gets: `route`'s, unless the caller's headers say otherwise. Takes those
@@ -95,15 +108,21 @@ impl Timeouts {
         if headers.remove(&ALT_RESPONSE).is_some() {
             self.late = LateAnswer::NoContent;
         }
-        // Said to the proxy, and nothing that this one does.
+        // Names no statistics of this proxy.
         headers.remove(&ALT_STAT_NAME);
-        headers.remove(&HEDGE);
+        match headers.remove(&HEDGE).as_ref().map(HeaderValue::as_bytes) {
+            Some(b"true") => self.hedge = Hedge::OnPerTryTimeout,
+            Some(b"false") => self.hedge = Hedge::Off,
+            Some(_) | None => {}
+        }
     }
 
     /// What the upstream has for the next try, `elapsed` after the request was complete. Never zero,
     /// which would mean "no limit".
     pub fn expected(&self, elapsed: Duration) -> Option<Duration> {
-        let mut expected = self.per_try.or(self.global)?;
+        // A hedged try may take all the time that is left.
+        let per_try = self.per_try.filter(|_| self.hedge == Hedge::Off);
+        let mut expected = per_try.or(self.global)?;
         if let Some(global) = self.global {
             expected = expected.min(global.saturating_sub(elapsed)).max(Duration::from_millis(1));
         }
@@ -193,6 +212,17 @@ mod tests {
         assert_eq!((timeouts.per_try, timeouts.per_try_idle), (None, ms(5)));
         let unbounded = Timeouts { global: None, per_try: ms(100), ..Timeouts::NONE };
         assert_eq!(Timeouts::of_request(unbounded, &mut HeaderMap::new()).per_try, ms(100));
+    }
+
+    #[test]
+    fn a_hedged_try_may_take_what_is_left() {
+        let mut headers = request(&[(HEDGE, "true"), (PER_TRY_TIMEOUT, "300")]);
+        let timeouts = Timeouts::of_request(ROUTE, &mut headers);
+        assert_eq!((timeouts.hedge, headers.len()), (Hedge::OnPerTryTimeout, 0));
+        assert_eq!((timeouts.per_try, timeouts.expected(Duration::ZERO)), (ms(300), ms(15_000)));
+        let hedged = Timeouts { hedge: Hedge::OnPerTryTimeout, ..ROUTE };
+        let mut headers = request(&[(HEDGE, "false")]);
+        assert_eq!(Timeouts::of_request(hedged, &mut headers).hedge, Hedge::Off);
     }
 
     #[test]

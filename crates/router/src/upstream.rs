@@ -8,6 +8,7 @@
 mod accounting;
 mod attempt;
 mod deadlines;
+mod hedge;
 mod outcome;
 mod replay;
 mod safe_retry;
@@ -16,12 +17,14 @@ mod transport;
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tidegate_cluster::stream::{BodyFrame, StreamError};
-use tidegate_cluster::{Cluster, Failed, Host, Lease, RetryPermit};
+use tidegate_cluster::{Cluster, Failed, Host, HostStat, Lease, RetryPermit};
 use tidegate_filter::{LocalReply, Stream};
 use tidegate_types::{CloseReason, Compat, EndStream, RequestHead, ResponseFlags, ResponseHead};
 use tokio::time::Instant;
@@ -31,7 +34,9 @@ use crate::retry::RetryState;
 use crate::route::{AttemptHeaders, EnvoyHeaders, Route};
 use crate::timeout::Timeouts;
 pub use accounting::refuse_for_maintenance;
-use deadlines::{Deadlines, Limits};
+use attempt::Judgement;
+use deadlines::{Deadlines, Limits, RouterTimeout};
+use hedge::Rivals;
 use outcome::Failure;
 use replay::Replay;
 use safe_retry::SafeRetry;
@@ -100,6 +105,7 @@ pub struct Upstream<'r> {
     answered: Cell<bool>,
     safe: SafeRetry,
     selection: Selection,
+    rivals: Rivals,
     /// The attempt's connection takes no more bytes; what it answered may still be read.
     write_failed: Cell<bool>,
     /// The circuit breaker's place for a retry under way.
@@ -135,6 +141,7 @@ impl<'r> Upstream<'r> {
             answered: Cell::default(),
             safe,
             selection: Selection::default(),
+            rivals: Rivals::default(),
             write_failed: Cell::default(),
             retry_permit: RefCell::default(),
             facts,
@@ -151,31 +158,70 @@ impl<'r> Upstream<'r> {
     /// # Errors
     /// No host, no connection, no response in time, and no retry left.
     pub async fn head(&self) -> Result<UpstreamHead, Box<LocalReply>> {
+        let mut latest = pin!(self.head_of_latest());
+        poll_fn(|cx| self.poll_race(cx, |cx| latest.as_mut().poll(cx), Ok)).await
+    }
+
+    /// The same, of the latest attempt and those that follow it.
+    async fn head_of_latest(&self) -> Result<UpstreamHead, Box<LocalReply>> {
         loop {
             let attempt = if self.lease.borrow().is_none() { self.begin_attempt().await } else { Ok(()) };
             let answer = match attempt {
                 Ok(()) => self.await_head().await,
                 Err(failure) => Err(failure),
             };
-            match answer {
-                Ok(UpstreamHead::Final(head, end)) => {
-                    if let Some(wait) = self.retry_response(&head) {
+            let failure = match answer {
+                Ok(UpstreamHead::Final(head, end)) => match self.judge_response(&head) {
+                    Judgement::Again(wait) => {
                         self.discard_response(end).await;
-                        self.pause(wait).await;
-                        continue;
+                        match self.pause(wait).await {
+                            Ok(()) => continue,
+                            Err(failure) => return Err(self.refuse(&failure)),
+                        }
                     }
-                    return Ok(self.accept(head, end));
-                }
+                    Judgement::Denied if !self.rivals.is_empty() => {
+                        self.count_host(HostStat::RqError);
+                        self.discard_response(end).await;
+                        let failure = self.await_rivals(Failure::NoHost).await;
+                        return Err(self.give_up(&failure));
+                    }
+                    Judgement::Accepted | Judgement::Denied => return Ok(self.accept(head, end)),
+                },
                 Ok(UpstreamHead::Informational(head)) => {
                     self.count_informational(head.status);
                     return Ok(UpstreamHead::Informational(head));
                 }
-                Err(mut failure) => match self.retry_failure(&mut failure) {
-                    Some(wait) => self.pause(wait).await,
-                    None => return Err(self.refuse(&failure)),
+                Err(Failure::Timeout(RouterTimeout::PerTry)) if self.hedges() => match self.hedge().await {
+                    Ok(()) => continue,
+                    Err(failure) => failure,
                 },
+                Err(failure) => failure,
+            };
+            if let Some(refusal) = self.after_failure(failure).await {
+                return Err(refusal);
             }
         }
+    }
+
+    /// Waits for the next attempt, or for what other attempts bring; the answer to give when nothing is left.
+    async fn after_failure(&self, mut failure: Failure) -> Option<Box<LocalReply>> {
+        if let Some(wait) = self.retry_failure(&mut failure) {
+            return self.pause(wait).await.err().map(|failure| self.refuse(&failure));
+        }
+        let is_over = matches!(failure, Failure::Timeout(RouterTimeout::Route));
+        if !is_over && !self.rivals.is_empty() {
+            failure = self.await_rivals(failure).await;
+            return Some(self.give_up(&failure));
+        }
+        Some(self.refuse(&failure))
+    }
+
+    /// The last of several attempts failed, each counted by itself, or the time of all is over.
+    fn give_up(&self, failure: &Failure) -> Box<LocalReply> {
+        if matches!(failure, Failure::Timeout(_)) {
+            self.count_failure(failure);
+        }
+        self.refuse(failure)
     }
 
     /// Ready when another frame of the request may be sent: an attempt is connected and has less than
@@ -216,6 +262,9 @@ impl<'r> Upstream<'r> {
 
     /// Writes what was sent. Failures show in the response.
     pub fn poll_request_flush(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.rivals.is_empty() {
+            self.rivals.poll_flush(cx);
+        }
         match self.lease.borrow_mut().as_mut() {
             Some(lease) => lease.stream().poll_flush(cx).map(|_| ()),
             None => Poll::Ready(()),
@@ -289,15 +338,26 @@ impl<'r> Upstream<'r> {
         self.cut(&failure);
     }
 
-    /// Waits before the next attempt.
-    async fn pause(&self, wait: Duration) {
-        if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
+    /// Waits before the next attempt, for as long as the route's time allows.
+    ///
+    /// # Errors
+    /// The route's timeout: no attempt runs that would count it.
+    async fn pause(&self, wait: Duration) -> Result<(), Failure> {
+        self.deadlines.attempt_over();
+        if wait.is_zero() {
+            return Ok(());
         }
+        let mut sleep = pin!(tokio::time::sleep(wait));
+        poll_fn(|cx| match self.deadlines.take_fired() {
+            Some(timeout @ RouterTimeout::Route) => Poll::Ready(Err(Failure::Timeout(timeout))),
+            _ => sleep.as_mut().poll(cx).map(Ok),
+        })
+        .await
     }
 
     /// No attempt is left: the answer to give.
     fn refuse(&self, failure: &Failure) -> Box<LocalReply> {
+        self.out_of_time();
         self.deadlines.clear();
         let retried = self.retries.borrow().as_ref().is_some_and(|retries| retries.retries() > 0);
         let mut reply = failure.reply(retried, self.informed.get(), self.facts.timeouts.late);

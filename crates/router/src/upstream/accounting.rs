@@ -52,9 +52,10 @@ impl Upstream<'_> {
             // The host did nothing wrong: a limit of ours refused the stream.
             Failure::Reset { reason: ResetReason::Overflow, .. } => {}
             Failure::Reset { .. } | Failure::Stale => self.count_host(HostStat::RqError),
+            Failure::Timeout(RouterTimeout::Route) => self.count_route_timeout(),
             Failure::Timeout(timeout) => {
                 match timeout {
-                    RouterTimeout::Route => stats.upstream_rq_timeout().inc(),
+                    RouterTimeout::Route => {}
                     RouterTimeout::PerTry => stats.upstream_rq_per_try_timeout().inc(),
                     RouterTimeout::PerTryIdle => stats.upstream_rq_per_try_idle_timeout().inc(),
                     RouterTimeout::MaxStreamDuration => {
@@ -63,6 +64,28 @@ impl Upstream<'_> {
                 }
                 self.count_host(HostStat::RqTimeout);
                 self.count_host(HostStat::RqError);
+            }
+        }
+    }
+
+    /// The route's time is over for every attempt that runs. As in Envoy each counts, and each as a 504; the one
+    /// that the reply is for is counted with the reply.
+    fn count_route_timeout(&self) {
+        let stats = &self.facts.cluster.stats().router;
+        let rivals = self.rivals.out_of_time();
+        let mut with_reply = false;
+        if rivals.is_empty() || self.lease.borrow().is_some() {
+            stats.upstream_rq_timeout().inc();
+            self.count_host(HostStat::RqTimeout);
+            self.count_host(HostStat::RqError);
+            with_reply = true;
+        }
+        for host in rivals {
+            stats.upstream_rq_timeout().inc();
+            host.counters().inc(HostStat::RqTimeout);
+            host.counters().inc(HostStat::RqError);
+            if std::mem::replace(&mut with_reply, true) {
+                self.count_code(StatusCode::GATEWAY_TIMEOUT);
             }
         }
     }
@@ -110,7 +133,7 @@ impl Upstream<'_> {
         count_code(self.facts.cluster.stats(), status, self.facts.internal);
     }
 
-    fn count_host(&self, stat: HostStat) {
+    pub(super) fn count_host(&self, stat: HostStat) {
         if let Some(host) = self.host.borrow().as_ref() {
             host.counters().inc(stat);
         }

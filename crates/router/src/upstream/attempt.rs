@@ -16,7 +16,7 @@ use super::deadlines::RouterTimeout;
 use super::outcome::Failure;
 use super::{RequestBody, RequestFacts, Upstream, UpstreamHead};
 use crate::retry::safe::Fate;
-use crate::retry::{Decision, Outcome, RequestSent};
+use crate::retry::{Decision, Outcome, Pace, RequestSent};
 use crate::route::EnvoyHeaders;
 
 /// Bytes of a retried response that are read so that its connection can be used again, and how long that
@@ -29,12 +29,23 @@ pub(super) const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-at
 /// `x-envoy-upstream-service-time`.
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 
+/// What a response means for the attempts to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Judgement {
+    /// It is what the client gets.
+    Accepted,
+    /// It gives way to another attempt, after this time.
+    Again(Duration),
+    /// It would, if another attempt were allowed.
+    Denied,
+}
+
 impl Upstream<'_> {
     /// Chooses a host, takes a connection and sends the head and whatever of the body was sent before.
     pub(super) async fn begin_attempt(&self) -> Result<(), Failure> {
         let info = self.stream.info();
         info.attempts.set(info.attempts.get() + 1);
-        self.deadlines.attempt_begins(self.now(), self.request_complete.get().is_some());
+        self.deadlines.attempt_begins();
         let cluster = &self.facts.cluster;
         let host = self.choose_host().ok_or(Failure::NoHost)?;
         *self.host.borrow_mut() = Some(host.clone());
@@ -72,7 +83,7 @@ impl Upstream<'_> {
         };
         *info.upstream.borrow_mut() = Some(upstream(Some(&lease)));
         let now = self.now();
-        self.deadlines.attached(now);
+        self.deadlines.attached(now, self.request_complete.get().is_some());
         if info.first_upstream_tx.get().is_none() {
             info.first_upstream_tx.set(Some(self.facts.clock.elapsed()));
         }
@@ -121,10 +132,8 @@ impl Upstream<'_> {
             }
             Ok(ResponseFrame::Head(head, end)) => Ok(UpstreamHead::Final(head, end)),
             Err(failure) => {
-                match how {
-                    Some(how) => self.give_up_lease(how),
-                    // Closed by us with a request on it.
-                    None => self.out_of_time(),
+                if let Some(how) = how {
+                    self.give_up_lease(how);
                 }
                 Err(failure)
             }
@@ -140,6 +149,12 @@ impl Upstream<'_> {
 
     /// A deadline passed, the router's or another one: the connection under the request is closed for it.
     pub fn out_of_time(&self) {
+        self.end_attempt();
+        self.rivals.out_of_time();
+    }
+
+    /// The latest attempt's time is over: closed by us with a request on it.
+    fn end_attempt(&self) {
         if let Some(lease) = self.lease.borrow_mut().take() {
             lease.failed(Failed::TimedOut);
         }
@@ -149,6 +164,7 @@ impl Upstream<'_> {
     pub(super) fn accept(&self, mut head: ResponseHead, end: EndStream) -> UpstreamHead {
         let now = self.now();
         self.response_began.set(true);
+        self.rivals.clear();
         self.deadlines.response_began();
         self.deadlines.touch(now);
         self.replay.borrow_mut().stop();
@@ -170,19 +186,20 @@ impl Upstream<'_> {
         UpstreamHead::Final(head, end)
     }
 
-    /// Whether this response is to be replaced by another attempt's.
-    pub(super) fn retry_response(&self, head: &ResponseHead) -> Option<Duration> {
-        let wait = self.decide(Outcome::Response(head));
-        if wait.is_some() {
+    /// What a response means for the attempts to come.
+    pub(super) fn judge_response(&self, head: &ResponseHead) -> Judgement {
+        let judgement = self.decide(Outcome::Response(head));
+        if matches!(judgement, Judgement::Again(_)) {
             self.count_retried_response(head);
         }
-        wait
+        judgement
     }
 
     /// Whether a failed attempt is followed by another.
     pub(super) fn retry_failure(&self, failure: &mut Failure) -> Option<Duration> {
         self.count_failure(failure);
         self.safe_retry_ended(false);
+        self.end_attempt();
         if self.safe_retry(failure) {
             return Some(Duration::ZERO);
         }
@@ -190,10 +207,7 @@ impl Upstream<'_> {
             Failure::NoHost | Failure::Timeout(RouterTimeout::Route | RouterTimeout::MaxStreamDuration) => {
                 return None;
             }
-            Failure::Timeout(RouterTimeout::PerTry | RouterTimeout::PerTryIdle) => {
-                self.out_of_time();
-                Outcome::PerTryTimeout
-            }
+            Failure::Timeout(RouterTimeout::PerTry | RouterTimeout::PerTryIdle) => Outcome::PerTryTimeout,
             Failure::Reset { reason, fate, .. } => {
                 let unsent = reason.is_connect_failure() || *fate == Fate::Unwritten;
                 let request = if unsent { RequestSent::No } else { RequestSent::Yes };
@@ -204,43 +218,64 @@ impl Upstream<'_> {
                 Outcome::Reset { reason, request: RequestSent::Yes }
             }
         };
-        self.decide(outcome)
+        match self.decide(outcome) {
+            Judgement::Again(wait) => Some(wait),
+            Judgement::Accepted | Judgement::Denied => None,
+        }
     }
 
-    fn decide(&self, outcome: Outcome<'_>) -> Option<Duration> {
-        let mut retries = self.retries.borrow_mut();
-        let state = retries.as_mut()?;
+    fn decide(&self, outcome: Outcome<'_>) -> Judgement {
         let unix_now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let decision = state.should_retry(outcome, fastrand::u64(..), unix_now);
-        let stats = &self.facts.cluster.stats().router;
-        match decision {
-            Decision::No => {
-                if state.retries() > 0 {
-                    stats.upstream_rq_retry_success().inc();
-                }
-                None
+        let (decision, made, pace) = match self.retries.borrow_mut().as_mut() {
+            Some(state) => {
+                let decision = state.should_retry(outcome, fastrand::u64(..), unix_now);
+                (decision, state.retries(), state.last_pace())
             }
+            None => return Judgement::Accepted,
+        };
+        let stats = &self.facts.cluster.stats().router;
+        if decision == Decision::No {
+            if made > 0 {
+                stats.upstream_rq_retry_success().inc();
+            }
+            return Judgement::Accepted;
+        }
+        match self.granted(decision) {
+            Some(wait) => {
+                match pace {
+                    Pace::Exponential => stats.upstream_rq_retry_backoff_exponential().inc(),
+                    Pace::RateLimited => stats.upstream_rq_retry_backoff_ratelimited().inc(),
+                }
+                Judgement::Again(wait)
+            }
+            None => Judgement::Denied,
+        }
+    }
+
+    /// The time to wait before the retry that was decided on, if the body and the circuit breaker allow it.
+    pub(super) fn granted(&self, decision: Decision) -> Option<Duration> {
+        let stats = &self.facts.cluster.stats().router;
+        let wait = match decision {
+            Decision::No => return None,
             Decision::LimitExceeded => {
                 stats.upstream_rq_retry_limit_exceeded().inc();
                 self.stream.info().flag(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
-                None
+                return None;
             }
-            Decision::After(wait) => {
-                if !self.replay.borrow().fits(self.facts.replay_limit) {
-                    return None;
-                }
-                let Some(permit) = self.facts.cluster.reserve_retry(self.facts.priority) else {
-                    stats.upstream_rq_retry_overflow().inc();
-                    self.stream.info().flag(ResponseFlags::UPSTREAM_OVERFLOW);
-                    return None;
-                };
-                // Held while the retry waits and runs.
-                *self.retry_permit.borrow_mut() = Some(permit);
-                stats.upstream_rq_retry().inc();
-                stats.upstream_rq_retry_backoff_exponential().inc();
-                Some(wait)
-            }
+            Decision::After(wait) => wait,
+        };
+        if !self.replay.borrow().fits(self.facts.replay_limit) {
+            return None;
         }
+        let Some(permit) = self.facts.cluster.reserve_retry(self.facts.priority) else {
+            stats.upstream_rq_retry_overflow().inc();
+            self.stream.info().flag(ResponseFlags::UPSTREAM_OVERFLOW);
+            return None;
+        };
+        // Held while the retry waits and runs.
+        *self.retry_permit.borrow_mut() = Some(permit);
+        stats.upstream_rq_retry().inc();
+        Some(wait)
     }
 
     /// Reads a response that is not passed on to its end, within bounds, so that its connection lives.

@@ -36,6 +36,8 @@ pub(super) struct Deadlines {
     per_try_idle: Cell<Option<Instant>>,
     max_stream: Cell<Option<Instant>>,
     fired: Cell<Option<RouterTimeout>>,
+    /// The attempt has a connection: its time runs, once the request is complete.
+    attached: Cell<bool>,
     /// A deadline may be nearer than when [`Deadlines::settle`] was last called.
     changed: Cell<bool>,
 }
@@ -49,6 +51,7 @@ impl Deadlines {
             per_try_idle: Cell::default(),
             max_stream: Cell::default(),
             fired: Cell::default(),
+            attached: Cell::default(),
             changed: Cell::new(true),
         }
     }
@@ -57,27 +60,36 @@ impl Deadlines {
     pub(super) fn request_complete(&self, now: Instant) {
         self.changed.set(true);
         self.route.set(self.limits.route.map(|limit| now + limit));
-        self.per_try.set(self.limits.per_try.map(|limit| now + limit));
+        if self.attached.get() {
+            self.per_try.set(self.limits.per_try.map(|limit| now + limit));
+        }
+    }
+
+    /// An attempt is over: only the route's time runs on.
+    pub(super) fn attempt_over(&self) {
+        self.attached.set(false);
+        self.per_try.set(None);
+        self.per_try_idle.set(None);
+        self.max_stream.set(None);
     }
 
     /// Another attempt begins; its own deadlines start over.
-    pub(super) fn attempt_begins(&self, now: Instant, request_complete: bool) {
-        self.per_try_idle.set(None);
-        self.max_stream.set(None);
+    pub(super) fn attempt_begins(&self) {
+        self.attempt_over();
         // What ended the last try is over with it; the route's own time is not, also when it ended while the
         // next try was waited for.
         if self.fired.get() != Some(RouterTimeout::Route) {
             self.fired.set(None);
         }
+    }
+
+    /// The attempt has a connection. As in Envoy its time begins only now: waiting for one has limits of its own.
+    pub(super) fn attached(&self, now: Instant, request_complete: bool) {
         self.changed.set(true);
+        self.attached.set(true);
         if request_complete {
             self.per_try.set(self.limits.per_try.map(|limit| now + limit));
         }
-    }
-
-    /// The attempt has a connection.
-    pub(super) fn attached(&self, now: Instant) {
-        self.changed.set(true);
         self.per_try_idle.set(self.limits.per_try_idle.map(|limit| now + limit));
         self.max_stream.set(self.limits.max_stream_duration.map(|limit| now + limit));
     }
@@ -153,13 +165,16 @@ mod tests {
         let deadlines = Deadlines::new(limits);
         let start = Instant::now();
         assert_eq!(deadlines.next(), None);
-        deadlines.attempt_begins(start, false);
+        deadlines.attempt_begins();
+        deadlines.attached(start, false);
         assert_eq!(deadlines.next(), None, "the request is still uploading");
         deadlines.request_complete(start);
         assert_eq!(deadlines.next(), Some(start + 4 * second));
         deadlines.handle_timeout(start + 4 * second);
         assert_eq!(deadlines.take_fired(), Some(RouterTimeout::PerTry));
-        deadlines.attempt_begins(start + 5 * second, true);
+        deadlines.attempt_begins();
+        assert_eq!(deadlines.next(), Some(start + 10 * second), "no connection yet");
+        deadlines.attached(start + 5 * second, true);
         assert_eq!(deadlines.next(), Some(start + 9 * second));
         deadlines.response_began();
         assert_eq!(deadlines.next(), Some(start + 10 * second));
@@ -175,7 +190,7 @@ mod tests {
         let start = Instant::now();
         deadlines.request_complete(start);
         deadlines.handle_timeout(start + second);
-        deadlines.attempt_begins(start + 2 * second, true);
+        deadlines.attempt_begins();
         assert_eq!(deadlines.take_fired(), Some(RouterTimeout::Route));
         assert_eq!(deadlines.take_fired(), None);
     }
