@@ -1,5 +1,6 @@
 //! A worker's part of a cluster: its hosts with their pools, and its load balancer's cursors.
 
+use std::any::Any;
 use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ pub struct Cluster {
     neighbours: [OnceCell<Rc<Neighbourhood>>; 2],
     peers: Arc<Peers>,
     bell: Arc<PeerBell>,
+    extension: OnceCell<Rc<dyn Any>>,
     /// What its pools carry, if connections are opened ahead of the load balancer's choices.
     tally: Option<Rc<Tally>>,
 }
@@ -51,6 +53,7 @@ impl Cluster {
             members: RefCell::default(),
             generation: Cell::default(),
             kit: OnceCell::new(),
+            extension: OnceCell::new(),
             neighbours: Default::default(),
             peers,
             bell,
@@ -96,6 +99,13 @@ impl Cluster {
             *members = Some(self.new_members(members.take()));
         }
         members
+    }
+
+    /// What the router compiled of the cluster's message, made at first use. There is one such thing a cluster: who
+    /// asks for another type gets one of its own each time.
+    pub fn extension<T: 'static>(&self, make: impl Fn(&ClusterConfig) -> T) -> Rc<T> {
+        let known = self.extension.get_or_init(|| Rc::new(make(self.config())));
+        known.clone().downcast().unwrap_or_else(|_| Rc::new(make(self.config())))
     }
 
     /// What all workers share of it.

@@ -16,6 +16,7 @@ use tidegate_pool::learned::IdleLimit;
 use tidegate_pool::limits::Limit;
 use tidegate_pool::tcp;
 use tidegate_pool::{HttpPool, TransportOptions};
+use tidegate_types::json::Node;
 use tidegate_types::{Address, CloseReason};
 
 use crate::lb::{HashTable, Health, NamedHost};
@@ -37,6 +38,8 @@ pub struct HostShared {
     pub priority: u32,
     /// The numbers of `/clusters`.
     pub stats: Arc<HostStats>,
+    /// `metadata`, `envoy.lb`: labels that retries may avoid.
+    pub labels: Option<Node>,
     /// `metadata`, `envoy.lb`, `hash_key`.
     hash_key: Option<Box<str>>,
     /// What was learned of its idle timeout, once there is a pool.
@@ -112,6 +115,7 @@ impl HostShared {
             locality: place.locality.clone(),
             priority: place.priority,
             stats,
+            labels: endpoint.metadata.as_ref().and_then(|all| all.member("envoy.lb")).cloned(),
             hash_key: hash_key(endpoint),
             idle_limit: previous.map(|host| host.idle_limit.clone()).unwrap_or_default(),
             connections,

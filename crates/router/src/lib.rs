@@ -8,7 +8,9 @@
 mod clock;
 pub mod headers;
 pub mod host;
+pub mod mirror;
 mod number;
+mod of_cluster;
 pub mod options;
 pub mod path;
 pub mod retry;
@@ -19,6 +21,7 @@ mod upstream;
 pub mod weighted;
 
 pub use clock::PollClock;
+pub use of_cluster::OfCluster;
 pub use options::{ROUTER_TYPE_URL, RouterOptions};
 pub use retry::RetryState;
 pub use route::{ClusterTarget, EnvoyHeaders, Forward, Route, RouteAction};

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, StatusCode};
-use tidegate_config::route::{self as config, BackOff};
+use tidegate_config::route::{self as config, BackOff, HostPredicate};
 use tidegate_types::{RequestHead, ResetReason, ResponseHead};
 
 use crate::table::matcher::HeaderMatcher;
@@ -34,6 +34,8 @@ pub struct RetryPolicy {
     retriable_status_codes: Box<[u16]>,
     retriable_headers: Box<[HeaderMatcher]>,
     retriable_request_headers: Box<[HeaderMatcher]>,
+    /// Which hosts a retry avoids, and how often it chooses again.
+    pub hosts: HostAvoidance,
     /// `per_try_timeout`, `None` when unset or 0.
     pub per_try_timeout: Option<Duration>,
     /// `per_try_idle_timeout`, `None` when unset or 0.
@@ -54,6 +56,7 @@ impl Default for RetryPolicy {
             retriable_status_codes: Box::default(),
             retriable_headers: Box::default(),
             retriable_request_headers: Box::default(),
+            hosts: HostAvoidance::default(),
             per_try_timeout: None,
             per_try_idle_timeout: None,
         }
@@ -61,11 +64,17 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// Compiles a policy. The error names the header matcher that is wrong.
+    /// Compiles a policy. The error names the header matcher that is wrong, or what this build cannot do.
     pub fn compile(policy: &config::RetryPolicy) -> Result<Self, String> {
         let matchers = |list: &[config::HeaderMatcher]| {
             list.iter().map(HeaderMatcher::compile).collect::<Result<Box<[_]>, String>>()
         };
+        if policy.retry_priority.is_some() {
+            return Err(
+                "retry_priority is not supported by this build: its load balancers know no priorities"
+                    .to_owned(),
+            );
+        }
         Ok(Self {
             on: policy.retry_on.iter().fold(RetryOn::NONE, |on, name| on.with(RetryOn::parse(name))),
             num_retries: policy.num_retries,
@@ -74,10 +83,23 @@ impl RetryPolicy {
             retriable_status_codes: policy.retriable_status_codes.clone().into(),
             retriable_headers: matchers(&policy.retriable_headers)?,
             retriable_request_headers: matchers(&policy.retriable_request_headers)?,
+            hosts: HostAvoidance {
+                predicates: policy.host_predicates.clone().into(),
+                attempts: policy.host_selection_attempts,
+            },
             per_try_timeout: policy.per_try_timeout.filter(|timeout| !timeout.is_zero()),
             per_try_idle_timeout: policy.per_try_idle_timeout.filter(|timeout| !timeout.is_zero()),
         })
     }
+}
+
+/// `retry_host_predicate` and `host_selection_retry_max_attempts`.
+#[derive(Debug, Default)]
+pub struct HostAvoidance {
+    /// Any of them rejects a host.
+    pub predicates: Box<[HostPredicate]>,
+    /// How often one try's host is chosen again; the last choice is then taken.
+    pub attempts: u32,
 }
 
 /// How a try ended.
@@ -226,6 +248,11 @@ impl<'p> RetryState<'p> {
                 .extend(list.split(',').filter_map(|name| name.trim().parse::<HeaderName>().ok()));
         }
         headers.remove(hedge);
+    }
+
+    /// Which hosts the next try avoids.
+    pub fn hosts(&self) -> &'p HostAvoidance {
+        &self.policy.hosts
     }
 
     /// Retries decided on so far.

@@ -16,8 +16,9 @@ use tidegate_config::values::TimeoutOverride;
 use tidegate_filter::{LogContext, RouteView};
 use tidegate_types::{RequestHead, ResponseHead};
 
+use crate::mirror::Mirror;
 use crate::retry::RetryPolicy;
-use crate::timeout::Timeouts;
+use crate::timeout::{GrpcTimeout, Timeouts};
 
 pub mod hash;
 pub(crate) mod headers;
@@ -72,6 +73,14 @@ pub struct Forward {
     pub grpc_timeout_header_max: TimeoutOverride,
     /// `grpc_timeout_header_offset`.
     pub grpc_timeout_header_offset: Option<Duration>,
+    /// `RouterPerRoute.safe_retry`; `None`: as the cluster says.
+    pub safe_retry: Option<bool>,
+    /// `max_grpc_timeout` (deprecated).
+    pub max_grpc_timeout: TimeoutOverride,
+    /// `grpc_timeout_offset` (deprecated).
+    pub grpc_timeout_offset: Option<Duration>,
+    /// Copies of requests to other clusters.
+    pub mirrors: Arc<[Mirror]>,
     /// When to try again.
     pub retry: RetryPolicy,
     /// Which circuit-breaker thresholds count.
@@ -91,6 +100,30 @@ pub struct Forward {
 }
 
 impl Forward {
+    /// A request's times before its `x-envoy-*` headers; those of tries are `retry`'s. On a route with
+    /// `max_grpc_timeout` a gRPC request has what its caller gives it, within bounds, in place of the route's
+    /// `timeout`. Source: Envoy docs, `max_grpc_timeout` and `grpc_timeout_offset`.
+    pub fn timeouts_of(&self, retry: &RetryPolicy, head: &RequestHead) -> Timeouts {
+        let (per_try, per_try_idle) = (retry.per_try_timeout, retry.per_try_idle_timeout);
+        let timeouts = Timeouts { per_try, per_try_idle, ..self.timeouts };
+        let most = match self.max_grpc_timeout {
+            TimeoutOverride::Inherit => return timeouts,
+            _ if !head.is_grpc() => return timeouts,
+            TimeoutOverride::Off => None,
+            TimeoutOverride::After(most) => Some(most),
+        };
+        // A caller that names no time, or 0, waits for ever.
+        let asked = crate::timeout::grpc_timeout(&head.headers).filter(|asked| !asked.is_zero());
+        let offset = self.grpc_timeout_offset.unwrap_or_default();
+        let asked =
+            asked.map(|asked| asked.checked_sub(offset).filter(|left| !left.is_zero()).unwrap_or(asked));
+        let global = match (asked, most) {
+            (Some(asked), Some(most)) => Some(asked.min(most)),
+            (asked, most) => asked.or(most),
+        };
+        Timeouts { global, grpc: GrpcTimeout::Rewritten, ..timeouts }
+    }
+
     /// The stream's time by the caller's `grpc-timeout`, where the route heeds that field; takes the place of
     /// `max_stream_duration`. Source: Envoy docs, `grpc_timeout_header_max` and `grpc_timeout_header_offset`.
     pub fn grpc_stream_duration(&self, headers: &http::HeaderMap) -> Option<Duration> {

@@ -40,6 +40,18 @@ pub struct Timeouts {
     pub late: LateAnswer,
     /// What a try's time brings when it is over.
     pub hedge: Hedge,
+    /// Whether the upstream's `grpc-timeout` says what it has.
+    pub grpc: GrpcTimeout,
+}
+
+/// What becomes of `grpc-timeout`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GrpcTimeout {
+    /// It goes up as it came.
+    #[default]
+    Kept,
+    /// `max_grpc_timeout`: it says what the upstream has for this try.
+    Rewritten,
 }
 
 /// `hedge_policy`.
@@ -71,6 +83,7 @@ impl Timeouts {
         stream_duration: None,
         late: LateAnswer::GatewayTimeout,
         hedge: Hedge::Off,
+        grpc: GrpcTimeout::Kept,
     };
 
     /// The times that a request gets: `route`'s, unless the caller's headers say otherwise. Takes those
@@ -129,6 +142,15 @@ impl Timeouts {
         Some(expected)
     }
 
+    /// Writes `grpc-timeout` where that is the route's to say; no limit leaves the caller's value.
+    pub fn write_grpc(&self, elapsed: Duration, headers: &mut HeaderMap) {
+        if self.grpc == GrpcTimeout::Rewritten
+            && let Some(expected) = self.expected(elapsed)
+        {
+            headers.insert(GRPC_TIMEOUT, grpc_timeout_value(expected));
+        }
+    }
+
     /// Writes `x-envoy-expected-rq-timeout-ms`; a caller's value stays when there is no limit.
     pub fn write_expected(&self, elapsed: Duration, headers: &mut HeaderMap) {
         if let Some(expected) = self.expected(elapsed) {
@@ -136,6 +158,21 @@ impl Timeouts {
             headers.insert(EXPECTED_TIMEOUT, crate::number::value(ms));
         }
     }
+}
+
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+/// The smallest unit in which the number has at most 8 digits; milliseconds first, as Envoy writes it.
+fn grpc_timeout_value(timeout: Duration) -> HeaderValue {
+    const MOST: u128 = 99_999_999;
+    let (mut number, mut unit) = (timeout.as_millis(), 'm');
+    for (size, larger) in [(1000, 'S'), (60, 'M'), (60, 'H')] {
+        if number > MOST {
+            (number, unit) = (number / size, larger);
+        }
+    }
+    let text = format!("{}{unit}", number.min(MOST));
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("99999999H"))
 }
 
 /// `grpc-timeout`: up to 8 digits and a unit (gRPC over HTTP/2, "Requests").
@@ -180,6 +217,17 @@ mod tests {
         let parse = |text| grpc_timeout(&request(&[(HeaderName::from_static("grpc-timeout"), text)]));
         assert_eq!(["1H", "2M", "3S", "40m"].map(parse), [ms(3_600_000), ms(120_000), ms(3000), ms(40)]);
         assert_eq!(["", "S", "1", "1x", "-1S", "123456789S"].map(parse), [None; 6]);
+    }
+
+    #[test]
+    fn grpc_timeouts_are_written_with_at_most_eight_digits() {
+        let text = |secs| grpc_timeout_value(Duration::from_secs(secs));
+        assert_eq!([text(1), text(99_999), text(100_000)], ["1000m", "99999000m", "100000S"]);
+        assert_eq!([text(100_000_000), text(u64::MAX)], ["1666666M", "99999999H"]);
+        let timeouts = Timeouts { global: ms(250), grpc: GrpcTimeout::Rewritten, ..Timeouts::NONE };
+        let mut headers = request(&[(GRPC_TIMEOUT, "1H")]);
+        timeouts.write_grpc(Duration::ZERO, &mut headers);
+        assert_eq!(headers[GRPC_TIMEOUT], "250m");
     }
 
     const ROUTE: Timeouts =

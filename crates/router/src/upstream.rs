@@ -30,11 +30,13 @@ use tidegate_types::{CloseReason, Compat, EndStream, RequestHead, ResponseFlags,
 use tokio::time::Instant;
 
 use crate::clock::PollClock;
+use crate::mirror::{Copy, Shadow};
 use crate::retry::RetryState;
 use crate::route::{AttemptHeaders, EnvoyHeaders, Route};
 use crate::timeout::Timeouts;
 pub use accounting::refuse_for_maintenance;
 use attempt::Judgement;
+pub(crate) use attempt::send_frame;
 use deadlines::{Deadlines, Limits, RouterTimeout};
 use hedge::Rivals;
 use outcome::Failure;
@@ -86,6 +88,8 @@ pub struct RequestFacts<'r> {
     pub compat: Compat,
     /// Whether a body follows.
     pub body: RequestBody,
+    /// Copies to be sent to other clusters once the request is complete.
+    pub copies: Vec<Copy>,
 }
 
 /// The upstream side of one request. Dropping it cancels whatever is under way.
@@ -106,6 +110,7 @@ pub struct Upstream<'r> {
     safe: SafeRetry,
     selection: Selection,
     rivals: Rivals,
+    copies: RefCell<Vec<Copy>>,
     /// The attempt's connection takes no more bytes; what it answered may still be read.
     write_failed: Cell<bool>,
     /// The circuit breaker's place for a retry under way.
@@ -126,7 +131,9 @@ impl<'r> Upstream<'r> {
                 .unwrap_or(facts.cluster.config().common_http.max_stream_duration),
         });
         let safe = SafeRetry::new(&facts);
-        let by_policy = if retries.is_some() { facts.replay_limit } else { 0 };
+        let copies = std::mem::take(&mut facts.copies);
+        let wanted = retries.is_some() || !copies.is_empty();
+        let by_policy = if wanted { facts.replay_limit } else { 0 };
         let limit = safe.kept_bytes().max(by_policy);
         let upstream = Self {
             stream,
@@ -142,6 +149,7 @@ impl<'r> Upstream<'r> {
             safe,
             selection: Selection::default(),
             rivals: Rivals::default(),
+            copies: RefCell::new(copies),
             write_failed: Cell::default(),
             retry_permit: RefCell::default(),
             facts,
@@ -254,8 +262,11 @@ impl<'r> Upstream<'r> {
         let before = replay.bytes();
         replay.push(frame);
         let limit = self.facts.replay_limit;
-        let crossed = before <= limit && replay.bytes() > limit;
-        if crossed && !self.response_began.get() && self.retries.borrow().is_some() {
+        if before > limit || replay.bytes() <= limit {
+            return;
+        }
+        let had_copies = !std::mem::take(&mut *self.copies.borrow_mut()).is_empty();
+        if had_copies || (!self.response_began.get() && self.retries.borrow().is_some()) {
             self.facts.cluster.stats().router.retry_or_shadow_abandoned().inc();
         }
     }
@@ -274,8 +285,24 @@ impl<'r> Upstream<'r> {
     /// The request's last byte was handed over: the route's timeout begins.
     pub fn request_complete(&self, now: Instant) {
         self.request_complete.set(Some(now));
+        if !self.copies.borrow().is_empty() {
+            self.send_copies();
+        }
         if !self.response_began.get() {
             self.deadlines.request_complete(now);
+        }
+    }
+
+    /// Sends the copies: as much as was kept is all of the body, or there would be none left.
+    #[cold]
+    fn send_copies(&self) {
+        for copy in self.copies.take() {
+            let body = self.replay.borrow().frames().collect();
+            let (priority, timeout) = (self.facts.priority, self.facts.timeouts.global);
+            Shadow { copy, body, priority, timeout }.spawn();
+        }
+        if self.response_began.get() {
+            self.replay.borrow_mut().stop();
         }
     }
 

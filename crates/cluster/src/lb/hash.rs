@@ -11,6 +11,11 @@ pub fn xx64(bytes: &[u8]) -> u64 {
     xxh64(bytes, 0)
 }
 
+/// Of several texts, each hashed with the hash of those before it for a seed, as Envoy does.
+pub fn xx64_of_all<'t>(texts: impl IntoIterator<Item = &'t [u8]>) -> u64 {
+    texts.into_iter().fold(0, |seed, text| xxh64(text, seed))
+}
+
 /// Of what `source_ip` policies hash: the address as text, without its port.
 pub fn of_ip(ip: IpAddr) -> u64 {
     // The longest text is an IPv4-mapped one of 45 bytes.

@@ -8,7 +8,8 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use tidegate_config::values::TimeoutOverride;
 use tidegate_filter::{LocalReply, LogContext};
 use tidegate_router::{
-    EnvoyHeaders, Forward, RequestBody, RequestFacts, RetryState, Route, RouteAction, Timeouts, Upstream,
+    EnvoyHeaders, Forward, OfCluster, RequestBody, RequestFacts, RetryState, Route, RouteAction, Timeouts,
+    Upstream, mirror,
 };
 use tidegate_types::{CloseReason, RequestHead, ResponseFlags, details};
 
@@ -126,16 +127,22 @@ impl Exchange<'_> {
             return Err(self.with_route_headers(&route, Box::new(reply)));
         }
         let original = route.reads_original().then(|| head.clone());
-        let timeouts = Timeouts::of_request(forward.timeouts, &mut head.headers);
-        let retries = RetryState::of_request(&forward.retry, &mut head);
+        let of_cluster = OfCluster::of(&cluster);
+        let of_cluster = of_cluster.as_deref();
+        let retry = of_cluster.and_then(|own| own.retry.as_ref()).unwrap_or(&forward.retry);
+        let timeouts = Timeouts::of_request(forward.timeouts_of(retry, &head), &mut head.headers);
+        let retries = RetryState::of_request(retry, &mut head);
         if envoy == EnvoyHeaders::Add {
             timeouts.write_expected(Duration::ZERO, &mut head.headers);
         }
+        timeouts.write_grpc(Duration::ZERO, &mut head.headers);
         if forward.attempt_headers.in_request {
             head.headers.insert(ATTEMPT_COUNT, HeaderValue::from(1_u32));
         }
         let cx = LogContext { request: original.as_deref(), ..self.log_context(None) };
         route.finalize_request(&mut head, &cx, envoy);
+        let mirrors = of_cluster.map(|own| &own.mirrors).filter(|mirrors| !mirrors.is_empty());
+        let copies = mirror::copies(mirrors.unwrap_or(&forward.mirrors), &head, &cx, &self.cx.directory);
         let follows = !self.request_ended.get() || !body.body.is_empty() || body.trailers.is_some();
         self.stream.set_request(head);
         let limit = forward.request_body_buffer_limit.and_then(|limit| usize::try_from(limit).ok());
@@ -151,6 +158,7 @@ impl Exchange<'_> {
             route: &route,
             envoy,
             compat: self.hcm.shared.compat,
+            copies,
             body: if follows { RequestBody::Follows } else { RequestBody::None },
         };
         let upstream = Upstream::new(self.stream.clone(), facts, self.now());

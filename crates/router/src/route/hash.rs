@@ -5,7 +5,7 @@
 
 use http::header::COOKIE;
 use http::{HeaderName, HeaderValue};
-use tidegate_cluster::lb::hash::{of_ip, xx64};
+use tidegate_cluster::lb::hash::{of_ip, xx64, xx64_of_all};
 use tidegate_config::route::{self as config, HashBy, HashCookie};
 use tidegate_types::{Address, RequestHead};
 
@@ -114,12 +114,9 @@ fn of_header(head: &RequestHead, name: &HeaderName, rewrite: Option<&RegexRewrit
     let mut values = head.headers.get_all(name).iter();
     let first = rewritten(values.next()?.as_bytes(), rewrite);
     let mut all: Vec<_> = values.map(|value| rewritten(value.as_bytes(), rewrite)).collect();
-    if all.is_empty() {
-        return Some(xx64(&first));
-    }
     all.push(first);
     all.sort_unstable();
-    Some(xx64(&all.concat()))
+    Some(xx64_of_all(all.iter().map(AsRef::as_ref)))
 }
 
 fn rewritten<'v>(value: &'v [u8], rewrite: Option<&RegexRewrite>) -> std::borrow::Cow<'v, [u8]> {
@@ -216,7 +213,7 @@ mod tests {
         assert_eq!(hash(&[(by_header("x-a"), false)], &[("x-a", "v")], "/").hash, Some(xx64(b"v")));
         assert_eq!(hash(&[(by_header("x-a"), false)], &[], "/").hash, None);
         let both = [("x-a", "b"), ("x-a", "a")];
-        assert_eq!(hash(&[(by_header("x-a"), false)], &both, "/").hash, Some(xx64(b"ab")));
+        assert_eq!(hash(&[(by_header("x-a"), false)], &both, "/").hash, Some(xx64_of_all([&b"a"[..], b"b"])));
         assert_eq!(hash(&[(HashBy::SourceIp, false)], &[], "/").hash, Some(xx64(b"10.0.0.9")));
         let query = HashBy::QueryParameter("k".to_owned());
         assert_eq!(hash(&[(query.clone(), false)], &[], "/?j=1&k=2&k=3").hash, Some(xx64(b"2")));

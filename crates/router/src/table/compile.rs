@@ -19,7 +19,7 @@ use crate::route::hash::HashPolicy;
 use crate::route::headers::Mutations;
 use crate::route::rewrite::{HostRewrite, Matched, PathRewrite};
 use crate::route::{AttemptHeaders, ClusterTarget, DirectResponse, Forward, Redirect, Route, RouteAction};
-use crate::timeout::Timeouts;
+use crate::timeout::{Hedge, Timeouts};
 use crate::weighted::Weighted;
 
 pub(super) fn table(
@@ -176,12 +176,12 @@ impl Compiler<'_> {
         let at = outer.route_path.field("route");
         match &action.cluster {
             ClusterSpecifier::Cluster(name) => {
-                let forward = self.forward(outer, action, ClusterTarget::Name(name.as_str().into()))?;
+                let forward = self.forward(outer, action, ClusterTarget::Name(name.as_str().into()), None)?;
                 Some(Target::One(self.route(outer, None, RouteAction::Forward(Box::new(forward)))))
             }
             ClusterSpecifier::Header(name) => {
                 let cluster = self.cluster_header(&at, name)?;
-                let forward = self.forward(outer, action, cluster)?;
+                let forward = self.forward(outer, action, cluster, None)?;
                 Some(Target::One(self.route(outer, None, RouteAction::Forward(Box::new(forward)))))
             }
             ClusterSpecifier::Weighted(weighted) => {
@@ -193,7 +193,7 @@ impl Compiler<'_> {
                         config::WeightedTarget::Name(name) => ClusterTarget::Name(name.as_str().into()),
                         config::WeightedTarget::Header(name) => self.cluster_header(&at, name)?,
                     };
-                    let mut forward = self.forward(outer, action, cluster)?;
+                    let mut forward = self.forward(outer, action, cluster, Some(weight))?;
                     forward.cluster_host = weight.host_rewrite_literal.clone().map(Into::into);
                     let action = RouteAction::Forward(Box::new(forward));
                     routes.push(self.route(outer, Some((weight, at)), action));
@@ -219,6 +219,7 @@ impl Compiler<'_> {
         outer: &Outer<'_>,
         action: &config::RouteAction,
         cluster: ClusterTarget,
+        weight: Option<&config::ClusterWeight>,
     ) -> Option<Forward> {
         let at = outer.route_path.field("route");
         let host = outer.host;
@@ -233,15 +234,32 @@ impl Compiler<'_> {
         let host_rewrite = action.host_rewrite.as_ref().map(HostRewrite::compile);
         let host_rewrite = self.checked(&at, host_rewrite.transpose())?.flatten();
         let hash_policy = self.checked(&at.field("hash_policy"), HashPolicy::compile(&action.hash_policy))?;
+        let (mirrors, mirrors_at) =
+            [(&action.mirrors, &at), (&host.mirrors, outer.host_path), (&self.config.mirrors, self.base)]
+                .into_iter()
+                .find(|(mirrors, _)| !mirrors.is_empty())
+                .unwrap_or((&action.mirrors, &at));
+        let mirrors = crate::mirror::compile(mirrors);
+        let mirrors = self.checked(&mirrors_at.field("request_mirror_policies"), mirrors)?;
+        let hedge = action.hedge_policy.or(host.hedge_policy).unwrap_or_default();
+        let router = outer.route.router.inside(&host.router.inside(&self.config.router));
         Some(Forward {
             cluster,
             hash_policy,
+            mirrors,
+            safe_retry: weight.map(|weight| weight.router.inside(&router)).unwrap_or(router).safe_retry,
+            max_grpc_timeout: match has_stream_duration(action) {
+                true => TimeoutOverride::Inherit,
+                false => action.max_grpc_timeout,
+            },
+            grpc_timeout_offset: action.grpc_timeout_offset,
             cluster_not_found: self
                 .status(&at.field("cluster_not_found_response_code"), action.cluster_not_found_status)?,
             timeouts: Timeouts {
                 global: action.timeout.filter(|_| !has_stream_duration(action)),
                 per_try: retry.per_try_timeout,
                 per_try_idle: retry.per_try_idle_timeout,
+                hedge: if hedge.on_per_try_timeout { Hedge::OnPerTryTimeout } else { Hedge::Off },
                 ..Timeouts::NONE
             },
             idle_timeout: action.idle_timeout,

@@ -167,7 +167,9 @@ impl Upstream<'_> {
         self.rivals.clear();
         self.deadlines.response_began();
         self.deadlines.touch(now);
-        self.replay.borrow_mut().stop();
+        if self.copies.borrow().is_empty() {
+            self.replay.borrow_mut().stop();
+        }
         let info = self.stream.info();
         info.first_upstream_rx.set(Some(self.facts.clock.elapsed()));
         // Envoy 1.40 names no time for a response that outran its request.
@@ -307,7 +309,7 @@ async fn discard(lease: &mut Lease) -> bool {
     tokio::time::timeout(DISCARD_TIME, whole).await.unwrap_or(false)
 }
 
-pub(super) fn send_frame(stream: &mut dyn ClientStream, frame: BodyFrame) {
+pub(crate) fn send_frame(stream: &mut dyn ClientStream, frame: BodyFrame) {
     match frame {
         BodyFrame::Data(data, end) => stream.send_data(data, end),
         BodyFrame::Trailers(trailers) => stream.send_trailers(&trailers),
@@ -340,5 +342,6 @@ pub(super) fn with_attempt_headers<'h>(
     if facts.envoy == EnvoyHeaders::Add {
         facts.timeouts.write_expected(elapsed, &mut head.headers);
     }
+    facts.timeouts.write_grpc(elapsed, &mut head.headers);
     Cow::Owned(head)
 }

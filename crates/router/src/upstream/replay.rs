@@ -4,10 +4,6 @@ use http::HeaderMap;
 use tidegate_cluster::stream::BodyFrame;
 use tidegate_types::EndStream;
 
-/// Bytes kept of a body that no retry policy asks to keep: enough to repeat a small request whose reused
-/// connection turned out to be dead. Bounds the memory of a slow upload.
-pub(super) const SMALL_BODY: usize = 64 * 1024;
-
 /// The frames sent so far, or the knowledge that they are too many to keep.
 #[derive(Debug)]
 pub(super) struct Replay {

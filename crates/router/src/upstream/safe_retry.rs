@@ -32,7 +32,13 @@ enum State {
 
 impl SafeRetry {
     pub(super) fn new(facts: &RequestFacts<'_>) -> Self {
-        Self { allowed: !facts.compat.is_strict(), buffer: super::replay::SMALL_BODY, state: Cell::default() }
+        let of_cluster = &facts.cluster.config().reuse;
+        let of_route = facts.route.forward().and_then(|forward| forward.safe_retry);
+        Self {
+            allowed: !facts.compat.is_strict() && of_route.unwrap_or(of_cluster.safe_retry),
+            buffer: of_cluster.replay_buffer_bytes as usize,
+            state: Cell::default(),
+        }
     }
 
     /// Bytes to keep of a body on its behalf.

@@ -1,13 +1,19 @@
-//! Which host an attempt goes to: what the route's `hash_policy` says to load balancers that hash.
+//! Which host an attempt goes to: what the route's `hash_policy` says to load balancers that hash, and which hosts a
+//! retry avoids (`retry_host_predicate`).
 
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::HeaderValue;
 use tidegate_cluster::Host;
 use tidegate_config::cluster::LbPolicy;
+use tidegate_config::route::HostPredicate;
+use tidegate_types::Address;
+use tidegate_types::json::Kind;
 
 use super::Upstream;
+use crate::retry::RetryState;
 use crate::route::hash::Client;
 
 /// What a request's choices of a host have in common.
@@ -16,6 +22,8 @@ pub(super) struct Selection {
     /// Found once: every attempt asks for the same.
     hash: OnceCell<Option<u64>>,
     cookies: RefCell<Vec<HeaderValue>>,
+    /// Hosts of earlier attempts.
+    tried: RefCell<Vec<Arc<Address>>>,
 }
 
 impl Selection {
@@ -28,7 +36,40 @@ impl Selection {
 impl Upstream<'_> {
     /// Chooses the host of the next attempt.
     pub(super) fn choose_host(&self) -> Option<Rc<Host>> {
-        self.facts.cluster.choose_host_for(self.hash())
+        let cluster = &self.facts.cluster;
+        let hash = self.hash();
+        let Some(avoidance) = self.retries.borrow().as_ref().map(RetryState::hosts) else {
+            return cluster.choose_host_for(hash);
+        };
+        let is_retry = self.retries.borrow().as_ref().is_some_and(|retries| retries.retries() > 0);
+        let mut host = cluster.choose_host_for(hash)?;
+        for again in 1..=avoidance.attempts {
+            if !is_retry || !avoidance.predicates.iter().any(|predicate| self.avoids(predicate, &host)) {
+                break;
+            }
+            // A hash would give the same host for ever: Envoy changes it so for each further choice.
+            let hash = hash.map(|hash| hash ^ (u64::MAX - u64::from(again) + 1));
+            host = cluster.choose_host_for(hash)?;
+        }
+        if avoidance.predicates.contains(&HostPredicate::PreviousHosts) {
+            self.selection.tried.borrow_mut().push(host.address().clone());
+        }
+        Some(host)
+    }
+
+    fn avoids(&self, predicate: &HostPredicate, host: &Host) -> bool {
+        let label = |name: &str| host.shared().labels.as_ref().and_then(|labels| labels.member(name));
+        match predicate {
+            HostPredicate::PreviousHosts => {
+                self.selection.tried.borrow().iter().any(|tried| tried == host.address())
+            }
+            HostPredicate::OmitHostMetadata(labels) => {
+                !labels.is_empty() && labels.iter().all(|(name, value)| label(name) == Some(value))
+            }
+            HostPredicate::OmitCanaryHosts => {
+                label("canary").is_some_and(|node| node.kind == Kind::Bool(true))
+            }
+        }
     }
 
     /// What the hash policy found, for load balancers that look at it: others would only cost clients a cookie.
