@@ -133,8 +133,8 @@ impl Cluster {
     }
 
     /// Lets a retry start, within `max_retries` or the retry budget. The router counts the refusal.
-    pub fn reserve_retry(&self, priority: Priority) -> Option<RetryPermit> {
-        self.limits(priority).reserve_retry()
+    pub fn reserve_retry(&self, priority: Priority, now: Instant) -> Option<RetryPermit> {
+        self.limits(priority).reserve_retry(now)
     }
 
     /// No new requests will come: idle connections close, the others with their streams.

@@ -203,6 +203,7 @@ fn maxima(config: &ClusterConfig, runtime: &Runtime, priority: Priority) -> Maxi
             "retry_budget.min_retry_concurrency",
             u64::from(budget.min_retry_concurrency),
         ),
+        interval: budget.budget_interval,
     });
     Maxima {
         connections: integer("max_connections", u64::from(thresholds.max_connections)),

@@ -8,17 +8,22 @@
 //! [`Limits`] is the set for one priority, [`Limit`] one of them, [`Waiter`] a pool's place in the queue
 //! for a unit that another pool, perhaps on another worker, gives back.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tidegate_stats::{OwnedGauge, Scope, Store};
+use tokio::time::Instant;
 
 use crate::stats::{BreakerStats, RemainingStats};
 
 mod departures;
+mod started;
 mod waiting;
 
 pub use departures::Departures;
+use started::Started;
 use waiting::Waiting;
 pub use waiting::{Claim, Waiter};
 
@@ -63,13 +68,15 @@ impl Default for Maxima {
     }
 }
 
-/// Retries as a share of the requests attached and waiting now.
+/// Retries as a share of the requests attached and waiting now, or of those that began lately.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RetryBudget {
     /// Percent of those requests.
     pub percent: f64,
     /// So many retries are always allowed.
     pub min_concurrency: u64,
+    /// `budget_interval`: the share is of the requests that began within it; `None`: of those now.
+    pub interval: Option<Duration>,
 }
 
 /// The limits of one cluster and priority.
@@ -90,7 +97,10 @@ pub struct Limits {
     /// Of connections.
     pub departures: Departures,
     connection_per_host: AtomicBool,
-    retry_budget: Option<RetryBudget>,
+    retry_budget: Mutex<Option<RetryBudget>>,
+    /// `budget_interval` in milliseconds, 0 for none: every request looks at it.
+    budget_interval: AtomicU64,
+    started: Started,
 }
 
 impl Limits {
@@ -134,7 +144,9 @@ impl Limits {
             connecting: Limit::new(maxima.connecting, None, None),
             departures: Departures::default(),
             connection_per_host: AtomicBool::new(maxima.connection_per_host),
-            retry_budget: maxima.retry_budget,
+            retry_budget: Mutex::new(maxima.retry_budget),
+            budget_interval: AtomicU64::new(interval_ms(maxima)),
+            started: Started::default(),
         }
     }
 
@@ -147,14 +159,20 @@ impl Limits {
         self.pools.set_max(maxima.pools);
         self.connecting.set_max(maxima.connecting);
         self.connection_per_host.store(maxima.connection_per_host, SeqCst);
+        self.budget_interval.store(interval_ms(maxima), SeqCst);
+        *self.budget() = maxima.retry_budget;
     }
 
     /// Lets a retry start; `None` is `upstream_rq_retry_overflow`. To be held until the retry ends.
-    pub fn reserve_retry(self: &Arc<Self>) -> Option<RetryPermit> {
-        let taken = match &self.retry_budget {
+    pub fn reserve_retry(self: &Arc<Self>, now: Instant) -> Option<RetryPermit> {
+        let budget = *self.budget();
+        let taken = match budget {
             None => self.retries.try_reserve(),
             Some(budget) => {
-                let requests = self.requests.used() + self.pending.used();
+                let requests = match budget.interval {
+                    Some(interval) => self.started.count(now, interval),
+                    None => self.requests.used() + self.pending.used(),
+                };
                 let share = (requests as f64 * budget.percent / 100.0) as u64;
                 self.retries.try_reserve_below(share.max(budget.min_concurrency))
             }
@@ -162,10 +180,30 @@ impl Limits {
         taken.then(|| RetryPermit { limits: self.clone() })
     }
 
+    /// A request begins: it counts for `budget_interval`, if there is one.
+    #[inline]
+    pub fn note_request(&self, now: Instant) {
+        let interval = self.budget_interval.load(Relaxed);
+        if interval > 0 {
+            self.started.note(now, Duration::from_millis(interval));
+        }
+    }
+
+    fn budget(&self) -> MutexGuard<'_, Option<RetryBudget>> {
+        // A copy is valid after any panic.
+        self.retry_budget.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether a pool without connections may exceed `connections` by one, as in Envoy.
     pub fn connection_per_host(&self) -> bool {
         self.connection_per_host.load(SeqCst)
     }
+}
+
+/// `budget_interval`, at least a millisecond if there is one.
+fn interval_ms(maxima: &Maxima) -> u64 {
+    let interval = maxima.retry_budget.and_then(|budget| budget.interval);
+    interval.map_or(0, |interval| u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1))
 }
 
 /// One limit: a counter that never passes its maximum.
@@ -274,7 +312,7 @@ impl Limit {
 
     /// Whether a pool that has no connection at all has waited since before `since`.
     #[inline]
-    pub fn starving_since_before(&self, since: Option<tokio::time::Instant>) -> bool {
+    pub fn starving_since_before(&self, since: Option<Instant>) -> bool {
         self.waiting.any_starving() && self.waiting.starving_since_before(since)
     }
 

@@ -121,6 +121,7 @@ impl<'r> Upstream<'r> {
     /// A request that is about to go up. Its head is the stream's ([`Stream::request`]).
     pub fn new(stream: Rc<Stream>, mut facts: RequestFacts<'r>, now: Instant) -> Self {
         let retries = facts.retries.take();
+        facts.cluster.limits(facts.priority).note_request(now);
         let deadlines = Deadlines::new(Limits {
             route: facts.timeouts.global,
             per_try: facts.timeouts.per_try,

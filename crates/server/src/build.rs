@@ -69,6 +69,7 @@ impl Draft {
             Compat::Tidegate => Vec::new(),
             Compat::EnvoyStrict => extensions(&bootstrap),
         };
+        problems.extend(cluster_policies(&bootstrap));
         let mut listeners = Vec::new();
         for config in &bootstrap.listeners {
             match listener(config, &bootstrap, builder, previous) {
@@ -132,6 +133,16 @@ impl Draft {
         }
         snapshot
     }
+}
+
+/// What is wrong with the retry and mirror policies of clusters.
+fn cluster_policies(bootstrap: &Bootstrap) -> impl Iterator<Item = Problem> {
+    let clusters = JsonPath::root().field("static_resources").field("clusters");
+    bootstrap.clusters.iter().enumerate().filter_map(move |(number, cluster)| {
+        let wrong = tidegate_router::OfCluster::compile(cluster).err()?;
+        let path = clusters.index(number).field("typed_extension_protocol_options");
+        Some(Problem::new(path, Span::default(), wrong))
+    })
 }
 
 /// What is valid, and yet hardly meant.

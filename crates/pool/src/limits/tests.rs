@@ -44,13 +44,28 @@ fn a_unit_goes_to_whoever_waited_longest_and_cannot_be_snatched() {
 
 #[test]
 fn a_retry_budget_follows_the_load() {
-    let budget = RetryBudget { percent: 20.0, min_concurrency: 1 };
+    let budget = RetryBudget { percent: 20.0, min_concurrency: 1, interval: None };
     let limits = Arc::new(Limits::detached(&Maxima { retry_budget: Some(budget), ..Maxima::default() }));
-    let first = limits.reserve_retry();
-    assert!(first.is_some() && limits.reserve_retry().is_none());
+    let first = limits.reserve_retry(Instant::now());
+    assert!(first.is_some() && limits.reserve_retry(Instant::now()).is_none());
     (0..10).for_each(|_| assert!(limits.requests.try_reserve()));
-    assert!(limits.reserve_retry().is_some());
+    assert!(limits.reserve_retry(Instant::now()).is_some());
     drop(first);
+}
+
+#[test]
+fn a_retry_budget_of_an_interval_follows_the_requests_of_that_time() {
+    let second = Duration::from_secs(1);
+    let budget = RetryBudget { percent: 20.0, min_concurrency: 0, interval: Some(second) };
+    let maxima = Maxima { retry_budget: Some(budget), ..Maxima::default() };
+    let (limits, start) = (Arc::new(Limits::detached(&maxima)), Instant::now());
+    (0..10).for_each(|_| limits.note_request(start));
+    let two = [limits.reserve_retry(start), limits.reserve_retry(start)];
+    assert!(two.iter().all(Option::is_some) && limits.reserve_retry(start).is_none());
+    drop(two);
+    assert!(limits.reserve_retry(start + 2 * second).is_none(), "nothing began lately");
+    limits.set_maxima(&Maxima::default());
+    assert!(limits.reserve_retry(start + 2 * second).is_some(), "a reload changes the budget");
 }
 
 #[test]

@@ -269,7 +269,7 @@ impl Upstream<'_> {
         if !self.replay.borrow().fits(self.facts.replay_limit) {
             return None;
         }
-        let Some(permit) = self.facts.cluster.reserve_retry(self.facts.priority) else {
+        let Some(permit) = self.facts.cluster.reserve_retry(self.facts.priority, self.now()) else {
             stats.upstream_rq_retry_overflow().inc();
             self.stream.info().flag(ResponseFlags::UPSTREAM_OVERFLOW);
             return None;

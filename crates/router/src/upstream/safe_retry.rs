@@ -111,7 +111,7 @@ impl Upstream<'_> {
                 false
             }
             Verdict::Again => {
-                let permit = self.facts.cluster.reserve_retry(self.facts.priority);
+                let permit = self.facts.cluster.reserve_retry(self.facts.priority, self.now());
                 if permit.is_none() {
                     stats.upstream_rq_safe_retry_denied_limit().inc();
                 }
