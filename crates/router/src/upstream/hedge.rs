@@ -13,6 +13,7 @@ use tidegate_cluster::stream::ResponseFrame;
 use tidegate_cluster::{Failed, Host, HostStat, Lease};
 use tidegate_types::{EndStream, ResponseHead, UpstreamInfo};
 
+use super::deadlines::RouterTimeout;
 use super::outcome::Failure;
 use super::{Upstream, UpstreamHead};
 use crate::retry::Decision;
@@ -121,9 +122,10 @@ impl Upstream<'_> {
     /// they have all failed. A rival that wins ends this from outside.
     pub(super) async fn await_rivals(&self, failure: Failure) -> Failure {
         self.rivals.awaited.set(true);
+        self.deadlines.attempt_over();
         let mut last = Some(failure);
         poll_fn(|_| {
-            if let Some(timeout) = self.deadlines.take_fired() {
+            if let Some(timeout @ RouterTimeout::Route) = self.deadlines.take_fired() {
                 return Poll::Ready(Failure::Timeout(timeout));
             }
             if !self.rivals.is_empty() {
