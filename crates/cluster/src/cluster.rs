@@ -11,6 +11,7 @@ use tidegate_pool::limits::{Limits, RetryPermit};
 use tidegate_pool::machine::Tally;
 use tidegate_pool::report::PoolReport;
 use tidegate_types::CloseReason;
+use tokio::time::Instant;
 
 use crate::host::{Host, HostSet};
 use crate::lb::{Balancer, Table};

@@ -142,7 +142,8 @@ impl Exchange<'_> {
         let cx = LogContext { request: original.as_deref(), ..self.log_context(None) };
         route.finalize_request(&mut head, &cx, envoy);
         let mirrors = of_cluster.map(|own| &own.mirrors).filter(|mirrors| !mirrors.is_empty());
-        let copies = mirror::copies(mirrors.unwrap_or(&forward.mirrors), &head, &cx, &self.cx.connection.directory);
+        let copies =
+            mirror::copies(mirrors.unwrap_or(&forward.mirrors), &head, &cx, &self.cx.connection.directory);
         let follows = !self.request_ended.get() || !body.body.is_empty() || body.trailers.is_some();
         self.stream.set_request(head);
         let limit = forward.request_body_buffer_limit.and_then(|limit| usize::try_from(limit).ok());

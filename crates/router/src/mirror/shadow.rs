@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::StatusCode;
 use tidegate_cluster::stats::Origin;
 use tidegate_cluster::stream::{BodyFrame, ResponseFrame, StreamError};
-use tidegate_cluster::{Care, Cluster, Failed, HostStat, Lease, Priority};
+use tidegate_cluster::{Ask, Cluster, Failed, HostStat, Lease, Priority};
 use tidegate_stats::CodePrefix;
 use tidegate_types::{EndStream, RequestHead};
 use tokio::time::Instant;
@@ -57,7 +57,7 @@ async fn exchange(cluster: &Rc<Cluster>, head: &RequestHead, body: Vec<BodyFrame
         return count(cluster, StatusCode::SERVICE_UNAVAILABLE);
     };
     // Nobody is waiting for it: a stale connection costs nobody anything.
-    let lease = cluster.acquire_at(&host, priority, started, Care::Any).await;
+    let lease = cluster.acquire(&host, Ask::new(priority, started)).await;
     let mut lease = match lease {
         Ok(lease) => lease,
         Err(_) => return count(cluster, StatusCode::SERVICE_UNAVAILABLE),
