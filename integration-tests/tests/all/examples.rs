@@ -59,6 +59,7 @@ pub(crate) fn behaviour(options: &Options) {
     let plain = [
         "overload.json",
         "timeouts-and-retries.json",
+        "retries.json",
         "http2.json",
         "grpc.json",
         "circuit-breakers.json",
