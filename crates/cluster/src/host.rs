@@ -272,13 +272,7 @@ impl Host {
     pub(crate) fn set_pool(&self, key: &PoolKey, pool: HttpPool) {
         match key.options {
             None => *self.plain(key).borrow_mut() = Some(pool),
-            Some(_) => {
-                let mut pools = self.special_pools.borrow_mut();
-                // Those that never had a connection: what they are for is the clients' choice, and may never be
-                // asked for again.
-                pools.retain(|_, pool| !pool.is_empty());
-                pools.insert(key.clone(), pool);
-            }
+            Some(_) => drop(self.special_pools.borrow_mut().insert(key.clone(), pool)),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Pools that share a connection limit: one without any connection takes the place of an idle
 //! connection of another host, on this worker or another one.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -13,11 +13,16 @@ use tidegate_pool::report::PoolReport;
 
 use crate::shared::ClusterShared;
 
+/// Fewer entries are not worth a look.
+const MIN_PRUNE: usize = 16;
+
 /// The pools of one cluster and priority on this worker.
 pub(crate) struct Neighbourhood {
     shared: Arc<ClusterShared>,
     priority: Priority,
     pools: RefCell<Vec<Weak<dyn Neighbour>>>,
+    /// Pools that are gone are looked for when there are so many entries: pools come and go with connections.
+    prune_at: Cell<usize>,
     peers: Arc<Peers>,
     own: Arc<PeerBell>,
 }
@@ -29,12 +34,16 @@ impl Neighbourhood {
         peers: Arc<Peers>,
         own: Arc<PeerBell>,
     ) -> Rc<Self> {
-        Rc::new(Self { shared, priority, pools: RefCell::default(), peers, own })
+        let prune_at = Cell::new(MIN_PRUNE);
+        Rc::new(Self { shared, priority, pools: RefCell::default(), prune_at, peers, own })
     }
 
     pub(crate) fn join(&self, pool: Weak<dyn Neighbour>) {
         let mut pools = self.pools.borrow_mut();
-        pools.retain(|pool| pool.strong_count() > 0);
+        if pools.len() >= self.prune_at.get() {
+            pools.retain(|pool| pool.strong_count() > 0);
+            self.prune_at.set(MIN_PRUNE.max(2 * pools.len()));
+        }
         pools.push(pool);
     }
 

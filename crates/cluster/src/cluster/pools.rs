@@ -54,9 +54,18 @@ impl Cluster {
         if let Some(tally) = &self.tally
             && key.options.is_none()
         {
-            self.open_ahead(tally, |next, ratio| self.pool(next, &key).anticipate(ratio));
+            self.open_ahead(tally, |next, ratio| {
+                next.pool(&key).unwrap_or_else(|| self.new_pool(next, &key)).anticipate(ratio)
+            });
         }
-        self.pool(host, &key).acquire_at(now, care)
+        if let Some(pool) = host.pool(&key) {
+            return pool.acquire_at(now, care);
+        }
+        let pool = self.new_pool(host, &key);
+        let acquire = pool.acquire_at(now, care);
+        // A pool that was refused its first connection has none to lose.
+        host.forget_empty(&key);
+        acquire
     }
 
     /// What is spoken for a request that came by `downstream`. One that came by HTTP/3 goes by HTTP/2 as long as
@@ -71,11 +80,6 @@ impl Cluster {
                 _ => Protocol::Http1,
             },
         }
-    }
-
-    #[inline]
-    fn pool(&self, host: &Rc<Host>, key: &PoolKey) -> HttpPool {
-        host.pool(key).unwrap_or_else(|| self.new_pool(host, key))
     }
 
     #[cold]

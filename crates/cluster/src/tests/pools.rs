@@ -136,6 +136,10 @@ async fn protocols_and_priorities_have_pools_of_their_own_and_empty_ones_go() {
         }
         exchange(&cluster, Version::HTTP_2).await.finish();
         assert_eq!((pools(), host.pools()), (0, 0));
+        // One whose first request is refused does not stay either.
+        shared.limits(Priority::Default).pending.set_max(0);
+        let refused = cluster.acquire(&host, Ask::new(Priority::Default, Instant::now())).await;
+        assert_eq!((refused.err(), host.pools()), (Some(crate::PoolError::Overflow), 0));
     };
     LocalSet::new().run_until(test).await;
 }
