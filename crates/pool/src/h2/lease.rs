@@ -53,12 +53,19 @@ impl Lease {
     /// The exchange is over, as far as it went: what is left of it is cancelled.
     #[inline]
     pub fn finish(mut self) {
-        self.end(|stats| stats.upstream_rq_tx_reset().inc());
+        self.end(StreamEnd::Reset, |stats| stats.upstream_rq_tx_reset().inc());
     }
 
     /// The exchange failed. Counted as Envoy does: by who reset the stream, and why.
     pub fn failed(mut self, how: Failed) {
-        self.end(|stats| match how {
+        let end = match how {
+            // It was not refused: the peer closed before what it had promised to finish.
+            Failed::PeerClosed(how) | Failed::PeerClosedInMessage(how) if self.link.over.get() => {
+                StreamEnd::PeerClosed(how)
+            }
+            _ => StreamEnd::Reset,
+        };
+        self.end(end, |stats| match how {
             Failed::PeerClosed(_) | Failed::PeerClosedInMessage(_) => {
                 stats.upstream_rq_pending_failure_eject().inc();
             }
@@ -71,9 +78,9 @@ impl Lease {
         });
     }
 
-    /// Gives the place back; `count` is for an exchange that is not complete.
+    /// Gives the place back; `incomplete` and `count` are for an exchange that is not complete.
     #[inline]
-    fn end(&mut self, count: impl FnOnce(&UpstreamStats)) {
+    fn end(&mut self, incomplete: StreamEnd, count: impl FnOnce(&UpstreamStats)) {
         let Some(mut exchange) = self.exchange.take() else { return };
         let complete = exchange.is_request_complete() && exchange.is_response_complete();
         if !complete {
@@ -84,13 +91,13 @@ impl Lease {
         if self.link.gone.get() {
             return;
         }
-        let end = if complete { StreamEnd::Complete } else { StreamEnd::Reset };
+        let end = if complete { StreamEnd::Complete } else { incomplete };
         self.pool.end_stream(self.key, end, |slot, stats| slot.count_traffic(stats));
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.end(|stats| stats.upstream_rq_tx_reset().inc());
+        self.end(StreamEnd::Reset, |stats| stats.upstream_rq_tx_reset().inc());
     }
 }

@@ -44,6 +44,8 @@ pub(super) struct Link {
     pub(super) facts: Rc<ConnFacts>,
     /// The machine knows it no more: its name may be another's.
     pub(super) gone: Cell<bool>,
+    /// It went away as it had announced; what is left are exchanges whose owners have not noticed.
+    pub(super) over: Cell<bool>,
     connected: Instant,
 }
 
@@ -103,7 +105,13 @@ impl driver::Slot for Slot {
         let Opened { conn, driver, facts } = opened;
         // More than the last one took would only wait in the codec.
         let capacity = conn.capacity().min(taken.get()).max(1);
-        let link = Link { conn, facts: Rc::new(facts), gone: Cell::new(false), connected: Instant::now() };
+        let link = Link {
+            conn,
+            facts: Rc::new(facts),
+            gone: Cell::new(false),
+            over: Cell::new(false),
+            connected: Instant::now(),
+        };
         *self = Self { driver: Some(driver), link: Some(Rc::new(link)), taken, ..Self::default() };
         capacity
     }
@@ -132,9 +140,10 @@ impl driver::Slot for Slot {
             }
             Poll::Ready(ClientEvent::GoAway { .. }) => Poll::Ready(Stirred::GoingAway),
             Poll::Ready(ClientEvent::Closed(how)) => {
-                let peer_is_there = self.link.as_ref().is_some_and(|link| !link.conn.is_closed_by_peer());
-                if how.is_ok() && peer_is_there {
-                    // It goes away, and its exchanges are over: their owners come and say so, the last one closes it.
+                if let Some(link) = self.link.as_ref().filter(|link| how.is_ok() && link.conn.is_going_away())
+                {
+                    // Announced, and its exchanges are over: their owners come and say how, the last one closes it.
+                    link.over.set(true);
                     self.over = true;
                     return Poll::Pending;
                 }

@@ -56,6 +56,32 @@ async fn goaway_drains_the_connection_and_refuses_what_is_above() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn goaway_and_fin_at_once_are_counted_by_what_they_cost() {
+    // The last stream that the peer claims to have processed, of three.
+    for (last, broken) in [(0, 0), (3, 2)] {
+        local(async {
+            let lab = Lab::new();
+            let leases = lab.ask_together(3).await;
+            lab.peer(0, |peer| peer.send(&[Frame::settings(&[]), Frame::goaway(last, code::NO_ERROR)]));
+            lab.host.peers.borrow_mut()[0].io = None;
+            settle().await;
+            let errors = fail_all(leases).await;
+            let refused =
+                |error: &&StreamError| matches!(error, StreamError::Reset { code: ResetCode::Refused, .. });
+            assert_eq!(errors.iter().filter(refused).count(), 3 - broken, "{errors:?}");
+            assert!(lab.pool.is_empty());
+            let stats = lab.stats();
+            let remote = u64::from(broken > 0);
+            assert_eq!(stats.upstream_cx_destroy_remote_with_active_rq().value(), remote);
+            assert_eq!(stats.upstream_cx_destroy_local().value(), 1 - remote);
+            assert_eq!(stats.upstream_cx_destroy().value(), 1);
+            assert_eq!((stats.upstream_rq_active().value(), lab.shared.limits.requests.used()), (0, 0));
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn goaway_on_an_idle_connection_closes_it() {
     local(async {
         let lab = Lab::new();
