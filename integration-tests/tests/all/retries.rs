@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use integration_tests::config::{cluster, text_format};
+use integration_tests::h2::{Manners, code};
 use integration_tests::origin::{OK, Peer};
 use integration_tests::proxy::await_lines;
-use integration_tests::{Config, Origin, Proxy, Request};
+use integration_tests::{Config, H2Origin, Origin, Proxy, Request};
 use serde_json::{Value, json};
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: a.test\r\n\r\n";
@@ -431,4 +432,48 @@ fn hash_policies_keep_clients_at_their_hosts() {
     let value = cookie.split(';').next().unwrap();
     let again = proxy.connect().ask(&format!("GET / HTTP/1.1\r\nhost: a\r\ncookie: {value}\r\n\r\n"));
     assert_eq!((again.text(), again.header("set-cookie")), (first.text(), None));
+}
+
+fn over_h2(origin: &H2Origin) -> Config {
+    Config::new(origin.address()).cluster_http(
+        json!({"explicit_http_config": {"http_protocol_options": null, "http2_protocol_options": {}}}),
+    )
+}
+
+#[test]
+fn a_refused_stream_is_sent_again_on_another_connection_whatever_its_method() {
+    let origin = H2Origin::with(Manners::default(), |stream| match stream.connection {
+        0 => stream.reset(code::REFUSED_STREAM),
+        _ => stream.answer(200, "ok"),
+    });
+    let proxy = Proxy::start(&over_h2(&origin));
+    assert_eq!(proxy.connect().ask(POST).status, 200);
+    assert_eq!(safe_retries(&proxy), [1, 1, 0, 0, 0]);
+    assert_eq!((origin.connections(), origin.streams().len()), (2, 2));
+}
+
+#[test]
+fn a_stream_that_is_refused_twice_is_503() {
+    let origin = H2Origin::with(Manners::default(), |stream| stream.reset(code::REFUSED_STREAM));
+    let folder = tempfile::tempdir().unwrap();
+    let proxy = Proxy::start(&logged(over_h2(&origin), &folder));
+    assert_eq!(proxy.connect().ask(GET).status, 503);
+    let details = "503 UR upstream_reset_before_response_started{remote_refused_stream_reset}";
+    assert_eq!(log_line(&folder, 0), details);
+    assert_eq!((safe_retries(&proxy), origin.streams().len()), ([1, 0, 0, 0, 0], 2));
+}
+
+#[test]
+fn resets_of_streams_are_answered_by_their_codes() {
+    for (number, status, line) in [
+        (code::CANCEL, 503, "503 UR upstream_reset_before_response_started{remote_reset}"),
+        (code::PROTOCOL_ERROR, 502, "502 UPE upstream_reset_before_response_started{protocol_error}"),
+    ] {
+        let origin = H2Origin::with(Manners::default(), move |stream| stream.reset(number));
+        let folder = tempfile::tempdir().unwrap();
+        let proxy = Proxy::start(&logged(over_h2(&origin), &folder));
+        assert_eq!(proxy.connect().ask(GET).status, status);
+        assert_eq!(log_line(&folder, 0), line);
+        assert_eq!((safe_retries(&proxy), origin.streams().len()), ([0; 5], 1));
+    }
 }
