@@ -116,6 +116,12 @@ pub trait ServerStream {
     /// pipelined request are kept, up to a bound.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
+    /// With which code the client ended the exchange, once [`ServerStream::poll_gone`], a read or a write has
+    /// found that it did; `None` when its connection is gone.
+    fn reset_by_client(&self) -> Option<ResetCode> {
+        None
+    }
+
     /// Whether the client waits for 100 (Continue) that nobody has sent yet and that is not the upstream's
     /// to send (RFC 9110 §10.1.1).
     fn expects_continue(&self) -> bool;

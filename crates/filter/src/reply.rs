@@ -37,6 +37,13 @@ impl LocalReply {
         }
     }
 
+    /// Sets the gRPC status that a gRPC request is answered with.
+    #[must_use]
+    pub fn with_grpc_status(mut self, status: u32) -> Self {
+        self.grpc_status = Some(status);
+        self
+    }
+
     /// Adds response flags.
     #[must_use]
     pub fn with_flags(mut self, flags: ResponseFlags) -> Self {

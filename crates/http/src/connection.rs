@@ -21,7 +21,7 @@ use std::time::Duration;
 use tidegate_codec::h1::ServerConn;
 use tidegate_filter::Clusters;
 use tidegate_router::{Directory, PollClock};
-use tidegate_types::{CloseReason, ConnectionInfo};
+use tidegate_types::{CloseReason, ConnectionInfo, ResponseFlags};
 use tokio::time::Instant;
 
 use crate::hcm::{Hcm, HcmSlot};
@@ -56,6 +56,15 @@ pub(crate) struct ConnectionCx {
     why: Cell<Option<CloseReason>>,
     /// A drain was announced to the client, on a connection that carries many exchanges.
     announced: Cell<bool>,
+    /// How the connection ended under its exchanges, unless the client just left.
+    pub(crate) lost: Cell<Option<Lost>>,
+}
+
+/// What access logs tell of exchanges whose connection ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lost {
+    pub(crate) flag: ResponseFlags,
+    pub(crate) details: &'static str,
 }
 
 /// A drain window.
@@ -158,6 +167,7 @@ pub async fn serve(
         draining: Cell::new(None),
         why: Cell::new(None),
         announced: Cell::new(false),
+        lost: Cell::new(None),
     };
     let mut account = Account::open(&hcm.shared.stats, now, cx.info.secure);
     drop(hcm);

@@ -49,6 +49,8 @@ pub(crate) enum Abort {
     Reset,
     /// The client's message broke the protocol after its head.
     BadRequest(&'static str),
+    /// The stream ends without an answer, and this is noted.
+    Cut { flag: ResponseFlags, details: &'static str },
     /// The upstream failed after the response began; flags and details are set.
     UpstreamReset,
     /// The codec refused the head; the reply closes the connection.
@@ -142,6 +144,12 @@ pub(crate) async fn serve(
     match panics::catch(pin!(exchange.run_to_end()), || cx.tick()).await {
         Ok(end) => end,
         Err(panics::Panicked) => exchange.after_panic().await,
+    }
+}
+
+impl Drop for Exchange<'_> {
+    fn drop(&mut self) {
+        self.dropped();
     }
 }
 

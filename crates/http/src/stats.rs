@@ -223,6 +223,10 @@ stat_block! {
             rx_messaging_error,
             /// Streams that the client refused.
             stream_refused_errors,
+            /// Fields dropped because of an underscore in their name.
+            dropped_headers_with_underscores,
+            /// Requests reset because of an underscore in a field's name.
+            requests_rejected_with_underscores_in_headers,
             /// Connections closed for empty frames.
             inbound_empty_frames_flood,
             /// Connections closed for PRIORITY frames.

@@ -16,6 +16,24 @@ pub const NO_HEALTHY_UPSTREAM: &str = "no_healthy_upstream";
 pub const MAINTENANCE_MODE: &str = "maintenance_mode";
 /// The client went away.
 pub const DOWNSTREAM_REMOTE_DISCONNECT: &str = "downstream_remote_disconnect";
+/// The client reset the stream.
+pub const DOWNSTREAM_RESET: &str = "http2.remote_reset";
+/// The client refused the stream.
+pub const DOWNSTREAM_REFUSED: &str = "http2.remote_refuse";
+/// The connection was closed over a frame or a message that breaks the rules (RFC 9113 §8.1.1).
+pub const DOWNSTREAM_VIOLATION: &str = "http2.violation.of.messaging.rule";
+/// The client answered no PING in time.
+pub const DOWNSTREAM_PING_TIMEOUT: &str = "downstream_local_disconnect(http2_ping_timeout)";
+/// The listener, or the process, waited long enough.
+pub const DOWNSTREAM_DRAINED: &str = "downstream_local_disconnect(drained)";
+/// The client sent too many empty frames.
+pub const EMPTY_FRAMES_FLOOD: &str = "http2.inbound_empty_frames_flood";
+/// The client sent too many PRIORITY frames.
+pub const PRIORITY_FLOOD: &str = "http2.inbound_priority_frames_flood";
+/// The client sent too many WINDOW_UPDATE frames.
+pub const WINDOW_UPDATE_FLOOD: &str = "http2.inbound_window_update_frames_flood";
+/// A request was refused for an underscore in a field's name.
+pub const UNEXPECTED_UNDERSCORE: &str = "http2.unexpected_underscore";
 /// The proxy closed the client's connection.
 pub const DOWNSTREAM_LOCAL_DISCONNECT: &str = "downstream_local_disconnect";
 /// `stream_idle_timeout` or a route's `idle_timeout` fired.

@@ -239,10 +239,10 @@ impl Outgoing {
         }
     }
 
-    /// Ready when the peer, or the connection, ended the stream.
-    pub(crate) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready when the peer, or the connection, ended the stream: with this code, if there was one.
+    pub(crate) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Option<h2::Reason>> {
         match &mut self.stream {
-            Some(stream) => stream.poll_reset(cx).map(|_| ()),
+            Some(stream) => stream.poll_reset(cx).map(Result::ok),
             None => Poll::Pending,
         }
     }

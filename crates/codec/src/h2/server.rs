@@ -121,7 +121,7 @@ impl ServerConn {
                     return Poll::Ready((!quiet).then_some(Err(error)));
                 }
                 Poll::Ready(None) => {
-                    self.state = State::Closed;
+                    self.set_closed();
                     return Poll::Ready(None);
                 }
                 Poll::Pending => {}
@@ -135,10 +135,15 @@ impl ServerConn {
         }
     }
 
+    fn set_closed(&mut self) {
+        self.shared.set_over();
+        self.state = State::Closed;
+    }
+
     /// Open => Closed: the exchanges fail, the peer is told why.
     fn fail(&mut self, cx: &mut Context<'_>, error: ConnError) -> ConnError {
         self.shared.tell(&error, &self.options.common);
-        self.state = State::Closed;
+        self.set_closed();
         let _ = self.shared.wire.borrow_mut().poll_flush(cx);
         error
     }
@@ -171,7 +176,7 @@ impl ServerConn {
         if let (Some(code), false) = (code, matches!(self.state, State::Closed)) {
             self.shared.goaway(code.into());
         }
-        self.state = State::Closed;
+        self.set_closed();
     }
 
     /// Exchanges that live. The task is woken when the last one ends.
@@ -192,7 +197,7 @@ impl ServerConn {
 
     /// Sends FIN after everything written. The exchanges that are left fail.
     pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.state = State::Closed;
+        self.set_closed();
         let wire = &mut *self.shared.wire.borrow_mut();
         ready!(wire.poll_flush(cx))?;
         wire.io.poll_shutdown(cx)

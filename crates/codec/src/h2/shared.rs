@@ -26,6 +26,7 @@ pub(crate) struct Shared {
     task: RefCell<Option<Waker>>,
     streams: Cell<u32>,
     close_announced: Cell<bool>,
+    over: Cell<bool>,
     pinger: RefCell<Option<Box<Pinger>>>,
 }
 
@@ -41,6 +42,7 @@ impl Shared {
             task: RefCell::new(None),
             streams: Cell::new(0),
             close_announced: Cell::new(false),
+            over: Cell::new(false),
             pinger: RefCell::new(keepalive.map(Pinger::new)),
         })
     }
@@ -75,6 +77,15 @@ impl Shared {
 
     pub(crate) fn is_close_announced(&self) -> bool {
         self.close_announced.get()
+    }
+
+    /// The connection ended: what its streams hear is not their peer's word on them.
+    pub(crate) fn set_over(&self) {
+        self.over.set(true);
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.get()
     }
 
     /// A message was refused.

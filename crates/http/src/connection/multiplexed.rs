@@ -9,9 +9,9 @@ use std::task::{Context, Poll, ready};
 
 use http::Version;
 use tidegate_codec::h1;
-use tidegate_codec::h2::{ConnError, ServerConn, ServerExchange};
+use tidegate_codec::h2::{ConnError, Flood, ServerConn, ServerExchange};
 use tidegate_types::drain::DrainPhase;
-use tidegate_types::{CloseReason, ResponseFlags};
+use tidegate_types::{CloseReason, ResponseFlags, details};
 use tokio::time::Instant;
 
 use super::account::Account;
@@ -19,7 +19,7 @@ use super::close::Close;
 use super::deadlines::Deadlines;
 use super::stream_cx::StreamCx;
 use super::streams::Streams;
-use super::{ConnectionCx, end};
+use super::{ConnectionCx, Lost, end};
 use crate::exchange;
 use crate::hcm::{HcmSlot, WorkerHcm};
 
@@ -188,6 +188,7 @@ where
     fn poll_drain(&mut self, task: &mut Context<'_>) -> Poll<End> {
         if self.cx.drain.poll_reached(task, DrainPhase::CloseAll).is_ready() {
             self.conn.final_goaway();
+            self.lose(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION, details::DOWNSTREAM_DRAINED);
             return Poll::Ready((Close::Now, CloseReason::Drained));
         }
         let goes = self.cx.drain.phase() >= DrainPhase::CloseIdle;
@@ -304,15 +305,27 @@ where
             }
             ConnError::Violation(_) => {
                 stats.downstream_cx_protocol_error().inc();
-                self.cx.info.state.flag(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR);
+                self.lose(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR, details::DOWNSTREAM_VIOLATION);
                 (Close::Delayed, CloseReason::ProtocolError)
             }
-            ConnError::Flood(_) => {
-                self.cx.info.state.flag(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR);
+            ConnError::Flood(flood) => {
+                self.lose(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR, flood_details(*flood));
                 (Close::Delayed, CloseReason::Overflow)
             }
             ConnError::PeerError(_) => (Close::Now, CloseReason::Announced),
-            ConnError::KeepaliveTimeout => (Close::Now, CloseReason::PeerRst),
+            ConnError::KeepaliveTimeout => {
+                let flag = ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION;
+                self.lose(flag, details::DOWNSTREAM_PING_TIMEOUT);
+                (Close::Now, CloseReason::PeerRst)
+            }
+        }
+    }
+
+    /// Notes why, for the logs of the exchanges under way and of the connection.
+    fn lose(&self, flag: ResponseFlags, details: &'static str) {
+        self.cx.lost.set(Some(Lost { flag, details }));
+        if flag == ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR {
+            self.cx.info.state.flag(flag);
         }
     }
 
@@ -321,6 +334,14 @@ where
         self.conn.close_now(None);
         self.streams.poll_all();
         self.note_idle();
+    }
+}
+
+fn flood_details(flood: Flood) -> &'static str {
+    match flood {
+        Flood::EmptyFrames => details::EMPTY_FRAMES_FLOOD,
+        Flood::Priority => details::PRIORITY_FLOOD,
+        Flood::WindowUpdate => details::WINDOW_UPDATE_FLOOD,
     }
 }
 

@@ -1,14 +1,19 @@
 //! The end of an exchange: the answer to a failure, the counters, the access log.
 
+use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
+use std::task::Poll;
 
 use http::StatusCode;
+use tidegate_codec::ResetCode;
 use tidegate_filter::LocalReply;
-use tidegate_types::{CloseReason, EndStream, ResponseFlags, ResponseHead, details};
+use tidegate_types::{CloseReason, EndStream, RequestHead, ResponseFlags, ResponseHead, details};
 
 use super::{Abort, Exchange, ResponseState, WatchClient, panics};
 use crate::access_log;
 use crate::chain::ResponseChain;
+use crate::connection::Lost;
 
 /// What an exchange leaves to its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +45,7 @@ impl Exchange<'_> {
             Ok(()) => self.completed(),
             Err(abort) => self.aborted(abort, filters).await,
         };
+        self.let_out(end).await;
         self.count_end(end);
         access_log::write(self);
         end
@@ -65,9 +71,42 @@ impl Exchange<'_> {
             ResponseState::None => self.send_bare_error().await,
             ResponseState::Started | ResponseState::Complete => ExchangeEnd::Reset,
         };
+        self.let_out(end).await;
         self.count_end(end);
         access_log::write(self);
         end
+    }
+
+    /// A cut response: what was sent of it goes out before the reset, which would overtake it on a connection
+    /// of many streams. One turn of the connection is enough where its socket takes anything.
+    async fn let_out(&self, end: ExchangeEnd) {
+        let cut = matches!(end, ExchangeEnd::Reset | ExchangeEnd::ResetDelayed);
+        if !cut || self.cx.is_alone() || self.response.get() == ResponseState::None {
+            return;
+        }
+        let mut turned = false;
+        poll_fn(|cx| {
+            if std::mem::replace(&mut turned, true) {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// The connection was dropped, with all that was under way on it.
+    pub(super) fn dropped(&self) {
+        if self.stream.info().ended.get().is_some() {
+            return;
+        }
+        let end = self.gone();
+        self.count_end(end);
+        // Other people's code, and nobody is left to catch its panic.
+        let logged = std::panic::catch_unwind(AssertUnwindSafe(|| access_log::write(self)));
+        if logged.is_err() {
+            tracing::error!(target: "http", connection = self.cx.connection.info.id, "an access logger panicked");
+        }
     }
 
     /// Past all filters and `local_reply_config`: any of them may be what panicked.
@@ -97,6 +136,16 @@ impl Exchange<'_> {
     async fn aborted(&self, abort: Abort, filters: &mut ResponseChain) -> ExchangeEnd {
         let reply = match abort {
             Abort::Gone => return self.gone(),
+            Abort::Cut { flag, details } => {
+                let info = self.stream.info();
+                info.flag(flag);
+                info.detail(details);
+                return ExchangeEnd::Gone;
+            }
+            Abort::UpstreamReset if self.was_grpc_reset() => {
+                self.hcm.shared.stats.rq_reset_after_downstream_response_started().inc();
+                return ExchangeEnd::Reset;
+            }
             Abort::UpstreamReset if self.tunnel.get() || self.was_too_late() => {
                 if self.was_too_late() {
                     self.cx.closes_for(CloseReason::RequestTimeout);
@@ -155,10 +204,31 @@ impl Exchange<'_> {
             || self.stream.info().flags.get().intersects(ResponseFlags::UPSTREAM_MAX_STREAM_DURATION)
     }
 
+    /// Whether the upstream reset a gRPC response that had begun: Envoy counts these alone.
+    fn was_grpc_reset(&self) -> bool {
+        let remote = self.stream.info().flags.get().intersects(ResponseFlags::UPSTREAM_REMOTE_RESET);
+        remote && !self.tunnel.get() && self.stream.request().is_some_and(RequestHead::is_grpc)
+    }
+
     fn gone(&self) -> ExchangeEnd {
         let info = self.stream.info();
-        info.flag(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
-        info.detail(details::DOWNSTREAM_REMOTE_DISCONNECT);
+        let lost = self.cx.connection.lost.get();
+        let (flag, details) = match (self.server.borrow().reset_by_client(), lost) {
+            (Some(ResetCode::NoError), _) => return ExchangeEnd::Gone,
+            (Some(ResetCode::Protocol), _) => {
+                (ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR, details::DOWNSTREAM_RESET)
+            }
+            (Some(ResetCode::Refused), _) => {
+                (ResponseFlags::DOWNSTREAM_REMOTE_RESET, details::DOWNSTREAM_REFUSED)
+            }
+            (Some(_), _) => (ResponseFlags::DOWNSTREAM_REMOTE_RESET, details::DOWNSTREAM_RESET),
+            (None, Some(Lost { flag, details })) => (flag, details),
+            (None, None) => {
+                (ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION, details::DOWNSTREAM_REMOTE_DISCONNECT)
+            }
+        };
+        info.flag(flag);
+        info.detail(details);
         ExchangeEnd::Gone
     }
 
@@ -183,7 +253,12 @@ impl Exchange<'_> {
             stats.downstream_rq_time().record(elapsed.as_millis() as u64);
         }
         if !matches!(end, ExchangeEnd::Complete | ExchangeEnd::Replied | ExchangeEnd::DelayedClose) {
-            self.server.borrow_mut().reset();
+            let mut server = self.server.borrow_mut();
+            match (self.tunnel.get(), end) {
+                // RFC 9113 §8.5.
+                (true, ExchangeEnd::ResetDelayed) => server.reset_with(ResetCode::Connect),
+                _ => server.reset(),
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use http::StatusCode;
 use tidegate_codec::{BodyFrame, StreamError};
 use tidegate_filter::LocalReply;
-use tidegate_types::{BodyBuf, EndStream, RequestHead, details};
+use tidegate_types::{BodyBuf, EndStream, RequestHead, ResponseFlags, details};
 
 use super::{Abort, Exchange, HeldBody, WatchClient};
 use crate::chain::{HeadStep, RequestChain};
@@ -95,6 +95,9 @@ impl Exchange<'_> {
         let frame = frame.map_err(|error| match error {
             StreamError::Closed | StreamError::Truncated | StreamError::Io(_) | StreamError::Reset { .. } => {
                 Abort::Gone
+            }
+            StreamError::Protocol { details } if !self.cx.is_alone() => {
+                Abort::Cut { flag: ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR, details }
             }
             StreamError::Protocol { details } => {
                 self.note_protocol_error();

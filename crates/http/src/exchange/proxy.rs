@@ -9,7 +9,7 @@ use http::{HeaderMap, StatusCode};
 use tidegate_codec::{BodyFrame, StreamError};
 use tidegate_filter::LocalReply;
 use tidegate_router::{Route, Upstream, UpstreamHead};
-use tidegate_types::{BodyBuf, EndStream, ResponseHead, details};
+use tidegate_types::{BodyBuf, EndStream, ResponseFlags, ResponseHead, details};
 
 use super::{Abort, Exchange, Filters, HeldBody, Passed, ResponseState};
 use crate::chain::{HeadStep, ResponseChain};
@@ -345,6 +345,9 @@ impl Exchange<'_> {
 
     pub(super) fn client_error(&self, error: StreamError) -> Abort {
         match error {
+            StreamError::Protocol { details } if !self.cx.is_alone() => {
+                Abort::Cut { flag: ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR, details }
+            }
             StreamError::Protocol { details } => Abort::BadRequest(details),
             StreamError::Closed | StreamError::Truncated | StreamError::Io(_) | StreamError::Reset { .. } => {
                 Abort::Gone

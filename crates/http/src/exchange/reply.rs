@@ -34,6 +34,7 @@ impl Exchange<'_> {
             }
             StreamTimeout::MaxDuration => {
                 LocalReply::new(late, "downstream duration timeout", details::MAX_DURATION_TIMEOUT)
+                    .with_grpc_status(DEADLINE_EXCEEDED)
             }
         }
     }
@@ -163,3 +164,6 @@ impl Exchange<'_> {
         listener.downstream_rq_completed().inc();
     }
 }
+
+/// DEADLINE_EXCEEDED (gRPC docs, "Status codes").
+const DEADLINE_EXCEEDED: u32 = 4;

@@ -24,6 +24,10 @@ impl Exchange<'_> {
     pub(super) fn sanitise(&self, head: &mut RequestHead) -> Result<(), Abort> {
         let info = self.stream.info();
         let prepared = request::prepare(&self.hcm.shared, head, info).map_err(|reply| {
+            if reply.details == details::UNEXPECTED_UNDERSCORE {
+                let flag = ResponseFlags::DOWNSTREAM_REMOTE_RESET;
+                return Abort::Cut { flag, details: details::UNEXPECTED_UNDERSCORE };
+            }
             let closes =
                 reply.status == StatusCode::BAD_REQUEST && !self.hcm.shared.keeps_after_bad_request();
             if closes {
@@ -76,6 +80,10 @@ impl Exchange<'_> {
             return Ok(());
         }
         self.request_ended.set(false);
+        if !self.cx.is_alone() {
+            // As Envoy, whose refusal asks for the connection's end.
+            self.server.borrow_mut().announce_close();
+        }
         self.hcm.shared.stats.downstream_rq_ws_on_non_ws_route().inc();
         Err(Abort::Reply(request::refuse(StatusCode::FORBIDDEN, details::UPGRADE_FAILED)))
     }

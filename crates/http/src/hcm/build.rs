@@ -227,13 +227,37 @@ pub(super) fn codec_options(config: &HcmConfig, buffer_limit: usize) -> ServerOp
 }
 
 /// Likewise, of the codec that carries many streams.
+///
+/// `max_outbound_frames` and `max_outbound_control_frames` bound queues that this codec does not have: it stops
+/// reading until its answers are written.
 pub(super) fn multiplexed_options(config: &HcmConfig, buffer_limit: usize) -> h2::ServerOptions {
+    let http2 = &config.http2;
+    let of_http2 = http2.override_stream_error_on_invalid_http_message;
     h2::ServerOptions {
         common: h2::Options {
+            max_concurrent_streams: http2.max_concurrent_streams,
+            initial_stream_window_size: http2.initial_stream_window_size,
+            initial_connection_window_size: http2.initial_connection_window_size,
+            hpack_table_size: http2.hpack_table_size,
             max_head_bytes: config.max_request_headers_kb.saturating_mul(1024),
             max_headers: config.common.max_headers_count as usize,
+            allow_connect: http2.allow_connect,
+            override_stream_error_on_invalid_http_message: of_http2
+                .unwrap_or(config.stream_error_on_invalid_http_message),
+            floods: h2::FloodLimits {
+                max_consecutive_inbound_frames_with_empty_payload: http2
+                    .max_consecutive_inbound_frames_with_empty_payload,
+                max_inbound_priority_frames_per_stream: http2.max_inbound_priority_frames_per_stream,
+                max_inbound_window_update_frames_per_data_frame_sent: http2
+                    .max_inbound_window_update_frames_per_data_frame_sent,
+            },
+            keepalive: http2.connection_keepalive.map(|keepalive| h2::KeepaliveOptions {
+                interval: keepalive.interval,
+                timeout: keepalive.timeout,
+                interval_jitter: keepalive.interval_jitter,
+                connection_idle_interval: keepalive.connection_idle_interval,
+            }),
             buffer_limit,
-            ..h2::Options::default()
         },
         proxy_100_continue: config.proxy_100_continue,
         scheme: Scheme::Http,

@@ -1,7 +1,7 @@
 //! One request of a client and its response.
 
 use std::fmt;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -29,6 +29,8 @@ pub struct ServerExchange {
     response: Response,
     head_bytes: u64,
     response_head_bytes: u64,
+    /// How the client ended it, if it did.
+    ended: Option<ResetCode>,
     link: StreamLink,
 }
 
@@ -70,6 +72,7 @@ impl ServerExchange {
             response: Response::Head,
             head_bytes: size,
             response_head_bytes: 0,
+            ended: None,
             link,
         };
         match verdict {
@@ -111,6 +114,13 @@ impl ServerExchange {
         self.response_head_bytes
     }
 
+    /// Keeps the client's word, unless the connection's end said it.
+    fn note_reset(&mut self, code: Option<ResetCode>) {
+        if !self.link.shared.is_over() {
+            self.ended = self.ended.or(code);
+        }
+    }
+
     fn end_with(&mut self, code: ResetCode) {
         if self.response != Response::Reset {
             self.response = Response::Reset;
@@ -138,18 +148,26 @@ impl ServerStream for ServerExchange {
             self.send_informational(&ResponseHead::new(StatusCode::CONTINUE));
         }
         let frame = self.incoming.poll(cx, &self.link);
-        if let Poll::Ready(Ok(BodyFrame::Trailers(_))) = &frame {
-            self.link.shared.count(Event::Trailers);
+        match &frame {
+            Poll::Ready(Ok(BodyFrame::Trailers(_))) => self.link.shared.count(Event::Trailers),
+            Poll::Ready(Err(StreamError::Reset { code, .. })) => self.note_reset(Some(*code)),
+            _ => {}
         }
         frame
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match self.response {
-            Response::Head => self.respond.poll_reset(cx).map(|_| ()),
+        let code = ready!(match self.response {
+            Response::Head => self.respond.poll_reset(cx).map(Result::ok),
             Response::Body => self.outgoing.poll_reset(cx),
-            Response::Reset => Poll::Ready(()),
-        }
+            Response::Reset => return Poll::Ready(()),
+        });
+        self.note_reset(code.map(ResetCode::from));
+        Poll::Ready(())
+    }
+
+    fn reset_by_client(&self) -> Option<ResetCode> {
+        self.ended
     }
 
     fn expects_continue(&self) -> bool {
@@ -194,7 +212,11 @@ impl ServerStream for ServerExchange {
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
-        self.outgoing.poll_flush(cx, &self.link)
+        let flushed = self.outgoing.poll_flush(cx, &self.link);
+        if let Poll::Ready(Err(StreamError::Reset { code, .. })) = &flushed {
+            self.note_reset(Some(*code));
+        }
+        flushed
     }
 
     fn buffered(&self) -> usize {
