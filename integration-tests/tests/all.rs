@@ -18,6 +18,7 @@ mod all {
     mod filters;
     mod forwarding;
     mod headers;
+    mod http2_downstream;
     mod idle_rows;
     mod idle_rows_upstream;
     mod limits;

@@ -221,7 +221,7 @@ stat_block! {
             trailers,
             /// Invalid messages received.
             rx_messaging_error,
-            /// Streams that the client refused.
+            /// Streams refused: over `max_concurrent_streams`, or after the last GOAWAY.
             stream_refused_errors,
             /// Fields dropped because of an underscore in their name.
             dropped_headers_with_underscores,
@@ -247,7 +247,8 @@ impl Observer for Http2Stats {
             Event::StreamOpened => self.streams_active().inc(),
             Event::StreamClosed => self.streams_active().dec(),
             Event::RxReset => self.rx_reset().inc(),
-            Event::RxRefused => self.stream_refused_errors().inc(),
+            Event::RxRefused => {}
+            Event::TxRefused => self.stream_refused_errors().inc(),
             Event::TxReset => self.tx_reset().inc(),
             Event::GoawaySent => self.goaway_sent().inc(),
             Event::KeepaliveTimeout => self.keepalive_timeout().inc(),

@@ -18,6 +18,9 @@ pub enum Event {
     RxRefused,
     /// RST_STREAM was sent.
     TxReset,
+    /// RST_STREAM with REFUSED_STREAM was sent (beside [`Event::TxReset`]): the peer exceeds its limit, or came
+    /// too late.
+    TxRefused,
     /// GOAWAY was sent; not the one that only announces.
     GoawaySent,
     /// A PING was not answered in time.

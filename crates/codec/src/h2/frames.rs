@@ -120,6 +120,11 @@ impl FrameScan {
         }
     }
 
+    /// Whether a part of a head came, and not its end.
+    pub(crate) fn is_in_header_block(&self) -> bool {
+        self.in_header_block || self.left > 0 && self.kind == kind::HEADERS
+    }
+
     /// Whether another frame may be put in here.
     pub(crate) fn is_between_frames(&self) -> bool {
         self.preface_left == 0 && self.have == 0 && self.left == 0 && !self.in_header_block

@@ -190,6 +190,11 @@ impl ServerConn {
         self.shared.is_close_announced()
     }
 
+    /// Whether a request's head has begun and not ended: nothing else can come meanwhile (RFC 9113 §4.3).
+    pub fn is_head_open(&self) -> bool {
+        self.shared.wire.borrow().is_head_open()
+    }
+
     /// Says why the shutdown or drop that follows comes.
     pub fn before_close(&mut self, reason: CloseReason) {
         self.shared.wire.borrow_mut().io.before_close(reason);

@@ -303,6 +303,9 @@ impl Wire {
             }
             Seen::Reset { code } => {
                 observer.on_event(Event::TxReset);
+                if code == u32::from(Reason::REFUSED_STREAM) {
+                    observer.on_event(Event::TxRefused);
+                }
                 if code == u32::from(Reason::PROTOCOL_ERROR) {
                     let id = facts.last_frame_stream;
                     match facts.own_protocol_resets.checked_sub(1) {
@@ -320,6 +323,11 @@ impl Wire {
             }
             _ => {}
         });
+    }
+
+    /// Whether a head has begun whose end is still to come.
+    pub(crate) fn is_head_open(&self) -> bool {
+        self.rx_scan.is_in_header_block()
     }
 
     /// Looks at what was read behind the first `from` bytes of the input.

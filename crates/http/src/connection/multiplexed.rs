@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use http::Version;
-use tidegate_codec::h1;
 use tidegate_codec::h2::{ConnError, Flood, ServerConn, ServerExchange};
+use tidegate_codec::{ResetCode, h1};
 use tidegate_types::drain::DrainPhase;
 use tidegate_types::{CloseReason, ResponseFlags, details};
 use tokio::time::Instant;
@@ -42,6 +42,7 @@ pub(super) async fn serve(cx: &ConnectionCx, conn: h1::ServerConn, slot: &HcmSlo
             open,
             drain: DrainState::No,
             overload: cx.overload.generation(),
+            head_due: None,
         };
         let ended = poll_fn(|task| turns.poll(task)).await;
         turns.abandon();
@@ -75,6 +76,8 @@ struct Turns<'c, F, O> {
     drain: DrainState,
     /// The overload that the streams' timers were set by.
     overload: u32,
+    /// Until when a head that has begun must have ended.
+    head_due: Option<Instant>,
 }
 
 /// How far the connection is on its way out.
@@ -222,6 +225,7 @@ where
 
     /// The nearest deadline: a stream's, or the connection's own.
     fn poll_deadline(&mut self, task: &mut Context<'_>) -> Poll<End> {
+        self.watch_head();
         loop {
             let own = self.own_deadline();
             let nearest = [self.deadlines.nearest(), own].into_iter().flatten().min();
@@ -242,13 +246,26 @@ where
         }
     }
 
+    /// Starts and stops `request_headers_timeout`, for a head in many frames.
+    fn watch_head(&mut self) {
+        match (self.conn.is_head_open(), self.head_due) {
+            (false, None) | (true, Some(_)) => {}
+            (false, Some(_)) => self.head_due = None,
+            (true, None) => {
+                let timeout = self.slot.current().shared.request_headers_timeout;
+                self.head_due = timeout.map(|timeout| self.cx.clock.now() + timeout);
+            }
+        }
+    }
+
     fn own_deadline(&self) -> Option<Instant> {
-        match self.drain {
+        let of_drain = match self.drain {
             DrainState::No => [self.idle_deadline(), self.cx.age_deadline()].into_iter().flatten().min(),
             DrainState::Announced { until, .. } => Some(until),
             DrainState::Final { .. } => None,
             DrainState::Leaving { until, .. } => Some(until.unwrap_or(self.cx.clock.now())),
-        }
+        };
+        [of_drain, self.head_due].into_iter().flatten().min()
     }
 
     fn idle_deadline(&self) -> Option<Instant> {
@@ -258,6 +275,12 @@ where
 
     /// The connection's own deadline passed.
     fn out_of_time(&mut self, now: Instant) -> Poll<End> {
+        if self.head_due.is_some_and(|at| at <= now) {
+            self.slot.current().shared.stats.downstream_rq_header_timeout().inc();
+            // No answer can be sent on a stream that is not open yet, and nothing else be read.
+            self.conn.close_now(Some(ResetCode::EnhanceYourCalm));
+            return Poll::Ready((Close::Delayed, CloseReason::RequestTimeout));
+        }
         match self.drain {
             DrainState::No => {
                 let hcm = self.slot.current();

@@ -77,7 +77,10 @@ impl<F: Future<Output = ()>> Streams<F> {
     fn poll(&mut self, index: usize) {
         let Some(place) = self.places.get_mut(index) else { return };
         let Some(future) = place.future.as_mut().as_pin_mut() else { return };
-        if let Poll::Ready(()) = future.poll(&mut Context::from_waker(&place.waker)) {
+        // The task's budget is for one of its kind: many streams would use it up between them and be polled in
+        // vain. What a stream does at once is bounded by its buffers.
+        let mut future = tokio::task::unconstrained(future);
+        if let Poll::Ready(()) = Pin::new(&mut future).poll(&mut Context::from_waker(&place.waker)) {
             place.future.as_mut().set(None);
             self.free.push(index);
             self.live -= 1;

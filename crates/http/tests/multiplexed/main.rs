@@ -85,7 +85,8 @@ async fn a_panic_costs_its_stream_and_not_the_connection() {
             assert_eq!(answer.await.unwrap().status(), 500, "{path}");
         }
         let (answer, _) = client.clone().send_request(get("/body"), true).unwrap();
-        assert_eq!(answer.await.unwrap_err().reason(), Some(h2::Reason::INTERNAL_ERROR));
+        let mut answer = answer.await.unwrap().into_body();
+        assert_eq!(answer.data().await.unwrap().unwrap_err().reason(), Some(h2::Reason::INTERNAL_ERROR));
         body.send_data(Bytes::from_static(b"x"), true).unwrap();
         assert_eq!(bystander.await.unwrap().status(), 200);
         assert_eq!(proxy.stat("downstream_rq_active"), 0);

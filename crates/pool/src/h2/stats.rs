@@ -57,7 +57,8 @@ impl Observer for Counting {
             Event::StreamOpened => stats.streams_active().inc(),
             Event::StreamClosed => stats.streams_active().dec(),
             Event::RxReset => stats.rx_reset().inc(),
-            Event::RxRefused => stats.stream_refused_errors().inc(),
+            // Envoy counts the streams that it refuses itself: none, of an upstream.
+            Event::RxRefused | Event::TxRefused => {}
             Event::TxReset => stats.tx_reset().inc(),
             Event::GoawaySent => stats.goaway_sent().inc(),
             Event::KeepaliveTimeout => stats.keepalive_timeout().inc(),
