@@ -15,6 +15,10 @@ const NO_GOAWAY_YET: u32 = 0x7fff_ffff;
 const LINE: &str =
     "%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %PROTOCOL% %BYTES_RECEIVED% %BYTES_SENT%\n";
 
+fn config(origin: &Origin) -> Config {
+    Config::new(origin.address()).hcm(json!({"codec_type": "AUTO"}))
+}
+
 fn logging(config: Config, folder: &Path) -> Config {
     config.access_log(&folder.join("access.log"), text_format(LINE))
 }
@@ -30,7 +34,7 @@ fn streams_share_a_connection_and_are_logged() {
         format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{path}", path.len())
     });
     let folder = tempfile::tempdir().unwrap();
-    let proxy = Proxy::start(&logging(Config::new(origin.address()), folder.path()));
+    let proxy = Proxy::start(&logging(config(&origin), folder.path()));
     let client = H2Client::connect(proxy.address);
     let streams: Vec<u32> = (0..20).map(|at| client.get(&format!("/{at}"))).collect();
     for (at, stream) in streams.into_iter().enumerate() {
@@ -52,7 +56,7 @@ fn streams_share_a_connection_and_are_logged() {
 #[test]
 fn alpn_decides_over_tls() {
     let origin = Origin::ok();
-    let mut config = Config::new(origin.address());
+    let mut config = config(&origin);
     let file = |name: &str| json!({"filename": root().join("crates/testkit/certs").join(name)});
     config.0["static_resources"]["listeners"][0]["filter_chains"][0]["transport_socket"] = json!({
         "name": "tls",
@@ -80,7 +84,7 @@ fn a_stream_that_the_client_resets_is_cancelled_upstream() {
         let _ = peer.wire.exactly(1);
     });
     let folder = tempfile::tempdir().unwrap();
-    let proxy = Proxy::start(&logging(Config::new(origin.address()), folder.path()));
+    let proxy = Proxy::start(&logging(config(&origin), folder.path()));
     let client = H2Client::connect(proxy.address);
     let stream = client.get("/");
     let _ = origin.request();
@@ -99,7 +103,7 @@ fn a_cut_response_is_an_internal_error_behind_what_came_of_it() {
         let _ = peer.request();
         peer.send("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\npart");
     });
-    let proxy = Proxy::start(&Config::new(origin.address()));
+    let proxy = Proxy::start(&config(&origin));
     let client = H2Client::connect(proxy.address);
     let answer = client.ask("/");
     assert_eq!((answer.status(), answer.text()), (200, "part".to_owned()));
@@ -110,7 +114,7 @@ fn a_cut_response_is_an_internal_error_behind_what_came_of_it() {
 #[test]
 fn an_answer_before_the_requests_end_stops_the_request_alone() {
     let origin = Origin::ok();
-    let proxy = Proxy::start(&Config::new(origin.address()).routes(json!([
+    let proxy = Proxy::start(&config(&origin).routes(json!([
         {"match": {"prefix": "/refuse"}, "direct_response": {"status": 403}},
         {"match": {"prefix": "/"}, "route": {"cluster": "origin"}}
     ])));
@@ -126,7 +130,7 @@ fn the_last_request_of_a_connection_and_idleness_end_it_in_two_steps() {
     let origin = Origin::ok();
     let times = json!({"drain_timeout": "0.3s", "delayed_close_timeout": "0.1s"});
     for common in [json!({"max_requests_per_connection": 1}), json!({"idle_timeout": "0.2s"})] {
-        let config = Config::new(origin.address()).hcm(times.clone());
+        let config = config(&origin).hcm(times.clone());
         let proxy = Proxy::start(&config.hcm(json!({"common_http_protocol_options": common})));
         let client = H2Client::connect(proxy.address);
         assert_eq!(client.ask("/").status(), 200);
@@ -146,7 +150,7 @@ fn a_stream_under_way_outlives_the_drain_of_its_listener() {
         std::thread::sleep(Duration::from_millis(700));
         peer.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
     });
-    let proxy = Proxy::start(&Config::new(origin.address()).hcm(json!({"drain_timeout": "0.2s"})));
+    let proxy = Proxy::start(&config(&origin).hcm(json!({"drain_timeout": "0.2s"})));
     let (idle, busy) = (H2Client::connect(proxy.address), H2Client::connect(proxy.address));
     idle.sync();
     let stream = busy.get("/");
@@ -170,7 +174,7 @@ fn an_extended_connect_becomes_an_upgrade_upstream() {
             }
         }
     });
-    let proxy = Proxy::start(&Config::new(origin.address()).hcm(json!({
+    let proxy = Proxy::start(&config(&origin).hcm(json!({
         "upgrade_configs": [{"upgrade_type": "websocket"}],
         "http2_protocol_options": {"allow_connect": true}
     })));
