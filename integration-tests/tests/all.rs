@@ -17,6 +17,10 @@ mod all {
     mod filter_chains;
     mod filters;
     mod forwarding;
+    mod grpc;
+    mod h2_conformance;
+    mod h2_downstream;
+    mod h2_upstream;
     mod headers;
     mod http2_downstream;
     mod idle_rows;
