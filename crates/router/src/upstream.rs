@@ -23,6 +23,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::HeaderValue;
 use tidegate_cluster::stream::{BodyFrame, StreamError};
 use tidegate_cluster::{Cluster, Failed, Host, HostStat, Lease, RetryPermit};
 use tidegate_filter::{LocalReply, Stream};
@@ -111,6 +112,8 @@ pub struct Upstream<'r> {
     selection: Selection,
     rivals: Rivals,
     copies: RefCell<Vec<Copy>>,
+    /// What the last attempt that was replaced fell short of was time.
+    was_late: Cell<bool>,
     /// The attempt's connection takes no more bytes; what it answered may still be read.
     write_failed: Cell<bool>,
     /// The circuit breaker's place for a retry under way.
@@ -151,6 +154,7 @@ impl<'r> Upstream<'r> {
             selection: Selection::default(),
             rivals: Rivals::default(),
             copies: RefCell::new(copies),
+            was_late: Cell::default(),
             write_failed: Cell::default(),
             retry_permit: RefCell::default(),
             facts,
@@ -422,7 +426,13 @@ impl<'r> Upstream<'r> {
     /// The head as every attempt sends it.
     fn head_for_attempt<'h>(&self, head: &'h RequestHead, host: &Host) -> Cow<'h, RequestHead> {
         let attempt = self.stream.info().attempts.get();
-        attempt::with_attempt_headers(head, &self.facts, host.shared(), attempt, self.elapsed())
+        let mut head =
+            attempt::with_attempt_headers(head, &self.facts, host.shared(), attempt, self.elapsed());
+        if attempt > 1 && self.facts.attempt_headers.is_timeout_retry {
+            let late = if self.was_late.get() { "true" } else { "false" };
+            head.to_mut().headers.insert(attempt::IS_TIMEOUT_RETRY, HeaderValue::from_static(late));
+        }
+        head
     }
 
     fn now(&self) -> Instant {

@@ -477,3 +477,21 @@ fn resets_of_streams_are_answered_by_their_codes() {
         assert_eq!((safe_retries(&proxy), origin.streams().len()), ([0; 5], 1));
     }
 }
+
+#[test]
+fn upstreams_are_told_whether_a_retry_follows_a_timeout() {
+    for (script, told) in [(&[(900, 200), (0, 200)], "true"), (&[(0, 503), (0, 200)], "false")]
+        as [(&'static [(u64, u16)], &str); 2]
+    {
+        let origin = timed(script);
+        let policy = json!({"retry_on": "5xx", "per_try_timeout": "0.3s"});
+        let config = Config::new(origin.address())
+            .route(json!({"route": {"retry_policy": policy}}))
+            .virtual_host(json!({"include_is_timeout_retry_header": true}));
+        let proxy = Proxy::start(&config);
+        assert_eq!(proxy.connect().ask(GET).status, 200);
+        let tries = origin.requests();
+        let header = |number: usize| tries[number].header("x-envoy-is-timeout-retry");
+        assert_eq!((header(0), header(1)), (None, Some(told)));
+    }
+}

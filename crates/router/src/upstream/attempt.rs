@@ -26,6 +26,8 @@ const DISCARD_TIME: Duration = Duration::from_millis(100);
 
 /// `x-envoy-attempt-count`.
 pub(super) const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
+/// `x-envoy-is-timeout-retry`.
+pub(super) const IS_TIMEOUT_RETRY: HeaderName = HeaderName::from_static("x-envoy-is-timeout-retry");
 /// `x-envoy-upstream-service-time`.
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 
@@ -193,6 +195,7 @@ impl Upstream<'_> {
         let judgement = self.decide(Outcome::Response(head));
         if matches!(judgement, Judgement::Again(_)) {
             self.count_retried_response(head);
+            self.was_late.set(false);
         }
         judgement
     }
@@ -200,6 +203,7 @@ impl Upstream<'_> {
     /// Whether a failed attempt is followed by another.
     pub(super) fn retry_failure(&self, failure: &mut Failure) -> Option<Duration> {
         self.count_failure(failure);
+        self.was_late.set(matches!(failure, Failure::Timeout(_)));
         self.safe_retry_ended(false);
         self.end_attempt();
         if self.safe_retry(failure) {

@@ -86,6 +86,7 @@ impl Upstream<'_> {
         };
         let Some(wait) = self.granted(decision) else { return Ok(()) };
         self.facts.cluster.stats().router.upstream_rq_retry_backoff_exponential().inc();
+        self.was_late.set(true);
         let (lease, host) = (self.lease.borrow_mut().take(), self.host.borrow_mut().take());
         if let (Some(lease), Some(host)) = (lease, host) {
             let upstream = self.stream.info().upstream.borrow().clone();
