@@ -68,17 +68,18 @@ pub(crate) fn render(
 fn grpc(mut head: ResponseHead, body: &Bytes, status: Option<u32>) -> ResponseHead {
     let code = status.unwrap_or_else(|| grpc_status(head.status));
     let mut headers = HeaderMap::new();
+    // In Envoy's order: what the reply has of its own goes first.
+    for (name, value) in &head.headers {
+        if *name != CONTENT_TYPE && *name != CONTENT_LENGTH {
+            headers.append(name.clone(), value.clone());
+        }
+    }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(GRPC_STATUS, HeaderValue::from(code));
     if !body.is_empty()
         && let Ok(message) = HeaderValue::from_maybe_shared(Bytes::from(percent_encode(body)))
     {
         headers.insert(GRPC_MESSAGE, message);
-    }
-    for (name, value) in &head.headers {
-        if *name != CONTENT_TYPE && *name != CONTENT_LENGTH {
-            headers.append(name.clone(), value.clone());
-        }
     }
     head.headers = headers;
     head.status = StatusCode::OK;
