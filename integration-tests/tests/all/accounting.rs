@@ -88,9 +88,11 @@ fn counts(words: &str) -> Counts {
     counts
 }
 
-/// What a row is not about: bytes, members, what is left under a limit; close reasons, see [`adds_up`].
+/// What a row is not about: bytes, members, what is left under a limit, reuse of connections; close reasons, see
+/// [`adds_up`].
 fn is_noise(name: &str) -> bool {
     name == "cx_idle"
+        || name.starts_with("cx_reuse_")
         || ["_bytes_", "membership_", "total_match_count", "remaining_", "max_host_weight", "close_reason"]
             .iter()
             .any(|part| name.contains(part))
