@@ -39,6 +39,7 @@ mod all {
     mod reload_load;
     mod resources;
     mod retries;
+    mod reuse;
     mod routing;
     mod signals;
     mod strict;

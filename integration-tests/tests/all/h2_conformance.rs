@@ -38,6 +38,7 @@ const SIZE: &[u32] = &[code::FRAME_SIZE_ERROR];
 const COMPRESSION: &[u32] = &[code::COMPRESSION_ERROR, code::PROTOCOL_ERROR];
 const STREAM_CLOSED: &[u32] = &[code::STREAM_CLOSED, code::PROTOCOL_ERROR];
 const CLOSED_OR_PROTOCOL: &[u32] = &[code::STREAM_CLOSED, code::PROTOCOL_ERROR];
+const REFUSED_OR_PROTOCOL: &[u32] = &[code::REFUSED_STREAM, code::PROTOCOL_ERROR];
 
 /// `:path` of requests that are never answered.
 const HELD: &str = "/held";
@@ -230,6 +231,15 @@ fn states() -> Vec<Case> {
                 c.send(&Frame::headers(3, get(HELD), true));
             },
             Connection(PROTOCOL),
+        ),
+        case(
+            "5.1.2/1 more streams than allowed",
+            |c| {
+                (0..101).for_each(|_| {
+                    c.get(HELD);
+                });
+            },
+            Stream(REFUSED_OR_PROTOCOL),
         ),
         case(
             "5.3.1/1 HEADERS that depend on themselves",

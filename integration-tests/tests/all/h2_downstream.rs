@@ -324,6 +324,38 @@ fn an_early_response_ends_the_request() {
 }
 
 #[test]
+fn websockets_cross_from_http_2_to_http_1() {
+    let origin = Origin::script(|mut peer| {
+        let head = peer.wire.head().unwrap_or_default();
+        assert!(head.to_lowercase().contains("upgrade: websocket"), "{head}");
+        peer.send("HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n");
+        peer.wire.exactly(5);
+        peer.send("world");
+        peer.wire.end();
+    });
+    let proxy = hcm(
+        &origin,
+        json!({
+            "http2_protocol_options": {"allow_connect": true},
+            "upgrade_configs": [{"upgrade_type": "websocket"}],
+        }),
+    );
+    let client = H2Client::connect(proxy.address);
+    let settings =
+        client.await_frame("SETTINGS", |frame| frame.kind == kind::SETTINGS && !frame.has(flag::ACK));
+    assert!(settings.settings_values().contains(&(setting::ENABLE_CONNECT_PROTOCOL, 1)));
+    let fields =
+        request_fields("CONNECT", "/chat", &[(":protocol", "websocket"), ("sec-websocket-version", "13")]);
+    let stream = client.request(&fields, false);
+    assert_eq!(client.await_head(stream).status(), 200);
+    client.send(&Frame::data(stream, *b"hello", false));
+    let message = client.await_message("the echo", stream, |message| message.body == b"world");
+    assert!(!message.ended);
+    client.send(&Frame::data(stream, [], true));
+    proxy.admin.await_stat("http.ingress.downstream_rq_active", 0);
+}
+
+#[test]
 fn tls_agrees_on_it_by_alpn() {
     let origin = Origin::ok();
     let certificates = integration_tests::tls_origin::certificate("server.pem");
@@ -345,4 +377,19 @@ fn tls_agrees_on_it_by_alpn() {
     assert_eq!(client.alpn().as_deref(), Some("h2"));
     assert_eq!(client.ask("/").status(), 200);
     assert!(client.end_so_far() == End::Open && proxy.stat("http.ingress.downstream_cx_http2_total") == 1);
+}
+
+#[test]
+fn keepalive_ends_a_silent_client() {
+    let origin = Origin::ok();
+    let keepalive =
+        json!({"http2_protocol_options": {"connection_keepalive": {"interval": "0.1s", "timeout": "0.2s"}}});
+    let proxy = hcm(&origin, keepalive);
+    let silent = H2Client::with(proxy.address, Manners { ack_pings: false, ..Manners::default() });
+    let living = H2Client::connect(proxy.address);
+    assert_ne!(silent.end(), End::Open);
+    proxy.admin.await_stat("http2.keepalive_timeout", 1);
+    living.await_frame("two PINGs", |frame| frame.kind == kind::PING);
+    wait::until("two PINGs", || living.frames_of(kind::PING).len() > 1);
+    assert_eq!(living.ask("/").status(), 200);
 }
