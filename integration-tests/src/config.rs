@@ -5,6 +5,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::tls_origin;
+
 const HCM: &str =
     "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
@@ -112,6 +114,44 @@ impl Config {
         });
         merge(&mut options, change);
         self.cluster(json!({"typed_extension_protocol_options": {HTTP_OPTIONS: options}}))
+    }
+
+    /// Speaks HTTP/2 to the first cluster, with these options.
+    pub fn http2_upstream(self, options: Value) -> Self {
+        self.cluster_http(
+            json!({"explicit_http_config": {"http_protocol_options": null, "http2_protocol_options": options}}),
+        )
+    }
+
+    /// Speaks TLS to clients, with the tests' certificate for `server.test`, HTTP/2 or HTTP/1.1 as ALPN says.
+    pub fn tls_listener(self) -> Self {
+        let certificate = json!({
+            "certificate_chain": {"filename": tls_origin::certificate("server.pem")},
+            "private_key": {"filename": tls_origin::certificate("server.key")},
+        });
+        let socket = json!({
+            "name": "envoy.transport_sockets.tls",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+                "common_tls_context": {
+                    "alpn_protocols": ["h2", "http/1.1"], "tls_certificates": [certificate],
+                },
+            },
+        });
+        self.hcm(json!({"codec_type": "AUTO"}))
+            .edit("/static_resources/listeners/0/filter_chains/0", json!({"transport_socket": socket}))
+    }
+
+    /// Speaks TLS to the first cluster, without a look at its certificate.
+    pub fn tls_upstream(self) -> Self {
+        self.cluster(json!({"transport_socket": {
+            "name": "envoy.transport_sockets.tls",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+                "sni": "server.test",
+                "common_tls_context": {"alpn_protocols": ["h2"]},
+            },
+        }}))
     }
 
     /// Puts filters before the router: `[{"name": .., "typed_config": ..}, ..]`.

@@ -20,11 +20,15 @@ mod all {
     mod grpc;
     mod h2_conformance;
     mod h2_downstream;
+    mod h2_limits;
     mod h2_upstream;
     mod headers;
     mod http2_downstream;
     mod idle_rows;
     mod idle_rows_upstream;
+    mod interop;
+    mod interop_grpc;
+    mod learned;
     mod limits;
     mod listener_filters;
     mod malformed;

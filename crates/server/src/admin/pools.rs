@@ -102,6 +102,12 @@ fn health(host: &HostShared) -> &'static str {
     }
 }
 
+/// What was learned of how long the host lets connections idle.
+fn learned_idle_ms(host: &HostShared) -> Option<u64> {
+    let learned = host.idle_limit().learned()?;
+    Some(u64::try_from(learned.as_millis()).unwrap_or(u64::MAX))
+}
+
 /// The limits of a priority, with their names; `None`: there is no such limit.
 fn limits(cluster: &ClusterShared, priority: Priority) -> [(&'static str, Option<&Limit>); 6] {
     let limits = cluster.limits(priority);
@@ -139,7 +145,13 @@ fn cluster_json(cluster: &ClusterShared, told: &Told) -> Value {
         .map(|host| {
             let pools: Vec<_> =
                 told.of(cluster, host).map(|(worker, pool)| pool_json(worker, pool)).collect();
-            json!({ "address": host.address.to_string(), "health": health(host), "pools": pools })
+            json!({
+                "address": host.address.to_string(),
+                "health": health(host),
+                // Outlives pools, which go with their last connection.
+                "learned_idle_ms": learned_idle_ms(host),
+                "pools": pools,
+            })
         })
         .collect();
     json!({
@@ -183,6 +195,9 @@ fn cluster_text(text: &mut String, cluster: &ClusterShared, told: &Told) {
     }
     for host in &cluster.hosts().hosts {
         line(&format!("{}::health", host.address), &health(host));
+        if let Some(learned) = learned_idle_ms(host) {
+            line(&format!("{}::learned_idle_ms", host.address), &learned);
+        }
         for (worker, pool) in told.of(cluster, host) {
             pool_text(pool, |key, value| {
                 line(&format!("{}::worker_{worker}::{}::{key}", host.address, pool.protocol), value);
