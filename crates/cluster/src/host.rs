@@ -225,6 +225,16 @@ pub(crate) struct PoolKey {
     pub(crate) priority: Priority,
     /// What its requests ask for.
     pub(crate) options: Option<Rc<TransportOptions>>,
+    /// The downstream connection that has the pool to itself.
+    pub(crate) owner: Option<u64>,
+}
+
+impl PoolKey {
+    /// Whether its requests ask for nothing in particular.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.options.is_none() && self.owner.is_none()
+    }
 }
 
 impl Host {
@@ -263,25 +273,25 @@ impl Host {
 
     #[inline]
     pub(crate) fn pool(&self, key: &PoolKey) -> Option<HttpPool> {
-        match key.options {
-            None => self.plain(key).borrow().clone(),
-            Some(_) => self.special_pools.borrow().get(key).cloned(),
+        match key.is_plain() {
+            true => self.plain(key).borrow().clone(),
+            false => self.special_pools.borrow().get(key).cloned(),
         }
     }
 
     pub(crate) fn set_pool(&self, key: &PoolKey, pool: HttpPool) {
-        match key.options {
-            None => *self.plain(key).borrow_mut() = Some(pool),
-            Some(_) => drop(self.special_pools.borrow_mut().insert(key.clone(), pool)),
+        match key.is_plain() {
+            true => *self.plain(key).borrow_mut() = Some(pool),
+            false => drop(self.special_pools.borrow_mut().insert(key.clone(), pool)),
         }
     }
 
     /// Removes a pool that has lost its last connection. The next request makes another one.
     pub(crate) fn forget_empty(&self, key: &PoolKey) {
         // Dropped after the borrow: its end may come back here.
-        let _pool = match key.options {
-            None => self.plain(key).borrow_mut().take_if(|pool| pool.is_empty()),
-            Some(_) => {
+        let _pool = match key.is_plain() {
+            true => self.plain(key).borrow_mut().take_if(|pool| pool.is_empty()),
+            false => {
                 let mut pools = self.special_pools.borrow_mut();
                 let empty = pools.get(key).is_some_and(HttpPool::is_empty);
                 if empty { pools.remove(key) } else { None }

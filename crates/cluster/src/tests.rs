@@ -49,6 +49,7 @@ fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
         lb_policy: LbPolicy::RoundRobin,
         healthy_panic_threshold: 50.0,
         close_connections_on_host_set_change: false,
+        pool_per_downstream_connection: false,
         endpoints: vec![place],
         connect_timeout: Duration::from_secs(5),
         per_connection_buffer_limit_bytes: 1 << 20,

@@ -45,6 +45,9 @@ pub struct ClusterConfig {
     /// `common_lb_config.close_connections_on_host_set_change`: any change of the hosts closes the connections to all
     /// of them.
     pub close_connections_on_host_set_change: bool,
+    /// `connection_pool_per_downstream_connection`: HTTP connections are shared by requests of one downstream
+    /// connection only.
+    pub pool_per_downstream_connection: bool,
     /// `load_assignment.endpoints`.
     pub endpoints: Vec<LocalityEndpoints>,
     /// `connect_timeout`, 5 s when unset, never 0.
@@ -165,6 +168,7 @@ impl Message for ClusterConfig {
             lb_policy: LbPolicy::read(r, common_lb.hashed_name),
             healthy_panic_threshold: common_lb.healthy_panic_threshold,
             close_connections_on_host_set_change: common_lb.close_on_change,
+            pool_per_downstream_connection: r.bool("connection_pool_per_downstream_connection").or_default(),
             endpoints: r
                 .message::<LoadAssignment>("load_assignment")
                 .optional()

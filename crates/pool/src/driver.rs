@@ -215,7 +215,7 @@ impl<S: Slot> Inner<S> {
     fn take_back(&mut self, key: ConnKey) {
         for (_, wait) in &mut self.waits {
             if matches!(wait.outcome, Some(Ok(given)) if given == key) {
-                wait.outcome = Some(Err(PoolError::lost()));
+                wait.outcome = Some(Err(PoolError::Lost));
             }
         }
     }
@@ -225,10 +225,7 @@ impl<S: Slot> Inner<S> {
         let now = Instant::now();
         match stirred {
             Stirred::Closed(how) => self.machine.handle_closed(now, key, how),
-            Stirred::Violated => {
-                self.machine.stats().upstream_cx_protocol_error().inc();
-                self.machine.handle_closed(now, key, CloseReason::ProtocolError);
-            }
+            Stirred::Violated => self.machine.handle_violated(now, key),
             Stirred::UnexpectedData => self.machine.handle_unexpected_data(now, key),
             Stirred::Capacity(streams) => self.machine.handle_concurrency(now, key, streams),
             Stirred::GoingAway => self.machine.handle_announced(now, key),
@@ -287,9 +284,7 @@ pub trait Drive: Sized + 'static {
                 continue;
             }
             let lent = match inner.machine.try_attach(now, care)? {
-                Attached::To(key) => {
-                    self.lend(&mut inner, Grant { key, since: None }).ok_or_else(PoolError::lost)
-                }
+                Attached::To(key) => self.lend(&mut inner, Grant { key, since: None }).ok_or(PoolError::Lost),
                 Attached::Overflow => Err(PoolError::Overflow),
             };
             // Only where connections are opened ahead of demand.
@@ -432,7 +427,7 @@ pub trait Drive: Sized + 'static {
         inner.waits.remove(token);
         // The connection has not closed since, or it would have been taken back.
         Poll::Ready(
-            outcome.and_then(|key| self.lend(&mut inner, Grant { key, since }).ok_or_else(PoolError::lost)),
+            outcome.and_then(|key| self.lend(&mut inner, Grant { key, since }).ok_or(PoolError::Lost)),
         )
     }
 

@@ -18,6 +18,9 @@ pub enum PoolError {
     /// `max_connections` refused the TCP session.
     #[error("connection overflow")]
     ConnectionOverflow,
+    /// The connection ended between its assignment to the stream and its use: nothing of the stream was written.
+    #[error("{}", ResetReason::ConnectionTermination.as_str())]
+    Lost,
     /// The connection attempt that the stream waited for failed.
     #[error("{}", reason.as_str())]
     Connect {
@@ -40,15 +43,11 @@ impl From<Queued> for PoolError {
 }
 
 impl PoolError {
-    /// A connection that vanished between its assignment and its use: not expected to happen.
-    pub(crate) fn lost() -> Self {
-        Self::Connect { reason: ResetReason::ConnectionTermination, transport: None }
-    }
-
     /// The reset reason, as in response-code details and retry policies.
     pub fn reason(&self) -> ResetReason {
         match self {
             Self::Overflow | Self::PoolOverflow | Self::ConnectionOverflow => ResetReason::Overflow,
+            Self::Lost => ResetReason::ConnectionTermination,
             Self::Connect { reason, .. } => *reason,
         }
     }
@@ -57,7 +56,7 @@ impl PoolError {
     pub fn transport_failure(&self) -> Option<&str> {
         match self {
             Self::Connect { transport, .. } => transport.as_deref(),
-            Self::Overflow | Self::PoolOverflow | Self::ConnectionOverflow => None,
+            Self::Overflow | Self::PoolOverflow | Self::ConnectionOverflow | Self::Lost => None,
         }
     }
 
@@ -70,7 +69,7 @@ impl PoolError {
     pub fn source(&self) -> ErrorSource {
         match self {
             Self::Overflow | Self::PoolOverflow | Self::ConnectionOverflow => ErrorSource::Internal,
-            Self::Connect { .. } => ErrorSource::Upstream,
+            Self::Connect { .. } | Self::Lost => ErrorSource::Upstream,
         }
     }
 }

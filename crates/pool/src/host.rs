@@ -1,17 +1,21 @@
 //! What is counted for each host: the numbers of the admin page `/clusters`.
 //!
 //! Sharded by worker, like every statistic: a worker adds to its own cells only. 10,000 unused hosts cost a
-//! pointer per worker each.
+//! pointer per worker each, and one for all.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use tidegate_stats::worker_index;
+use tidegate_types::CloseReason;
+
+use crate::report::LastCloses;
 
 /// A host's numbers, all workers together.
 #[derive(Debug)]
 pub struct HostStats {
     shards: Box<[OnceLock<Arc<Cells>>]>,
+    closes: Arc<LastCloses>,
 }
 
 /// One worker's cells, in cache lines of their own.
@@ -49,22 +53,27 @@ impl HostStat {
 impl HostStats {
     /// Numbers for `workers` worker threads and the main thread.
     pub fn new(workers: usize) -> Self {
-        Self { shards: (0..=workers).map(|_| OnceLock::new()).collect() }
+        Self { shards: (0..=workers).map(|_| OnceLock::new()).collect(), closes: Arc::default() }
     }
 
     /// The calling worker's handle.
     pub fn writer(&self) -> HostCounters {
-        let index = worker_index();
+        let (index, closes) = (worker_index(), self.closes.clone());
         match self.shards.get(index) {
             Some(slot) if index > 0 => {
-                HostCounters { cells: slot.get_or_init(Arc::default).clone(), alone: true }
+                HostCounters { cells: slot.get_or_init(Arc::default).clone(), closes, alone: true }
             }
             // Threads without a number share the first shard (tests, the main thread).
             _ => {
                 let cells = self.shards.first().map(|slot| slot.get_or_init(Arc::default).clone());
-                HostCounters { cells: cells.unwrap_or_default(), alone: false }
+                HostCounters { cells: cells.unwrap_or_default(), closes, alone: false }
             }
         }
+    }
+
+    /// Why the last connections to it closed, on whichever worker; outlives its pools.
+    pub fn last_closes(&self) -> &LastCloses {
+        &self.closes
     }
 
     /// Sum over all workers.
@@ -80,13 +89,14 @@ impl HostStats {
 #[derive(Clone, Debug)]
 pub struct HostCounters {
     cells: Arc<Cells>,
+    closes: Arc<LastCloses>,
     alone: bool,
 }
 
 impl HostCounters {
     /// Numbers of no host, for tests.
     pub fn detached() -> Self {
-        Self { cells: Arc::default(), alone: false }
+        Self { cells: Arc::default(), closes: Arc::default(), alone: false }
     }
 
     /// Adds 1.
@@ -99,6 +109,11 @@ impl HostCounters {
     #[inline]
     pub fn dec(&self, stat: HostStat) {
         self.add(stat, u64::MAX);
+    }
+
+    /// A connection closed.
+    pub(crate) fn closed(&self, reason: CloseReason) {
+        self.closes.add(reason);
     }
 
     /// This worker's part.

@@ -23,6 +23,7 @@ use crate::error::PoolError;
 use crate::host::{HostCounters, HostStat};
 use crate::learned::IdleLimit;
 use crate::limits::{Limit, Limits};
+use crate::report::LastCloses;
 use crate::stats::UpstreamStats;
 
 mod closing;
@@ -44,7 +45,6 @@ pub use queue::StreamKey;
 
 use conn::{Conn, ReadyList, State};
 use queue::Pending;
-use report::LastCloses;
 
 /// What one pool is told by its cluster's configuration.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,5 +1,9 @@
 //! What a pool looks like at one moment: the admin page `/pools`.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use tidegate_types::CloseReason;
+
 /// One pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PoolReport {
@@ -48,9 +52,40 @@ impl IdleAge {
     }
 }
 
+/// Why the last eight connections closed: of a pool, or of a host's pools on all workers. A byte each, the latest
+/// lowest, one more than the reason's place in [`CloseReason::ALL`].
+#[derive(Debug, Default)]
+pub struct LastCloses(AtomicU64);
+
+impl LastCloses {
+    /// A connection closed.
+    pub(crate) fn add(&self, reason: CloseReason) {
+        let add = |all: u64| Some(all << 8 | (reason as u64 + 1));
+        let _ = self.0.fetch_update(Relaxed, Relaxed, add);
+    }
+
+    /// The latest first, as statistics name them.
+    pub fn names(&self) -> Vec<&'static str> {
+        let all = self.0.load(Relaxed).to_le_bytes();
+        let reasons = all.iter().filter_map(|byte| CloseReason::ALL.get(usize::from(*byte).checked_sub(1)?));
+        reasons.map(|reason| reason.name()).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_eight_closes_are_remembered_the_latest_first() {
+        let closes = LastCloses::default();
+        assert_eq!(closes.names(), [""; 0]);
+        closes.add(CloseReason::IdleTimeout);
+        closes.add(CloseReason::KeepaliveTimeout);
+        assert_eq!(closes.names(), ["keepalive_timeout", "idle_timeout"]);
+        (0..7).for_each(|_| closes.add(CloseReason::PeerFin));
+        assert_eq!((closes.names().len(), closes.names()[7]), (8, "keepalive_timeout"));
+    }
 
     #[test]
     fn percentiles_are_ages_that_there_are() {

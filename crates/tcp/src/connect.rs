@@ -39,7 +39,7 @@ pub(crate) async fn connect(
             PoolError::PoolOverflow => return Err(End::NoHost),
             // `max_pending_requests`: only that attempts ran out is said, as in Envoy.
             PoolError::Overflow => {}
-            PoolError::Connect { .. } => {
+            PoolError::Connect { .. } | PoolError::Lost => {
                 session.facts.flags.insert(ResponseFlags::UPSTREAM_CONNECTION_FAILURE);
                 session.facts.transport_failure = error.transport_failure().map(str::to_owned);
             }
@@ -163,7 +163,7 @@ async fn attempt_once(
     let (attempted, reached) = match &result {
         Err(PoolError::ConnectionOverflow | PoolError::PoolOverflow) => (false, false),
         Err(PoolError::Overflow) => (true, false),
-        Ok(_) | Err(PoolError::Connect { .. }) => (true, true),
+        Ok(_) | Err(PoolError::Connect { .. } | PoolError::Lost) => (true, true),
     };
     session.facts.attempts += u32::from(attempted);
     if reached {

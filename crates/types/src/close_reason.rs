@@ -40,11 +40,13 @@ pub enum CloseReason {
     RequestReset,
     /// A filter refused it.
     Refused,
+    /// The peer did not answer a PING in time (`connection_keepalive`).
+    KeepaliveTimeout,
 }
 
 impl CloseReason {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::IdleTimeout,
         Self::MaxDuration,
         Self::MaxRequests,
@@ -61,6 +63,7 @@ impl CloseReason {
         Self::RequestTimeout,
         Self::RequestReset,
         Self::Refused,
+        Self::KeepaliveTimeout,
     ];
 
     /// As it is written in statistics.
@@ -82,6 +85,7 @@ impl CloseReason {
             Self::RequestTimeout => "request_timeout",
             Self::RequestReset => "request_reset",
             Self::Refused => "refused",
+            Self::KeepaliveTimeout => "keepalive_timeout",
         }
     }
 
@@ -104,6 +108,7 @@ impl CloseReason {
             Self::RequestTimeout => "request timeout",
             Self::RequestReset => "request reset",
             Self::Refused => "refused",
+            Self::KeepaliveTimeout => "no answer to a PING",
         }
     }
 

@@ -65,7 +65,10 @@ fn it_shows_limits_and_what_each_pool_holds() {
     let address = origin.address().to_string();
     assert_eq!(
         cluster["hosts"],
-        json!([{"address": address, "health": "healthy", "learned_idle_ms": null, "pools": []}])
+        json!([{
+            "address": address, "health": "healthy", "learned_idle_ms": null, "last_close_reasons": [],
+            "pools": [],
+        }])
     );
 
     let mut clients: Vec<_> = (0..3).map(|_| proxy.connect()).collect();

@@ -35,12 +35,14 @@ pub struct Ask {
     pub care: Care,
     /// What only requests that ask for the same share a connection for; `None`: nothing.
     pub options: Option<Rc<TransportOptions>>,
+    /// The number of the downstream connection that it came by, for clusters whose connections belong to one.
+    pub connection: Option<u64>,
 }
 
 impl Ask {
     /// A request that asks for nothing in particular.
     pub fn new(priority: Priority, now: Instant) -> Self {
-        Self { priority, now, downstream: None, care: Care::Any, options: None }
+        Self { priority, now, downstream: None, care: Care::Any, options: None, connection: None }
     }
 }
 
@@ -48,11 +50,12 @@ impl Cluster {
     /// Asks the pool of `host` that suits for a connection.
     #[inline]
     pub fn acquire(&self, host: &Rc<Host>, ask: Ask) -> Acquire {
-        let Ask { priority, now, care, options, downstream } = ask;
+        let Ask { priority, now, care, options, downstream, connection } = ask;
         let protocol = self.protocol(downstream);
-        let key = PoolKey { protocol, priority, options };
+        let owner = connection.filter(|_| self.config().pool_per_downstream_connection);
+        let key = PoolKey { protocol, priority, options, owner };
         if let Some(tally) = &self.tally
-            && key.options.is_none()
+            && key.is_plain()
         {
             self.open_ahead(tally, |next, ratio| {
                 next.pool(&key).unwrap_or_else(|| self.new_pool(next, &key)).anticipate(ratio)

@@ -339,7 +339,7 @@ where
             ConnError::KeepaliveTimeout => {
                 let flag = ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION;
                 self.lose(flag, details::DOWNSTREAM_PING_TIMEOUT);
-                (Close::Now, CloseReason::PeerRst)
+                (Close::Now, CloseReason::KeepaliveTimeout)
             }
         }
     }

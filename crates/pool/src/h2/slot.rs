@@ -140,8 +140,8 @@ impl driver::Slot for Slot {
             }
             Poll::Ready(ClientEvent::GoAway { .. }) => Poll::Ready(Stirred::GoingAway),
             Poll::Ready(ClientEvent::Closed(how)) => {
-                if let Some(link) = self.link.as_ref().filter(|link| how.is_ok() && link.conn.is_going_away())
-                {
+                let in_order = matches!(how, Ok(()) | Err(ConnError::PeerError(_)));
+                if let Some(link) = self.link.as_ref().filter(|link| in_order && link.conn.is_going_away()) {
                     // Announced, and its exchanges are over: their owners come and say how, the last one closes it.
                     link.over.set(true);
                     self.over = true;
@@ -182,8 +182,7 @@ fn end_of(how: Result<(), ConnError>) -> Stirred {
         // A GOAWAY with an error, then FIN.
         Ok(()) | Err(ConnError::PeerError(_)) => Stirred::Closed(CloseReason::PeerFin),
         Err(ConnError::Io(error)) => Stirred::Closed(CloseReason::of_io(&error)),
-        // Not there in order, as far as anybody can tell.
-        Err(ConnError::KeepaliveTimeout) => Stirred::Closed(CloseReason::PeerRst),
+        Err(ConnError::KeepaliveTimeout) => Stirred::Closed(CloseReason::KeepaliveTimeout),
         Err(ConnError::Violation(_) | ConnError::Flood(_)) => Stirred::Violated,
     }
 }

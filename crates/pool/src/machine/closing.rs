@@ -126,6 +126,20 @@ impl Machine {
         self.settle(now);
     }
 
+    /// The peer broke the protocol of a connection that carries many streams: they are reset before it is closed, as
+    /// in Envoy, so that it has none then.
+    pub fn handle_violated(&mut self, now: Instant, key: ConnKey) {
+        if self.conns.get(key.0).is_none_or(|conn| matches!(conn.state, State::Connecting { .. })) {
+            return self.handle_closed(now, key, CloseReason::ProtocolError);
+        }
+        self.shared.stats.upstream_cx_protocol_error().inc();
+        while self.conns.get(key.0).is_some_and(|conn| conn.active > 0) {
+            self.detach(key);
+        }
+        self.retire(now, key, CloseReason::ProtocolError);
+        self.settle(now);
+    }
+
     /// The peer sent what nobody asked for on an idle connection: the next response could not be trusted.
     pub fn handle_unexpected_data(&mut self, now: Instant, key: ConnKey) {
         if self.conns.contains(key.0) {
@@ -138,7 +152,9 @@ impl Machine {
 
     /// The peer announced that the connection takes no more streams (GOAWAY). Ready | Busy => Draining
     pub fn handle_announced(&mut self, now: Instant, key: ConnKey) {
-        if self.conns.get(key.0).is_none_or(|conn| matches!(conn.state, State::Connecting { .. })) {
+        let Some(conn) = self.conns.get_mut(key.0) else { return };
+        // A second GOAWAY only names the last stream (RFC 9113 §6.8).
+        if matches!(conn.state, State::Connecting { .. }) || std::mem::replace(&mut conn.announced, true) {
             return;
         }
         self.shared.stats.upstream_cx_close_notify().inc();
@@ -232,6 +248,7 @@ impl Machine {
         stats.upstream_cx_destroy().inc();
         stats.upstream_cx_close_reason().of(reason).inc();
         self.last_closes.add(reason);
+        self.shared.host.closed(reason);
         if reason.is_remote() {
             stats.upstream_cx_destroy_remote().inc();
         } else {

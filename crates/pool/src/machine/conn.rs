@@ -47,6 +47,8 @@ pub(super) struct Conn {
     pub(super) salt: u8,
     /// Why it drains, once it does.
     pub(super) fate: CloseReason,
+    /// Its peer has announced its end.
+    pub(super) announced: bool,
     /// `max_connection_duration`.
     pub(super) expires: Option<Instant>,
     /// Streams now.
@@ -84,6 +86,7 @@ impl Conn {
             idled: Duration::ZERO,
             salt: 0,
             fate: CloseReason::Drained,
+            announced: false,
             expires: None,
             active: 0,
             carried: 0,

@@ -1,34 +1,9 @@
 //! What the machine says of itself, for the admin page.
 
-use tidegate_types::CloseReason;
 use tokio::time::Instant;
 
 use super::{Machine, State};
 use crate::report::{IdleAge, PoolReport};
-
-/// Why the last connections closed, the latest last.
-#[derive(Debug, Default)]
-pub(super) struct LastCloses {
-    reasons: [Option<CloseReason>; LAST],
-    next: usize,
-}
-
-/// So many are remembered.
-const LAST: usize = 8;
-
-impl LastCloses {
-    pub(super) fn add(&mut self, reason: CloseReason) {
-        self.reasons[self.next] = Some(reason);
-        self.next = (self.next + 1) % LAST;
-    }
-
-    /// The latest first.
-    fn names(&self) -> Vec<&'static str> {
-        let (later, earlier) = self.reasons.split_at(self.next);
-        let latest_first = later.iter().rev().chain(earlier.iter().rev());
-        latest_first.flatten().map(|reason| reason.name()).collect()
-    }
-}
 
 impl Machine {
     /// As it is now; who and where it is are the pool's to say. Looks at every connection.

@@ -560,6 +560,32 @@ fn one_connection_carries_many_streams_where_the_protocol_can() {
     assert_eq!(lab.events(), [close(0, CloseReason::Announced)]);
 }
 
+/// GOAWAY comes in two steps (RFC 9113 §6.8): one announcement.
+#[test]
+fn an_announced_close_counts_once() {
+    let mut lab = Lab::new(Settings { concurrency: 100, ..settings() }, &open_limits());
+    lab.ask();
+    lab.connected(0);
+    lab.machine.handle_concurrency(lab.now, ConnKey(0), 100);
+    (0..2).for_each(|_| lab.machine.handle_announced(lab.now, ConnKey(0)));
+    lab.end(0, StreamEnd::Complete);
+    assert_eq!(lab.stats().upstream_cx_close_notify().value(), 1);
+}
+
+#[test]
+fn the_streams_of_a_violated_connection_are_reset_before_it_closes() {
+    let mut lab = Lab::new(Settings { concurrency: 100, ..settings() }, &open_limits());
+    lab.ask();
+    lab.ask();
+    lab.machine.handle_connected(lab.now, ConnKey(0), 100);
+    lab.machine.handle_violated(lab.now, ConnKey(0));
+    let stats = lab.stats();
+    assert_eq!(stats.upstream_cx_destroy_local().value(), 1);
+    assert_eq!(stats.upstream_cx_destroy_with_active_rq().value(), 0);
+    assert_eq!(stats.upstream_cx_protocol_error().value(), 1);
+    assert_eq!((stats.upstream_rq_active().value(), lab.machine.streams()), (0, 0));
+}
+
 #[test]
 fn idle_times_are_recorded_at_reuse_and_at_close() {
     let mut lab = Lab::new(settings(), &open_limits());

@@ -7,6 +7,7 @@
 //! this case. Start with [`judge`].
 
 use http::Method;
+use tidegate_cluster::PoolError;
 use tidegate_cluster::stream::{ResetCode, StreamError};
 
 /// What is known of a request whose attempt failed on an established connection.
@@ -47,6 +48,19 @@ impl Fate {
             }
             StreamError::Closed | StreamError::Io(_) if trace.reused => Self::Stale,
             StreamError::Closed | StreamError::Io(_) | StreamError::Reset { .. } => Self::Unknown,
+        }
+    }
+}
+
+impl From<&PoolError> for Fate {
+    /// Of a request that got no connection: a dial that failed is none of ours, and limits are to be heeded.
+    fn from(error: &PoolError) -> Self {
+        match error {
+            PoolError::Lost => Self::Unwritten,
+            PoolError::Connect { .. }
+            | PoolError::Overflow
+            | PoolError::PoolOverflow
+            | PoolError::ConnectionOverflow => Self::Unknown,
         }
     }
 }
@@ -109,6 +123,16 @@ mod tests {
             assert_eq!(judged(Method::POST, broken(), trace), Verdict::Again);
             let nonsense = StreamError::Protocol { details: "http1.codec_error" };
             assert_eq!(judged(Method::GET, nonsense, trace), Verdict::Unconcerned);
+        }
+    }
+
+    #[test]
+    fn what_lost_its_connection_before_it_could_use_it_goes_again() {
+        let of = |error| judge(&Method::POST, Fate::from(&error), Replay::Possible);
+        assert_eq!(of(PoolError::Lost), Verdict::Again);
+        let reason = tidegate_types::ResetReason::RemoteConnectionFailure;
+        for error in [PoolError::Overflow, PoolError::Connect { reason, transport: None }] {
+            assert_eq!(of(error), Verdict::Unconcerned);
         }
     }
 

@@ -57,6 +57,7 @@ impl Upstream<'_> {
             downstream: info.protocol.get(),
             care: self.care(),
             options: self.transport_options(&host),
+            connection: Some(info.connection.id),
         };
         let mut acquire = pin!(cluster.acquire(&host, ask));
         let lease = poll_fn(|cx| {
@@ -106,7 +107,7 @@ impl Upstream<'_> {
         }
         let transport = error.transport_failure().map(str::to_owned);
         self.stream.info().upstream_transport_failure.borrow_mut().clone_from(&transport);
-        Failure::Reset { reason: error.reason(), transport, fate: Fate::Unknown }
+        Failure::Reset { reason: error.reason(), transport, fate: Fate::from(error) }
     }
 
     /// Waits for a response head on the attempt's connection.

@@ -25,8 +25,8 @@ pub(super) struct SafeRetry {
 enum State {
     #[default]
     Unused,
-    /// The attempt under way is the retry.
-    UnderWay,
+    /// The attempt under way is the retry, which asks this of its connection.
+    UnderWay(Care),
     Used,
 }
 
@@ -52,8 +52,7 @@ impl Upstream<'_> {
     pub(super) fn care(&self) -> Care {
         match self.safe.state.get() {
             _ if !self.safe.allowed => Care::Any,
-            // Other idle connections are as likely to fail as the one that did, and this is the last chance.
-            State::UnderWay => Care::New,
+            State::UnderWay(care) => care,
             State::Unused | State::Used if self.is_repeatable() => Care::Any,
             State::Unused | State::Used => Care::Fresh,
         }
@@ -82,7 +81,13 @@ impl Upstream<'_> {
         }
         let again = self.safe.state.get() == State::Unused && self.may_go_again(fate);
         if again {
-            self.safe.state.set(State::UnderWay);
+            let care = match fate {
+                // What refused a stream is there, or told that it goes: any other place will do.
+                Fate::Refused => Care::Fresh,
+                // Other idle connections are as likely to fail as the one that did, and this is the last chance.
+                Fate::Unwritten | Fate::Stale | Fate::Unknown => Care::New,
+            };
+            self.safe.state.set(State::UnderWay(care));
             self.facts.cluster.stats().router.upstream_rq_safe_retry().inc();
         } else {
             self.safe.state.set(State::Used);
@@ -124,7 +129,7 @@ impl Upstream<'_> {
 
     /// The attempt under way has an answer, or none.
     pub(super) fn safe_retry_ended(&self, answered: bool) {
-        if self.safe.state.get() == State::UnderWay {
+        if matches!(self.safe.state.get(), State::UnderWay(_)) {
             self.safe.state.set(State::Used);
             if answered {
                 self.facts.cluster.stats().router.upstream_rq_safe_retry_success().inc();

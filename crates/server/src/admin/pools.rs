@@ -148,8 +148,9 @@ fn cluster_json(cluster: &ClusterShared, told: &Told) -> Value {
             json!({
                 "address": host.address.to_string(),
                 "health": health(host),
-                // Outlives pools, which go with their last connection.
+                // Both outlive pools, which go with their last connection.
                 "learned_idle_ms": learned_idle_ms(host),
+                "last_close_reasons": host.stats.last_closes().names(),
                 "pools": pools,
             })
         })
@@ -197,6 +198,10 @@ fn cluster_text(text: &mut String, cluster: &ClusterShared, told: &Told) {
         line(&format!("{}::health", host.address), &health(host));
         if let Some(learned) = learned_idle_ms(host) {
             line(&format!("{}::learned_idle_ms", host.address), &learned);
+        }
+        let closes = host.stats.last_closes().names();
+        if !closes.is_empty() {
+            line(&format!("{}::last_close_reasons", host.address), &closes.join(","));
         }
         for (worker, pool) in told.of(cluster, host) {
             pool_text(pool, |key, value| {
