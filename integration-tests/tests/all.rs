@@ -52,6 +52,7 @@ mod all {
     mod tls_downstream;
     mod tls_hygiene;
     mod tls_upstream;
+    mod tunnels;
     mod upgrade;
     mod upstream_failures;
 }

@@ -23,8 +23,8 @@ pub use client_cert::{ClientCertConfig, ClientCertDetails, ForwardClientCert};
 pub use local_reply::{BodyFormat, LocalReplyConfig, ReplyFormat, ResponseMapper};
 pub use normalization::{EscapedSlashes, Normalization, StripPort};
 pub use request_id::RequestIdConfig;
-pub use upgrade::UpgradeConfig;
 pub(crate) use upgrade::{RouteUpgrade, upgrades};
+pub use upgrade::{TunnelEnd, UpgradeConfig};
 
 use upgrade::HcmUpgrade;
 

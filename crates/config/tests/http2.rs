@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use tidegate_config::cluster::UpstreamProtocol;
-use tidegate_config::hcm::CodecType;
+use tidegate_config::hcm::{CodecType, TunnelEnd};
 use tidegate_config::listener::NetworkFilterConfig;
 use tidegate_config::protocol::{Http2Keepalive, Http2Options};
+use tidegate_config::route::Action;
 use tidegate_config::{Bootstrap, Format, HcmConfig, from_str};
 
 /// One cluster, one listener; `CLUSTER` and `MANAGER` stand for further fields, on lines 3 and 6.
@@ -216,5 +217,41 @@ fn ranges_and_required_fields() {
         ),
     ] {
         refused("", &options(fields), &[&format!("M.http2_protocol_options.{error}")]);
+    }
+}
+
+#[test]
+fn tunnels_end_upstream_or_here() {
+    let routes = |upgrade: &str| {
+        let route = format!(
+            "\"route_config\": {{\"virtual_hosts\": [{{\"name\": \"v\", \"domains\": [\"*\"], \"routes\": [{{\
+             \"match\": {{\"connect_matcher\": {{}}}}, \"route\": {{\"cluster\": \"backend\", \
+             \"upgrade_configs\": [{upgrade}]}}}}]}}]}}"
+        );
+        let text = BASE.replace("CLUSTER", "").replace("MANAGER", "");
+        let text = text.replace(
+            "\"route_config\": {\"virtual_hosts\": [{\"name\": \"v\", \"domains\": [\"*\"]}]}",
+            &route,
+        );
+        from_str(&text, "f.json", Format::Json)
+    };
+    let tunnel = |upgrade: &str| {
+        let bootstrap = routes(upgrade).unwrap();
+        let NetworkFilterConfig::Http(manager) = &bootstrap.listeners[0].filter_chains[0].filters[0] else {
+            panic!("no manager")
+        };
+        match &manager.route_config.virtual_hosts[0].routes[0].action {
+            Action::Route(action) => action.upgrades[0].tunnel,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(tunnel(r#"{"upgrade_type": "CONNECT"}"#), TunnelEnd::Upstream);
+    assert_eq!(tunnel(r#"{"upgrade_type": "connect", "connect_config": {}}"#), TunnelEnd::Here);
+    let wrong = |upgrade: &str| routes(upgrade).unwrap_err()[0].to_string();
+    let misplaced = wrong(r#"{"upgrade_type": "websocket", "connect_config": {}}"#);
+    assert!(misplaced.contains("only an upgrade of the type `CONNECT`"), "{misplaced}");
+    for field in [r#""allow_post": true"#, r#""proxy_protocol_config": {}"#] {
+        let text = wrong(&format!(r#"{{"upgrade_type": "CONNECT", "connect_config": {{{field}}}}}"#));
+        assert!(text.contains("not supported by this build"), "{text}");
     }
 }

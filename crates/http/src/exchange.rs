@@ -21,8 +21,9 @@ use std::time::SystemTime;
 
 use http::Version;
 use tidegate_codec::{HeadError, ServerStream};
+use tidegate_config::values::TimeoutOverride;
 use tidegate_filter::{LocalReply, Stream};
-use tidegate_types::overload::{OverloadAction, ScaledTimer};
+use tidegate_types::overload::OverloadAction;
 use tidegate_types::{CloseReason, EndStream, RequestHead, ResponseFlags, StreamInfo, details};
 use tokio::time::Instant;
 
@@ -101,6 +102,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) tunnel: Cell<bool>,
     /// A 1xx head was passed on.
     pub(crate) informed: Cell<bool>,
+    /// The route's `flush_timeout`.
+    pub(crate) flush_timeout: Cell<TimeoutOverride>,
     /// The response is the proxy's own.
     pub(crate) replied: Cell<bool>,
     /// The response began before the request was complete.
@@ -136,6 +139,7 @@ pub(crate) async fn serve(
         response_trailers: RefCell::new(None),
         tunnel: Cell::new(false),
         informed: Cell::new(false),
+        flush_timeout: Cell::new(TimeoutOverride::Inherit),
         replied: Cell::new(false),
         outran_request: Cell::new(false),
         hcm,
@@ -325,7 +329,7 @@ impl Exchange<'_> {
     ) -> Poll<Passed> {
         loop {
             let overload = &self.cx.connection.overload;
-            let own = self.timers.next(|timeout| overload.scale(ScaledTimer::StreamIdle, timeout));
+            let own = self.timers.next(|timer, timeout| overload.scale(timer, timeout));
             let age = self.cx.age_deadline();
             let nearest = [router, own.map(|(at, _)| at), age].into_iter().flatten().min();
             std::task::ready!(self.cx.poll_deadline(cx, nearest));

@@ -211,6 +211,8 @@ stat_block! {
             rx_reset,
             /// RST_STREAM sent.
             tx_reset,
+            /// Streams reset because the client did not take the rest of a complete response.
+            tx_flush_timeout,
             /// GOAWAY sent; not the one that only announces.
             goaway_sent,
             /// Connections closed because a PING was not answered in time.

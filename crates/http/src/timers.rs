@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tidegate_types::overload::ScaledTimer;
 use tokio::time::{Instant, Sleep};
 
 /// A timer that is moved forward only when it fires, and back only when a nearer deadline appears.
@@ -60,6 +61,17 @@ pub(crate) enum StreamTimeout {
     StreamIdle,
     /// `max_stream_duration`.
     MaxDuration,
+    /// `stream_flush_timeout`, or the route's `flush_timeout`.
+    Flush,
+}
+
+/// What a stream waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Either side.
+    Running,
+    /// The client, to take the rest of a complete response.
+    Flushing,
 }
 
 /// The deadlines that the connection manager watches over one stream.
@@ -71,6 +83,7 @@ pub(crate) struct StreamTimers {
     headers: Cell<Option<Instant>>,
     request: Cell<Option<Instant>>,
     max_duration: Cell<Option<Instant>>,
+    phase: Cell<Phase>,
     /// A deadline may be nearer than when [`StreamTimers::settle`] was last called.
     changed: Cell<bool>,
 }
@@ -85,6 +98,7 @@ impl StreamTimers {
             headers: Cell::new(None),
             request: Cell::new(None),
             max_duration: Cell::new(None),
+            phase: Cell::new(Phase::Running),
             changed: Cell::new(true),
         }
     }
@@ -113,6 +127,17 @@ impl StreamTimers {
         self.changed.set(true);
     }
 
+    /// The response is complete but for what the client holds back: only `timeout` without progress matters now.
+    pub(crate) fn flush(&self, timeout: Option<Duration>, now: Instant) {
+        self.phase.set(Phase::Flushing);
+        self.idle.set(timeout);
+        self.active_at.set(now);
+        [&self.headers, &self.request, &self.max_duration]
+            .into_iter()
+            .for_each(|deadline| deadline.set(None));
+        self.changed.set(true);
+    }
+
     /// Whether a deadline may have come nearer since the last call.
     pub(crate) fn settle(&self) -> bool {
         self.changed.replace(false)
@@ -124,12 +149,19 @@ impl StreamTimers {
     }
 
     /// The nearest deadline; `scale` shortens the idle timeout under overload.
-    pub(crate) fn next(&self, scale: impl Fn(Duration) -> Duration) -> Option<(Instant, StreamTimeout)> {
-        let idle = self.idle.get().map(|timeout| self.active_at.get() + scale(timeout));
+    pub(crate) fn next(
+        &self,
+        scale: impl Fn(ScaledTimer, Duration) -> Duration,
+    ) -> Option<(Instant, StreamTimeout)> {
+        let (scaled, kind) = match self.phase.get() {
+            Phase::Running => (ScaledTimer::StreamIdle, StreamTimeout::StreamIdle),
+            Phase::Flushing => (ScaledTimer::StreamFlush, StreamTimeout::Flush),
+        };
+        let idle = self.idle.get().map(|timeout| self.active_at.get() + scale(scaled, timeout));
         [
             (self.headers.get(), StreamTimeout::RequestHeaders),
             (self.request.get(), StreamTimeout::Request),
-            (idle, StreamTimeout::StreamIdle),
+            (idle, kind),
             (self.max_duration.get(), StreamTimeout::MaxDuration),
         ]
         .into_iter()
@@ -156,7 +188,7 @@ mod tests {
                 touched = true;
                 timers.touch(Instant::now());
             }
-            let next = timers.next(|timeout| timeout).map(|(at, _)| at);
+            let next = timers.next(|_, timeout| timeout).map(|(at, _)| at);
             let wake = if touched { next } else { Some(start + Duration::from_secs(1)) };
             match timer.poll(cx, wake, Instant::now()) {
                 Poll::Ready(()) if !touched => {
@@ -185,15 +217,22 @@ mod tests {
     fn the_nearest_deadline_wins() {
         let now = Instant::now();
         let timers = StreamTimers::new(now);
-        assert!(timers.next(|timeout| timeout).is_none());
+        assert!(timers.next(|_, timeout| timeout).is_none());
         timers.set_idle(Some(Duration::from_secs(300)));
         timers.set_headers(Some(Duration::from_secs(15)));
-        assert_eq!(timers.next(|timeout| timeout).unwrap().1, StreamTimeout::RequestHeaders);
+        assert_eq!(timers.next(|_, timeout| timeout).unwrap().1, StreamTimeout::RequestHeaders);
         timers.set_headers(None);
         timers.set_request(Some(Duration::from_secs(20)));
         assert_eq!(
-            timers.next(|timeout| timeout).unwrap(),
+            timers.next(|_, timeout| timeout).unwrap(),
             (now + Duration::from_secs(20), StreamTimeout::Request)
         );
+        let later = now + Duration::from_secs(10);
+        timers.flush(Some(Duration::from_secs(60)), later);
+        let halved = timers.next(|scaled, timeout| match scaled {
+            ScaledTimer::StreamFlush => timeout / 2,
+            _ => timeout,
+        });
+        assert_eq!(halved.unwrap(), (later + Duration::from_secs(30), StreamTimeout::Flush));
     }
 }

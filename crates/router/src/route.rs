@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
-use tidegate_config::hcm::{BodyFormat, UpgradeConfig};
+use tidegate_config::hcm::{BodyFormat, TunnelEnd, UpgradeConfig};
 use tidegate_config::route::Priority;
 use tidegate_config::values::TimeoutOverride;
 use tidegate_filter::{LogContext, RouteView};
@@ -67,6 +67,8 @@ pub struct Forward {
     pub timeouts: Timeouts,
     /// `idle_timeout` over the manager's `stream_idle_timeout`.
     pub idle_timeout: TimeoutOverride,
+    /// `flush_timeout` over the manager's `stream_flush_timeout`.
+    pub flush_timeout: TimeoutOverride,
     /// `max_stream_duration` over the manager's.
     pub max_stream_duration: TimeoutOverride,
     /// `grpc_timeout_header_max`.
@@ -122,6 +124,15 @@ impl Forward {
             (asked, most) => asked.or(most),
         };
         Timeouts { global, grpc: GrpcTimeout::Rewritten, ..timeouts }
+    }
+
+    /// Where the tunnel ends that the request asks for, if it does.
+    pub fn tunnel_end(&self, head: &RequestHead) -> TunnelEnd {
+        if head.method != Method::CONNECT || head.upgrade.is_some() {
+            return TunnelEnd::Upstream;
+        }
+        let connect = self.upgrades.iter().find(|upgrade| upgrade.upgrade_type == "connect");
+        connect.filter(|upgrade| upgrade.enabled).map_or(TunnelEnd::Upstream, |upgrade| upgrade.tunnel)
     }
 
     /// The stream's time by the caller's `grpc-timeout`, where the route heeds that field; takes the place of

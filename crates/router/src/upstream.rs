@@ -7,6 +7,7 @@
 
 mod accounting;
 mod attempt;
+mod carrier;
 mod deadlines;
 mod hedge;
 mod outcome;
@@ -14,6 +15,7 @@ mod replay;
 mod safe_retry;
 mod selection;
 mod transport;
+mod tunnel;
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -25,7 +27,8 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use tidegate_cluster::stream::{BodyFrame, StreamError};
-use tidegate_cluster::{Cluster, Failed, Host, HostStat, Lease, RetryPermit};
+use tidegate_cluster::{Cluster, Failed, Host, HostStat, RetryPermit};
+use tidegate_config::hcm::TunnelEnd;
 use tidegate_filter::{LocalReply, Stream};
 use tidegate_types::{CloseReason, Compat, EndStream, RequestHead, ResponseFlags, ResponseHead};
 use tokio::time::Instant;
@@ -38,6 +41,7 @@ use crate::timeout::Timeouts;
 pub use accounting::refuse_for_maintenance;
 use attempt::Judgement;
 pub(crate) use attempt::send_frame;
+use carrier::Carrier;
 use deadlines::{Deadlines, Limits, RouterTimeout};
 use hedge::Rivals;
 use outcome::Failure;
@@ -89,6 +93,8 @@ pub struct RequestFacts<'r> {
     pub compat: Compat,
     /// Whether a body follows.
     pub body: RequestBody,
+    /// Where a tunnel ends.
+    pub tunnel: TunnelEnd,
     /// Copies to be sent to other clusters once the request is complete.
     pub copies: Vec<Copy>,
 }
@@ -101,7 +107,7 @@ pub struct Upstream<'r> {
     deadlines: Deadlines,
     replay: RefCell<Replay>,
     host: RefCell<Option<Rc<Host>>>,
-    lease: RefCell<Option<Lease>>,
+    lease: RefCell<Option<Carrier>>,
     request_complete: Cell<Option<Instant>>,
     response_began: Cell<bool>,
     /// A 1xx head came.
@@ -359,6 +365,12 @@ impl<'r> Upstream<'r> {
         if let Some(lease) = self.lease.borrow_mut().take() {
             lease.finish();
         }
+    }
+
+    /// Whether the end of the upstream's direction of a tunnel is an orderly one, and the client's can be passed on.
+    /// Over HTTP/1.1 it is the connection's, and ends both.
+    pub fn has_orderly_ends(&self) -> bool {
+        self.lease.borrow().as_ref().is_some_and(Carrier::has_orderly_ends)
     }
 
     /// The upstream closed an upgraded stream.

@@ -9,6 +9,18 @@ pub struct UpgradeConfig {
     pub upgrade_type: String,
     /// `enabled`, true when unset.
     pub enabled: bool,
+    /// Where the tunnel of a CONNECT ends.
+    pub tunnel: TunnelEnd,
+}
+
+/// Where the tunnel of a CONNECT ends (RFC 9110 §9.3.6).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TunnelEnd {
+    /// The request is forwarded, and the upstream ends it.
+    #[default]
+    Upstream,
+    /// `connect_config`: here. The upstream gets the tunnel's bytes over a TCP connection.
+    Here,
 }
 
 /// The two messages that [`UpgradeConfig`] is read from; they differ in what this build does not support.
@@ -29,7 +41,26 @@ impl Message for RouteUpgrade {
     const NAME: &'static str = "envoy.config.route.v3.RouteAction.UpgradeConfig";
 
     fn read(r: &Reader<'_>) -> Self {
-        Self(UpgradeConfig::read(r))
+        let mut upgrade = UpgradeConfig::read(r);
+        let config = r.message::<ConnectConfig>("connect_config");
+        let is_misplaced = config.peek().is_some() && upgrade.upgrade_type != "connect";
+        if is_misplaced {
+            config.report("only an upgrade of the type `CONNECT` has a `connect_config`", None);
+        }
+        if config.optional().is_some() {
+            upgrade.tunnel = TunnelEnd::Here;
+        }
+        Self(upgrade)
+    }
+}
+
+struct ConnectConfig;
+
+impl Message for ConnectConfig {
+    const NAME: &'static str = "envoy.config.route.v3.RouteAction.UpgradeConfig.ConnectConfig";
+
+    fn read(_: &Reader<'_>) -> Self {
+        Self
     }
 }
 
@@ -57,6 +88,7 @@ impl UpgradeConfig {
         Self {
             upgrade_type: kind.unique(Space::Upgrade).required_non_empty(),
             enabled: r.bool("enabled").or(true),
+            tunnel: TunnelEnd::Upstream,
         }
     }
 }

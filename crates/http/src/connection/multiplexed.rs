@@ -132,8 +132,12 @@ where
         }
         // Streams first: what they send is written by the connection's poll behind them.
         self.streams.poll_woken();
+        self.announce();
         if let Poll::Ready(end) = self.poll_connection() {
             return Poll::Ready(end);
+        }
+        if self.resets_too_much() {
+            return Poll::Ready(self.too_many_resets());
         }
         self.note_idle();
         if let Poll::Ready(end) = self.poll_drain(task) {
@@ -149,7 +153,12 @@ where
         while self.streams.wakes().take_connection() {
             while let Some(accepted) = ready_or(self.conn.poll_accept(&mut task)) {
                 match accepted {
-                    Some(Ok(exchange)) => self.begin(exchange),
+                    Some(Ok(exchange)) => {
+                        self.begin(exchange);
+                        if self.resets_too_much() {
+                            return Poll::Ready(self.too_many_resets());
+                        }
+                    }
                     Some(Err(error)) => return Poll::Ready(self.broken(&error)),
                     None => return Poll::Ready(self.closed_by_peer()),
                 }
@@ -168,14 +177,35 @@ where
         }
         let served = self.cx.served.get().saturating_add(1);
         self.cx.served.set(served);
-        if self.drain == DrainState::No
-            && hcm.shared.config.common.max_requests_per_connection.is_some_and(|max| served >= max)
-        {
+        if hcm.shared.config.common.max_requests_per_connection.is_some_and(|max| served >= max) {
+            // Each request from the last that it may carry on, as in Envoy.
             hcm.shared.stats.downstream_cx_max_requests_reached().inc();
             self.start_drain(CloseReason::MaxRequests);
         }
         let open = &self.open;
         self.streams.begin(|place| open(place, hcm, exchange));
+        self.announce();
+    }
+
+    /// A response asked for the connection's end: the client is told before it gets the response.
+    fn announce(&mut self) {
+        if self.conn.is_close_announced() {
+            self.start_drain(CloseReason::Drained);
+        }
+    }
+
+    fn resets_too_much(&self) -> bool {
+        self.drain == DrainState::No && self.cx.resets.is_too_much()
+    }
+
+    /// The client begins streams only to reset them (CVE-2023-44487).
+    #[cold]
+    fn too_many_resets(&self) -> End {
+        let stats = &self.slot.current().shared.stats;
+        stats.downstream_rq_too_many_premature_resets().inc();
+        stats.downstream_cx_protocol_error().inc();
+        self.lose(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR, details::DOWNSTREAM_RESET);
+        (Close::Now, CloseReason::ProtocolError)
     }
 
     /// The last stream ended: the connection idles.
@@ -200,7 +230,7 @@ where
             self.conn.final_goaway();
             return Poll::Ready((Close::Linger, CloseReason::Drained));
         }
-        if goes || self.conn.is_close_announced() {
+        if goes {
             self.start_drain(CloseReason::Drained);
         }
         if let DrainState::Final { reason } = self.drain

@@ -13,7 +13,8 @@ use tidegate_types::{CloseReason, EndStream, RequestHead, ResponseFlags, Respons
 use super::{Abort, Exchange, ResponseState, WatchClient, panics};
 use crate::access_log;
 use crate::chain::ResponseChain;
-use crate::connection::Lost;
+use crate::connection::{Lost, StreamEnded};
+use crate::timers::StreamTimeout;
 
 /// What an exchange leaves to its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,6 +155,7 @@ impl Exchange<'_> {
             }
             Abort::UpstreamReset => return ExchangeEnd::Reset,
             Abort::Reset => return ExchangeEnd::Reset,
+            Abort::Timeout(StreamTimeout::Flush) => return self.held_back(),
             Abort::Timeout(timeout) => {
                 self.count_timeout(timeout);
                 let reply = self.timeout_reply(timeout);
@@ -187,6 +189,7 @@ impl Exchange<'_> {
         match self.send_reply(reply, filters).await {
             Ok(()) => self.completed(),
             Err(Abort::Gone) => self.gone(),
+            Err(Abort::Timeout(StreamTimeout::Flush)) => self.held_back(),
             Err(Abort::Timeout(timeout)) => {
                 self.count_timeout(timeout);
                 ExchangeEnd::ResetDelayed
@@ -194,6 +197,14 @@ impl Exchange<'_> {
             // A filter answered or refused the answer: one reply is all there is.
             Err(_) => ExchangeEnd::Reset,
         }
+    }
+
+    /// The client does not take the rest of a response that was complete for everybody else.
+    fn held_back(&self) -> ExchangeEnd {
+        self.count_timeout(StreamTimeout::Flush);
+        self.response.set(ResponseState::Complete);
+        self.server.borrow_mut().reset_with(ResetCode::Internal);
+        self.completed()
     }
 
     /// Whether a deadline of the router cut the response. When the upstream itself did, the client is told at
@@ -245,6 +256,11 @@ impl Exchange<'_> {
                 stats.downstream_rq_tx_reset().inc();
             }
             ExchangeEnd::Gone => stats.downstream_rq_rx_reset().inc(),
+        }
+        if !self.cx.is_alone() {
+            let unanswered = end == ExchangeEnd::Gone && self.response.get() == ResponseState::None;
+            let how = if unanswered { StreamEnded::Unanswered } else { StreamEnded::Otherwise };
+            self.cx.connection.resets.note(how, elapsed);
         }
         if self.tunnel.get() {
             stats.downstream_cx_upgrades_active().dec();

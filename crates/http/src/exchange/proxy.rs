@@ -11,6 +11,7 @@ use tidegate_filter::LocalReply;
 use tidegate_router::{Route, Upstream, UpstreamHead};
 use tidegate_types::{BodyBuf, EndStream, ResponseFlags, ResponseHead, details};
 
+use super::route_phase::overridden;
 use super::{Abort, Exchange, Filters, HeldBody, Passed, ResponseState};
 use crate::chain::{HeadStep, ResponseChain};
 
@@ -56,7 +57,7 @@ impl Exchange<'_> {
             if self.is_client_watchable() && !tunnel && self.server.borrow_mut().poll_gone(cx).is_ready() {
                 return Poll::Ready(Err(Abort::Gone));
             }
-            if self.request_ended.get() && !self.tunnel.get() {
+            if self.request_ended.get() {
                 let _ = upstream.poll_request_flush(cx);
             }
             Poll::Pending
@@ -113,12 +114,12 @@ impl Exchange<'_> {
             })
             .await;
             let frame = self.account_frame(frame)?;
-            if self.tunnel.get() && self.request_ended.get() {
-                // Either end of an upgraded stream ends both: there is no half-close through HTTP/1.
+            if self.tunnel.get() && self.request_ended.get() && self.cx.is_alone() {
+                // The client's FIN ends an upgraded connection both ways.
                 poll_fn(|cx| upstream.poll_request_flush(cx)).await;
                 return Err(Abort::Gone);
             }
-            match frame {
+            match self.to_tunnel(frame, upstream) {
                 BodyFrame::Data(data, end) if !wants_body => upstream.send(BodyFrame::Data(data, end)),
                 BodyFrame::Data(data, end) => {
                     let mut part = BodyBuf::from(data);
@@ -133,6 +134,20 @@ impl Exchange<'_> {
         }
         upstream.request_complete(self.now());
         Ok(())
+    }
+
+    /// What of a client's last frame goes into a tunnel: an upgraded HTTP/1.1 connection has no half-close, and
+    /// may still answer.
+    fn to_tunnel(&self, frame: BodyFrame, upstream: &Upstream<'_>) -> BodyFrame {
+        let upgraded = || self.stream.request().is_some_and(|head| head.upgrade.is_some());
+        match frame {
+            BodyFrame::Data(data, EndStream::Yes)
+                if self.tunnel.get() && upgraded() && !upstream.has_orderly_ends() =>
+            {
+                BodyFrame::Data(data, EndStream::No)
+            }
+            other => other,
+        }
     }
 
     async fn send_up(&self, upstream: &Upstream<'_>, body: &mut BodyBuf, last: bool) {
@@ -156,7 +171,14 @@ impl Exchange<'_> {
         filters: &mut ResponseChain,
     ) -> Result<(), Abort> {
         let (mut head, end) = loop {
-            match upstream.head().await.map_err(|reply| self.with_route_headers(route, reply))? {
+            let head = match upstream.head().await {
+                Ok(head) => head,
+                Err(reply) => {
+                    self.read_waiting(&reply).await;
+                    return Err(self.with_route_headers(route, reply));
+                }
+            };
+            match head {
                 UpstreamHead::Informational(head) => self.inform(head, filters).await?,
                 UpstreamHead::Final(head, end) => break (head, end),
             }
@@ -173,15 +195,31 @@ impl Exchange<'_> {
         if let Some(end) = more {
             self.stream_body(upstream, filters, end).await?;
         }
-        if self.tunnel.get() {
+        if self.tunnel.get() && !upstream.has_orderly_ends() {
             upstream.tunnel_closed();
             self.flush().await?;
             return Err(Abort::UpstreamReset);
         }
         upstream.complete(self.now());
-        self.flush().await?;
+        self.flush_rest().await?;
         self.response.set(ResponseState::Complete);
         Ok(())
+    }
+
+    /// What came of the request while its upstream was awaited in vain: Envoy has read it by then, so that a whole
+    /// request keeps its connection. What is refused at once is refused before its body.
+    async fn read_waiting(&self, reply: &LocalReply) {
+        let at_once = ResponseFlags::NO_HEALTHY_UPSTREAM.with(ResponseFlags::UPSTREAM_OVERFLOW);
+        let mut left = self.hcm.shared.buffer_limit;
+        while !self.request_ended.get() && !reply.flags.intersects(at_once) && left > 0 {
+            let frame = poll_fn(|cx| Poll::Ready(self.server.borrow_mut().poll_body(cx))).await;
+            let Poll::Ready(frame) = frame else { return };
+            match self.account_frame(frame) {
+                Ok(BodyFrame::Data(data, _)) => left = left.saturating_sub(data.len()),
+                // The reply's own reading of the client finds it again.
+                Ok(BodyFrame::Trailers(_)) | Err(_) => return,
+            }
+        }
     }
 
     /// The upstream answered an upgrade with 200, as if it had not seen it: the client must not take the
@@ -297,6 +335,8 @@ impl Exchange<'_> {
         mut end: EndStream,
     ) -> Result<(), Abort> {
         let wants_body = filters.wants_body();
+        // The end of an HTTP/1.1 connection is no end in order of the tunnel: the reset that follows says so.
+        let withholds_end = self.tunnel.get() && !self.cx.is_alone() && !upstream.has_orderly_ends();
         while !end.is_end() {
             let frame = poll_fn(|cx| {
                 let mut server = self.server.borrow_mut();
@@ -321,13 +361,16 @@ impl Exchange<'_> {
                     end = last;
                     let info = self.stream.info();
                     info.bytes_sent.set(info.bytes_sent.get() + data.len() as u64);
-                    self.server.borrow_mut().send_data(data, last);
+                    let last = last.is_end() && !withholds_end;
+                    if last || !data.is_empty() {
+                        self.server.borrow_mut().send_data(data, EndStream::from_last(last));
+                    }
                 }
                 BodyFrame::Data(data, last) => {
                     end = last;
                     let mut part = BodyBuf::from(data);
                     filters.data(0..filters.len(), &mut part, last).await?;
-                    self.write_data(&mut part, last.is_end());
+                    self.write_data(&mut part, last.is_end() && !withholds_end);
                 }
                 BodyFrame::Trailers(mut trailers) => {
                     filters.trailers(&mut trailers).await?;
@@ -374,6 +417,28 @@ impl Exchange<'_> {
     fn write_trailers(&self, trailers: HeaderMap) {
         self.server.borrow_mut().send_trailers(&trailers);
         *self.response_trailers.borrow_mut() = Some(trailers);
+    }
+
+    /// Writes the rest of a complete response, which a client of many streams may hold back for as long as
+    /// `stream_flush_timeout`.
+    pub(super) async fn flush_rest(&self) -> Result<(), Abort> {
+        if self.cx.is_alone() {
+            return self.flush().await;
+        }
+        let mut began = None;
+        poll_fn(|cx| {
+            let mut server = self.server.borrow_mut();
+            let flushed = server.poll_flush(cx);
+            let left = server.buffered();
+            if flushed.is_pending() && began.replace(left) != Some(left) {
+                let timeouts = &self.hcm.shared.config.timeouts;
+                let of_manager = overridden(timeouts.stream_flush, timeouts.stream_idle);
+                self.timers.flush(overridden(self.flush_timeout.get(), of_manager), self.now());
+            }
+            flushed
+        })
+        .await
+        .map_err(|error| self.client_error(error))
     }
 
     /// Writes everything that was sent.

@@ -32,7 +32,8 @@ impl Exchange<'_> {
                 LocalReply::new(late, "stream timeout", details::STREAM_IDLE_TIMEOUT)
                     .with_flags(ResponseFlags::STREAM_IDLE_TIMEOUT)
             }
-            StreamTimeout::MaxDuration => {
+            // Of a response that is complete: `aborted` does not ask.
+            StreamTimeout::MaxDuration | StreamTimeout::Flush => {
                 LocalReply::new(late, "downstream duration timeout", details::MAX_DURATION_TIMEOUT)
                     .with_grpc_status(DEADLINE_EXCEEDED)
             }
@@ -51,6 +52,7 @@ impl Exchange<'_> {
             StreamTimeout::Request => stats.downstream_rq_timeout().inc(),
             StreamTimeout::StreamIdle => stats.downstream_rq_idle_timeout().inc(),
             StreamTimeout::MaxDuration => stats.downstream_rq_max_duration_reached().inc(),
+            StreamTimeout::Flush => self.hcm.shared.http2_stats.tx_flush_timeout().inc(),
         }
     }
 
@@ -101,7 +103,7 @@ impl Exchange<'_> {
             }
             self.write_data(&mut body, true);
         }
-        self.flush().await?;
+        self.flush_rest().await?;
         self.response.set(ResponseState::Complete);
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! From a request's head to the route's answer: local, or an upstream.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +9,8 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use tidegate_config::values::TimeoutOverride;
 use tidegate_filter::{LocalReply, LogContext};
 use tidegate_router::{
-    EnvoyHeaders, Forward, OfCluster, RequestBody, RequestFacts, RetryState, Route, RouteAction, Timeouts,
-    Upstream, mirror,
+    Cluster, EnvoyHeaders, Forward, OfCluster, RequestBody, RequestFacts, RetryState, Route, RouteAction,
+    Timeouts, Upstream, mirror,
 };
 use tidegate_types::{CloseReason, RequestHead, ResponseFlags, details};
 
@@ -54,6 +55,7 @@ impl Exchange<'_> {
                 let timeouts = &self.hcm.shared.config.timeouts;
                 let common = &self.hcm.shared.config.common;
                 self.timers.set_idle(overridden(forward.idle_timeout, timeouts.stream_idle));
+                self.flush_timeout.set(forward.flush_timeout);
                 let configured = overridden(forward.max_stream_duration, common.max_stream_duration);
                 let of_caller = forward.grpc_stream_duration(&head.headers);
                 self.timers.set_max_duration(of_caller.or(configured));
@@ -92,7 +94,7 @@ impl Exchange<'_> {
     pub(super) async fn route_request(
         &self,
         mut route: Option<Arc<Route>>,
-        mut head: Box<RequestHead>,
+        head: Box<RequestHead>,
         body: HeldBody,
         request_filters: Filters<'_>,
         response_filters: &mut ResponseChain,
@@ -108,35 +110,60 @@ impl Exchange<'_> {
             let reply = LocalReply::new(StatusCode::NOT_FOUND, "", details::ROUTE_NOT_FOUND);
             return Err(Abort::Reply(Box::new(reply.with_flags(ResponseFlags::NO_ROUTE_FOUND))));
         };
-        let envoy = self.envoy_headers();
-        let forward = match &route.action {
-            RouteAction::Forward(forward) => forward,
-            RouteAction::NonForwarding => return Err(self.no_cluster(head, StatusCode::SERVICE_UNAVAILABLE)),
-            RouteAction::Redirect(redirect) => {
-                let original = head.clone();
-                let cx = LogContext { request: Some(&original), ..self.log_context(None) };
-                let location = redirect.location(&mut head, &cx, envoy);
-                stats.rq_direct_response().inc();
-                return Err(self.answer(&route, head, redirect.status, Bytes::new(), location));
-            }
-            RouteAction::Direct(direct) => {
-                let location = direct.location(&head);
-                stats.rq_direct_response().inc();
-                return Err(self.answer(&route, head, direct.status, direct.body.clone(), location));
-            }
-        };
+        let (forward, head) = self.act(&route, head)?;
         let cluster = forward.cluster.name(&head).and_then(|name| self.cx.connection.directory.cluster(name));
         let Some(cluster) = cluster else {
             return Err(self.no_cluster(head, forward.cluster_not_found));
         };
         if cluster.shared().refuses_for_maintenance(|| fastrand::u64(..)) {
             self.stream.set_request(head);
+            let envoy = self.envoy_headers();
             let reply = tidegate_router::refuse_for_maintenance(cluster.stats(), self.internal.get(), envoy);
             return Err(self.with_route_headers(&route, Box::new(reply)));
         }
-        let original = route.reads_original().then(|| head.clone());
         let of_cluster = OfCluster::of(&cluster);
-        let of_cluster = of_cluster.as_deref();
+        let facts = self.facts(&route, forward, cluster, of_cluster.as_deref(), head, &body);
+        let upstream = Upstream::new(self.stream.clone(), facts, self.now());
+        self.proxy(&route, &upstream, body, request_filters, response_filters).await
+    }
+
+    /// Where the route sends the request, unless it answers by itself.
+    fn act<'r>(
+        &self,
+        route: &'r Route,
+        mut head: Box<RequestHead>,
+    ) -> Result<(&'r Forward, Box<RequestHead>), Abort> {
+        let stats = &self.hcm.shared.stats;
+        match &route.action {
+            RouteAction::Forward(forward) => Ok((forward, head)),
+            RouteAction::NonForwarding => Err(self.no_cluster(head, StatusCode::SERVICE_UNAVAILABLE)),
+            RouteAction::Redirect(redirect) => {
+                let original = head.clone();
+                let cx = LogContext { request: Some(&original), ..self.log_context(None) };
+                let location = redirect.location(&mut head, &cx, self.envoy_headers());
+                stats.rq_direct_response().inc();
+                Err(self.answer(route, head, redirect.status, Bytes::new(), location))
+            }
+            RouteAction::Direct(direct) => {
+                let location = direct.location(&head);
+                stats.rq_direct_response().inc();
+                Err(self.answer(route, head, direct.status, direct.body.clone(), location))
+            }
+        }
+    }
+
+    /// Makes the head what goes up, and collects what the upstream side needs to know besides.
+    fn facts<'r>(
+        &'r self,
+        route: &'r Route,
+        forward: &'r Forward,
+        cluster: Rc<Cluster>,
+        of_cluster: Option<&'r OfCluster>,
+        mut head: Box<RequestHead>,
+        body: &HeldBody,
+    ) -> RequestFacts<'r> {
+        let envoy = self.envoy_headers();
+        let original = route.reads_original().then(|| head.clone());
         let retry = of_cluster.and_then(|own| own.retry.as_ref()).unwrap_or(&forward.retry);
         let timeouts = Timeouts::of_request(forward.timeouts_of(retry, &head), &mut head.headers);
         let retries = RetryState::of_request(retry, &mut head);
@@ -153,9 +180,10 @@ impl Exchange<'_> {
         let copies =
             mirror::copies(mirrors.unwrap_or(&forward.mirrors), &head, &cx, &self.cx.connection.directory);
         let follows = !self.request_ended.get() || !body.body.is_empty() || body.trailers.is_some();
+        let tunnel = forward.tunnel_end(&head);
         self.stream.set_request(head);
         let limit = forward.request_body_buffer_limit.and_then(|limit| usize::try_from(limit).ok());
-        let facts = RequestFacts {
+        RequestFacts {
             cluster,
             priority: forward.priority,
             timeouts,
@@ -164,14 +192,13 @@ impl Exchange<'_> {
             clock: &self.cx.clock,
             internal: self.internal.get(),
             attempt_headers: forward.attempt_headers,
-            route: &route,
+            route,
             envoy,
             compat: self.hcm.shared.compat,
+            tunnel,
             copies,
             body: if follows { RequestBody::Follows } else { RequestBody::None },
-        };
-        let upstream = Upstream::new(self.stream.clone(), facts, self.now());
-        self.proxy(&route, &upstream, body, request_filters, response_filters).await
+        }
     }
 
     fn envoy_headers(&self) -> EnvoyHeaders {
@@ -223,7 +250,7 @@ fn forward(route: &Route) -> Option<&Forward> {
     }
 }
 
-fn overridden(by_route: TimeoutOverride, otherwise: Option<Duration>) -> Option<Duration> {
+pub(super) fn overridden(by_route: TimeoutOverride, otherwise: Option<Duration>) -> Option<Duration> {
     match by_route {
         TimeoutOverride::Inherit => otherwise,
         TimeoutOverride::Off => None,

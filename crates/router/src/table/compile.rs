@@ -263,6 +263,7 @@ impl Compiler<'_> {
                 ..Timeouts::NONE
             },
             idle_timeout: action.idle_timeout,
+            flush_timeout: action.flush_timeout,
             max_stream_duration: action.max_stream_duration,
             grpc_timeout_header_max: action.grpc_timeout_header_max,
             grpc_timeout_header_offset: action.grpc_timeout_header_offset,

@@ -32,7 +32,11 @@ pub fn refuse_for_maintenance(stats: &ClusterStats, internal: bool, envoy: Envoy
 impl Upstream<'_> {
     /// A response is passed on.
     pub(super) fn count_accepted(&self, head: &ResponseHead) {
-        self.count_code(head.status);
+        let upgraded = self.stream.request().is_some_and(|request| request.upgrade.is_some());
+        // An upgrade that was overlooked is answered by the manager, and no response of the upstream for Envoy.
+        if head.status != StatusCode::OK || !upgraded {
+            self.count_code(head.status);
+        }
         let answer = if head.status.is_server_error() { HostStat::RqError } else { HostStat::RqSuccess };
         self.count_host(answer);
     }

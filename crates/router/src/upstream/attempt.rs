@@ -2,16 +2,17 @@
 
 use std::borrow::Cow;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::Pin;
 use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::header::SET_COOKIE;
 use http::{HeaderName, HeaderValue};
 use tidegate_cluster::stream::{BodyFrame, ClientStream, ResponseFrame};
-use tidegate_cluster::{Ask, Failed, HostShared, Lease, PoolError};
+use tidegate_cluster::{Ask, Failed, Host, HostShared, PoolError};
 use tidegate_types::{EndStream, RequestHead, ResetReason, ResponseFlags, ResponseHead, UpstreamInfo};
 
+use super::carrier::{Carrier, Waiting};
 use super::deadlines::RouterTimeout;
 use super::outcome::Failure;
 use super::{RequestBody, RequestFacts, Upstream, UpstreamHead};
@@ -59,32 +60,24 @@ impl Upstream<'_> {
             options: self.transport_options(&host),
             connection: Some(info.connection.id),
         };
-        let mut acquire = pin!(cluster.acquire(&host, ask));
+        let mut acquire = Waiting::begin(cluster, &host, ask, self.facts.tunnel);
         let lease = poll_fn(|cx| {
             if let Some(timeout) = self.deadlines.take_fired() {
                 return Poll::Ready(Err(Failure::Timeout(timeout)));
             }
-            acquire.as_mut().poll(cx).map(|lease| lease.map_err(|error| self.pool_failure(&error)))
+            Pin::new(&mut acquire).poll(cx).map(|lease| lease.map_err(|error| self.pool_failure(&error)))
         })
         .await;
-        // A refused stream has no upstream; one that failed to connect has.
-        let upstream = |lease: Option<&Lease>| UpstreamInfo {
-            host: host.address().clone(),
-            remote_address: lease.and_then(|lease| lease.facts().remote_address.clone()),
-            local_address: lease.and_then(|lease| lease.facts().local_address.clone()),
-            connection_id: lease.map(|lease| lease.facts().id),
-            protocol: lease.map(|lease| lease.facts().protocol),
-            tls: lease.and_then(|lease| lease.facts().tls.clone()),
-        };
         let mut lease = match lease {
             Ok(lease) => lease,
             Err(failure) => {
+                // A refused stream has no upstream; one that failed to connect has.
                 let overflow = failure.reason() == Some(ResetReason::Overflow);
-                *info.upstream.borrow_mut() = (!overflow).then(|| upstream(None));
+                *info.upstream.borrow_mut() = (!overflow).then(|| unreached(&host));
                 return Err(failure);
             }
         };
-        *info.upstream.borrow_mut() = Some(upstream(Some(&lease)));
+        *info.upstream.borrow_mut() = Some(lease.describe(&host));
         let now = self.now();
         self.deadlines.attached(now, self.request_complete.get().is_some());
         if info.first_upstream_tx.get().is_none() {
@@ -294,8 +287,20 @@ impl Upstream<'_> {
     }
 }
 
+/// What is known of an upstream that no connection was made to.
+fn unreached(host: &Host) -> UpstreamInfo {
+    UpstreamInfo {
+        host: host.address().clone(),
+        remote_address: None,
+        local_address: None,
+        connection_id: None,
+        protocol: None,
+        tls: None,
+    }
+}
+
 /// Whether the rest of the response could be read within the bounds.
-async fn discard(lease: &mut Lease) -> bool {
+async fn discard(lease: &mut Carrier) -> bool {
     let whole = async {
         let mut read = 0;
         loop {

@@ -10,9 +10,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use tidegate_cluster::stream::ResponseFrame;
-use tidegate_cluster::{Failed, Host, HostStat, Lease};
+use tidegate_cluster::{Failed, Host, HostStat};
 use tidegate_types::{EndStream, ResponseHead, UpstreamInfo};
 
+use super::carrier::Carrier;
 use super::deadlines::RouterTimeout;
 use super::outcome::Failure;
 use super::{Upstream, UpstreamHead};
@@ -30,7 +31,7 @@ pub(super) struct Rivals {
 
 /// An attempt whose time is over.
 struct Rival {
-    lease: Lease,
+    lease: Carrier,
     host: Rc<Host>,
     upstream: Option<UpstreamInfo>,
     answered: bool,

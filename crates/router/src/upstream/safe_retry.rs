@@ -5,9 +5,10 @@
 use std::cell::Cell;
 
 use http::header::CONTENT_LENGTH;
+use tidegate_cluster::Care;
 use tidegate_cluster::stream::StreamError;
-use tidegate_cluster::{Care, Lease};
 
+use super::carrier::Carrier;
 use super::outcome::Failure;
 use super::{RequestFacts, Upstream};
 use crate::retry::safe::{self, Fate, Replay, Trace, Verdict};
@@ -67,7 +68,7 @@ impl Upstream<'_> {
     }
 
     /// What became of the request when its stream failed before a response.
-    pub(super) fn fate(&self, lease: &mut Lease, error: &StreamError) -> Fate {
+    pub(super) fn fate(&self, lease: &mut Carrier, error: &StreamError) -> Fate {
         let (unwritten, reused) = (lease.stream().is_unwritten(), lease.is_reused());
         Fate::of(error, Trace { unwritten, reused, answered: self.answered.get() })
     }
