@@ -254,7 +254,16 @@ fn floods_end_their_connection() {
     let bystander = H2Client::connect(proxy.address);
     assert_eq!(bystander.ask("/").status(), 200);
     type Flood = fn(&H2Client);
-    let floods: [(&str, Flood); 3] = [
+    let floods: [(&str, Flood); 4] = [
+        // CVE-2023-44487.
+        ("rapid resets", |c| {
+            let get = hpack::encode(&request_fields("GET", "/", &[]));
+            let pair = |number: u32| {
+                let stream = number * 2 + 1;
+                [Frame::headers(stream, get.clone(), true), Frame::reset(stream, code::CANCEL)]
+            };
+            c.send_all(&(0..2_000).flat_map(pair).collect::<Vec<_>>());
+        }),
         ("empty DATA", |c| {
             c.send(&Frame::headers(1, hpack::encode(&request_fields("POST", "/", &[])), false));
             (0..50).for_each(|_| c.send(&Frame::data(1, [], false)));

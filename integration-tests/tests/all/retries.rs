@@ -1,5 +1,5 @@
-//! Requests that are sent again, or twice: safe retries of reused connections, retry policies, hedging,
-//! mirroring. Scripted upstreams, exact counts.
+//! Requests that are sent again, or twice: the bounds of safe retries (`reuse` has the rest), retry policies,
+//! hedging, mirroring. Scripted upstreams, exact counts.
 
 use std::time::Duration;
 
@@ -7,19 +7,16 @@ use integration_tests::config::{cluster, text_format};
 use integration_tests::h2::{Manners, code};
 use integration_tests::origin::{OK, Peer};
 use integration_tests::proxy::await_lines;
-use integration_tests::{Config, H2Origin, Origin, Proxy, Request};
+use integration_tests::{Config, H2Origin, Origin, Proxy};
 use serde_json::{Value, json};
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: a.test\r\n\r\n";
-const EMPTY_POST: &str = "POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 0\r\n\r\n";
-const PUT: &str = "PUT / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 4\r\n\r\nbody";
 const POST: &str = "POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 4\r\n\r\nbody";
 
 /// How an upstream ends a connection on which it has read a second request.
 #[derive(Clone, Copy, Debug)]
 enum Ending {
     Fin,
-    Rst,
     HalfAHead,
 }
 
@@ -32,7 +29,6 @@ fn closing_on_reuse(stale: usize, ending: Ending) -> Origin {
             peer.request();
             return match ending {
                 Ending::Fin => {}
-                Ending::Rst => peer.wire.reset(),
                 Ending::HalfAHead => _ = peer.send("HTTP/1.1 200"),
             };
         }
@@ -59,64 +55,6 @@ fn logged(config: Config, folder: &tempfile::TempDir) -> Config {
 
 fn log_line(folder: &tempfile::TempDir, number: usize) -> String {
     await_lines(&folder.path().join("access.log"), number + 1).remove(number)
-}
-
-fn methods(requests: &[Request]) -> Vec<(usize, String)> {
-    let method = |request: &Request| request.line().split(' ').next().unwrap_or_default().to_owned();
-    requests.iter().map(|request| (request.connection, method(request))).collect()
-}
-
-#[test]
-fn an_idempotent_request_on_a_dying_connection_is_sent_again() {
-    for ending in [Ending::Fin, Ending::Rst] {
-        for request in [GET, PUT] {
-            let origin = closing_on_reuse(1, ending);
-            let proxy = Proxy::start(&Config::new(origin.address()));
-            let mut client = proxy.connect();
-            assert_eq!(client.ask(GET).status, 200);
-            assert_eq!(client.ask(request).status, 200, "{ending:?} {request}");
-            assert_eq!(safe_retries(&proxy), [1, 1, 0, 0, 0], "{ending:?} {request}");
-            let requests = origin.requests();
-            assert_eq!(requests.iter().map(|request| request.connection).collect::<Vec<_>>(), [0, 0, 1]);
-            assert_eq!(requests[1].body, requests[2].body);
-            assert_eq!(proxy.stat("cluster.origin.upstream_rq_retry"), 0);
-            assert_eq!(proxy.stat("cluster.origin.upstream_rq_total"), 3);
-        }
-    }
-}
-
-#[test]
-fn a_post_on_a_dying_connection_is_one_503_and_arrives_once() {
-    for ending in [Ending::Fin, Ending::Rst] {
-        for request in [EMPTY_POST, POST] {
-            let origin = closing_on_reuse(1, ending);
-            let folder = tempfile::tempdir().unwrap();
-            let proxy = Proxy::start(&logged(Config::new(origin.address()), &folder));
-            let mut client = proxy.connect();
-            assert_eq!(client.ask(GET).status, 200);
-            let response = client.ask(request);
-            assert_eq!(response.status, 503);
-            assert!(response.text().ends_with("before headers. reset reason: connection termination"));
-            let details = "503 UC upstream_reset_before_response_started{stale_connection}";
-            assert_eq!(log_line(&folder, 1), details);
-            assert_eq!(safe_retries(&proxy), [0, 0, 1, 0, 0]);
-            assert_eq!(client.ask(request).status, 200);
-            let posts = methods(&origin.requests()).into_iter().filter(|(_, method)| method == "POST");
-            assert_eq!(posts.map(|(connection, _)| connection).collect::<Vec<_>>(), [0, 1]);
-        }
-    }
-}
-
-#[test]
-fn a_new_connections_failure_is_no_safe_retry() {
-    let origin = Origin::script(|mut peer| {
-        peer.request();
-    });
-    let folder = tempfile::tempdir().unwrap();
-    let proxy = Proxy::start(&logged(Config::new(origin.address()), &folder));
-    assert_eq!(proxy.connect().ask(GET).status, 503);
-    assert_eq!(log_line(&folder, 0), "503 UC upstream_reset_before_response_started{connection_termination}");
-    assert_eq!((safe_retries(&proxy), origin.requests().len()), ([0; 5], 1));
 }
 
 #[test]
@@ -166,49 +104,6 @@ fn a_policy_may_still_retry_what_the_proof_does_not_cover() {
     assert_eq!(client.ask(POST).status, 200);
     assert_eq!(safe_retries(&proxy), [0, 0, 1, 0, 0]);
     assert_eq!(proxy.stat("cluster.origin.upstream_rq_retry"), 1);
-}
-
-/// `tidegate.connection_reuse` of the first cluster.
-fn reuse(config: Config, fields: Value) -> Config {
-    let mut message = json!({"@type": "type.googleapis.com/tidegate.upstreams.v1.ConnectionReuse"});
-    integration_tests::config::merge(&mut message, fields);
-    config.cluster(json!({"typed_extension_protocol_options": {"tidegate.connection_reuse": message}}))
-}
-
-#[test]
-fn the_cluster_and_the_route_turn_safe_retries_off() {
-    let per_route = json!({"typed_per_filter_config": {"envoy.filters.http.router": {
-        "@type": "type.googleapis.com/tidegate.filters.http.router.v1.RouterPerRoute", "safe_retry": false,
-    }}});
-    let switches: [fn(Config, &Value) -> Config; 2] = [
-        |config, _| reuse(config, json!({"safe_retry": false})),
-        |config, per_route| config.route(per_route.clone()),
-    ];
-    for switch in switches {
-        let origin = closing_on_reuse(1, Ending::Fin);
-        let folder = tempfile::tempdir().unwrap();
-        let config = switch(logged(Config::new(origin.address()), &folder), &per_route);
-        let proxy = Proxy::start(&config);
-        let mut client = proxy.connect();
-        assert_eq!(client.ask(GET).status, 200);
-        assert_eq!(client.ask(GET).status, 503);
-        let details = "503 UC upstream_reset_before_response_started{connection_termination}";
-        assert_eq!(log_line(&folder, 1), details);
-        assert_eq!(safe_retries(&proxy), [0; 5]);
-    }
-}
-
-#[test]
-fn the_replay_buffer_bounds_what_is_sent_again() {
-    for (bytes, wanted) in [(4, [1, 1, 0, 0, 0]), (3, [0, 0, 0, 1, 0])] {
-        let origin = closing_on_reuse(1, Ending::Fin);
-        let proxy =
-            Proxy::start(&reuse(Config::new(origin.address()), json!({"replay_buffer_bytes": bytes})));
-        let mut client = proxy.connect();
-        assert_eq!(client.ask(GET).status, 200);
-        client.ask(PUT);
-        assert_eq!(safe_retries(&proxy), wanted, "{bytes}");
-    }
 }
 
 /// Answers its first requests after these delays, in milliseconds, with these statuses; later ones as the last.
