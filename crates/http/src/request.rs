@@ -142,8 +142,7 @@ fn forwarded_proto(hcm: &Hcm, head: &mut RequestHead, info: &StreamInfo) {
     let untrusted = client.use_remote_address && client.xff_num_trusted_hops == 0;
     // What the connection is, whatever an absolute target claims.
     let scheme = if info.connection.secure { Scheme::Https } else { Scheme::Http };
-    let told = !untrusted && head.headers.contains_key(&X_FORWARDED_PROTO);
-    if info.connection.secure && !told {
+    if info.connection.secure && (untrusted || !head.headers.contains_key(&X_FORWARDED_PROTO)) {
         head.scheme = scheme;
     }
     match head.headers.entry(X_FORWARDED_PROTO) {

@@ -1,4 +1,4 @@
-//! The time of one poll of a stream's task: one look at the clock, and one subtraction, serve all that
+//! The time of one poll of a stream's task: one look at the clock, and at most one subtraction, serve all that
 //! happens in it.
 
 use std::cell::Cell;
@@ -11,13 +11,14 @@ use tokio::time::Instant;
 pub struct PollClock {
     now: Cell<Instant>,
     started: Cell<Instant>,
-    elapsed: Cell<Duration>,
+    /// Since the start; known once somebody has asked.
+    elapsed: Cell<Option<Duration>>,
 }
 
 impl PollClock {
     /// A clock at `now`, whose stream starts now.
     pub fn new(now: Instant) -> Self {
-        Self { now: Cell::new(now), started: Cell::new(now), elapsed: Cell::new(Duration::ZERO) }
+        Self { now: Cell::new(now), started: Cell::new(now), elapsed: Cell::new(None) }
     }
 
     /// Looks at the real clock: once a poll.
@@ -30,13 +31,13 @@ impl PollClock {
     /// Takes the time from whoever looked already, for several streams at once.
     pub fn set(&self, now: Instant) {
         self.now.set(now);
-        self.elapsed.set(now.saturating_duration_since(self.started.get()));
+        self.elapsed.set(None);
     }
 
     /// A stream starts at the last tick.
     pub fn start(&self) {
         self.started.set(self.now.get());
-        self.elapsed.set(Duration::ZERO);
+        self.elapsed.set(None);
     }
 
     /// The last tick.
@@ -46,7 +47,11 @@ impl PollClock {
 
     /// From the stream's start to the last tick.
     pub fn elapsed(&self) -> Duration {
-        self.elapsed.get()
+        self.elapsed.get().unwrap_or_else(|| {
+            let elapsed = self.now.get().saturating_duration_since(self.started.get());
+            self.elapsed.set(Some(elapsed));
+            elapsed
+        })
     }
 }
 

@@ -1,7 +1,6 @@
 //! The streams of a connection that carries many: polled in its one task, each only when it was woken.
 //!
-//! Places are used again, with the memory of their futures and with their wakers; a connection without streams
-//! has none.
+//! Places are used again, with their wakers; a connection without streams has none.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,8 +17,8 @@ pub(super) struct Streams<F> {
 }
 
 struct Place<F> {
-    /// Boxed, since a future that was polled stays where it is; `None` while the place is free.
-    future: Pin<Box<Option<F>>>,
+    /// `None` while the place is free.
+    future: Option<Pin<Box<F>>>,
     waker: Waker,
 }
 
@@ -41,18 +40,14 @@ impl<F: Future<Output = ()>> Streams<F> {
 
     /// Begins a stream with its first poll; `open` is told its place.
     pub(super) fn begin(&mut self, open: impl FnOnce(usize) -> F) {
-        let index = match self.free.pop() {
-            Some(index) => {
-                self.places[index].future.as_mut().set(Some(open(index)));
-                index
-            }
-            None => {
-                let index = self.places.len();
-                let waker = self.wakes.waker(index);
-                self.places.push(Place { future: Box::pin(Some(open(index))), waker });
-                index
-            }
-        };
+        let index = self.free.pop().unwrap_or_else(|| {
+            let index = self.places.len();
+            self.places.push(Place { future: None, waker: self.wakes.waker(index) });
+            index
+        });
+        // Begun where it stays: to move it into memory that is there already costs more than to allocate.
+        let future = Box::write(Box::new_uninit(), open(index));
+        self.places[index].future = Some(Box::into_pin(future));
         self.live += 1;
         self.poll(index);
     }
@@ -76,12 +71,12 @@ impl<F: Future<Output = ()>> Streams<F> {
 
     fn poll(&mut self, index: usize) {
         let Some(place) = self.places.get_mut(index) else { return };
-        let Some(future) = place.future.as_mut().as_pin_mut() else { return };
+        let Some(future) = place.future.as_mut() else { return };
         // The task's budget is for one of its kind: many streams would use it up between them and be polled in
         // vain. What a stream does at once is bounded by its buffers.
-        let mut future = tokio::task::unconstrained(future);
+        let mut future = tokio::task::unconstrained(future.as_mut());
         if let Poll::Ready(()) = Pin::new(&mut future).poll(&mut Context::from_waker(&place.waker)) {
-            place.future.as_mut().set(None);
+            place.future = None;
             self.free.push(index);
             self.live -= 1;
         }

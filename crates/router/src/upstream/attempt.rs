@@ -225,9 +225,10 @@ impl Upstream<'_> {
     }
 
     fn decide(&self, outcome: Outcome<'_>) -> Judgement {
-        let unix_now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let (decision, made, pace) = match self.retries.borrow_mut().as_mut() {
             Some(state) => {
+                let unix_now =
+                    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
                 let decision = state.should_retry(outcome, fastrand::u64(..), unix_now);
                 (decision, state.retries(), state.last_pace())
             }
@@ -332,7 +333,7 @@ pub(super) fn with_attempt_headers<'h>(
     facts: &RequestFacts<'_>,
     host: &HostShared,
     attempt: u32,
-    elapsed: Duration,
+    elapsed: impl FnOnce() -> Duration,
 ) -> Cow<'h, RequestHead> {
     let renamed = facts.route.rewrites_host_automatically() && !host.hostname.is_empty();
     if attempt <= 1 && !renamed {
@@ -349,6 +350,7 @@ pub(super) fn with_attempt_headers<'h>(
     if facts.attempt_headers.in_request {
         head.headers.insert(ATTEMPT_COUNT, HeaderValue::from(attempt));
     }
+    let elapsed = elapsed();
     if facts.envoy == EnvoyHeaders::Add {
         facts.timeouts.write_expected(elapsed, &mut head.headers);
     }

@@ -10,7 +10,7 @@ use tidegate_cluster::stream::StreamError;
 
 use super::carrier::Carrier;
 use super::outcome::Failure;
-use super::{RequestFacts, Upstream};
+use super::{RequestBody, RequestFacts, Upstream};
 use crate::retry::safe::{self, Fate, Replay, Trace, Verdict};
 
 /// A request's one safe retry.
@@ -62,9 +62,11 @@ impl Upstream<'_> {
     /// Whether the request may go twice, as far as can be told before its body came.
     fn is_repeatable(&self) -> bool {
         let Some(head) = self.stream.request() else { return false };
-        let length = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        let fits = length.is_none_or(|length: usize| length <= self.safe.buffer);
-        head.method.is_idempotent() && fits
+        let fits = || {
+            let length = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+            length.is_none_or(|length: usize| length <= self.safe.buffer)
+        };
+        head.method.is_idempotent() && (self.facts.body == RequestBody::None || fits())
     }
 
     /// What became of the request when its stream failed before a response.
