@@ -8,6 +8,7 @@ mod all {
     mod admin;
     mod bodies;
     mod circuit_breakers;
+    mod cluster_stats;
     mod command_line;
     mod connections;
     mod custom_proxy;

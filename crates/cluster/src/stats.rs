@@ -115,6 +115,32 @@ stat_block! {
     }
 }
 
+stat_block! {
+    /// `track_cluster_stats.timeout_budgets`: how much of a time was used, in percent.
+    pub struct BudgetStats {
+        histograms {
+            /// Of the route's time, once for a request that was answered in full or too late.
+            upstream_rq_timeout_budget_percent_used,
+            /// Of a try's, for each try but those that the route's time ended.
+            upstream_rq_timeout_budget_per_try_percent_used,
+        }
+    }
+}
+
+stat_block! {
+    /// `track_cluster_stats.request_response_sizes`: for each try, in bytes and fields.
+    pub struct SizeStats {
+        histograms {
+            upstream_rq_headers_size,
+            upstream_rq_headers_count,
+            upstream_rq_body_size,
+            upstream_rs_headers_size,
+            upstream_rs_headers_count,
+            upstream_rs_body_size,
+        }
+    }
+}
+
 /// All statistics of one cluster.
 #[derive(Debug)]
 pub struct ClusterStats {
@@ -132,6 +158,10 @@ pub struct ClusterStats {
     pub ring_hash: Option<RingHashStats>,
     /// Of `MAGLEV` clusters.
     pub maglev: Option<MaglevStats>,
+    /// Where `track_cluster_stats` asks for them.
+    pub budgets: Option<BudgetStats>,
+    /// Where `track_cluster_stats` asks for them.
+    pub sizes: Option<SizeStats>,
     /// Response codes.
     pub codes: CodeCounters,
     scope: DynScope,
@@ -163,6 +193,8 @@ impl ClusterStats {
                 .then(|| RingHashStats::new(store, scope.child("ring_hash_lb"))),
             maglev: matches!(config.lb_policy, LbPolicy::Maglev(_))
                 .then(|| MaglevStats::new(store, scope.child("maglev_lb"))),
+            budgets: config.track_stats.timeout_budgets.then(|| BudgetStats::new(store, scope.clone())),
+            sizes: config.track_stats.request_response_sizes.then(|| SizeStats::new(store, scope.clone())),
             codes: CodeCounters::new(store, scope.clone()),
             scope: DynScope::new(store, scope),
             time: OnceLock::new(),

@@ -66,6 +66,7 @@ fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
         mirrors: Vec::new(),
         transport_socket: UpstreamTransport::Raw,
         wait_for_warm_on_init: true,
+        track_stats: tidegate_config::cluster::TrackStats::default(),
     }
 }
 

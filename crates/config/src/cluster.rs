@@ -82,6 +82,8 @@ pub struct ClusterConfig {
     pub transport_socket: UpstreamTransport,
     /// `wait_for_warm_on_init`, true when unset.
     pub wait_for_warm_on_init: bool,
+    /// `track_cluster_stats`, and the deprecated `track_timeout_budgets`.
+    pub track_stats: TrackStats,
 }
 
 impl ClusterConfig {
@@ -158,7 +160,8 @@ impl Message for ClusterConfig {
             &[("STRICT_DNS", 1), ("LOGICAL_DNS", 2), ("EDS", 3), ("ORIGINAL_DST", 4)];
         let common_lb = r.message_or_defaults::<CommonLb>("common_lb_config");
         let http = HttpOptions::read(r);
-        r.message::<TrackStats>("track_cluster_stats").optional();
+        let mut track_stats = r.message_or_defaults::<TrackStats>("track_cluster_stats");
+        track_stats.timeout_budgets |= r.bool("track_timeout_budgets").or_default();
         Self {
             name: r.string("name").unique(Space::Cluster).required_non_empty(),
             alt_stat_name: r.string("alt_stat_name").non_empty(),
@@ -195,6 +198,7 @@ impl Message for ClusterConfig {
                 .and_then(|bind| bind.0),
             transport_socket: r.message_or_defaults("transport_socket"),
             wait_for_warm_on_init: r.bool("wait_for_warm_on_init").or(true),
+            track_stats,
         }
     }
 }
@@ -241,16 +245,23 @@ impl Message for BindConfig {
     }
 }
 
-/// `track_cluster_stats`, of which nothing is supported but what is the default.
-struct TrackStats;
+/// `track_cluster_stats`: histograms that cost something for each request. Those of endpoints are not supported.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TrackStats {
+    /// `timeout_budgets`: the shares of the route's and the try's time that requests took.
+    pub timeout_budgets: bool,
+    /// `request_response_sizes`: bytes and fields of heads, bytes of bodies.
+    pub request_response_sizes: bool,
+}
 
 impl Message for TrackStats {
     const NAME: &'static str = "envoy.config.cluster.v3.TrackClusterStats";
 
     fn read(r: &Reader<'_>) -> Self {
-        for name in ["timeout_budgets", "request_response_sizes", "per_endpoint_stats"] {
-            r.bool(name).only(false);
+        r.bool("per_endpoint_stats").only(false);
+        Self {
+            timeout_budgets: r.bool("timeout_budgets").or_default(),
+            request_response_sizes: r.bool("request_response_sizes").or_default(),
         }
-        Self
     }
 }

@@ -9,11 +9,13 @@ mod accounting;
 mod attempt;
 mod carrier;
 mod deadlines;
+mod grpc;
 mod hedge;
 mod outcome;
 mod replay;
 mod safe_retry;
 mod selection;
+mod tally;
 mod transport;
 mod tunnel;
 
@@ -48,6 +50,7 @@ use outcome::Failure;
 use replay::Replay;
 use safe_retry::SafeRetry;
 use selection::Selection;
+use tally::Tally;
 
 /// What comes down before the body.
 #[derive(Debug)]
@@ -116,10 +119,14 @@ pub struct Upstream<'r> {
     answered: Cell<bool>,
     safe: SafeRetry,
     selection: Selection,
-    rivals: Rivals,
+    rivals: Rivals<'r>,
+    /// Of the latest attempt, where its cluster has it measured.
+    tally: RefCell<Option<Box<Tally<'r>>>>,
     copies: RefCell<Vec<Copy>>,
     /// What the last attempt that was replaced fell short of was time.
     was_late: Cell<bool>,
+    /// Whether the host did well is told by the response's end.
+    grpc_status_due: Cell<bool>,
     /// The attempt's connection takes no more bytes; what it answered may still be read.
     write_failed: Cell<bool>,
     /// The circuit breaker's place for a retry under way.
@@ -159,8 +166,10 @@ impl<'r> Upstream<'r> {
             safe,
             selection: Selection::default(),
             rivals: Rivals::default(),
+            tally: RefCell::default(),
             copies: RefCell::new(copies),
             was_late: Cell::default(),
+            grpc_status_due: Cell::default(),
             write_failed: Cell::default(),
             retry_permit: RefCell::default(),
             facts,
@@ -259,6 +268,9 @@ impl<'r> Upstream<'r> {
     pub fn send(&self, frame: BodyFrame) {
         self.deadlines.touch(self.now());
         self.keep(&frame);
+        if let Some(tally) = self.tally.borrow().as_ref() {
+            tally.sent(&frame);
+        }
         // Into a connection that takes nothing more it would only pile up.
         if let Some(lease) = self.lease.borrow_mut().as_mut()
             && !self.write_failed.get()
@@ -333,6 +345,12 @@ impl<'r> Upstream<'r> {
         match frame {
             Ok(frame) => {
                 self.deadlines.touch(self.now());
+                if let Some(tally) = self.tally.borrow().as_ref() {
+                    tally.received(&frame);
+                }
+                if self.grpc_status_due.get() {
+                    self.count_grpc_end(&frame);
+                }
                 Poll::Ready(Ok(frame))
             }
             Err(error) => {
@@ -362,6 +380,7 @@ impl<'r> Upstream<'r> {
     pub fn complete(&self, now: Instant) {
         self.deadlines.clear();
         self.count_complete(now);
+        self.tally.take();
         if let Some(lease) = self.lease.borrow_mut().take() {
             lease.finish();
         }
@@ -401,6 +420,9 @@ impl<'r> Upstream<'r> {
 
     /// No attempt is left: the answer to give.
     fn refuse(&self, failure: &Failure) -> Box<LocalReply> {
+        if matches!(failure, Failure::Timeout(timeout) if *timeout != RouterTimeout::MaxStreamDuration) {
+            self.record_budget();
+        }
         self.out_of_time();
         self.deadlines.clear();
         let retried = self.retries.borrow().as_ref().is_some_and(|retries| retries.retries() > 0);
@@ -432,6 +454,7 @@ impl<'r> Upstream<'r> {
         self.stream.info().detail(details);
         self.count_cut(failure);
         self.deadlines.clear();
+        self.tally.take();
         drop(self.lease.borrow_mut().take());
     }
 

@@ -172,10 +172,6 @@ fn width(index: u16) -> u64 {
     1 << (index as usize / SLOTS).saturating_sub(1)
 }
 
-/// Recorded value of "100 %" in histograms named `.._percent_used`: a share `x` (0..=1, or more) is recorded
-/// as `x * PERCENT_SCALE` and printed as `x` (Envoy: `Stats::Histogram::PercentScale`).
-pub const PERCENT_SCALE: u64 = 1_000_000;
-
 const SLOT_BITS: u32 = 6;
 const SLOTS: usize = 1 << SLOT_BITS;
 const CHUNKS: usize = 33;

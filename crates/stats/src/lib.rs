@@ -53,7 +53,7 @@ mod worker;
 pub use codes::{CodeCounters, CodePrefix};
 pub use dynamic::{DynScope, FilterStats};
 pub use handle::{Counter, Gauge, GaugeHold, Histogram, OwnedCounter, OwnedGauge, OwnedHistogram};
-pub use histogram::{PERCENT_SCALE, Summary};
+pub use histogram::Summary;
 pub use policy::{Accepts, Policy};
 pub use scope::Scope;
 pub use store::Store;

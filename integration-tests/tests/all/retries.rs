@@ -335,16 +335,24 @@ fn over_h2(origin: &H2Origin) -> Config {
     )
 }
 
+/// The connection is well: a refusal costs no other one.
 #[test]
-fn a_refused_stream_is_sent_again_on_another_connection_whatever_its_method() {
-    let origin = H2Origin::with(Manners::default(), |stream| match stream.connection {
-        0 => stream.reset(code::REFUSED_STREAM),
+fn a_refused_stream_is_sent_again_on_its_connection_whatever_its_method() {
+    let origin = H2Origin::with(Manners::default(), |stream| match stream.id {
+        1 | 5 | 9 => stream.reset(code::REFUSED_STREAM),
         _ => stream.answer(200, "ok"),
     });
     let proxy = Proxy::start(&over_h2(&origin));
-    assert_eq!(proxy.connect().ask(POST).status, 200);
-    assert_eq!(safe_retries(&proxy), [1, 1, 0, 0, 0]);
-    assert_eq!((origin.connections(), origin.streams().len()), (2, 2));
+    let mut client = proxy.connect();
+    for request in [POST, GET, PUT] {
+        assert_eq!(client.ask(request).status, 200);
+    }
+    assert_eq!(safe_retries(&proxy), [3, 3, 0, 0, 0]);
+    assert_eq!((origin.connections(), origin.streams().len()), (1, 6));
+    let stats = proxy.admin.stats();
+    for name in ["upstream_rq_rx_reset", "upstream_rq_tx_reset", "upstream_rq_retry", "upstream_rq_503"] {
+        assert_eq!(stats.get(&format!("cluster.origin.{name}")), 0, "{name}");
+    }
 }
 
 #[test]

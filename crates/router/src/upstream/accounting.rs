@@ -6,7 +6,7 @@ use tidegate_cluster::stats::Origin;
 use tidegate_cluster::{ClusterStats, HostStat};
 use tidegate_filter::LocalReply;
 use tidegate_stats::CodePrefix;
-use tidegate_types::{ResetReason, ResponseHead};
+use tidegate_types::{EndStream, ResetReason, ResponseHead};
 use tokio::time::Instant;
 
 use super::Upstream;
@@ -31,21 +31,23 @@ pub fn refuse_for_maintenance(stats: &ClusterStats, internal: bool, envoy: Envoy
 
 impl Upstream<'_> {
     /// A response is passed on.
-    pub(super) fn count_accepted(&self, head: &ResponseHead) {
+    pub(super) fn count_accepted(&self, head: &ResponseHead, end: EndStream) {
         let upgraded = self.stream.request().is_some_and(|request| request.upgrade.is_some());
         // An upgrade that was overlooked is answered by the manager, and no response of the upstream for Envoy.
         if head.status != StatusCode::OK || !upgraded {
             self.count_code(head.status);
         }
-        let answer = if head.status.is_server_error() { HostStat::RqError } else { HostStat::RqSuccess };
-        self.count_host(answer);
+        if head.status.is_server_error() {
+            self.count_host(HostStat::RqError);
+        } else {
+            self.count_answer(head, end);
+        }
     }
 
-    /// A response gives way to another attempt.
+    /// A response gives way to another attempt: whatever it was, it is taken for the host's error.
     pub(super) fn count_retried_response(&self, head: &ResponseHead) {
         self.facts.cluster.stats().codes.record_as(CodePrefix::Retry, head.status.as_u16());
-        let answer = if head.status.is_server_error() { HostStat::RqError } else { HostStat::RqSuccess };
-        self.count_host(answer);
+        self.count_host(HostStat::RqError);
     }
 
     /// An attempt ended without a response.
@@ -76,6 +78,9 @@ impl Upstream<'_> {
     /// that the reply is for is counted with the reply.
     fn count_route_timeout(&self) {
         let stats = &self.facts.cluster.stats().router;
+        if let Some(tally) = self.tally.borrow().as_ref() {
+            tally.out_of_time();
+        }
         let rivals = self.rivals.out_of_time();
         let mut with_reply = false;
         if rivals.is_empty() || self.lease.borrow().is_some() {
@@ -113,7 +118,10 @@ impl Upstream<'_> {
                 RouterTimeout::PerTryIdle => stats.upstream_rq_per_try_idle_timeout().inc(),
                 RouterTimeout::MaxStreamDuration => return stats.upstream_rq_max_duration_reached().inc(),
             }
+            self.record_budget();
             self.count_host(HostStat::RqTimeout);
+        } else if self.grpc_status_due.get() {
+            self.count_host(HostStat::RqError);
         }
     }
 
@@ -121,6 +129,7 @@ impl Upstream<'_> {
     pub(super) fn count_complete(&self, now: Instant) {
         self.stream.info().last_upstream_rx.set(Some(self.facts.clock.elapsed()));
         let Some(sent) = self.request_complete.get() else { return };
+        self.record_budget();
         let ms = u64::try_from((now - sent).as_millis()).unwrap_or(u64::MAX);
         let origin = if self.facts.internal { Origin::Internal } else { Origin::External };
         self.facts.cluster.stats().record_time(Some(origin), ms);

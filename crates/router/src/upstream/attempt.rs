@@ -52,6 +52,7 @@ impl Upstream<'_> {
         let cluster = &self.facts.cluster;
         let host = self.choose_host().ok_or(Failure::NoHost)?;
         *self.host.borrow_mut() = Some(host.clone());
+        self.tally.replace(self.measure(&host));
         let ask = Ask {
             priority: self.facts.priority,
             now: self.now(),
@@ -87,7 +88,14 @@ impl Upstream<'_> {
             let end = EndStream::from_last(self.facts.body == RequestBody::None);
             lease.stream().send_head(&self.head_for_attempt(head, &host), end);
         }
-        self.replay.borrow().frames().for_each(|frame| send_frame(lease.stream(), frame));
+        let tally = self.tally.borrow();
+        self.replay.borrow().frames().for_each(|frame| {
+            if let Some(tally) = tally.as_ref() {
+                tally.sent(&frame);
+            }
+            send_frame(lease.stream(), frame);
+        });
+        drop(tally);
         *self.lease.borrow_mut() = Some(lease);
         self.write_failed.set(false);
         self.answered.set(false);
@@ -126,7 +134,12 @@ impl Upstream<'_> {
                 self.answered.set(true);
                 Ok(UpstreamHead::Informational(head))
             }
-            Ok(ResponseFrame::Head(head, end)) => Ok(UpstreamHead::Final(head, end)),
+            Ok(ResponseFrame::Head(head, end)) => {
+                if let Some(tally) = self.tally.borrow().as_ref() {
+                    tally.answered(&head);
+                }
+                Ok(UpstreamHead::Final(head, end))
+            }
             Err(failure) => {
                 if let Some(how) = how {
                     self.give_up_lease(how);
@@ -151,6 +164,7 @@ impl Upstream<'_> {
 
     /// The latest attempt's time is over: closed by us with a request on it.
     fn end_attempt(&self) {
+        self.tally.take();
         if let Some(lease) = self.lease.borrow_mut().take() {
             lease.failed(Failed::TimedOut);
         }
@@ -180,7 +194,7 @@ impl Upstream<'_> {
             head.headers.append(SET_COOKIE, cookie);
         }
         self.safe_retry_ended(true);
-        self.count_accepted(&head);
+        self.count_accepted(&head, end);
         UpstreamHead::Final(head, end)
     }
 
@@ -281,6 +295,7 @@ impl Upstream<'_> {
 
     /// Reads a response that is not passed on to its end, within bounds, so that its connection lives.
     pub(super) async fn discard_response(&self, end: EndStream) {
+        self.tally.take();
         let Some(mut lease) = self.lease.borrow_mut().take() else { return };
         if end.is_end() || discard(&mut lease).await {
             lease.finish();

@@ -16,31 +16,33 @@ use tidegate_types::{EndStream, ResponseHead, UpstreamInfo};
 use super::carrier::Carrier;
 use super::deadlines::RouterTimeout;
 use super::outcome::Failure;
+use super::tally::Tally;
 use super::{Upstream, UpstreamHead};
 use crate::retry::Decision;
 use crate::timeout::Hedge;
 
 /// The attempts beside the latest.
 #[derive(Default)]
-pub(super) struct Rivals {
-    list: RefCell<Vec<Rival>>,
+pub(super) struct Rivals<'r> {
+    list: RefCell<Vec<Rival<'r>>>,
     /// The latest attempt has failed for good: they are all that is left.
     awaited: Cell<bool>,
     last_failure: RefCell<Option<Failure>>,
 }
 
 /// An attempt whose time is over.
-struct Rival {
+struct Rival<'r> {
     lease: Carrier,
+    tally: Option<Box<Tally<'r>>>,
     host: Rc<Host>,
     upstream: Option<UpstreamInfo>,
     answered: bool,
 }
 
 /// A rival that answered first, and its answer.
-type Winner = Box<(Rival, ResponseHead, EndStream)>;
+type Winner<'r> = Box<(Rival<'r>, ResponseHead, EndStream)>;
 
-impl Rivals {
+impl Rivals<'_> {
     pub(super) fn is_empty(&self) -> bool {
         self.list.borrow().is_empty()
     }
@@ -55,6 +57,9 @@ impl Rivals {
     /// A deadline passed: they end with it. Returns their hosts.
     pub(super) fn out_of_time(&self) -> Vec<Rc<Host>> {
         let ended = self.list.take().into_iter().map(|rival| {
+            if let Some(tally) = &rival.tally {
+                tally.out_of_time();
+            }
             rival.lease.failed(Failed::TimedOut);
             rival.host
         });
@@ -70,7 +75,7 @@ impl Rivals {
     }
 }
 
-impl Upstream<'_> {
+impl<'r> Upstream<'r> {
     /// Whether attempts outlive their `per_try_timeout`.
     pub(super) fn hedges(&self) -> bool {
         self.facts.timeouts.hedge == Hedge::OnPerTryTimeout
@@ -92,7 +97,8 @@ impl Upstream<'_> {
         if let (Some(lease), Some(host)) = (lease, host) {
             let upstream = self.stream.info().upstream.borrow().clone();
             let answered = self.answered.get();
-            self.rivals.list.borrow_mut().push(Rival { lease, host, upstream, answered });
+            let tally = self.tally.take();
+            self.rivals.list.borrow_mut().push(Rival { lease, tally, host, upstream, answered });
         }
         self.pause(wait).await
     }
@@ -140,7 +146,7 @@ impl Upstream<'_> {
     }
 
     /// The winner; `None` when the last of them has failed.
-    fn poll_rivals(&self, cx: &mut Context<'_>) -> Poll<Option<Winner>> {
+    fn poll_rivals(&self, cx: &mut Context<'_>) -> Poll<Option<Winner<'r>>> {
         let mut list = self.rivals.list.borrow_mut();
         let mut index = 0;
         while let Some(rival) = list.get_mut(index) {
@@ -149,6 +155,9 @@ impl Upstream<'_> {
                 Poll::Ready(Ok(ResponseFrame::Informational(_))) => rival.answered = true,
                 Poll::Ready(Ok(ResponseFrame::Head(head, end))) => {
                     let rival = list.swap_remove(index);
+                    if let Some(tally) = &rival.tally {
+                        tally.answered(&head);
+                    }
                     let waits = !self.rivals.awaited.get() || !list.is_empty();
                     if waits
                         && self.retries.borrow().as_ref().is_some_and(|retries| retries.would_retry(&head))
@@ -170,9 +179,10 @@ impl Upstream<'_> {
     }
 
     /// A rival answered first: the latest attempt, and all others, are reset.
-    fn install(&self, (rival, head, end): (Rival, ResponseHead, EndStream)) -> UpstreamHead {
+    fn install(&self, (rival, head, end): (Rival<'r>, ResponseHead, EndStream)) -> UpstreamHead {
         let latest = self.lease.borrow_mut().replace(rival.lease);
         drop(latest);
+        self.tally.replace(rival.tally);
         self.host.replace(Some(rival.host));
         self.stream.info().upstream.replace(rival.upstream);
         self.write_failed.set(false);

@@ -38,9 +38,9 @@ fn push_histograms(histograms: &[Sample<'_, Views>], out: &mut String) {
         let views = sample.value.as_ref().unwrap_or(&empty);
         for (i, q) in QUANTILES.iter().enumerate() {
             out.push_str(if i == 0 { "{\"cumulative\":" } else { ",{\"cumulative\":" });
-            push_quantile(&views.cumulative, *q, sample.scale(), "null", out);
+            push_quantile(&views.cumulative, *q, "null", out);
             out.push_str(",\"interval\":");
-            push_quantile(&views.interval, *q, sample.scale(), "null", out);
+            push_quantile(&views.interval, *q, "null", out);
             out.push('}');
         }
         out.push_str("]}");

@@ -85,12 +85,12 @@ struct Exposed<'a> {
 }
 
 fn push_histogram(metric: &Exposed<'_>, sample: &Sample<'_, Merged>, out: &mut String) {
-    let (all, scale) = (&sample.value.cumulative, sample.scale());
+    let all = &sample.value.cumulative;
     for bound in BOUNDS {
-        push_line(metric, "_bucket", Some(&bound), all.count_at_most(bound * scale), out);
+        push_line(metric, "_bucket", Some(&bound), all.count_at_most(bound), out);
     }
     push_line(metric, "_bucket", Some(&"+Inf"), all.count(), out);
-    push_line(metric, "_sum", None, all.sum() as f64 / scale, out);
+    push_line(metric, "_sum", None, all.sum() as f64, out);
     push_line(metric, "_count", None, all.count(), out);
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Filter, Types, UsedOnly};
 use crate::block::{Block, Listed};
-use crate::histogram::{Merged, PERCENT_SCALE, Summary};
+use crate::histogram::{Merged, Summary};
 use crate::scope::Scope;
 
 /// A statistic with its value at this moment.
@@ -39,17 +39,12 @@ impl<V> Sample<'_, V> {
         out.push_str(self.scope.prefix());
         out.push_str(self.name);
     }
-
-    /// What a histogram's recorded values are divided by: shares are recorded as integers.
-    pub(super) fn scale(&self) -> f64 {
-        if self.name.ends_with("_percent_used") { PERCENT_SCALE as f64 } else { 1.0 }
-    }
 }
 
 /// Prints the quantile `percent`, or `none` if nothing was recorded.
-pub(super) fn push_quantile(summary: &Summary, percent: f64, scale: f64, none: &str, out: &mut String) {
+pub(super) fn push_quantile(summary: &Summary, percent: f64, none: &str, out: &mut String) {
     let _ = match summary.quantile(percent / 100.0) {
-        Some(value) => write!(out, "{}", value / scale),
+        Some(value) => write!(out, "{value}"),
         None => out.write_str(none),
     };
 }

@@ -1,7 +1,7 @@
 use regex::Regex;
 
 use super::{Filter, Types, UsedOnly, json, prometheus, text};
-use crate::{CodeCounters, DynScope, PERCENT_SCALE, Policy, Scope, Store, TagRules, stat_block, stat_family};
+use crate::{CodeCounters, DynScope, Policy, Scope, Store, TagRules, stat_block, stat_family};
 
 stat_block! {
     struct ClusterStats {
@@ -186,20 +186,6 @@ envoy_listener_ssl_ciphers{envoy_ssl_cipher=\"X\",envoy_listener_address=\"127.0
 envoy_listener_ssl_versions{envoy_ssl_version=\"TLSv1.3\",envoy_listener_address=\"127.0.0.1_80\"} 0
 ";
     assert_eq!(prometheus(&store, &Filter::default()), expected);
-}
-
-#[test]
-fn shares_print_as_fractions() {
-    let store = Store::new(1);
-    let used = DynScope::new(&store, Scope::cluster("h1")).histogram("x_percent_used");
-    used.record(PERCENT_SCALE);
-    store.flush();
-    let line = text(&store, &Filter::default());
-    let value: f64 = line.split(['(', ',']).nth(1).and_then(|v| v.parse().ok()).unwrap_or_default();
-    assert!((value - 1.0).abs() < 0.016, "{line}");
-    let out = prometheus(&store, &Filter::default());
-    assert!(out.contains("le=\"0.5\"} 0\n") && out.contains("le=\"5\"} 1\n"), "{out}");
-    assert!(out.contains("_sum{envoy_cluster_name=\"h1\"} 1\n"), "{out}");
 }
 
 #[derive(Clone, Copy)]

@@ -31,9 +31,9 @@ fn push_quantiles(sample: &Sample<'_, Views>, out: &mut String) {
     };
     for q in QUANTILES {
         let _ = write!(out, " P{q}(");
-        push_quantile(&views.interval, q, sample.scale(), "nan", out);
+        push_quantile(&views.interval, q, "nan", out);
         out.push(',');
-        push_quantile(&views.cumulative, q, sample.scale(), "nan", out);
+        push_quantile(&views.cumulative, q, "nan", out);
         out.push(')');
     }
 }
