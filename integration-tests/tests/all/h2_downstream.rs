@@ -360,7 +360,7 @@ fn websockets_cross_from_http_2_to_http_1() {
     client.send(&Frame::data(stream, *b"hello", false));
     let message = client.await_message("the echo", stream, |message| message.body == b"world");
     assert!(!message.ended);
-    client.send(&Frame::data(stream, [], true));
+    client.send(&Frame::reset(stream, code::CANCEL));
     proxy.admin.await_stat("http.ingress.downstream_rq_active", 0);
 }
 
