@@ -40,6 +40,7 @@ mod all {
     mod pools;
     mod pools_page;
     mod preconnect;
+    mod priorities;
     mod reload;
     mod reload_load;
     mod resources;

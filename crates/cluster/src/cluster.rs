@@ -13,8 +13,8 @@ use tidegate_pool::report::PoolReport;
 use tidegate_types::CloseReason;
 use tokio::time::Instant;
 
-use crate::host::{Host, HostSet};
-use crate::lb::{Balancer, Table};
+use crate::host::{Host, HostSet, HostShared, common};
+use crate::lb::{Balancer, Loads, Member, Wish};
 use crate::neighbours::{Neighbourhood, PeerBell, Peers};
 use crate::shared::ClusterShared;
 use crate::stats::ClusterStats;
@@ -69,9 +69,14 @@ impl Cluster {
     /// As [`Cluster::choose_host`], for what a `hash_policy` found: hashing load balancers give equal hashes the
     /// same host, others do not look at them. See [`crate::lb::hash`].
     pub fn choose_host_for(&self, hash: Option<u64>) -> Option<Rc<Host>> {
+        self.choose_host_by(Wish { hash, loads: None })
+    }
+
+    /// As [`Cluster::choose_host`], for a request with wishes of its own.
+    pub fn choose_host_by(&self, wish: Wish<'_>) -> Option<Rc<Host>> {
         let mut members = self.members();
         let members = members.as_mut()?;
-        let pick = members.balancer.choose(hash, fastrand::u64(..));
+        let pick = members.balancer.choose(wish, fastrand::u64(..));
         let stats = self.stats();
         if pick.panic {
             stats.members.lb_healthy_panic().inc();
@@ -81,6 +86,11 @@ impl Cluster {
             stats.upstream.upstream_cx_none_healthy().inc();
         }
         host
+    }
+
+    /// What each priority is to get of requests that avoid some, by place; `None` if the others can take nothing.
+    pub fn loads_without(&self, avoided: &[bool]) -> Option<Loads> {
+        self.members().as_ref()?.balancer.priorities().without(avoided)
     }
 
     /// The host of a choice to come; `None` if all hosts were looked at already.
@@ -184,12 +194,16 @@ impl Cluster {
             }
         }
         let balancer = match set.hashed() {
-            Some(table) => Balancer::Hashed(table.clone()),
+            Some(tables) => Balancer::hashed(tables.clone()),
             None => {
-                let weights: Vec<_> = set.hosts.iter().map(|host| (host.weight, host.health())).collect();
+                let member = |host: &Arc<HostShared>| Member {
+                    weight: host.weight,
+                    health: host.health(),
+                    priority: host.priority,
+                };
+                let members: Vec<_> = set.hosts.iter().map(member).collect();
                 let config = self.config();
-                let (policy, panic) = (config.lb_policy, config.healthy_panic_threshold);
-                Balancer::Own(Box::new(Table::new(policy, panic, &weights, fastrand::u64(..))))
+                Balancer::new(config.lb_policy, common(config), &members, fastrand::u64(..))
             }
         };
         Members { hosts, balancer }

@@ -19,7 +19,7 @@ use tidegate_pool::{HttpPool, TransportOptions};
 use tidegate_types::json::Node;
 use tidegate_types::{Address, CloseReason};
 
-use crate::lb::{HashTable, Health, NamedHost};
+use crate::lb::{Common, HashTables, Health, NamedHost};
 
 /// One host of a cluster, shared by all workers.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ pub enum Failing {
 pub struct HostSet {
     /// In the order of the configuration.
     pub hosts: Vec<Arc<HostShared>>,
-    hashed: Option<Arc<HashTable>>,
+    hashed: Option<Arc<HashTables>>,
 }
 
 impl HostSet {
@@ -73,8 +73,8 @@ impl HostSet {
         Self { hosts, hashed: None }
     }
 
-    /// The table of a hashing `lb_policy`.
-    pub fn hashed(&self) -> Option<&Arc<HashTable>> {
+    /// The tables of a hashing `lb_policy`.
+    pub fn hashed(&self) -> Option<&Arc<HashTables>> {
         self.hashed.as_ref()
     }
 
@@ -86,8 +86,16 @@ impl HostSet {
             LbPolicy::RoundRobin | LbPolicy::Random => return,
         };
         let hosts: Vec<_> = self.hosts.iter().map(|host| host.named(by)).collect();
-        let table = HashTable::build(&config.lb_policy, config.healthy_panic_threshold, &hosts);
+        let table = HashTables::build(&config.lb_policy, common(config), &hosts);
         self.hashed = table.map(Arc::new);
+    }
+}
+
+/// What all load balancers of the cluster go by.
+pub(crate) fn common(config: &ClusterConfig) -> Common {
+    Common {
+        panic_threshold: config.healthy_panic_threshold,
+        overprovisioning: config.overprovisioning_factor,
     }
 }
 
@@ -154,7 +162,7 @@ impl HostShared {
             (None, HashedName::Hostname) => Cow::Borrowed(&*self.hostname),
             (None, HashedName::Address) => Cow::Owned(self.address.to_string()),
         };
-        NamedHost { name, weight: self.weight, health: self.health() }
+        NamedHost { name, weight: self.weight, health: self.health(), priority: self.priority }
     }
 
     /// How the load balancer sees it.

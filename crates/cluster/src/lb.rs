@@ -1,19 +1,21 @@
 //! Load balancing: pure functions from hosts, a cursor and a random number to a pick.
 //!
 //! Follows Envoy's `RoundRobinLoadBalancer` and `RandomLoadBalancer`: rotation starts anywhere; unequal
-//! weights are scheduled earliest deadline first; `RANDOM` ignores weights. Panic mode ("Panic threshold" in
-//! Envoy docs) and the share of degraded hosts are decided in [`Table::choose`]. Hashing policies look a key up in
-//! a [`HashTable`]; a [`Balancer`] is one or the other.
+//! weights are scheduled earliest deadline first; `RANDOM` ignores weights. Which priority a request goes to, and
+//! whether to its healthy, its degraded or (in panic) all hosts, [`Priorities`] decide. Hashing policies look a key
+//! up in the [`HashTable`] of that priority. Start from [`Balancer`].
 
 mod edf;
 pub mod hash;
 mod hashed;
+mod priority;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub use edf::Edf;
-pub use hashed::{HashTable, NamedHost, Spread};
+pub use hashed::{HashTable, HashTables, NamedHost, Spread};
+pub use priority::{Among, Level, Loads, Priorities};
 use tidegate_config::cluster::LbPolicy;
 
 /// How a host may be used.
@@ -36,110 +38,175 @@ pub struct Pick {
     pub panic: bool,
 }
 
+/// A host, as its weight and its health show it to the load balancer.
+#[derive(Clone, Copy, Debug)]
+pub struct Member {
+    /// `load_balancing_weight`.
+    pub weight: u32,
+    /// How it may be used.
+    pub health: Health,
+    /// 0 is the first to be used.
+    pub priority: u32,
+}
+
+/// What a request wants of its choice.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wish<'a> {
+    /// What a `hash_policy` found; only hashing policies look at it.
+    pub hash: Option<u64>,
+    /// What each priority gets of requests like this, where that differs from the others.
+    pub loads: Option<&'a Loads>,
+}
+
+/// The settings that every policy has.
+#[derive(Clone, Copy, Debug)]
+pub struct Common {
+    /// `healthy_panic_threshold`, per cent.
+    pub panic_threshold: f64,
+    /// `overprovisioning_factor`, per cent.
+    pub overprovisioning: u32,
+}
+
+impl Default for Common {
+    /// Envoy's.
+    fn default() -> Self {
+        Self { panic_threshold: 50.0, overprovisioning: 140 }
+    }
+}
+
 /// The load balancer of one worker.
 #[derive(Debug)]
-pub enum Balancer {
-    /// Its own cursors.
-    Own(Box<Table>),
-    /// A table that all workers share.
-    Hashed(Arc<HashTable>),
+pub struct Balancer {
+    policies: Policies,
+    /// Choices that were looked at and are still to be made.
+    peeked: VecDeque<Pick>,
+    /// Those are no more than this.
+    healthy: usize,
+}
+
+#[derive(Debug)]
+enum Policies {
+    /// Its own cursors, a table for each priority.
+    Own(Priorities, Box<[Table]>),
+    /// Tables that all workers share.
+    Hashed(Arc<HashTables>),
 }
 
 impl Balancer {
-    /// Chooses a host for a key; without one at random, as in Envoy. Only hashing policies look at keys.
+    /// Rotation or chance among `hosts`. `seed` decides where rotation starts.
+    pub fn new(policy: LbPolicy, common: Common, hosts: &[Member], seed: u64) -> Self {
+        let health = hosts.iter().map(|host| (host.priority, host.health));
+        let levels = levels(health.clone());
+        let priorities = Priorities::new(&levels, common.overprovisioning, common.panic_threshold);
+        let tables = (0..levels.len()).map(|priority| Table::new(policy, hosts, priority, seed)).collect();
+        let healthy = health.filter(|(_, health)| *health == Health::Healthy).count();
+        Self { policies: Policies::Own(priorities, tables), peeked: VecDeque::new(), healthy }
+    }
+
+    /// By the hash of what is asked for.
+    pub fn hashed(tables: Arc<HashTables>) -> Self {
+        Self { policies: Policies::Hashed(tables), peeked: VecDeque::new(), healthy: 0 }
+    }
+
+    /// Chooses a host; without a key at random where keys decide, as in Envoy.
     #[inline]
-    pub fn choose(&mut self, hash: Option<u64>, random: u64) -> Pick {
-        match self {
-            Self::Own(table) => table.choose(random),
-            Self::Hashed(table) => table.choose(hash.unwrap_or(random)),
+    pub fn choose(&mut self, wish: Wish<'_>, random: u64) -> Pick {
+        match &mut self.policies {
+            Policies::Hashed(tables) => tables.choose(wish.hash.unwrap_or(random), wish.loads),
+            Policies::Own(..) if !self.peeked.is_empty() && wish.loads.is_none() => {
+                self.peeked.pop_front().unwrap_or(Pick { host: None, panic: false })
+            }
+            Policies::Own(priorities, tables) => draw(priorities, tables, wish.loads, random),
         }
     }
 
-    /// See [`Table::peek`]; where keys decide there is no telling, as in Envoy.
+    /// A choice to come, later with every call; `None` after as many as there are healthy hosts, and where keys
+    /// decide, since then there is no telling, as in Envoy.
     pub fn peek(&mut self, random: u64) -> Option<Pick> {
-        match self {
-            Self::Own(table) => table.peek(random),
-            Self::Hashed(_) => None,
-        }
-    }
-}
-
-/// Rotation or chance, of one worker for one host set: who may be chosen, and the cursors.
-#[derive(Debug)]
-pub struct Table {
-    policy: LbPolicy,
-    all: Group,
-    healthy: Group,
-    degraded: Group,
-    panic: bool,
-    /// Selections of 100 that go to healthy hosts.
-    healthy_load: u64,
-    /// Choices that were looked at and are still to be made.
-    peeked: VecDeque<Pick>,
-}
-
-impl Table {
-    /// A balancer for hosts given as (weight, health). `seed` decides where rotation starts.
-    pub fn new(policy: LbPolicy, panic_threshold: f64, hosts: &[(u32, Health)], seed: u64) -> Self {
-        let group = |wanted: fn(Health) -> bool| {
-            let members = hosts.iter().enumerate().filter(|(_, (_, health))| wanted(*health));
-            Group::new(members.map(|(index, (weight, _))| (index, *weight)).collect(), seed)
-        };
-        let healthy = group(|health| health == Health::Healthy);
-        let degraded = group(|health| health == Health::Degraded);
-        let total = hosts.len().max(1) as f64;
-        let percent = |group: &Group| 100.0 * group.members.len() as f64 / total;
-        let healthy_load = (percent(&healthy) * OVERPROVISIONING).min(100.0) as u64;
-        Self {
-            policy,
-            panic: in_panic(panic_threshold, hosts.iter().map(|(_, health)| *health)),
-            healthy_load: if degraded.members.is_empty() { 100 } else { healthy_load },
-            peeked: VecDeque::new(),
-            all: group(|_| true),
-            healthy,
-            degraded,
-        }
-    }
-
-    /// Chooses a host.
-    pub fn choose(&mut self, random: u64) -> Pick {
-        self.peeked.pop_front().unwrap_or_else(|| self.draw(random))
-    }
-
-    /// A choice to come, later with every call; `None` after as many as there are healthy hosts, as in Envoy.
-    pub fn peek(&mut self, random: u64) -> Option<Pick> {
-        if self.peeked.len() >= self.healthy.members.len() {
+        let Policies::Own(priorities, tables) = &mut self.policies else { return None };
+        if self.peeked.len() >= self.healthy {
             return None;
         }
-        let pick = self.draw(random);
+        let pick = draw(priorities, tables, None, random);
         self.peeked.push_back(pick);
         Some(pick)
     }
 
-    fn draw(&mut self, random: u64) -> Pick {
-        let group = if self.panic {
-            &mut self.all
-        } else if self.healthy_load == 100 || random % 100 < self.healthy_load {
-            &mut self.healthy
-        } else {
-            &mut self.degraded
-        };
-        let host = match self.policy {
-            LbPolicy::RoundRobin => group.next(),
-            // Hashing without a key is chance.
-            LbPolicy::Random | LbPolicy::RingHash(_) | LbPolicy::Maglev(_) => group.at(random >> 7),
-        };
-        Pick { host, panic: self.panic }
+    /// The priorities of its hosts.
+    pub fn priorities(&self) -> &Priorities {
+        match &self.policies {
+            Policies::Own(priorities, _) => priorities,
+            Policies::Hashed(tables) => tables.priorities(),
+        }
     }
 }
 
-/// Whether fewer than `threshold` percent of hosts can be used.
-fn in_panic(threshold: f64, hosts: impl ExactSizeIterator<Item = Health> + Clone) -> bool {
-    let percent = |wanted| {
-        let count = hosts.clone().filter(|health| *health == wanted).count();
-        100.0 * count as f64 / hosts.len().max(1) as f64
+fn draw(priorities: &Priorities, tables: &mut [Table], loads: Option<&Loads>, random: u64) -> Pick {
+    let (priority, among) = match loads {
+        None => priorities.choose(random),
+        Some(loads) => priorities.choose_by(loads, random),
     };
-    hosts.len() == 0 || percent(Health::Healthy) + percent(Health::Degraded) < threshold
+    let host = tables.get_mut(priority).and_then(|table| table.choose(among, random));
+    Pick { host, panic: among == Among::All }
+}
+
+/// How many hosts of which health each priority has; one priority at least.
+fn levels(hosts: impl Iterator<Item = (u32, Health)>) -> Vec<Level> {
+    let mut levels = vec![Level::default()];
+    for (priority, health) in hosts {
+        let priority = priority as usize;
+        if levels.len() <= priority {
+            levels.resize(priority + 1, Level::default());
+        }
+        let level = &mut levels[priority];
+        level.hosts += 1;
+        match health {
+            Health::Healthy => level.healthy += 1,
+            Health::Degraded => level.degraded += 1,
+            Health::Unhealthy => {}
+        }
+    }
+    levels
+}
+
+/// Rotation or chance among the hosts of one priority: who may be chosen, and the cursors.
+#[derive(Debug)]
+struct Table {
+    policy: LbPolicy,
+    all: Group,
+    healthy: Group,
+    degraded: Group,
+}
+
+impl Table {
+    fn new(policy: LbPolicy, hosts: &[Member], priority: usize, seed: u64) -> Self {
+        let group = |wanted: fn(Health) -> bool| {
+            let members = hosts.iter().enumerate();
+            let members =
+                members.filter(|(_, host)| host.priority as usize == priority && wanted(host.health));
+            Group::new(members.map(|(index, host)| (index, host.weight)).collect(), seed)
+        };
+        Self {
+            policy,
+            all: group(|_| true),
+            healthy: group(|health| health == Health::Healthy),
+            degraded: group(|health| health == Health::Degraded),
+        }
+    }
+
+    #[inline]
+    fn choose(&mut self, among: Among, random: u64) -> Option<usize> {
+        let group = match among {
+            Among::All => &mut self.all,
+            Among::Healthy => &mut self.healthy,
+            Among::Degraded => &mut self.degraded,
+        };
+        match self.policy {
+            LbPolicy::RoundRobin => group.next(),
+            // Hashing without a key is chance.
+            LbPolicy::Random | LbPolicy::RingHash(_) | LbPolicy::Maglev(_) => group.at(random >> 7),
+        }
+    }
 }
 
 /// Hosts among which one is chosen.
@@ -179,9 +246,6 @@ impl Group {
         self.members.get(place as usize).map(|(index, _)| *index)
     }
 }
-
-/// Envoy's default `overprovisioning_factor`, 140 %.
-const OVERPROVISIONING: f64 = 1.4;
 
 #[cfg(test)]
 mod tests;

@@ -47,6 +47,7 @@ fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
         alt_stat_name: None,
         discovery: Discovery::Static,
         lb_policy: LbPolicy::RoundRobin,
+        overprovisioning_factor: 140,
         healthy_panic_threshold: 50.0,
         close_connections_on_host_set_change: false,
         pool_per_downstream_connection: false,

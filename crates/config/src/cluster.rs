@@ -42,6 +42,9 @@ pub struct ClusterConfig {
     pub lb_policy: LbPolicy,
     /// `common_lb_config.healthy_panic_threshold` in percent, 50 when unset, 0 is off.
     pub healthy_panic_threshold: f64,
+    /// `load_assignment.policy.overprovisioning_factor` in percent, 140 when unset: how much more than its share a
+    /// priority's host can take before others get some.
+    pub overprovisioning_factor: u32,
     /// `common_lb_config.close_connections_on_host_set_change`: any change of the hosts closes the connections to all
     /// of them.
     pub close_connections_on_host_set_change: bool,
@@ -162,6 +165,7 @@ impl Message for ClusterConfig {
         let http = HttpOptions::read(r);
         let mut track_stats = r.message_or_defaults::<TrackStats>("track_cluster_stats");
         track_stats.timeout_budgets |= r.bool("track_timeout_budgets").or_default();
+        let assignment = r.message::<LoadAssignment>("load_assignment").optional().unwrap_or_default();
         Self {
             name: r.string("name").unique(Space::Cluster).required_non_empty(),
             alt_stat_name: r.string("alt_stat_name").non_empty(),
@@ -172,11 +176,8 @@ impl Message for ClusterConfig {
             healthy_panic_threshold: common_lb.healthy_panic_threshold,
             close_connections_on_host_set_change: common_lb.close_on_change,
             pool_per_downstream_connection: r.bool("connection_pool_per_downstream_connection").or_default(),
-            endpoints: r
-                .message::<LoadAssignment>("load_assignment")
-                .optional()
-                .map(|all| all.0)
-                .unwrap_or_default(),
+            endpoints: assignment.endpoints,
+            overprovisioning_factor: assignment.policy.overprovisioning_factor,
             connect_timeout: r.duration("connect_timeout").greater_than_zero().or(Duration::from_secs(5)),
             per_connection_buffer_limit_bytes: r.u32("per_connection_buffer_limit_bytes").or(1 << 20),
             circuit_breakers: r.message_or_defaults("circuit_breakers"),

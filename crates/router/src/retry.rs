@@ -16,6 +16,7 @@ use crate::table::matcher::HeaderMatcher;
 
 mod back_off;
 mod conditions;
+mod priorities;
 pub mod safe;
 
 #[cfg(test)]
@@ -23,6 +24,7 @@ mod tests;
 
 pub use back_off::RateLimited;
 pub use conditions::RetryOn;
+pub use priorities::PriorityAvoidance;
 
 /// A compiled `envoy.config.route.v3.RetryPolicy`.
 #[derive(Debug)]
@@ -69,12 +71,6 @@ impl RetryPolicy {
         let matchers = |list: &[config::HeaderMatcher]| {
             list.iter().map(HeaderMatcher::compile).collect::<Result<Box<[_]>, String>>()
         };
-        if policy.retry_priority.is_some() {
-            return Err(
-                "retry_priority is not supported by this build: its load balancers know no priorities"
-                    .to_owned(),
-            );
-        }
         Ok(Self {
             on: policy.retry_on.iter().fold(RetryOn::NONE, |on, name| on.with(RetryOn::parse(name))),
             num_retries: policy.num_retries,
@@ -86,6 +82,7 @@ impl RetryPolicy {
             hosts: HostAvoidance {
                 predicates: policy.host_predicates.clone().into(),
                 attempts: policy.host_selection_attempts,
+                priorities: policy.retry_priority.map(|priorities| priorities.update_frequency),
             },
             per_try_timeout: policy.per_try_timeout.filter(|timeout| !timeout.is_zero()),
             per_try_idle_timeout: policy.per_try_idle_timeout.filter(|timeout| !timeout.is_zero()),
@@ -93,13 +90,15 @@ impl RetryPolicy {
     }
 }
 
-/// `retry_host_predicate` and `host_selection_retry_max_attempts`.
+/// `retry_host_predicate`, `host_selection_retry_max_attempts` and `retry_priority`.
 #[derive(Debug, Default)]
 pub struct HostAvoidance {
     /// Any of them rejects a host.
     pub predicates: Box<[HostPredicate]>,
     /// How often one try's host is chosen again; the last choice is then taken.
     pub attempts: u32,
+    /// Priorities of earlier tries are left out; counted anew after so many tries.
+    pub priorities: Option<u32>,
 }
 
 /// How a try ended.

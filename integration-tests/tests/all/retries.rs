@@ -277,31 +277,6 @@ fn retries_avoid_the_hosts_of_earlier_tries() {
 }
 
 #[test]
-fn a_retry_priority_is_refused_until_load_balancers_know_priorities() {
-    let priority = json!({"name": "p", "typed_config": {
-        "@type": "type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
-        "update_frequency": 2,
-    }});
-    let policy = json!({"retry_on": "5xx", "retry_priority": priority});
-    let origin = Origin::ok();
-    let config = Config::new(origin.address()).route(json!({"route": {"retry_policy": policy}}));
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("config.json");
-    std::fs::write(&file, config.0.to_string()).unwrap();
-    let output = std::process::Command::new(integration_tests::binary::tidegate())
-        .arg("validate")
-        .arg(&file)
-        .output()
-        .unwrap();
-    let said =
-        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
-    assert!(
-        !output.status.success() && said.contains("retry_priority is not supported by this build"),
-        "{said}"
-    );
-}
-
-#[test]
 fn hash_policies_keep_clients_at_their_hosts() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let mut maglev = cluster("origin", &[a.address(), b.address()]);

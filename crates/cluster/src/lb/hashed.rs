@@ -7,7 +7,7 @@ use tidegate_config::cluster::{HashFunction, LbPolicy, MaglevConfig, RingHashCon
 use xxhash_rust::xxh64::xxh64;
 
 use super::hash::{murmur2, xx64};
-use super::{Health, Pick, in_panic};
+use super::{Among, Common, Health, Loads, Pick, Priorities, levels};
 
 /// A host as it is hashed.
 #[derive(Clone, Debug)]
@@ -18,13 +18,58 @@ pub struct NamedHost<'a> {
     pub weight: u32,
     /// Only healthy hosts get keys, except in panic: degraded ones do not, as in Envoy.
     pub health: Health,
+    /// 0 is the first to be used.
+    pub priority: u32,
 }
 
-/// The table of one host set.
+/// The tables of one host set, one for each priority.
+#[derive(Debug)]
+pub struct HashTables {
+    priorities: Priorities,
+    tables: Box<[HashTable]>,
+}
+
+impl HashTables {
+    /// The tables of `hosts`; `None` if `policy` does not hash.
+    pub fn build(policy: &LbPolicy, common: Common, hosts: &[NamedHost<'_>]) -> Option<Self> {
+        let levels = levels(hosts.iter().map(|host| (host.priority, host.health)));
+        let priorities = Priorities::new(&levels, common.overprovisioning, common.panic_threshold);
+        let table = |priority| {
+            let all = priorities.is_panicking(priority);
+            HashTable::build(policy, hosts, |host| {
+                host.priority as usize == priority && (all || host.health == Health::Healthy)
+            })
+        };
+        let tables = (0..levels.len()).map(table).collect::<Option<_>>()?;
+        Some(Self { priorities, tables })
+    }
+
+    /// The host of a key. The key decides on the priority, too, as in Envoy.
+    #[inline]
+    pub fn choose(&self, hash: u64, loads: Option<&Loads>) -> Pick {
+        let (priority, among) = match loads {
+            None => self.priorities.choose(hash),
+            Some(loads) => self.priorities.choose_by(loads, hash),
+        };
+        let host = self.tables.get(priority).and_then(|table| table.choose(hash));
+        Pick { host, panic: among == Among::All }
+    }
+
+    /// The priorities of the hosts.
+    pub fn priorities(&self) -> &Priorities {
+        &self.priorities
+    }
+
+    /// How evenly the hosts of the last priority share their table, as Envoy's gauges have it.
+    pub fn spread(&self) -> Spread {
+        self.tables.last().map(HashTable::spread).unwrap_or_default()
+    }
+}
+
+/// The table of one priority.
 #[derive(Debug)]
 pub struct HashTable {
     slots: Slots,
-    panic: bool,
     spread: Spread,
 }
 
@@ -59,10 +104,13 @@ struct Member<'a> {
 }
 
 impl HashTable {
-    /// The table of `hosts`; `None` if `policy` does not hash.
-    pub fn build(policy: &LbPolicy, panic_threshold: f64, hosts: &[NamedHost<'_>]) -> Option<Self> {
-        let panic = in_panic(panic_threshold, hosts.iter().map(|host| host.health));
-        let chosen = || hosts.iter().enumerate().filter(|(_, host)| panic || host.health == Health::Healthy);
+    /// The table of those of `hosts` that get keys; `None` if `policy` does not hash.
+    fn build(
+        policy: &LbPolicy,
+        hosts: &[NamedHost<'_>],
+        gets_keys: impl Fn(&NamedHost<'_>) -> bool,
+    ) -> Option<Self> {
+        let chosen = || hosts.iter().enumerate().filter(|(_, host)| gets_keys(host));
         let total: u64 = chosen().map(|(_, host)| u64::from(host.weight)).sum();
         let member = |(index, host)| {
             let NamedHost { name, weight, .. }: &NamedHost<'_> = host;
@@ -74,12 +122,12 @@ impl HashTable {
             LbPolicy::RingHash(config) => ring(config, &members),
             LbPolicy::Maglev(config) => maglev(config, members),
         };
-        Some(Self { slots, panic, spread })
+        Some(Self { slots, spread })
     }
 
     /// The host of a key.
     #[inline]
-    pub fn choose(&self, hash: u64) -> Pick {
+    fn choose(&self, hash: u64) -> Option<usize> {
         let host = match &self.slots {
             Slots::Ring { hashes, hosts } => {
                 let at = hashes.partition_point(|entry| *entry < hash);
@@ -89,11 +137,10 @@ impl HashTable {
                 hash.checked_rem(hosts.len() as u64).and_then(|at| hosts.get(at as usize))
             }
         };
-        Pick { host: host.map(|host| *host as usize), panic: self.panic }
+        host.map(|host| *host as usize)
     }
 
-    /// How evenly hosts share it.
-    pub fn spread(&self) -> Spread {
+    fn spread(&self) -> Spread {
         self.spread
     }
 }

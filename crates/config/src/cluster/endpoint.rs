@@ -13,7 +13,7 @@ use crate::values::metadata;
 pub struct LocalityEndpoints {
     /// `locality`.
     pub locality: Locality,
-    /// `priority`: 0 in this build.
+    /// `priority`, 0 to 128: 0 is the first to be used.
     pub priority: u32,
     /// `load_balancing_weight`, at least 1; used only by locality-weighted balancing.
     pub weight: Option<u32>,
@@ -55,14 +55,39 @@ pub enum HealthStatus {
 }
 
 /// `ClusterLoadAssignment`.
-pub(super) struct LoadAssignment(pub(super) Vec<LocalityEndpoints>);
+#[derive(Default)]
+pub(super) struct LoadAssignment {
+    pub(super) endpoints: Vec<LocalityEndpoints>,
+    pub(super) policy: Policy,
+}
 
 impl Message for LoadAssignment {
     const NAME: &'static str = "envoy.config.endpoint.v3.ClusterLoadAssignment";
 
     fn read(r: &Reader<'_>) -> Self {
         r.string("cluster_name").required_non_empty();
-        Self(r.repeated("endpoints").or_default())
+        Self { endpoints: r.repeated("endpoints").or_default(), policy: r.message_or_defaults("policy") }
+    }
+}
+
+/// `ClusterLoadAssignment.Policy`.
+pub(super) struct Policy {
+    /// `overprovisioning_factor`, per cent.
+    pub(super) overprovisioning_factor: u32,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { overprovisioning_factor: 140 }
+    }
+}
+
+impl Message for Policy {
+    const NAME: &'static str = "envoy.config.endpoint.v3.ClusterLoadAssignment.Policy";
+
+    fn read(r: &Reader<'_>) -> Self {
+        let factor = r.u32("overprovisioning_factor").positive();
+        Self { overprovisioning_factor: factor.or(Self::default().overprovisioning_factor) }
     }
 }
 
@@ -70,14 +95,9 @@ impl Message for LocalityEndpoints {
     const NAME: &'static str = "envoy.config.endpoint.v3.LocalityLbEndpoints";
 
     fn read(r: &Reader<'_>) -> Self {
-        let priority = r.u32("priority").check(|priority| match priority {
-            0 => Ok(()),
-            1..=128 => Err("priorities other than 0 are not supported by this build".to_owned()),
-            _ => Err(format!("{priority} is out of range")),
-        });
         Self {
             locality: r.message_or_defaults("locality"),
-            priority: priority.or_default(),
+            priority: r.u32("priority").within(0..=128).or_default(),
             weight: r.u32("load_balancing_weight").positive().optional(),
             endpoints: r
                 .repeated::<Option<EndpointConfig>>("lb_endpoints")

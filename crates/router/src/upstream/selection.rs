@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use tidegate_cluster::Host;
+use tidegate_cluster::lb::Wish;
 use tidegate_config::cluster::LbPolicy;
 use tidegate_config::route::HostPredicate;
 use tidegate_types::Address;
 use tidegate_types::json::Kind;
 
 use super::Upstream;
-use crate::retry::RetryState;
+use crate::retry::{PriorityAvoidance, RetryState};
 use crate::route::hash::Client;
 
 /// What a request's choices of a host have in common.
@@ -24,6 +25,7 @@ pub(super) struct Selection {
     cookies: RefCell<Vec<HeaderValue>>,
     /// Hosts of earlier attempts.
     tried: RefCell<Vec<Arc<Address>>>,
+    priorities: RefCell<PriorityAvoidance>,
 }
 
 impl Selection {
@@ -42,14 +44,22 @@ impl Upstream<'_> {
             return cluster.choose_host_for(hash);
         };
         let is_retry = self.retries.borrow().as_ref().is_some_and(|retries| retries.retries() > 0);
-        let mut host = cluster.choose_host_for(hash)?;
+        let mut priorities = self.selection.priorities.borrow_mut();
+        let loads = avoidance.priorities.and_then(|update_frequency| {
+            priorities.loads(update_frequency, |avoided| cluster.loads_without(avoided)).cloned()
+        });
+        let choose = |hash| cluster.choose_host_by(Wish { hash, loads: loads.as_ref() });
+        let mut host = choose(hash)?;
         for again in 1..=avoidance.attempts {
             if !is_retry || !avoidance.predicates.iter().any(|predicate| self.avoids(predicate, &host)) {
                 break;
             }
             // A hash would give the same host for ever: Envoy changes it so for each further choice.
             let hash = hash.map(|hash| hash ^ (u64::MAX - u64::from(again) + 1));
-            host = cluster.choose_host_for(hash)?;
+            host = choose(hash)?;
+        }
+        if avoidance.priorities.is_some() {
+            priorities.note(host.shared().priority);
         }
         if avoidance.predicates.contains(&HostPredicate::PreviousHosts) {
             self.selection.tried.borrow_mut().push(host.address().clone());

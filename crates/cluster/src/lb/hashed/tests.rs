@@ -27,6 +27,7 @@ fn hosts(names: &[(&str, u32, Health)]) -> Vec<NamedHost<'static>> {
         name: (*name).to_owned().into(),
         weight: *weight,
         health: *health,
+        priority: 0,
     };
     names.iter().map(host).collect()
 }
@@ -35,8 +36,21 @@ fn healthy(names: &[&str]) -> Vec<NamedHost<'static>> {
     hosts(&names.iter().map(|name| (*name, 1, Health::Healthy)).collect::<Vec<_>>())
 }
 
-fn table(policy: &LbPolicy, hosts: &[NamedHost<'_>]) -> HashTable {
-    HashTable::build(policy, 50.0, hosts).unwrap()
+/// The tables of hosts that are all in one priority.
+struct Table(HashTables);
+
+impl Table {
+    fn choose(&self, hash: u64) -> Pick {
+        self.0.choose(hash, None)
+    }
+
+    fn spread(&self) -> Spread {
+        self.0.spread()
+    }
+}
+
+fn table(policy: &LbPolicy, hosts: &[NamedHost<'_>]) -> Table {
+    Table(HashTables::build(policy, Common::default(), hosts).unwrap())
 }
 
 fn key(n: u64) -> u64 {
