@@ -11,6 +11,7 @@ use integration_tests::{Config, H2Origin, Origin, Proxy};
 use serde_json::{Value, json};
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: a.test\r\n\r\n";
+const PUT: &str = "PUT / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 4\r\n\r\nbody";
 const POST: &str = "POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 4\r\n\r\nbody";
 
 /// How an upstream ends a connection on which it has read a second request.
