@@ -27,5 +27,5 @@ pub use retry::RetryState;
 pub use route::{ClusterTarget, EnvoyHeaders, Forward, Route, RouteAction};
 pub use table::{FilterSlots, RouteTable};
 pub use tidegate_cluster::{Cluster, Directory, Peers};
-pub use timeout::Timeouts;
+pub use timeout::{CallersTimeout, Timeouts};
 pub use upstream::{RequestBody, RequestFacts, Upstream, UpstreamHead, refuse_for_maintenance};

@@ -64,6 +64,16 @@ pub enum Hedge {
     OnPerTryTimeout,
 }
 
+/// What `x-envoy-expected-rq-timeout-ms` of a request is (`respect_expected_rq_timeout` of the router).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CallersTimeout {
+    /// A field to be overwritten.
+    #[default]
+    Ignored,
+    /// The timeout: what is left of the one that the proxy before this one keeps.
+    Respected,
+}
+
 /// What a client is told when its upstream took too long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LateAnswer {
@@ -87,13 +97,18 @@ impl Timeouts {
     };
 
     /// The times that a request gets: `route`'s, unless the caller's headers say otherwise. Takes those
-    /// headers out of `headers`.
-    pub fn of_request(route: Timeouts, headers: &mut HeaderMap) -> Self {
+    /// headers out of `headers`, all but `x-envoy-expected-rq-timeout-ms`.
+    pub fn of_request(route: Timeouts, headers: &mut HeaderMap, callers: CallersTimeout) -> Self {
         let mut timeouts = route;
         // One walk over the names is cheaper than two look-ups, and nearly always the end of it.
         let to_proxy = |name: &str| name.starts_with("x-envoy-upstream-") || *name == *HEDGE.as_str();
         if headers.keys().any(|name| to_proxy(name.as_str())) {
             timeouts.take_headers(headers);
+        }
+        if callers == CallersTimeout::Respected
+            && let Some(ms) = headers.get(&EXPECTED_TIMEOUT).and_then(milliseconds)
+        {
+            timeouts.global = ms;
         }
         timeouts.settled()
     }
@@ -236,7 +251,7 @@ mod tests {
     #[test]
     fn headers_override_the_route_and_are_taken_out() {
         let mut headers = request(&[(RQ_TIMEOUT, "1000"), (PER_TRY_TIMEOUT, "300")]);
-        let timeouts = Timeouts::of_request(ROUTE, &mut headers);
+        let timeouts = Timeouts::of_request(ROUTE, &mut headers, CallersTimeout::Ignored);
         assert_eq!((timeouts.global, timeouts.per_try), (ms(1000), ms(300)));
         assert!(headers.is_empty());
         timeouts.write_expected(Duration::ZERO, &mut headers);
@@ -246,31 +261,49 @@ mod tests {
     #[test]
     fn zero_is_off_and_garbage_is_ignored() {
         let mut headers = request(&[(RQ_TIMEOUT, "0")]);
-        let timeouts = Timeouts::of_request(ROUTE, &mut headers);
+        let timeouts = Timeouts::of_request(ROUTE, &mut headers, CallersTimeout::Ignored);
         assert_eq!((timeouts.global, timeouts.expected(Duration::ZERO)), (None, None));
         let mut headers = request(&[(RQ_TIMEOUT, "soon")]);
-        assert_eq!(Timeouts::of_request(ROUTE, &mut headers), ROUTE);
+        assert_eq!(Timeouts::of_request(ROUTE, &mut headers, CallersTimeout::Ignored), ROUTE);
         assert!(headers.is_empty());
     }
 
     #[test]
     fn a_try_as_long_as_the_whole_has_no_limit_of_its_own() {
         let route = Timeouts { global: ms(100), per_try: ms(100), per_try_idle: ms(5), ..Timeouts::NONE };
-        let timeouts = Timeouts::of_request(route, &mut HeaderMap::new());
+        let timeouts = Timeouts::of_request(route, &mut HeaderMap::new(), CallersTimeout::Ignored);
         assert_eq!((timeouts.per_try, timeouts.per_try_idle), (None, ms(5)));
         let unbounded = Timeouts { global: None, per_try: ms(100), ..Timeouts::NONE };
-        assert_eq!(Timeouts::of_request(unbounded, &mut HeaderMap::new()).per_try, ms(100));
+        assert_eq!(
+            Timeouts::of_request(unbounded, &mut HeaderMap::new(), CallersTimeout::Ignored).per_try,
+            ms(100)
+        );
+    }
+
+    #[test]
+    fn a_proxy_before_this_one_may_say_what_is_left() {
+        let sent = [(EXPECTED_TIMEOUT, "400"), (RQ_TIMEOUT, "900")];
+        let of = |callers| {
+            let mut headers = request(&sent);
+            let timeouts = Timeouts::of_request(ROUTE, &mut headers, callers);
+            timeouts.write_expected(Duration::ZERO, &mut headers);
+            (timeouts.global, headers[EXPECTED_TIMEOUT].clone(), headers.len())
+        };
+        assert_eq!(of(CallersTimeout::Respected), (ms(400), HeaderValue::from_static("400"), 1));
+        assert_eq!(of(CallersTimeout::Ignored), (ms(900), HeaderValue::from_static("900"), 1));
+        let mut headers = request(&[(EXPECTED_TIMEOUT, "soon")]);
+        assert_eq!(Timeouts::of_request(ROUTE, &mut headers, CallersTimeout::Respected), ROUTE);
     }
 
     #[test]
     fn a_hedged_try_may_take_what_is_left() {
         let mut headers = request(&[(HEDGE, "true"), (PER_TRY_TIMEOUT, "300")]);
-        let timeouts = Timeouts::of_request(ROUTE, &mut headers);
+        let timeouts = Timeouts::of_request(ROUTE, &mut headers, CallersTimeout::Ignored);
         assert_eq!((timeouts.hedge, headers.len()), (Hedge::OnPerTryTimeout, 0));
         assert_eq!((timeouts.per_try, timeouts.expected(Duration::ZERO)), (ms(300), ms(15_000)));
         let hedged = Timeouts { hedge: Hedge::OnPerTryTimeout, ..ROUTE };
         let mut headers = request(&[(HEDGE, "false")]);
-        assert_eq!(Timeouts::of_request(hedged, &mut headers).hedge, Hedge::Off);
+        assert_eq!(Timeouts::of_request(hedged, &mut headers, CallersTimeout::Ignored).hedge, Hedge::Off);
     }
 
     #[test]

@@ -210,3 +210,24 @@ fn an_old_connection_that_closes_the_safe_way_waits_for_a_request() {
     let last = client.ask(GET);
     assert_eq!((last.status, last.closes(), client.end()), (200, true, End::Fin));
 }
+
+/// A proxy before this one has told what is left of its own timeout.
+#[test]
+fn a_callers_expected_timeout_is_heeded_where_the_router_says_so() {
+    let router = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
+    let origin = silent();
+    let config = Config::new(origin.address()).hcm(json!({
+        "use_remote_address": true,
+        "internal_address_config": {"cidr_ranges": [{"address_prefix": "127.0.0.0", "prefix_len": 8}]},
+        "http_filters": [{
+            "name": "envoy.filters.http.router",
+            "typed_config": {"@type": router, "respect_expected_rq_timeout": true},
+        }],
+    }));
+    let proxy = Proxy::start(&config);
+    let request = "GET / HTTP/1.1\r\nhost: a.test\r\nx-envoy-expected-rq-timeout-ms: 200\r\n\r\n";
+    let response = proxy.connect().ask(request);
+    assert_eq!((response.status, response.text().as_str()), (504, "upstream request timeout"));
+    assert_eq!(origin.request().header("x-envoy-expected-rq-timeout-ms"), Some("200"));
+    proxy.admin.await_stat("cluster.origin.upstream_rq_timeout", 1);
+}

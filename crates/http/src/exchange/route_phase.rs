@@ -165,7 +165,8 @@ impl Exchange<'_> {
         let envoy = self.envoy_headers();
         let original = route.reads_original().then(|| head.clone());
         let retry = of_cluster.and_then(|own| own.retry.as_ref()).unwrap_or(&forward.retry);
-        let timeouts = Timeouts::of_request(forward.timeouts_of(retry, &head), &mut head.headers);
+        let callers = self.hcm.shared.router.callers_timeout();
+        let timeouts = Timeouts::of_request(forward.timeouts_of(retry, &head), &mut head.headers, callers);
         let retries = RetryState::of_request(retry, &mut head);
         if envoy == EnvoyHeaders::Add {
             timeouts.write_expected(Duration::ZERO, &mut head.headers);
