@@ -88,8 +88,9 @@ struct AdminTerminal {
 
 impl Terminal for AdminTerminal {
     fn serve(&self, connection: Connection) -> Serving {
-        let conn = ServerConn::new(connection.io, self.codec.clone());
-        let (control, stats, info) = (self.control.clone(), self.stats.clone(), connection.info);
+        let Connection { io, info, presence, .. } = connection;
+        let conn = ServerConn::new(io, self.codec.clone());
+        let (control, stats) = (self.control.clone(), self.stats.clone());
         Box::pin(async move {
             let connection = stats.connection();
             let reason = simple_http::serve(conn, async |head, _body| {
@@ -101,6 +102,7 @@ impl Terminal for AdminTerminal {
             })
             .await;
             connection.closed(reason);
+            drop(presence);
         })
     }
 }

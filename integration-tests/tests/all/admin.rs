@@ -40,6 +40,21 @@ fn every_page_has_envoys_headers() {
 }
 
 #[test]
+fn its_listener_counts_connections_while_they_live() {
+    let (_origin, proxy) = start();
+    let mut client = Wire::connect(proxy.admin.0);
+    let mut active = move || {
+        let page = "/stats?filter=^listener.admin.downstream_cx_active$";
+        client.ask(&format!("GET {page} HTTP/1.1\r\nhost: admin\r\n\r\n")).text()
+    };
+    wait::until("the one that asks, alone", || active() == "listener.admin.downstream_cx_active: 1\n");
+    let other = Wire::connect(proxy.admin.0);
+    wait::until("two", || active() == "listener.admin.downstream_cx_active: 2\n");
+    drop(other);
+    wait::until("one again", || active() == "listener.admin.downstream_cx_active: 1\n");
+}
+
+#[test]
 fn what_changes_something_wants_a_post() {
     let (_origin, proxy) = start();
     for path in
