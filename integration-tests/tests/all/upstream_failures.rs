@@ -73,6 +73,16 @@ fn a_close_before_the_response_is_503_uc() {
 }
 
 #[test]
+fn a_close_after_an_interim_response_is_no_protocol_error() {
+    let origin = closing("HTTP/1.1 100 Continue\r\n\r\n");
+    let proxy = Proxy::start(&Config::new(origin.address()));
+    assert_eq!(proxy.get("/").status, 503);
+    let stats = proxy.admin.stats();
+    assert_eq!(stats.get("cluster.origin.upstream_cx_destroy_remote_with_active_rq"), 1);
+    assert_eq!(stats.get("cluster.origin.upstream_cx_protocol_error"), 0);
+}
+
+#[test]
 fn nonsense_is_502_upe() {
     for answer in [
         "hello\r\n\r\n",

@@ -124,7 +124,8 @@ impl Upstream<'_> {
             // with the body's first bytes. A failure to write is told by what can be read: perhaps the upstream
             // answered first.
             lease.stream().poll_head(cx).map_err(|error| {
-                how = Some(Failed::of(&error, self.answered.get()));
+                // An interim response is whole: a close after it cuts no message.
+                how = Some(Failed::of(&error, false));
                 Failure::of_stream(&error).with_fate(self.fate(lease, &error))
             })
         })

@@ -36,7 +36,6 @@ struct Rival<'r> {
     tally: Option<Box<Tally<'r>>>,
     host: Rc<Host>,
     upstream: Option<UpstreamInfo>,
-    answered: bool,
 }
 
 /// A rival that answered first, and its answer.
@@ -96,9 +95,8 @@ impl<'r> Upstream<'r> {
         let (lease, host) = (self.lease.borrow_mut().take(), self.host.borrow_mut().take());
         if let (Some(lease), Some(host)) = (lease, host) {
             let upstream = self.stream.info().upstream.borrow().clone();
-            let answered = self.answered.get();
             let tally = self.tally.take();
-            self.rivals.list.borrow_mut().push(Rival { lease, tally, host, upstream, answered });
+            self.rivals.list.borrow_mut().push(Rival { lease, tally, host, upstream });
         }
         self.pause(wait).await
     }
@@ -152,7 +150,7 @@ impl<'r> Upstream<'r> {
         while let Some(rival) = list.get_mut(index) {
             match rival.lease.stream().poll_head(cx) {
                 Poll::Pending => index += 1,
-                Poll::Ready(Ok(ResponseFrame::Informational(_))) => rival.answered = true,
+                Poll::Ready(Ok(ResponseFrame::Informational(_))) => {}
                 Poll::Ready(Ok(ResponseFrame::Head(head, end))) => {
                     let rival = list.swap_remove(index);
                     if let Some(tally) = &rival.tally {
@@ -170,7 +168,7 @@ impl<'r> Upstream<'r> {
                 Poll::Ready(Err(error)) => {
                     let rival = list.swap_remove(index);
                     rival.host.counters().inc(HostStat::RqError);
-                    rival.lease.failed(Failed::of(&error, rival.answered));
+                    rival.lease.failed(Failed::of(&error, false));
                     self.rivals.last_failure.replace(Some(Failure::of_stream(&error)));
                 }
             }
