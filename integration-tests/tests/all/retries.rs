@@ -320,7 +320,7 @@ fn a_refused_stream_is_sent_again_on_its_connection_whatever_its_method() {
     });
     let proxy = Proxy::start(&over_h2(&origin));
     let mut client = proxy.connect();
-    for request in [POST, GET, POST] {
+    for request in [POST, GET, PUT] {
         assert_eq!(client.ask(request).status, 200);
     }
     assert_eq!(safe_retries(&proxy), [3, 3, 0, 0, 0]);
