@@ -38,6 +38,7 @@ mod all {
     mod oracle;
     mod overload;
     mod pools;
+    mod pools_more;
     mod pools_page;
     mod preconnect;
     mod priorities;

@@ -307,6 +307,24 @@ impl Host {
         };
     }
 
+    /// Closes a pool of that priority that nobody uses, so that another may take its place under
+    /// `max_connection_pools`. As in Envoy, only the same host's are looked at.
+    pub(crate) fn give_up_unused(&self, priority: Priority) {
+        let plain = self
+            .pools
+            .iter()
+            .find_map(|pools| pools[priority as usize].borrow_mut().take_if(|pool| pool.is_unused()));
+        let unused = plain.or_else(|| {
+            let mut special = self.special_pools.borrow_mut();
+            let (key, _) = special.iter().find(|(key, pool)| key.priority == priority && pool.is_unused())?;
+            let key = key.clone();
+            special.remove(&key)
+        });
+        if let Some(pool) = unused {
+            pool.drain(CloseReason::Overflow);
+        }
+    }
+
     pub(crate) fn tcp_pool(&self) -> Option<Rc<tcp::Pool>> {
         self.tcp_pool.borrow().clone()
     }

@@ -99,6 +99,11 @@ impl HttpPool {
         each!(self, pool => pool.is_empty())
     }
 
+    /// No stream, attached or waiting: what connections there are nobody uses.
+    pub fn is_unused(&self) -> bool {
+        each!(self, pool => pool.streams() == 0)
+    }
+
     /// What is to be done when the pool has lost its last connection and nobody waits: it may be dropped then.
     pub fn on_empty(&self, act: Box<dyn Fn()>) {
         each!(self, pool => pool.core().on_empty(act));

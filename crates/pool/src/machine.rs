@@ -519,7 +519,11 @@ impl Machine {
         self.check_invariants();
     }
 
+    /// Envoy's limit is on pools of requests only.
     fn hold_pool_permit(&mut self) -> bool {
+        if self.settings.carries == Carries::Sessions {
+            return true;
+        }
         if !self.holds_pool_permit {
             self.holds_pool_permit = self.shared.limits.pools.try_reserve();
         }

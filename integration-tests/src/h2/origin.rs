@@ -92,13 +92,25 @@ impl H2Origin {
     /// # Panics
     /// When there is no certificate.
     pub fn tls(manners: Manners, handler: impl Fn(H2Stream) + Send + Sync + 'static) -> Self {
+        Self::tls_with(manners, &["h2"], handler)
+    }
+
+    /// As [`tls`](Self::tls), with another ALPN, or none.
+    ///
+    /// # Panics
+    /// When there is no certificate.
+    pub fn tls_with(
+        manners: Manners,
+        alpn: &[&str],
+        handler: impl Fn(H2Stream) + Send + Sync + 'static,
+    ) -> Self {
         let chain = CertificateDer::pem_file_iter(certificate("server.pem")).unwrap();
         let key = PrivateKeyDer::from_pem_file(certificate("server.key")).unwrap();
         let mut config = ServerConfig::builder()
             .with_no_client_auth()
             .with_single_cert(chain.map(Result::unwrap).collect(), key)
             .unwrap();
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         Self::start(manners, Some(Arc::new(config)), Arc::new(handler))
     }
 

@@ -64,6 +64,9 @@ impl Cluster {
         if let Some(pool) = host.pool(&key) {
             return pool.acquire_at(now, care);
         }
+        if !self.limits(priority).pools.has_room() {
+            host.give_up_unused(priority);
+        }
         let pool = self.new_pool(host, &key);
         let acquire = pool.acquire_at(now, care);
         // A pool that was refused its first connection has none to lose.
