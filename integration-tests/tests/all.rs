@@ -49,6 +49,7 @@ mod all {
     mod reuse;
     mod routing;
     mod signals;
+    mod stream_limits;
     mod strict;
     mod tcp_proxy;
     mod timeouts;

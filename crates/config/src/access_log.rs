@@ -43,6 +43,13 @@ pub enum AccessLogFilter {
     Header(HeaderMatcher),
     /// `response_flag_filter`: short names; empty matches any flag.
     ResponseFlag(Vec<String>),
+    /// `grpc_status_filter`.
+    GrpcStatus {
+        /// `statuses`, as numbers.
+        statuses: Vec<u8>,
+        /// `exclude`: those with another status.
+        exclude: bool,
+    },
 }
 
 /// `ComparisonFilter` with its runtime override.
@@ -101,6 +108,7 @@ impl Message for Option<AccessLogFilter> {
             r.message::<FlagFilter>("response_flag_filter")
                 .optional()
                 .map(|f| AccessLogFilter::ResponseFlag(f.0)),
+            r.message::<GrpcStatusFilter>("grpc_status_filter").optional().map(|f| f.0),
         ];
         r.exactly_one(&[
             "status_code_filter",
@@ -112,6 +120,7 @@ impl Message for Option<AccessLogFilter> {
             "or_filter",
             "header_filter",
             "response_flag_filter",
+            "grpc_status_filter",
         ]);
         all.into_iter().flatten().next()
     }
@@ -233,6 +242,40 @@ impl Message for FlagFilter {
         Self(flags.or_default())
     }
 }
+
+struct GrpcStatusFilter(AccessLogFilter);
+
+impl Message for GrpcStatusFilter {
+    const NAME: &'static str = "envoy.config.accesslog.v3.GrpcStatusFilter";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self(AccessLogFilter::GrpcStatus {
+            statuses: r.enumerations("statuses", GRPC_STATUSES).or_default(),
+            exclude: r.bool("exclude").or_default(),
+        })
+    }
+}
+
+/// gRPC docs, "Status codes", with Envoy's spelling of the second.
+const GRPC_STATUSES: &[(&str, u32, u8)] = &[
+    ("OK", 0, 0),
+    ("CANCELED", 1, 1),
+    ("UNKNOWN", 2, 2),
+    ("INVALID_ARGUMENT", 3, 3),
+    ("DEADLINE_EXCEEDED", 4, 4),
+    ("NOT_FOUND", 5, 5),
+    ("ALREADY_EXISTS", 6, 6),
+    ("PERMISSION_DENIED", 7, 7),
+    ("RESOURCE_EXHAUSTED", 8, 8),
+    ("FAILED_PRECONDITION", 9, 9),
+    ("ABORTED", 10, 10),
+    ("OUT_OF_RANGE", 11, 11),
+    ("UNIMPLEMENTED", 12, 12),
+    ("INTERNAL", 13, 13),
+    ("UNAVAILABLE", 14, 14),
+    ("DATA_LOSS", 15, 15),
+    ("UNAUTHENTICATED", 16, 16),
+];
 
 /// Envoy docs, "Access logging", `%RESPONSE_FLAGS%`.
 const FLAGS: &[&str] = &[

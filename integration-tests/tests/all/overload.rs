@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use integration_tests::closes::in_time;
+use integration_tests::h2::{H2Client, Manners};
 use integration_tests::{Config, End, Origin, Proxy};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -107,6 +108,50 @@ fn a_pressed_proxy_announces_the_close_then_refuses_requests_then_connections() 
 
     pressure.becomes(&proxy, 0);
     assert_eq!(proxy.get("/").status, 200);
+}
+
+#[test]
+fn streams_are_refused_and_their_connection_drained_under_pressure() {
+    let pressure = Pressure::none();
+    let origin = Origin::ok();
+    let actions = json!([action("disable_http_keepalive", 0.3), action("stop_accepting_requests", 0.5)]);
+    let config = Config::new(origin.address())
+        .bootstrap(pressure.manager(actions))
+        .hcm(json!({"codec_type": "AUTO", "append_local_overload": true}));
+    let proxy = Proxy::start(&config);
+    let client = H2Client::connect(proxy.address);
+    assert_eq!(client.ask("/").status(), 200);
+    assert_eq!(client.goaway(), None);
+
+    pressure.becomes(&proxy, 35);
+    assert_eq!(client.ask("/").status(), 200);
+    assert_eq!(client.await_goaway(), (0x7fff_ffff, 0));
+    assert!(proxy.stat("http.ingress.downstream_cx_overload_disable_keepalive") > 0);
+
+    pressure.becomes(&proxy, 60);
+    let refused = H2Client::connect(proxy.address).ask("/");
+    assert_eq!((refused.status(), refused.text().as_str()), (503, "envoy overloaded"));
+    assert_eq!(refused.header("x-envoy-local-overloaded"), Some("true"));
+    assert_eq!(proxy.stat("http.ingress.downstream_rq_overload_close"), 1);
+    assert_eq!(origin.requests().len(), 2);
+}
+
+#[test]
+fn pressure_shortens_the_wait_for_a_client_that_takes_nothing() {
+    let pressure = Pressure::none();
+    let origin = Origin::ok();
+    let flush = json!([{"timer": "HTTP_DOWNSTREAM_STREAM_FLUSH", "min_timeout": "0.1s"}]);
+    let config = Config::new(origin.address())
+        .bootstrap(pressure.manager(json!([reduce_timeouts(flush)])))
+        .hcm(json!({"codec_type": "AUTO", "stream_flush_timeout": "1000s"}));
+    let proxy = Proxy::start(&config);
+    // SETTINGS_INITIAL_WINDOW_SIZE
+    let client = H2Client::with(proxy.address, Manners::settings(&[(4, 0)]));
+    let stream = client.get("/");
+    client.await_head(stream);
+    pressure.becomes(&proxy, 100);
+    assert_eq!(client.message(stream).reset, Some(2), "INTERNAL_ERROR");
+    assert_eq!(proxy.stat("http2.tx_flush_timeout"), 1);
 }
 
 /// idle.md §11: 1 s, at least 0.2 s; a timer that runs is shortened too.

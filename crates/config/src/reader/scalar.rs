@@ -154,6 +154,24 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// A list of enums, by name or number.
+    pub(crate) fn enumerations<T: Copy>(
+        &'a self,
+        name: &'static str,
+        values: &'static [(&'static str, u32, T)],
+    ) -> Field<'a, Vec<T>> {
+        let names = || values.iter().map(|(name, ..)| *name).collect::<Vec<_>>();
+        self.list(name, Shape::Enum(names()), |node, path| {
+            let (Kind::String(text) | Kind::Number(text)) = &node.kind else {
+                return self.unwrap(Err(mismatch(node, "a name or a number")), path, node.span);
+            };
+            let is = |name: &str, number: u32| text.eq_ignore_ascii_case(name) || text.parse() == Ok(number);
+            let found = values.iter().find(|(name, number, _)| is(name, *number)).map(|(.., value)| *value);
+            let unknown = || (format!("unknown value `{text}`"), format!("one of {}", names().join(", ")));
+            self.unwrap(found.ok_or_else(unknown), path, node.span)
+        })
+    }
+
     /// A `google.protobuf.Struct`, as it is.
     pub(crate) fn structure(&'a self, name: &'static str) -> Field<'a, Node> {
         self.scalar(name, Shape::Struct, |node| match node.kind {

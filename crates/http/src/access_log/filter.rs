@@ -21,6 +21,11 @@ pub(crate) enum LogFilter {
     Header(HeaderMatcher),
     /// Any of these; empty: any flag at all.
     Flags(ResponseFlags),
+    /// One of these gRPC statuses; or none of them.
+    GrpcStatus {
+        statuses: Vec<u8>,
+        exclude: bool,
+    },
 }
 
 /// A comparison with its runtime override resolved.
@@ -68,6 +73,9 @@ impl LogFilter {
                 }
                 Self::Flags(flags)
             }
+            AccessLogFilter::GrpcStatus { statuses, exclude } => {
+                Self::GrpcStatus { statuses: statuses.clone(), exclude: *exclude }
+            }
         })
     }
 
@@ -87,9 +95,17 @@ impl LogFilter {
             Self::Header(matcher) => cx.request.is_some_and(|head| matcher.matches_request(head)),
             Self::Flags(flags) if flags.is_empty() => !cx.info.flags.get().is_empty(),
             Self::Flags(flags) => cx.info.flags.get().intersects(*flags),
+            Self::GrpcStatus { statuses, exclude } => {
+                // A status that is none is `UNKNOWN`, as in Envoy.
+                let status = cx.grpc_status().unwrap_or(UNKNOWN);
+                statuses.iter().any(|one| u64::from(*one) == status) != *exclude
+            }
         }
     }
 }
+
+/// gRPC docs, "Status codes".
+const UNKNOWN: u64 = 2;
 
 /// A runtime key holds a whole percentage.
 fn share(key: &str, default: FractionalPercent, runtime: &Runtime) -> FractionalPercent {

@@ -46,11 +46,19 @@ fn status(cx: &LogContext<'_>) -> Option<u64> {
     if !cx.request.is_some_and(|head| head.is_grpc()) {
         return None;
     }
-    let of = |headers: &HeaderMap| headers.get(&GRPC_STATUS)?.to_str().ok()?.trim().parse().ok();
-    cx.response_trailers
-        .and_then(of)
-        .or_else(|| cx.response.and_then(|head| of(&head.headers)))
-        .or_else(|| from_http(cx.info.response_code.get()))
+    cx.grpc_status()
+}
+
+impl LogContext<'_> {
+    /// The gRPC status: of the trailers, of the head, or what the HTTP status amounts to, as of any request that has
+    /// one.
+    pub fn grpc_status(&self) -> Option<u64> {
+        let of = |headers: &HeaderMap| headers.get(&GRPC_STATUS)?.to_str().ok()?.trim().parse().ok();
+        self.response_trailers
+            .and_then(of)
+            .or_else(|| self.response.and_then(|head| of(&head.headers)))
+            .or_else(|| from_http(self.info.response_code.get()))
+    }
 }
 
 fn from_http(code: u16) -> Option<u64> {
