@@ -156,8 +156,8 @@ fn the_first_good_response_of_hedged_attempts_wins() {
     // The second attempt is faster than the first.
     let second = hedged(&[(1200, 200), (0, 200)], json!({}));
     assert_eq!(second, (200, "1".to_owned(), ok.clone(), vec![2, 1, 1, 0, 0, 0]));
-    // The first one answers while the second is under way.
-    let first = hedged(&[(600, 200), (1200, 200)], json!({}));
+    // The first one answers while the second is under way, and before that one is late too.
+    let first = hedged(&[(450, 200), (1200, 200)], json!({}));
     assert_eq!(first, (200, "0".to_owned(), ok.clone(), vec![2, 1, 0, 0, 0, 0]));
     // The second one's answer is bad, and no retry is left: the first one is waited for.
     let bad = hedged(&[(900, 200), (0, 503)], json!({}));
