@@ -86,6 +86,10 @@ impl Forwarded {
 
     /// The entry that `skip` newer ones come after, if it is an address without a port.
     fn nth_newest(&self, skip: usize) -> Option<IpAddr> {
+        // Nearly always: to find no address in no text costs 280 instructions.
+        if self.count == 0 {
+            return None;
+        }
         self.text.rsplit(',').nth(skip)?.trim().parse().ok()
     }
 }
