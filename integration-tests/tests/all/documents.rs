@@ -112,7 +112,12 @@ fn the_configuration_page_lists_the_fields_of_the_schema() {
 fn the_statistics_page_names_only_what_exists() {
     let page = binary::root().join("docs/statistics.md");
     let origin = integration_tests::Origin::ok();
-    let mut config = integration_tests::Config::new(origin.address());
+    // What is counted only where it is asked for.
+    let measured = serde_json::json!({"timeout_budgets": true, "request_response_sizes": true});
+    let per_try = serde_json::json!({"retry_policy": {"retry_on": "5xx", "per_try_timeout": "5s"}});
+    let mut config = integration_tests::Config::new(origin.address())
+        .cluster(serde_json::json!({"track_cluster_stats": measured}))
+        .route(serde_json::json!({"route": per_try}));
     let certificate = |end: &str| serde_json::json!({"filename": binary::root().join(format!("crates/testkit/certs/server.{end}"))});
     let tcp = serde_json::json!({
         "name": "tcp",
