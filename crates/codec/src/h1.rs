@@ -12,13 +12,13 @@ mod encode;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod options;
-mod output;
+pub(crate) mod output;
 pub mod parse;
 #[cfg(test)]
 mod roundtrip;
 pub mod rules;
 pub mod server;
-mod wire;
+pub(crate) mod wire;
 
 pub use client::{ClientConn, IdleEvent};
 pub use options::{ClientOptions, NameCase, ServerOptions};

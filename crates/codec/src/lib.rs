@@ -7,6 +7,7 @@
 
 pub mod h1;
 pub mod h2;
+mod hpack;
 pub mod stream;
 
 pub use stream::{BodyFrame, ClientStream, HeadError, ResetCode, ResponseFrame, ServerStream, StreamError};

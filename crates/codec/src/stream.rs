@@ -90,6 +90,14 @@ pub enum HeadError {
         /// Whether a request had begun.
         partial: bool,
     },
+    /// What came is no request that could be answered: its stream was reset (RFC 9113 §8.1.1), and maybe its
+    /// connection ends.
+    Malformed {
+        /// `%RESPONSE_CODE_DETAILS%`.
+        details: &'static str,
+        /// Whether the client broke the protocol; else it exceeded a limit of ours.
+        is_violation: bool,
+    },
     /// The request is refused with this status and closes the connection (RFC 9112 §2.2, §9.6).
     Refused {
         /// The status to answer.

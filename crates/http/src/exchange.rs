@@ -229,6 +229,12 @@ impl Exchange<'_> {
                 Ok((head, end))
             }
             Err(HeadError::Gone { .. }) => Err(Abort::Gone),
+            Err(HeadError::Malformed { details, is_violation: true }) => {
+                Err(Abort::Cut { flag: ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR, details })
+            }
+            Err(HeadError::Malformed { details, is_violation: false }) => {
+                Err(Abort::Cut { flag: ResponseFlags::DOWNSTREAM_REMOTE_RESET, details })
+            }
             Err(HeadError::Refused { status, body, details, head }) => {
                 let reply = LocalReply::new(status, body, details);
                 let Some(head) = head else {

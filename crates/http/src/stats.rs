@@ -217,8 +217,10 @@ stat_block! {
             goaway_sent,
             /// Connections closed because a PING was not answered in time.
             keepalive_timeout,
-            /// Requests reset for the size of their heads.
+            /// Requests reset for the number of their fields.
             header_overflow,
+            /// Requests reset for the size of their heads.
+            header_list_size_too_large,
             /// Trailers received.
             trailers,
             /// Invalid messages received.
@@ -229,6 +231,10 @@ stat_block! {
             dropped_headers_with_underscores,
             /// Requests reset because of an underscore in a field's name.
             requests_rejected_with_underscores_in_headers,
+            /// Connections closed for frames that the client did not take.
+            outbound_flood,
+            /// The same, for answers to PING and SETTINGS and for RST_STREAM.
+            outbound_control_flood,
             /// Connections closed for empty frames.
             inbound_empty_frames_flood,
             /// Connections closed for PRIORITY frames.
@@ -255,11 +261,16 @@ impl Observer for Http2Stats {
             Event::GoawaySent => self.goaway_sent().inc(),
             Event::KeepaliveTimeout => self.keepalive_timeout().inc(),
             Event::HeaderOverflow => self.header_overflow().inc(),
+            Event::HeadTooLarge => self.header_list_size_too_large().inc(),
             Event::Trailers => self.trailers().inc(),
             Event::MessagingError => self.rx_messaging_error().inc(),
             Event::Flood(Flood::EmptyFrames) => self.inbound_empty_frames_flood().inc(),
             Event::Flood(Flood::Priority) => self.inbound_priority_frames_flood().inc(),
             Event::Flood(Flood::WindowUpdate) => self.inbound_window_update_frames_flood().inc(),
+            Event::Flood(Flood::Outbound) => self.outbound_flood().inc(),
+            Event::Flood(Flood::OutboundControl) => self.outbound_control_flood().inc(),
+            // Counted by the connection manager.
+            Event::Flood(Flood::PrematureResets) => {}
         }
     }
 }

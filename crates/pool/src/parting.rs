@@ -74,7 +74,7 @@ impl Parting for BoxIo {
 /// An HTTP/2 connection without streams.
 pub(crate) struct Multiplexed {
     driver: ClientDriver,
-    /// Without it the library would say GOAWAY.
+    /// The other half, which nobody uses any more.
     _conn: ClientConn,
     /// It has still frames to write, such as the reset of its last stream.
     speaks: bool,

@@ -59,7 +59,7 @@ where
 {
     let (head, end) = match poll_fn(|cx| conn.poll_head(cx)).await {
         Ok(head) => head,
-        Err(HeadError::Gone { .. }) => return Err(StreamError::Closed),
+        Err(HeadError::Gone { .. } | HeadError::Malformed { .. }) => return Err(StreamError::Closed),
         Err(HeadError::Refused { status, body, .. }) => {
             conn.close_after_response();
             respond(conn, Answer::new(status, "text/plain", body), WithBody::Yes).await?;

@@ -32,6 +32,12 @@ pub const EMPTY_FRAMES_FLOOD: &str = "http2.inbound_empty_frames_flood";
 pub const PRIORITY_FLOOD: &str = "http2.inbound_priority_frames_flood";
 /// The client sent too many WINDOW_UPDATE frames.
 pub const WINDOW_UPDATE_FLOOD: &str = "http2.inbound_window_update_frames_flood";
+/// Frames that the client does not take are over `max_outbound_frames`.
+pub const OUTBOUND_FLOOD: &str = "http2.outbound_frames_flood";
+/// Answers that the client does not take are over `max_outbound_control_frames`.
+pub const OUTBOUND_CONTROL_FLOOD: &str = "http2.outbound_control_frames_flood";
+/// Too many streams were reset before their response.
+pub const PREMATURE_RESETS: &str = "too_many_premature_resets";
 /// A request was refused for an underscore in a field's name.
 pub const UNEXPECTED_UNDERSCORE: &str = "http2.unexpected_underscore";
 /// The proxy closed the client's connection.

@@ -92,6 +92,8 @@ fn http2_codec(config: &ClusterConfig, http2: &Http2Options) -> h2::ClientOption
             max_inbound_priority_frames_per_stream: http2.max_inbound_priority_frames_per_stream,
             max_inbound_window_update_frames_per_data_frame_sent: http2
                 .max_inbound_window_update_frames_per_data_frame_sent,
+            max_outbound_frames: http2.max_outbound_frames,
+            max_outbound_control_frames: http2.max_outbound_control_frames,
         },
         keepalive: http2.connection_keepalive.map(|keepalive| h2::KeepaliveOptions {
             interval: keepalive.interval,

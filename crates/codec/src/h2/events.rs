@@ -21,12 +21,14 @@ pub enum Event {
     /// RST_STREAM with REFUSED_STREAM was sent (beside [`Event::TxReset`]): the peer exceeds its limit, or came
     /// too late.
     TxRefused,
-    /// GOAWAY was sent; not the one that only announces.
+    /// GOAWAY was sent by the owner's wish; neither the one that only announces, nor one that tells of a fault.
     GoawaySent,
     /// A PING was not answered in time.
     KeepaliveTimeout,
-    /// A head was over a limit.
+    /// A head had too many fields.
     HeaderOverflow,
+    /// A head had too many bytes.
+    HeadTooLarge,
     /// The peer exceeded a limit on frames.
     Flood(Flood),
     /// Trailers came.
@@ -52,7 +54,7 @@ pub enum ConnError {
     /// The connection broke.
     #[error("connection failed: {0}")]
     Io(#[from] io::Error),
-    /// The peer broke the protocol; it was told so by GOAWAY.
+    /// The peer broke the protocol; it was told so by GOAWAY if it had said that it speaks HTTP/2.
     #[error("the peer broke the protocol: {0:?}")]
     Violation(ResetCode),
     /// The peer sent GOAWAY with an error and nothing was left to do.

@@ -1,7 +1,9 @@
 //! Frames that cost us work and the peer nothing: counted, and the connection ends over a limit.
 //!
-//! The limits and their formulas are Envoy's (`Http2ProtocolOptions`). Floods of our *answers* (acknowledged
-//! PINGs and SETTINGS, refused streams) need no counting: the library stops reading until they are written.
+//! The limits and their formulas are Envoy's (`Http2ProtocolOptions`, and of resets the connection manager's). Our
+//! *answers* that the peer does not take are counted by `output`.
+
+use std::time::Duration;
 
 use super::frames::{END_STREAM, FrameHead, kind};
 use super::options::FloodLimits;
@@ -15,6 +17,12 @@ pub enum Flood {
     Priority,
     /// `max_inbound_window_update_frames_per_data_frame_sent`.
     WindowUpdate,
+    /// `max_outbound_control_frames`.
+    OutboundControl,
+    /// `max_outbound_frames`.
+    Outbound,
+    /// Streams that were reset before their response (CVE-2023-44487).
+    PrematureResets,
 }
 
 /// What was counted on one connection.
@@ -27,6 +35,37 @@ pub(crate) struct FloodCount {
     data_sent: u64,
     streams: u64,
 }
+
+/// How many of a connection's streams were given up before their response.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PrematureResets {
+    closed: u32,
+    premature: u32,
+}
+
+impl PrematureResets {
+    /// A stream ended, however it did.
+    pub(crate) fn on_closed(&mut self) {
+        self.closed = self.closed.saturating_add(1);
+    }
+
+    /// The client reset a stream of this age that had no response.
+    pub(crate) fn on_reset(&mut self, age: Duration) -> Result<(), Flood> {
+        if age > PREMATURE_AGE {
+            return Ok(());
+        }
+        self.premature = self.premature.saturating_add(1);
+        // Half of all; of the first ones as soon as it is certain.
+        let bad = self.premature.saturating_mul(2) >= self.closed.max(PREMATURE_STREAMS);
+        if bad { Err(Flood::PrematureResets) } else { Ok(()) }
+    }
+}
+
+/// Envoy's `overload.premature_reset_total_stream_count`. Stops rapid resets.
+const PREMATURE_STREAMS: u32 = 500;
+
+/// Envoy's `overload.premature_reset_min_stream_lifetime_seconds`: who waited so long gave up in earnest.
+const PREMATURE_AGE: Duration = Duration::from_secs(1);
 
 impl FloodCount {
     pub(crate) fn new(limits: FloodLimits) -> Self {
@@ -78,7 +117,7 @@ impl FloodCount {
 mod tests {
     use super::*;
 
-    fn frame(kind: u8, flags: u8, len: u32) -> FrameHead {
+    fn frame(kind: u8, flags: u8, len: usize) -> FrameHead {
         FrameHead { kind, flags, stream: 1, len }
     }
 
@@ -91,6 +130,21 @@ mod tests {
         }
         assert_eq!(count.on_frame(frame(kind::DATA, 0, 0)), Ok(()));
         assert_eq!(count.on_frame(frame(kind::CONTINUATION, 0, 0)), Err(Flood::EmptyFrames));
+    }
+
+    #[test]
+    fn half_of_the_streams_may_be_given_up() {
+        let mut resets = PrematureResets::default();
+        for _ in 0..249 {
+            assert_eq!(resets.on_reset(Duration::ZERO), Ok(()));
+            assert_eq!(resets.on_reset(Duration::from_secs(2)), Ok(()));
+        }
+        let mut many = resets;
+        assert_eq!(resets.on_reset(Duration::ZERO), Err(Flood::PrematureResets));
+        for _ in 0..1000 {
+            many.on_closed();
+        }
+        assert_eq!(many.on_reset(Duration::ZERO), Ok(()));
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! Follows frames through a stream of bytes without decoding them (RFC 9113 §4.1): who resets what, what the
-//! peer's SETTINGS and GOAWAY say, and where one frame ends and another may be put in between.
+//! Frames: their heads, read and written, and the small frames whole (RFC 9113 §4.1, §6).
 //!
-//! Sans-IO, and it never fails: what is malformed is the protocol library's to refuse. Start from
-//! [`FrameScan::scan`].
+//! Sans-IO, no state. Start from [`FrameHead`].
+
+use std::ops::Range;
 
 /// Frame types (RFC 9113 §6).
 pub(crate) mod kind {
@@ -11,27 +11,23 @@ pub(crate) mod kind {
     pub(crate) const PRIORITY: u8 = 0x2;
     pub(crate) const RST_STREAM: u8 = 0x3;
     pub(crate) const SETTINGS: u8 = 0x4;
+    pub(crate) const PUSH_PROMISE: u8 = 0x5;
     pub(crate) const PING: u8 = 0x6;
     pub(crate) const GOAWAY: u8 = 0x7;
     pub(crate) const WINDOW_UPDATE: u8 = 0x8;
     pub(crate) const CONTINUATION: u8 = 0x9;
 }
 
-/// END_STREAM of DATA and HEADERS; ACK of SETTINGS and PING.
+/// END_STREAM of DATA and HEADERS.
 pub(crate) const END_STREAM: u8 = 0x1;
+/// ACK of SETTINGS and PING.
 pub(crate) const ACK: u8 = 0x1;
 /// END_HEADERS of HEADERS and CONTINUATION.
-const END_HEADERS: u8 = 0x4;
+pub(crate) const END_HEADERS: u8 = 0x4;
 /// PADDED of DATA and HEADERS.
-const PADDED: u8 = 0x8;
+pub(crate) const PADDED: u8 = 0x8;
 /// PRIORITY of HEADERS.
-const PRIORITY: u8 = 0x20;
-
-/// SETTINGS_MAX_CONCURRENT_STREAMS (RFC 9113 §6.5.2).
-pub(crate) const SETTING_MAX_CONCURRENT_STREAMS: u16 = 0x3;
-
-/// SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113 §6.5.2).
-pub(crate) const SETTING_INITIAL_WINDOW_SIZE: u16 = 0x4;
+pub(crate) const PRIORITY: u8 = 0x20;
 
 /// A frame's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,186 +36,72 @@ pub(crate) struct FrameHead {
     pub(crate) flags: u8,
     pub(crate) stream: u32,
     /// Bytes that follow.
-    pub(crate) len: u32,
+    pub(crate) len: usize,
 }
 
 impl FrameHead {
-    /// Whether a connection error that this frame of a client causes is that its stream was closed (RFC 9113 §5.1),
-    /// which the library calls PROTOCOL_ERROR. `last_stream` is the highest that was opened before. Padding and
-    /// dependencies can be wrong by themselves.
-    pub(crate) fn is_late(self, last_stream: u32) -> bool {
-        match self.kind {
-            kind::DATA => self.flags & PADDED == 0 && (1..=last_stream).contains(&self.stream),
-            // A lower one may never have been opened (§5.1.1).
-            kind::HEADERS => {
-                self.flags & (PADDED | PRIORITY) == 0 && self.stream == last_stream && last_stream > 0
-            }
-            _ => false,
-        }
+    /// Bytes of a frame's header.
+    pub(crate) const LEN: usize = 9;
+
+    /// The head at the front of `bytes`, if all of it is there. The reserved bit is ignored.
+    #[inline]
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
+        let [a, b, c, kind, flags, d, e, f, g, ..] = *bytes else { return None };
+        Some(Self {
+            kind,
+            flags,
+            stream: u32::from_be_bytes([d, e, f, g]) & STREAM_MASK,
+            len: u32::from_be_bytes([0, a, b, c]) as usize,
+        })
     }
 
-    /// Whether the length is one that the type can have (RFC 9113 §6): the library calls a wrong one
-    /// PROTOCOL_ERROR.
-    pub(crate) fn has_valid_length(self) -> bool {
-        match self.kind {
-            kind::PRIORITY => self.len == 5,
-            kind::RST_STREAM | kind::WINDOW_UPDATE => self.len == 4,
-            kind::PING => self.len == 8,
-            kind::SETTINGS if self.flags & ACK != 0 => self.len == 0,
-            kind::SETTINGS => self.len.is_multiple_of(6),
-            _ => true,
+    #[inline]
+    pub(crate) fn to_bytes(self) -> [u8; Self::LEN] {
+        let [_, a, b, c] = (self.len as u32).to_be_bytes();
+        let [d, e, f, g] = self.stream.to_be_bytes();
+        [a, b, c, self.kind, self.flags, d, e, f, g]
+    }
+
+    #[inline]
+    pub(crate) fn has(self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Where the content lies in the payload of a frame that may be padded; `None` if the padding does not fit
+    /// (RFC 9113 §6.1).
+    #[inline]
+    pub(crate) fn content(self, payload: &[u8]) -> Option<Range<usize>> {
+        if !self.has(PADDED) {
+            return Some(0..payload.len());
         }
+        let padding = usize::from(*payload.first()?);
+        let end = payload.len().checked_sub(padding)?;
+        (end >= 1).then_some(1..end)
     }
 }
 
-/// What was seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Seen {
-    /// A frame begins.
-    Frame(FrameHead),
-    /// RST_STREAM's error code.
-    Reset { code: u32 },
-    /// One setting of a SETTINGS frame.
-    Setting { id: u16, value: u32 },
-    /// The end of a SETTINGS frame without ACK.
-    SettingsEnd,
-    /// GOAWAY, without its debug data.
-    GoAway { last_stream: u32, code: u32 },
+/// The first four bytes of a payload as a number.
+#[inline]
+pub(crate) fn number(payload: &[u8]) -> Option<u32> {
+    let [a, b, c, d, ..] = *payload else { return None };
+    Some(u32::from_be_bytes([a, b, c, d]))
 }
 
-/// One direction of a connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct FrameScan {
-    head: [u8; 9],
-    have: u8,
-    kind: u8,
-    flags: u8,
-    /// Bytes of the payload still to come.
-    left: u32,
-    /// The payload's bytes that make up one entry of SETTINGS, RST_STREAM or GOAWAY.
-    entry: [u8; 8],
-    entry_len: u8,
-    preface_left: u8,
-    /// HEADERS without END_HEADERS: nothing but its CONTINUATION may follow (RFC 9113 §6.10).
-    in_header_block: bool,
+/// A frame with four bytes of payload.
+fn short(kind: u8, stream: u32, value: u32) -> [u8; 13] {
+    let [s, t, u, v] = stream.to_be_bytes();
+    let [a, b, c, d] = value.to_be_bytes();
+    [0, 0, 4, kind, 0, s, t, u, v, a, b, c, d]
 }
 
-impl FrameScan {
-    /// A direction that begins with `preface` bytes that are no frame.
-    pub(crate) fn new(preface: u8) -> Self {
-        Self {
-            head: [0; 9],
-            have: 0,
-            kind: 0,
-            flags: 0,
-            left: 0,
-            entry: [0; 8],
-            entry_len: 0,
-            preface_left: preface,
-            in_header_block: false,
-        }
-    }
+/// A RST_STREAM frame (RFC 9113 §6.4).
+pub(crate) fn reset(stream: u32, code: u32) -> [u8; 13] {
+    short(kind::RST_STREAM, stream, code)
+}
 
-    /// Whether a part of a head came, and not its end.
-    pub(crate) fn is_in_header_block(&self) -> bool {
-        self.in_header_block || self.left > 0 && self.kind == kind::HEADERS
-    }
-
-    /// Whether another frame may be put in here.
-    pub(crate) fn is_between_frames(&self) -> bool {
-        self.preface_left == 0 && self.have == 0 && self.left == 0 && !self.in_header_block
-    }
-
-    /// Follows `bytes`.
-    pub(crate) fn scan(&mut self, mut bytes: &[u8], mut seen: impl FnMut(Seen)) {
-        let preface = usize::from(self.preface_left).min(bytes.len());
-        self.preface_left -= preface as u8;
-        bytes = bytes.get(preface..).unwrap_or_default();
-        while !bytes.is_empty() {
-            if self.left == 0 {
-                bytes = self.take_head(bytes, &mut seen);
-            } else {
-                bytes = self.take_payload(bytes, &mut seen);
-            }
-        }
-    }
-
-    fn take_head<'a>(&mut self, bytes: &'a [u8], seen: &mut impl FnMut(Seen)) -> &'a [u8] {
-        let have = usize::from(self.have);
-        let (part, rest) = bytes.split_at(bytes.len().min(self.head.len() - have));
-        for (to, from) in self.head.iter_mut().skip(have).zip(part) {
-            *to = *from;
-        }
-        self.have += part.len() as u8;
-        if usize::from(self.have) < self.head.len() {
-            return rest;
-        }
-        self.have = 0;
-        let [a, b, c, kind, flags, s @ ..] = self.head;
-        let len = u32::from_be_bytes([0, a, b, c]);
-        let stream = u32::from_be_bytes(s) & STREAM_MASK;
-        (self.kind, self.flags, self.left, self.entry_len) = (kind, flags, len, 0);
-        if matches!(kind, kind::HEADERS | kind::CONTINUATION) {
-            self.in_header_block = flags & END_HEADERS == 0;
-        }
-        seen(Seen::Frame(FrameHead { kind, flags, stream, len }));
-        if len == 0 {
-            self.end_frame(seen);
-        }
-        rest
-    }
-
-    fn take_payload<'a>(&mut self, bytes: &'a [u8], seen: &mut impl FnMut(Seen)) -> &'a [u8] {
-        let take = bytes.len().min(self.left as usize);
-        let (part, rest) = bytes.split_at(take);
-        self.left -= take as u32;
-        let size = match self.kind {
-            kind::RST_STREAM => 4,
-            kind::SETTINGS => 6,
-            kind::GOAWAY => 8,
-            _ => 0,
-        };
-        if size > 0 {
-            for &byte in part {
-                self.take_entry(byte, size, seen);
-            }
-        }
-        if self.left == 0 {
-            self.end_frame(seen);
-        }
-        rest
-    }
-
-    fn take_entry(&mut self, byte: u8, size: u8, seen: &mut impl FnMut(Seen)) {
-        let Some(slot) = self.entry.get_mut(usize::from(self.entry_len)).filter(|_| self.entry_len < size)
-        else {
-            return;
-        };
-        *slot = byte;
-        self.entry_len += 1;
-        if self.entry_len < size {
-            return;
-        }
-        let [a, b, c, d, e, f, g, h] = self.entry;
-        match self.kind {
-            kind::RST_STREAM => seen(Seen::Reset { code: u32::from_be_bytes([a, b, c, d]) }),
-            kind::SETTINGS => {
-                let (id, value) = (u16::from_be_bytes([a, b]), u32::from_be_bytes([c, d, e, f]));
-                seen(Seen::Setting { id, value });
-                self.entry_len = 0;
-            }
-            _ => {
-                let last_stream = u32::from_be_bytes([a, b, c, d]) & STREAM_MASK;
-                seen(Seen::GoAway { last_stream, code: u32::from_be_bytes([e, f, g, h]) });
-            }
-        }
-    }
-
-    fn end_frame(&mut self, seen: &mut impl FnMut(Seen)) {
-        if self.kind == kind::SETTINGS && self.flags & ACK == 0 {
-            seen(Seen::SettingsEnd);
-        }
-    }
+/// A WINDOW_UPDATE frame (RFC 9113 §6.9).
+pub(crate) fn window_update(stream: u32, increment: u32) -> [u8; 13] {
+    short(kind::WINDOW_UPDATE, stream, increment)
 }
 
 /// A GOAWAY frame (RFC 9113 §6.8).
@@ -235,11 +117,28 @@ pub(crate) fn ping(payload: u64) -> [u8; 17] {
     [0, 0, 8, kind::PING, 0, 0, 0, 0, 0, a, b, c, d, e, f, g, h]
 }
 
+/// The answer to a PING.
+pub(crate) fn pong(payload: [u8; 8]) -> [u8; 17] {
+    let mut frame = ping(u64::from_be_bytes(payload));
+    frame[4] = ACK;
+    frame
+}
+
+/// The acknowledgement of SETTINGS (RFC 9113 §6.5.3).
+pub(crate) const SETTINGS_ACK: [u8; 9] = [0, 0, 0, kind::SETTINGS, ACK, 0, 0, 0, 0];
+
 /// The highest bit of a stream's identifier is reserved.
-const STREAM_MASK: u32 = 0x7fff_ffff;
+pub(crate) const STREAM_MASK: u32 = 0x7fff_ffff;
 
 /// The largest window (RFC 9113 §6.9.1).
-pub(crate) const MAX_WINDOW: u32 = 0x7fff_ffff;
+pub(crate) const MAX_WINDOW: i64 = 0x7fff_ffff;
+
+/// The window of connections and streams before anybody says otherwise (RFC 9113 §6.9.2).
+pub(crate) const DEFAULT_WINDOW: u32 = 65_535;
+
+/// The largest payload that we take, and that we send even where the peer takes more: SETTINGS_MAX_FRAME_SIZE's
+/// default (RFC 9113 §6.5.2).
+pub(crate) const MAX_FRAME: usize = 16_384;
 
 /// The last stream of a GOAWAY that only announces (RFC 9113 §6.8).
 pub(crate) const ANNOUNCE: u32 = STREAM_MASK;
@@ -248,47 +147,24 @@ pub(crate) const ANNOUNCE: u32 = STREAM_MASK;
 mod tests {
     use super::*;
 
-    fn all(bytes: &[u8], split: usize) -> (Vec<Seen>, FrameScan) {
-        let mut scan = FrameScan::new(3);
-        let mut seen = Vec::new();
-        for part in bytes.chunks(split) {
-            scan.scan(part, |one| seen.push(one));
-        }
-        (seen, scan)
+    #[test]
+    fn heads_survive_both_ways() {
+        let head = FrameHead { kind: 9, flags: 0x2c, stream: 0x7fff_fffe, len: 0x01_02_03 };
+        assert_eq!(FrameHead::parse(&head.to_bytes()), Some(head));
+        assert_eq!(FrameHead::parse(&head.to_bytes()[..8]), None);
+        let mut reserved = head.to_bytes();
+        reserved[5] |= 0x80;
+        assert_eq!(FrameHead::parse(&reserved), Some(head));
     }
 
     #[test]
-    fn frames_are_followed_however_they_are_split() {
-        let mut bytes = b"pre".to_vec();
-        bytes.extend_from_slice(&[0, 0, 12, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 100, 0, 4, 0, 1, 0, 0]);
-        bytes.extend_from_slice(&[0, 0, 0, 4, 1, 0, 0, 0, 0]);
-        bytes.extend_from_slice(&goaway(7, 2));
-        bytes.extend_from_slice(&[0, 0, 4, 3, 0, 0, 0, 0, 5, 0, 0, 0, 8]);
-        bytes.extend_from_slice(&[0, 0, 2, 0, 1, 0, 0, 0, 5, 9, 9]);
-        let (whole, scan) = all(&bytes, bytes.len());
-        assert!(scan.is_between_frames());
-        for split in 1..20 {
-            assert_eq!(all(&bytes, split).0, whole);
-        }
-        let told: Vec<_> = whole.into_iter().filter(|seen| !matches!(seen, Seen::Frame(_))).collect();
-        let expected = [
-            Seen::Setting { id: 3, value: 100 },
-            Seen::Setting { id: 4, value: 0x10000 },
-            Seen::SettingsEnd,
-            Seen::GoAway { last_stream: 7, code: 2 },
-            Seen::Reset { code: 8 },
-        ];
-        assert_eq!(told, expected);
-    }
-
-    #[test]
-    fn nothing_goes_between_a_head_and_its_continuation() {
-        let mut scan = FrameScan::new(0);
-        scan.scan(&[0, 0, 0, 1, 0, 0, 0, 0, 1], |_| {});
-        assert!(!scan.is_between_frames());
-        scan.scan(&[0, 0, 0, 9, 4, 0, 0, 0, 1], |_| {});
-        assert!(scan.is_between_frames());
-        scan.scan(&[0], |_| {});
-        assert!(!scan.is_between_frames());
+    fn padding_leaves_the_content() {
+        let padded = FrameHead { kind: kind::DATA, flags: PADDED, stream: 1, len: 4 };
+        assert_eq!(padded.content(&[1, b'a', b'b', 0]), Some(1..3));
+        assert_eq!(padded.content(&[3, 0, 0, 0]), Some(1..1));
+        assert_eq!(padded.content(&[4, 0, 0, 0]), None);
+        assert_eq!(padded.content(&[]), None);
+        let plain = FrameHead { flags: 0, ..padded };
+        assert_eq!(plain.content(&[4, 0, 0, 0]), Some(0..4));
     }
 }

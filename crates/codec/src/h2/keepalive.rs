@@ -1,11 +1,15 @@
 //! When to send a PING and when to give a peer up (Envoy's `connection_keepalive`).
 //!
-//! Sans-IO: `now` and randomness are arguments. [`Keepalive::handle_time`] at [`Keepalive::deadline`],
-//! [`Keepalive::handle_bytes`] when anything came, [`Keepalive::handle_ack`] for an answered PING.
+//! [`Keepalive`] is sans-IO: `now` and randomness are arguments. [`Keepalive::handle_time`] at
+//! [`Keepalive::deadline`], [`Keepalive::handle_bytes`] when anything came, [`Keepalive::handle_ack`] for an
+//! answered PING. [`Pinger`] is it with a timer.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::task::Context;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use super::options::KeepaliveOptions;
 
@@ -97,6 +101,49 @@ impl Keepalive {
             None => State::Idle,
             Some(interval) => State::Ping(now + jittered(interval, self.options.interval_jitter, random)),
         };
+    }
+}
+
+/// [`Keepalive`] with its timer.
+pub(crate) struct Pinger {
+    clock: Keepalive,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Pinger {
+    pub(crate) fn new(options: KeepaliveOptions) -> Box<Self> {
+        let now = Instant::now();
+        let clock = Keepalive::new(options, now, fastrand::f64());
+        let sleep = Box::pin(tokio::time::sleep_until(clock.deadline().unwrap_or(now)));
+        Box::new(Self { clock, sleep })
+    }
+
+    /// What is due; bytes, or the answer to a PING, may have come since the last call.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, bytes_came: bool, answered: bool) -> Due {
+        if bytes_came {
+            self.clock.handle_bytes(Instant::now());
+        }
+        if answered {
+            self.clock.handle_ack(Instant::now(), fastrand::f64());
+        }
+        loop {
+            let Some(deadline) = self.clock.deadline() else { return Due::Nothing };
+            if self.sleep.deadline() != deadline {
+                self.sleep.as_mut().reset(deadline);
+            }
+            if self.sleep.as_mut().poll(cx).is_pending() {
+                return Due::Nothing;
+            }
+            let due = self.clock.handle_time(Instant::now());
+            if due != Due::Nothing {
+                return due;
+            }
+        }
+    }
+
+    /// [`Keepalive::handle_stream`] now.
+    pub(crate) fn handle_stream(&mut self) -> Due {
+        self.clock.handle_stream(Instant::now())
     }
 }
 

@@ -31,8 +31,7 @@ pub struct Options {
     pub floods: FloodLimits,
     /// PINGs that find dead peers; none by default.
     pub keepalive: Option<KeepaliveOptions>,
-    /// Envoy's `per_connection_buffer_limit_bytes`: a stream's bytes that have window and wait for the socket
-    /// are at most this, or [`MAX_SEND_BUFFER`] if that is less.
+    /// Envoy's `per_connection_buffer_limit_bytes`: bytes that one read takes.
     pub buffer_limit: usize,
 }
 
@@ -51,9 +50,6 @@ pub struct ServerOptions {
 pub type ClientOptions = Options;
 
 /// Limits on frames that cost us work and the peer nothing; Envoy's fields and defaults.
-///
-/// `max_outbound_frames` and `max_outbound_control_frames` have no place here: the queues that they bound in
-/// Envoy do not exist, since nothing is read while answers cannot be written.
 #[derive(Clone, Copy, Debug)]
 pub struct FloodLimits {
     /// HEADERS, CONTINUATION and DATA without payload and without END_STREAM, in a row.
@@ -62,6 +58,10 @@ pub struct FloodLimits {
     pub max_inbound_priority_frames_per_stream: u32,
     /// WINDOW_UPDATE frames: 5 + 2 * (streams opened + this * DATA frames sent).
     pub max_inbound_window_update_frames_per_data_frame_sent: u32,
+    /// Frames that the socket has not taken. Bodies stop long before; stops who asks and takes no answers.
+    pub max_outbound_frames: u32,
+    /// The same of answers to PING and SETTINGS, and of RST_STREAM.
+    pub max_outbound_control_frames: u32,
 }
 
 /// Envoy's `connection_keepalive`.
@@ -114,26 +114,11 @@ impl Default for FloodLimits {
             max_consecutive_inbound_frames_with_empty_payload: 1,
             max_inbound_priority_frames_per_stream: 100,
             max_inbound_window_update_frames_per_data_frame_sent: 10,
+            max_outbound_frames: 10_000,
+            max_outbound_control_frames: 1000,
         }
-    }
-}
-
-impl Options {
-    /// What a stream may hold that has window and waits for the socket.
-    pub(crate) fn send_buffer(&self) -> usize {
-        self.buffer_limit.clamp(MIN_SEND_BUFFER, MAX_SEND_BUFFER)
-    }
-
-    /// The library's own limit on heads. Larger than ours, so that our answer is the one that is given.
-    pub(crate) fn hard_head_limit(&self) -> u32 {
-        self.max_head_bytes.saturating_mul(2).saturating_add(16 * 1024)
     }
 }
 
 /// Envoy's default of `interval_jitter`, per cent.
 const DEFAULT_JITTER: f64 = 15.0;
-
-/// More than this in flight to the socket only costs memory: a stream is topped up as often as it drains.
-pub const MAX_SEND_BUFFER: usize = 256 * 1024;
-
-const MIN_SEND_BUFFER: usize = 16 * 1024;

@@ -15,7 +15,7 @@ use tidegate_types::{EndStream, RequestHead, ResponseHead};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
-use super::frames::{FrameScan, Seen, kind};
+use super::frames::{FrameHead, kind};
 use super::options::{ClientOptions, ServerOptions};
 use super::preface::PREFACE;
 use super::{ClientConn, ClientEvent, ConnError, Event, Observer, ServerConn, ServerExchange};
@@ -162,7 +162,7 @@ pub(crate) async fn flush_server(exchange: &mut ServerExchange) -> Result<(), St
 
 /// Sends back what comes, with backpressure.
 pub(crate) async fn echo(mut exchange: ServerExchange) {
-    let (_, end) = head_of(&mut exchange).await;
+    let Ok((_, end)) = poll_fn(|cx| exchange.poll_head(cx)).await else { return };
     exchange.send_head(&ok(), end);
     let mut ended = end.is_end();
     while !ended {
@@ -245,15 +245,8 @@ pub(crate) fn hello(settings: &[u8]) -> Vec<u8> {
 pub(crate) fn frames_of(mut bytes: &[u8]) -> Vec<(u8, u8, u32, Vec<u8>)> {
     let mut frames = Vec::new();
     while bytes.len() >= 9 {
-        let (head, rest) = bytes.split_at(9);
-        let mut found = None;
-        FrameScan::new(0).scan(head, |seen| {
-            if let Seen::Frame(head) = seen {
-                found = Some(head);
-            }
-        });
-        let head = found.unwrap();
-        let (payload, rest) = rest.split_at(head.len as usize);
+        let head = FrameHead::parse(bytes).unwrap();
+        let (payload, rest) = bytes[9..].split_at(head.len);
         frames.push((head.kind, head.flags, head.stream, payload.to_vec()));
         bytes = rest;
     }

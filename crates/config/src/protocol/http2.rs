@@ -22,11 +22,11 @@ pub struct Http2Options {
     pub initial_connection_window_size: u32,
     /// `allow_connect`: extended CONNECT (RFC 8441), which carries upgrades over HTTP/2.
     pub allow_connect: bool,
-    /// `max_outbound_frames`, at least 1, 10000 when unset: frames that wait to be written to the peer. Never reached:
-    /// the codec stops reading while its answers cannot be written (`http2.outbound_flood` stays 0).
+    /// `max_outbound_frames`, at least 1, 10000 when unset: frames that wait to be written to the peer; bodies stop at
+    /// half of it (`http2.outbound_flood`).
     pub max_outbound_frames: u32,
-    /// `max_outbound_control_frames`, at least 1, 1000 when unset: PING, SETTINGS and RST_STREAM among them. Never
-    /// reached, as above (`http2.outbound_control_flood` stays 0).
+    /// `max_outbound_control_frames`, at least 1, 1000 when unset: answers to PING and SETTINGS, and
+    /// RST_STREAM, among them (`http2.outbound_control_flood`).
     pub max_outbound_control_frames: u32,
     /// `max_consecutive_inbound_frames_with_empty_payload`, 1 when unset; 0 allows none
     /// (`http2.inbound_empty_frames_flood`).

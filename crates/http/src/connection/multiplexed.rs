@@ -362,6 +362,10 @@ where
                 (Close::Delayed, CloseReason::ProtocolError)
             }
             ConnError::Flood(flood) => {
+                if *flood == Flood::PrematureResets {
+                    stats.downstream_rq_too_many_premature_resets().inc();
+                    stats.downstream_cx_protocol_error().inc();
+                }
                 self.lose(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR, flood_details(*flood));
                 (Close::Delayed, CloseReason::Overflow)
             }
@@ -395,6 +399,9 @@ fn flood_details(flood: Flood) -> &'static str {
         Flood::EmptyFrames => details::EMPTY_FRAMES_FLOOD,
         Flood::Priority => details::PRIORITY_FLOOD,
         Flood::WindowUpdate => details::WINDOW_UPDATE_FLOOD,
+        Flood::Outbound => details::OUTBOUND_FLOOD,
+        Flood::OutboundControl => details::OUTBOUND_CONTROL_FLOOD,
+        Flood::PrematureResets => details::PREMATURE_RESETS,
     }
 }
 

@@ -227,9 +227,6 @@ pub(super) fn codec_options(config: &HcmConfig, buffer_limit: usize) -> ServerOp
 }
 
 /// Likewise, of the codec that carries many streams.
-///
-/// `max_outbound_frames` and `max_outbound_control_frames` bound queues that this codec does not have: it stops
-/// reading until its answers are written.
 pub(super) fn multiplexed_options(config: &HcmConfig, buffer_limit: usize) -> h2::ServerOptions {
     let http2 = &config.http2;
     let of_http2 = http2.override_stream_error_on_invalid_http_message;
@@ -250,6 +247,8 @@ pub(super) fn multiplexed_options(config: &HcmConfig, buffer_limit: usize) -> h2
                 max_inbound_priority_frames_per_stream: http2.max_inbound_priority_frames_per_stream,
                 max_inbound_window_update_frames_per_data_frame_sent: http2
                     .max_inbound_window_update_frames_per_data_frame_sent,
+                max_outbound_frames: http2.max_outbound_frames,
+                max_outbound_control_frames: http2.max_outbound_control_frames,
             },
             keepalive: http2.connection_keepalive.map(|keepalive| h2::KeepaliveOptions {
                 interval: keepalive.interval,

@@ -26,6 +26,7 @@ stat_block! {
             inbound_window_update_frames_flood,
             /// Responses whose head was over a limit.
             header_overflow,
+            header_list_size_too_large,
             headers_cb_no_stream,
             /// Invalid messages.
             rx_messaging_error,
@@ -63,9 +64,14 @@ impl Observer for Counting {
             Event::GoawaySent => stats.goaway_sent().inc(),
             Event::KeepaliveTimeout => stats.keepalive_timeout().inc(),
             Event::HeaderOverflow => stats.header_overflow().inc(),
+            Event::HeadTooLarge => stats.header_list_size_too_large().inc(),
             Event::Flood(Flood::EmptyFrames) => stats.inbound_empty_frames_flood().inc(),
             Event::Flood(Flood::Priority) => stats.inbound_priority_frames_flood().inc(),
             Event::Flood(Flood::WindowUpdate) => stats.inbound_window_update_frames_flood().inc(),
+            Event::Flood(Flood::Outbound) => stats.outbound_flood().inc(),
+            Event::Flood(Flood::OutboundControl) => stats.outbound_control_flood().inc(),
+            // Of clients only.
+            Event::Flood(Flood::PrematureResets) => {}
             Event::Trailers => stats.trailers().inc(),
             Event::MessagingError => stats.rx_messaging_error().inc(),
         }

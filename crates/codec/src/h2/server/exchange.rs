@@ -1,29 +1,27 @@
 //! One request of a client and its response.
 
 use std::fmt;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use h2::RecvStream;
-use h2::server::SendResponse;
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, StatusCode};
 use tidegate_types::{EndStream, RequestHead, ResponseHead};
 
-use crate::h2::body::{Incoming, Outgoing};
-use crate::h2::events::Event;
-use crate::h2::heads::{self, Asked, Received, Verdict};
-use crate::h2::options::ServerOptions;
-use crate::h2::shared::StreamLink;
+use crate::h2::asked::Asked;
+use crate::h2::conn::{Core, Shared};
+use crate::h2::fields::Verdict;
+use crate::h2::size_of;
+use crate::h2::streams::{Failure, Key, Phase, SendPhase};
 use crate::stream::{BodyFrame, HeadError, ResetCode, ServerStream, StreamError};
 
 /// A stream that a client opened. Dropping it before its end resets it.
 pub struct ServerExchange {
-    /// Before `link`: the stream's last reference goes before the stream is no longer counted.
-    respond: SendResponse<Bytes>,
-    incoming: Incoming,
-    outgoing: Outgoing,
+    shared: Shared,
+    key: Key,
+    id: u32,
     /// Until somebody asks for it.
     head: Option<Box<RequestHead>>,
+    refused: Option<Verdict>,
     asked: Asked,
     expectation: Expectation,
     response: Response,
@@ -31,7 +29,6 @@ pub struct ServerExchange {
     response_head_bytes: u64,
     /// How the client ended it, if it did.
     ended: Option<ResetCode>,
-    link: StreamLink,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,61 +44,49 @@ enum Response {
     Head,
     /// Its head was sent.
     Body,
-    /// The stream was reset.
-    Reset,
+    /// It has no body: whatever comes is dropped.
+    Bodiless,
 }
 
 impl ServerExchange {
-    /// `None` if the request cannot be served: its stream is reset then.
-    pub(super) fn new(
-        request: Request<RecvStream>,
-        respond: SendResponse<Bytes>,
-        link: StreamLink,
-        options: &ServerOptions,
-    ) -> Option<Self> {
-        let (parts, body) = request.into_parts();
-        let Received { head, asked, size, expects_continue, verdict } = heads::request(parts, options);
-        let expectation = if expects_continue { Expectation::Continue } else { Expectation::None };
+    /// Takes what the stream begins with.
+    pub(super) fn new(shared: Shared, core: &mut Core, key: Key) -> Self {
         let mut exchange = Self {
-            respond,
-            incoming: Incoming::new(body),
-            outgoing: Outgoing::default(),
-            head: Some(head),
-            asked,
-            expectation,
+            shared,
+            key,
+            id: 0,
+            head: None,
+            refused: None,
+            asked: Asked::Ordinary,
+            expectation: Expectation::None,
             response: Response::Head,
-            head_bytes: size,
+            head_bytes: 0,
             response_head_bytes: 0,
             ended: None,
-            link,
         };
-        match verdict {
-            Verdict::Valid => return Some(exchange),
-            Verdict::TooLarge => {
-                exchange.link.shared.count(Event::HeaderOverflow);
-                exchange.end_with(ResetCode::Internal);
-            }
-            Verdict::Invalid => {
-                exchange.link.shared.note_invalid_message();
-                exchange.end_with(ResetCode::Protocol);
+        if let Some(stream) = core.streams.get_mut(key) {
+            exchange.id = stream.id;
+            exchange.refused = stream.rx.refused;
+            if let Some(received) = stream.rx.request.take() {
+                exchange.head_bytes = received.bytes;
+                exchange.asked = received.asked;
+                if received.expects_continue {
+                    exchange.expectation = Expectation::Continue;
+                }
+                exchange.head = Some(received.head);
             }
         }
-        None
-    }
-
-    /// The connection takes no more requests: this one may be sent elsewhere.
-    pub(super) fn refuse(&mut self) {
-        self.reset_with(ResetCode::Refused);
+        exchange
     }
 
     /// The stream's number.
     pub fn id(&self) -> u32 {
-        self.link.id
+        self.id
     }
 
     /// Whether the request was read to its end.
     pub fn is_request_complete(&self) -> bool {
-        self.incoming.is_done()
+        self.shared.borrow().streams.get(self.key).is_some_and(|stream| stream.rx.is_drained())
     }
 
     /// Bytes of the request's head, uncompressed (`%REQUEST_HEADERS_BYTES%`).
@@ -113,32 +98,34 @@ impl ServerExchange {
     pub fn response_head_bytes(&self) -> u64 {
         self.response_head_bytes
     }
+}
 
-    /// Keeps the client's word, unless the connection's end said it.
-    fn note_reset(&mut self, code: Option<ResetCode>) {
-        if !self.link.shared.is_over() {
-            self.ended = self.ended.or(code);
-        }
+/// Keeps the client's word.
+fn note(ended: &mut Option<ResetCode>, failure: Failure) -> StreamError {
+    if let Failure::Reset { code, by_peer: true } = failure {
+        ended.get_or_insert(code);
     }
-
-    fn end_with(&mut self, code: ResetCode) {
-        if self.response != Response::Reset {
-            self.response = Response::Reset;
-            self.link.before_reset(code);
-            self.respond.send_reset(code.into());
-        }
-        self.incoming.stop();
-        self.outgoing.close();
-    }
-
-    fn is_response_complete(&self) -> bool {
-        self.response == Response::Body && self.outgoing.is_complete()
-    }
+    failure.to_error()
 }
 
 impl ServerStream for ServerExchange {
     fn poll_head(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(Box<RequestHead>, EndStream), HeadError>> {
-        let end = EndStream::from_last(self.incoming.is_done());
+        if let Some(verdict) = self.refused {
+            return Poll::Ready(Err(HeadError::Malformed {
+                details: verdict.details(),
+                is_violation: verdict.is_malformed(),
+            }));
+        }
+        let core = self.shared.borrow();
+        let Some(stream) = core.streams.get(self.key) else {
+            return Poll::Ready(Err(HeadError::Gone { partial: false }));
+        };
+        if let Some(failure) = stream.failed.filter(|_| self.head.is_some()) {
+            // It was given up before anybody looked at it: no work is begun for it.
+            note(&mut self.ended, failure);
+            return Poll::Ready(Err(HeadError::Gone { partial: true }));
+        }
+        let end = EndStream::from_last(stream.rx.phase == Phase::Ended && !stream.rx.has_body());
         let head = self.head.take().ok_or(HeadError::Gone { partial: false });
         Poll::Ready(head.map(|head| (head, end)))
     }
@@ -147,23 +134,33 @@ impl ServerStream for ServerExchange {
         if self.response == Response::Head && self.expectation == Expectation::Continue {
             self.send_informational(&ResponseHead::new(StatusCode::CONTINUE));
         }
-        let frame = self.incoming.poll(cx, &self.link);
-        match &frame {
-            Poll::Ready(Ok(BodyFrame::Trailers(_))) => self.link.shared.count(Event::Trailers),
-            Poll::Ready(Err(StreamError::Reset { code, .. })) => self.note_reset(Some(*code)),
-            _ => {}
-        }
-        frame
+        let core = &mut *self.shared.borrow_mut();
+        let Some(stream) = core.streams.get_mut(self.key) else {
+            return Poll::Ready(Err(StreamError::Closed));
+        };
+        let held = std::mem::take(&mut stream.rx.held);
+        // What came before the failure is told first.
+        let next = match (stream.rx.next(), stream.failed) {
+            (Some(frame), _) => Poll::Ready(Ok(frame)),
+            (None, Some(failure)) => Poll::Ready(Err(failure)),
+            (None, None) => {
+                stream.reader.wait(cx);
+                Poll::Pending
+            }
+        };
+        core.give(self.key, held);
+        next.map_err(|failure| note(&mut self.ended, failure))
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let code = ready!(match self.response {
-            Response::Head => self.respond.poll_reset(cx).map(Result::ok),
-            Response::Body => self.outgoing.poll_reset(cx),
-            Response::Reset => return Poll::Ready(()),
-        });
-        self.note_reset(code.map(ResetCode::from));
-        Poll::Ready(())
+        let core = &mut *self.shared.borrow_mut();
+        let Some(stream) = core.streams.get_mut(self.key) else { return Poll::Ready(()) };
+        if let Some(failure) = stream.failed {
+            note(&mut self.ended, failure);
+            return Poll::Ready(());
+        }
+        stream.writer.wait(cx);
+        Poll::Pending
     }
 
     fn reset_by_client(&self) -> Option<ResetCode> {
@@ -178,13 +175,17 @@ impl ServerStream for ServerExchange {
         // 101 does not exist in HTTP/2 (RFC 9113 §8.6).
         if self.response == Response::Head && head.status != StatusCode::SWITCHING_PROTOCOLS {
             self.expectation = Expectation::None;
-            // Fails only for a stream that is gone, which the next read tells.
-            let _ = self.respond.send_informational(heads::to_response(head, &Asked::Ordinary));
+            self.shared.borrow_mut().send_response(self.key, head, &Asked::Ordinary, EndStream::No);
         }
     }
 
     fn announce_close(&mut self) {
-        self.link.shared.announce_close();
+        let core = &mut *self.shared.borrow_mut();
+        if !std::mem::replace(&mut core.facts.close_announced, true) {
+            // Before the response that says so, as Envoy does.
+            core.announce_goaway();
+            core.wake();
+        }
     }
 
     fn send_head(&mut self, head: &ResponseHead, end: EndStream) {
@@ -193,60 +194,72 @@ impl ServerStream for ServerExchange {
         }
         self.expectation = Expectation::None;
         let end = EndStream::from_last(end.is_end() || self.asked.is_bodiless(head.status));
-        let response = heads::to_response(head, &self.asked);
-        self.response_head_bytes = heads::size_of(response.headers()) + STATUS_BYTES;
-        self.response = Response::Body;
-        match self.respond.send_response(response, end.is_end()) {
-            Ok(stream) => self.outgoing.open(stream, end),
-            // The client ended the stream before: whoever reads or waits for it is told.
-            Err(_) => self.end_with(ResetCode::Internal),
-        }
+        self.response = if end.is_end() { Response::Bodiless } else { Response::Body };
+        self.response_head_bytes = size_of(&head.headers) + STATUS_BYTES;
+        self.shared.borrow_mut().send_response(self.key, head, &self.asked, end);
     }
 
     fn send_data(&mut self, data: Bytes, end: EndStream) {
-        self.outgoing.data(data, end, &self.link);
+        if self.response == Response::Body {
+            self.shared.borrow_mut().send_data(self.key, data, end);
+        }
     }
 
     fn send_trailers(&mut self, trailers: &HeaderMap) {
-        self.outgoing.trailers(trailers, &self.link);
+        if self.response == Response::Body {
+            self.shared.borrow_mut().send_trailers(self.key, trailers);
+        }
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
-        let flushed = self.outgoing.poll_flush(cx, &self.link);
-        if let Poll::Ready(Err(StreamError::Reset { code, .. })) = &flushed {
-            self.note_reset(Some(*code));
+        let core = &mut *self.shared.borrow_mut();
+        let Some(stream) = core.streams.get_mut(self.key) else { return Poll::Ready(Ok(())) };
+        let sent = match stream.tx.phase {
+            SendPhase::Head => self.response == Response::Head,
+            phase => phase == SendPhase::Done,
+        };
+        match stream.failed {
+            // What was sent before its end was sent.
+            Some(_) if sent => Poll::Ready(Ok(())),
+            Some(failure) => Poll::Ready(Err(note(&mut self.ended, failure))),
+            None if stream.tx.is_empty() && stream.tx.phase != SendPhase::Ended => Poll::Ready(Ok(())),
+            None => {
+                stream.writer.wait(cx);
+                Poll::Pending
+            }
         }
-        flushed
     }
 
     fn buffered(&self) -> usize {
-        self.outgoing.buffered()
+        self.shared.borrow().streams.get(self.key).map_or(0, |stream| stream.tx.buffered)
     }
 
     fn reset(&mut self) {
-        if self.is_response_complete() {
-            // The library says NO_ERROR behind the response when nobody holds the stream (RFC 9113 §8.1); to say
-            // it now would overtake the response.
-            self.incoming.stop();
-        } else {
-            self.end_with(ResetCode::Internal);
+        let core = &mut *self.shared.borrow_mut();
+        let complete = core.streams.get(self.key).is_some_and(|stream| {
+            matches!(stream.tx.phase, SendPhase::Ended | SendPhase::Done) && stream.failed.is_none()
+        });
+        // A complete response goes out first; what is left of the request is refused when the exchange is dropped
+        // (RFC 9113 §8.1).
+        if !complete {
+            core.reset(self.key, ResetCode::Internal);
         }
     }
 
     fn reset_with(&mut self, code: ResetCode) {
-        self.end_with(code);
+        self.shared.borrow_mut().reset(self.key, code);
     }
 }
 
 impl Drop for ServerExchange {
     fn drop(&mut self) {
-        self.reset();
+        self.shared.borrow_mut().release(self.key, ResetCode::Internal);
     }
 }
 
 impl fmt::Debug for ServerExchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerExchange").field("id", &self.link.id).finish_non_exhaustive()
+        f.debug_struct("ServerExchange").field("id", &self.id).finish_non_exhaustive()
     }
 }
 

@@ -431,8 +431,11 @@ async fn an_exchange_that_announces_the_close_wakes_the_connection() {
         let mut bytes = hello(&[]);
         bytes.extend(frame(kind::HEADERS, WHOLE, 1, GET));
         let frames = answers(&mut far, &bytes).await;
-        assert_eq!(frames.len(), 1);
+        let kinds: Vec<_> = frames.iter().map(|frame| frame.0).collect();
+        assert_eq!(kinds, [kind::GOAWAY, kind::HEADERS]);
         assert!(served.conn.borrow().is_close_announced());
+        served.conn.borrow_mut().announce_goaway();
+        assert!(answers(&mut far, &[]).await.is_empty());
     })
     .await;
 }

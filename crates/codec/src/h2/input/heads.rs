@@ -1,0 +1,257 @@
+//! Header blocks that came: requests, responses, trailers (RFC 9113 §4.3, §6.2, §8.1).
+//!
+//! Each block is decoded, whatever becomes of it: the decoder's table is part of the connection.
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use tidegate_types::EndStream;
+use tokio::time::Instant;
+
+use super::{ARENA, Handled, Target, violation};
+use crate::h2::arena;
+use crate::h2::codes::{
+    COMPRESSION_ERROR, ENHANCE_YOUR_CALM, FRAME_SIZE_ERROR, INTERNAL_ERROR, PROTOCOL_ERROR, REFUSED_STREAM,
+    STREAM_CLOSED,
+};
+use crate::h2::conn::{Core, Side};
+use crate::h2::events::{ConnError, Event};
+use crate::h2::fields::{Limits, RequestFields, RequestRules, ResponseFields, TrailerFields, Verdict};
+use crate::h2::frames::{END_HEADERS, END_STREAM, FrameHead, PRIORITY, STREAM_MASK, number};
+use crate::h2::streams::{Failure, Key, Owner, Phase};
+use crate::hpack::Field;
+use crate::stream::ResponseFrame;
+
+/// A block in many frames, so far.
+pub(crate) struct Block {
+    pub(crate) stream: u32,
+    pub(super) end: EndStream,
+    pub(super) depends_on_itself: bool,
+    data: BytesMut,
+    frames: usize,
+}
+
+/// A block that is whole.
+struct Whole {
+    stream: u32,
+    end: EndStream,
+    depends_on_itself: bool,
+    data: Bytes,
+}
+
+impl Core {
+    /// RFC 9113 §6.2.
+    pub(super) fn handle_headers(
+        &mut self,
+        head: FrameHead,
+        input: &mut BytesMut,
+        now: &mut Option<Instant>,
+    ) -> Handled {
+        let payload = input.get(..head.len).unwrap_or_default();
+        let Some(mut content) = head.content(payload).filter(|_| head.stream != 0) else {
+            return Err(violation(PROTOCOL_ERROR));
+        };
+        let mut depends_on_itself = false;
+        if head.has(PRIORITY) {
+            let Some(depends_on) = payload.get(content.clone()).filter(|it| it.len() >= 5).and_then(number)
+            else {
+                return Err(violation(FRAME_SIZE_ERROR));
+            };
+            depends_on_itself = depends_on & STREAM_MASK == head.stream;
+            content.start += 5;
+        }
+        let (stream, end) = (head.stream, EndStream::from_last(head.has(END_STREAM)));
+        if !head.has(END_HEADERS) {
+            let data = BytesMut::from(payload.get(content).unwrap_or_default());
+            self.rx.block = Some(Box::new(Block { stream, end, depends_on_itself, data, frames: 1 }));
+            return Ok(());
+        }
+        let data = if content.len() > ARENA {
+            input.split_to(head.len).freeze().slice(content)
+        } else {
+            arena::keep(payload.get(content).unwrap_or_default())
+        };
+        self.handle_block(Whole { stream, end, depends_on_itself, data }, now)
+    }
+
+    /// RFC 9113 §6.10.
+    pub(super) fn handle_continuation(
+        &mut self,
+        head: FrameHead,
+        input: &BytesMut,
+        now: &mut Option<Instant>,
+    ) -> Handled {
+        let Some(block) = &mut self.rx.block else { return Err(violation(PROTOCOL_ERROR)) };
+        block.data.extend_from_slice(input.get(..head.len).unwrap_or_default());
+        block.frames += 1;
+        let most = hard_limit(self.side.common().max_head_bytes);
+        if block.data.len() > most || block.frames > MAX_FRAMES + most / BYTES_PER_FRAME {
+            return Err(violation(ENHANCE_YOUR_CALM));
+        }
+        if !head.has(END_HEADERS) {
+            return Ok(());
+        }
+        let Some(block) = self.rx.block.take() else { return Ok(()) };
+        let Block { stream, end, depends_on_itself, data, .. } = *block;
+        self.handle_block(Whole { stream, end, depends_on_itself, data: data.freeze() }, now)
+    }
+
+    fn handle_block(&mut self, block: Whole, now: &mut Option<Instant>) -> Handled {
+        match self.target(block.stream) {
+            Target::Known(key) => self.handle_known(key, block),
+            Target::Idle => match &self.side {
+                // Odd ones are a client's (RFC 9113 §5.1.1).
+                Side::Server(options) if !block.stream.is_multiple_of(2) => {
+                    let rules = RequestRules::from(&**options);
+                    let opened = *now.get_or_insert_with(Instant::now);
+                    self.handle_request(block, rules, opened)
+                }
+                _ => Err(violation(PROTOCOL_ERROR)),
+            },
+            // It crossed what ended its stream.
+            Target::Closed { forgiven: true } => self.decode(&block, |_, _| {}),
+            Target::Closed { forgiven: false } => match &self.side {
+                Side::Client(_) => self.decode(&block, |_, _| {}),
+                // RFC 9113 §5.1, closed, and §5.1.1: a lower number may never have been used.
+                Side::Server(_) if block.stream == self.rx.last_stream => Err(violation(STREAM_CLOSED)),
+                Side::Server(_) => Err(violation(PROTOCOL_ERROR)),
+            },
+        }
+    }
+
+    fn decode(&mut self, block: &Whole, mut sink: impl FnMut(Field, usize)) -> Handled {
+        self.rx.decoder.decode(&block.data, &mut sink).map_err(|_| violation(COMPRESSION_ERROR))
+    }
+
+    /// A client's new stream.
+    fn handle_request(&mut self, block: Whole, rules: RequestRules, opened: Instant) -> Handled {
+        let id = block.stream;
+        self.rx.last_stream = id;
+        self.rx.floods.on_stream();
+        let mut fields = RequestFields::new(rules);
+        self.decode(&block, |field, size| fields.push(field, size))?;
+        if self.open >= self.side.common().max_concurrent_streams
+            || self.tx.last_served.is_some_and(|last| id > last)
+        {
+            return self.answer_reset(id, REFUSED_STREAM);
+        }
+        let key = self.insert();
+        self.streams.name(key, id);
+        self.open += 1;
+        self.rx.accept.push_back(key);
+        let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
+        stream.is_open = true;
+        stream.opened = Some(opened);
+        stream.rx.phase = if block.end.is_end() { Phase::Ended } else { Phase::Body };
+        match fields.finish(block.end) {
+            Ok(received) => {
+                stream.rx.left = received.length;
+                stream.rx.request = Some(received);
+            }
+            Err(verdict) => {
+                stream.rx.refused = Some(verdict);
+                return self.refuse(key, verdict);
+            }
+        }
+        if block.depends_on_itself {
+            // RFC 7540 §5.3.1.
+            return self.stream_error(key, PROTOCOL_ERROR);
+        }
+        self.check_outbound()
+    }
+
+    /// A block for a stream that there is: a response, or trailers.
+    fn handle_known(&mut self, key: Key, block: Whole) -> Handled {
+        let is_server = matches!(self.side, Side::Server(_));
+        let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
+        let late = match stream.failed {
+            Some(Failure::Reset { by_peer: true, .. }) if is_server => Some(STREAM_CLOSED),
+            Some(_) => None,
+            None if stream.rx.phase == Phase::Ended => Some(STREAM_CLOSED),
+            None if stream.rx.phase == Phase::Head => return self.handle_response(key, &block),
+            None => return self.handle_trailers(key, &block),
+        };
+        self.decode(&block, |_, _| {})?;
+        match late {
+            Some(code) => self.stream_error(key, code),
+            None => Ok(()),
+        }
+    }
+
+    fn handle_trailers(&mut self, key: Key, block: &Whole) -> Handled {
+        let mut fields = TrailerFields::new(Limits::from(self.side.common()));
+        self.decode(block, |field, size| fields.push(field, size))?;
+        let trailers: HeaderMap = match fields.finish(block.end) {
+            Ok(trailers) => trailers,
+            Err(verdict) => return self.refuse(key, verdict),
+        };
+        self.count(Event::Trailers);
+        let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
+        if stream.rx.left.take(0, EndStream::Yes).is_err() {
+            return self.stream_error(key, PROTOCOL_ERROR);
+        }
+        if !trailers.is_empty() && stream.owner == Owner::Exchange {
+            stream.rx.trailers = Some(Box::new(trailers));
+        }
+        self.end_receiving(key);
+        Ok(())
+    }
+
+    fn handle_response(&mut self, key: Key, block: &Whole) -> Handled {
+        let mut fields = ResponseFields::new(Limits::from(self.side.common()));
+        self.decode(block, |field, size| fields.push(field, size))?;
+        let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
+        let (head, length) = match fields.finish(block.end, &stream.rx.asked) {
+            Ok(response) => response,
+            Err(verdict) => return self.refuse(key, verdict),
+        };
+        let informational =
+            head.status.is_informational() && head.status != http::StatusCode::SWITCHING_PROTOCOLS;
+        if informational {
+            if stream.rx.responses.len() >= MAX_INFORMATIONAL {
+                return self.stream_error(key, ENHANCE_YOUR_CALM);
+            }
+            stream.rx.responses.push_back(ResponseFrame::Informational(head));
+            stream.reader.wake();
+            return Ok(());
+        }
+        (stream.rx.phase, stream.rx.left) = (Phase::Body, length);
+        if block.end.is_end() && stream.rx.left.take(0, EndStream::Yes).is_err() {
+            return self.stream_error(key, PROTOCOL_ERROR);
+        }
+        stream.rx.responses.push_back(ResponseFrame::Head(head, block.end));
+        stream.reader.wake();
+        if block.end.is_end() {
+            self.end_receiving(key);
+        }
+        Ok(())
+    }
+
+    /// A message that is not taken costs its stream, and a malformed one the connection, unless configured
+    /// otherwise (RFC 9113 §8.1.1).
+    fn refuse(&mut self, key: Key, verdict: Verdict) -> Handled {
+        let code = if verdict.is_malformed() { PROTOCOL_ERROR } else { INTERNAL_ERROR };
+        self.count(match verdict {
+            Verdict::Field | Verdict::Message => Event::MessagingError,
+            Verdict::TooLarge => Event::HeadTooLarge,
+            Verdict::TooMany | Verdict::Underscore => Event::HeaderOverflow,
+        });
+        self.fail_stream(key, code, Failure::Protocol(verdict.details()));
+        if verdict.is_malformed() && !self.side.common().override_stream_error_on_invalid_http_message {
+            return Err(ConnError::Violation(crate::stream::ResetCode::Protocol));
+        }
+        self.count_answer()
+    }
+}
+
+/// Bytes of a block as it came. Above the limit on heads, so that a head over that is told by its verdict.
+fn hard_limit(max_head_bytes: u32) -> usize {
+    (max_head_bytes as usize).saturating_mul(2).saturating_add(16 * 1024)
+}
+
+/// Frames of a block: so many, and one more for each so many bytes that it may have. Stops heads in pieces of a
+/// byte (CVE-2024-27316).
+const MAX_FRAMES: usize = 64;
+const BYTES_PER_FRAME: usize = 1024;
+
+/// 1xx heads that wait to be read. Stops an upstream that sends nothing else.
+const MAX_INFORMATIONAL: usize = 32;
