@@ -1,6 +1,8 @@
 //! What must hold after every public entry, checked in debug builds.
 
-use super::{Carries, Machine, State};
+use super::Machine;
+#[cfg(debug_assertions)]
+use super::{Carries, State};
 
 impl Machine {
     /// Panics, in debug builds, if the machine contradicts itself.
