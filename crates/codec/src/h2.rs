@@ -3,7 +3,7 @@
 //! [`ServerConn`] gives a [`ServerExchange`] for each request, [`ClientConn`] a [`ClientExchange`] for each that
 //! is to be sent; both are the streams of [`crate::stream`]. Underneath is one structure for both roles, `conn::Core`:
 //! `input` handles frames where they lie in the read buffer, `streams` holds what came until it is asked for,
-//! `output` puts what goes into one output that the connection's task writes. `fields` and [`crate::hpack`] turn
+//! `output` puts what goes into one output that the connection's task writes. `fields` and `crate::hpack` turn
 //! heads into fields and blocks.
 //!
 //! It is ours, and not the `h2` crate, since that took 25,000 instructions and 17 allocations a request and half,
