@@ -114,6 +114,28 @@ pub trait Slot: Default {
     fn end(&mut self, closed: Closed, host: Option<&Address>, stats: &UpstreamStats);
 }
 
+/// The one line that says why a connection closed, the same for every protocol.
+#[inline]
+pub(crate) fn log_end(
+    kind: &'static str,
+    connection: Option<u64>,
+    peer: Option<&Address>,
+    closed: Closed,
+    words: &str,
+    stats: &UpstreamStats,
+) {
+    tracing::debug!(
+        target: "pool",
+        connection,
+        kind,
+        peer = peer.map(tracing::field::display),
+        cluster = stats.scope().name(),
+        reason = closed.reason.name(),
+        idle_ms = closed.idle_ms.unwrap_or(0),
+        "closing an upstream connection: {words}",
+    );
+}
+
 /// What happened on a connection that a pool watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stirred {

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Wake, Waker};
+use std::task::{Context, Wake, Waker};
 
 use crate::machine::ConnKey;
 
@@ -49,9 +49,42 @@ impl Wake for Bell {
     }
 }
 
+/// How a pool watches one connection that it holds.
+#[derive(Default)]
+pub(crate) struct Watch(Option<(Arc<IdleWatch>, Waker)>);
+
+impl Watch {
+    /// What to look at the connection with, which rings `bell` when it stirs. One waker per connection, not per idle
+    /// period: waking tokio's registration compares wakers.
+    #[inline]
+    pub(crate) fn arm(&mut self, bell: &Arc<Bell>, key: ConnKey) -> Context<'_> {
+        let (watch, waker) = self.0.get_or_insert_with(|| {
+            let watch = IdleWatch::new(key, bell.clone());
+            let waker = Waker::from(watch.clone());
+            (watch, waker)
+        });
+        watch.arm();
+        Context::from_waker(waker)
+    }
+
+    /// The connection is somebody else's to look at, or gone.
+    #[inline]
+    pub(crate) fn disarm(&self) {
+        if let Some((watch, _)) = &self.0 {
+            watch.disarm();
+        }
+    }
+
+    /// Whether the connection stirred since it was armed; `None` if it never was.
+    #[inline]
+    pub(crate) fn has_fired(&self) -> Option<bool> {
+        self.0.as_ref().map(|(watch, _)| watch.has_fired())
+    }
+}
+
 /// The waker of one connection while it is idle.
 #[derive(Debug)]
-pub(crate) struct IdleWatch {
+struct IdleWatch {
     key: ConnKey,
     /// Not while the connection is lent out: its user has a waker of its own then, and ours may still
     /// be registered until that one takes its place.
@@ -61,20 +94,20 @@ pub(crate) struct IdleWatch {
 }
 
 impl IdleWatch {
-    pub(crate) fn new(key: ConnKey, bell: Arc<Bell>) -> Arc<Self> {
+    fn new(key: ConnKey, bell: Arc<Bell>) -> Arc<Self> {
         Arc::new(Self { key, armed: AtomicBool::new(false), fired: AtomicBool::new(false), bell })
     }
 
-    pub(crate) fn arm(&self) {
+    fn arm(&self) {
         self.fired.store(false, Relaxed);
         self.armed.store(true, Relaxed);
     }
 
-    pub(crate) fn disarm(&self) {
+    fn disarm(&self) {
         self.armed.store(false, Relaxed);
     }
 
-    pub(crate) fn has_fired(&self) -> bool {
+    fn has_fired(&self) -> bool {
         self.fired.load(Relaxed)
     }
 }

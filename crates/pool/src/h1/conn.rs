@@ -11,6 +11,7 @@ use tidegate_net::BoxIo;
 use tidegate_types::{Address, CloseReason, TlsInfo};
 
 use crate::error::PoolError;
+use crate::stats::UpstreamStats;
 
 /// A connection that carries one exchange after the other.
 pub trait Conn: ClientStream {
@@ -73,6 +74,16 @@ pub struct Traffic {
     pub rx: u64,
     /// Sent.
     pub tx: u64,
+}
+
+impl Traffic {
+    /// Adds to the statistics what the connection carried since `self`, which it moves to `now`.
+    #[inline]
+    pub(crate) fn count_up_to(&mut self, now: Self, stats: &UpstreamStats) {
+        stats.upstream_cx_rx_bytes_total().add(now.rx.saturating_sub(self.rx));
+        stats.upstream_cx_tx_bytes_total().add(now.tx.saturating_sub(self.tx));
+        *self = now;
+    }
 }
 
 /// What is known of a connection as long as it lives.

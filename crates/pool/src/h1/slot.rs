@@ -2,14 +2,14 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 
 use tidegate_types::Address;
 use tokio::task::JoinHandle;
 
 use super::conn::{Conn, ConnFacts, IdleEnd, Traffic};
-use crate::driver::bell::{Bell, IdleWatch};
-use crate::driver::{self, Stirred};
+use crate::driver::bell::{Bell, Watch};
+use crate::driver::{self, Stirred, log_end};
 use crate::machine::{Closed, ConnKey};
 use crate::parting;
 use crate::stats::UpstreamStats;
@@ -20,16 +20,14 @@ pub struct Slot {
     conn: Option<Box<dyn Conn>>,
     facts: Option<Rc<ConnFacts>>,
     attempt: Option<JoinHandle<()>>,
-    watch: Option<(Arc<IdleWatch>, Waker)>,
+    watch: Watch,
     counted: Traffic,
 }
 
 impl Slot {
     #[inline]
     pub(super) fn lend(&mut self) -> Option<(Box<dyn Conn>, Rc<ConnFacts>)> {
-        if let Some((watch, _)) = &self.watch {
-            watch.disarm();
-        }
+        self.watch.disarm();
         Some((self.conn.take()?, self.facts.clone()?))
     }
 
@@ -43,29 +41,7 @@ impl Slot {
     /// Adds what the connection carried since the last look to the statistics.
     #[inline]
     fn count_traffic(&mut self, conn: &dyn Conn, stats: &UpstreamStats) {
-        let now = conn.traffic();
-        stats.upstream_cx_rx_bytes_total().add(now.rx.saturating_sub(self.counted.rx));
-        stats.upstream_cx_tx_bytes_total().add(now.tx.saturating_sub(self.counted.tx));
-        self.counted = now;
-    }
-
-    #[inline]
-    fn log_end(&self, closed: Closed, host: Option<&Address>, stats: &UpstreamStats) {
-        let facts = self.facts.as_deref();
-        tracing::debug!(
-            target: "pool",
-            connection = facts.map(|facts| facts.id),
-            kind = "upstream h1",
-            peer = facts
-                .and_then(|facts| facts.remote_address.as_deref())
-                .or(host)
-                .map(tracing::field::display),
-            cluster = stats.scope().name(),
-            reason = closed.reason.name(),
-            idle_ms = closed.idle_ms.unwrap_or(0),
-            "closing an upstream connection: {}",
-            closed.reason.words(),
-        );
+        self.counted.count_up_to(conn.traffic(), stats);
     }
 }
 
@@ -87,33 +63,26 @@ impl driver::Slot for Slot {
 
     #[inline]
     fn has_fired(&self) -> bool {
-        self.watch.as_ref().is_some_and(|(watch, _)| watch.has_fired())
+        self.watch.has_fired().unwrap_or(false)
     }
 
     #[inline]
     fn poll_stirred(&mut self, bell: &Arc<Bell>, key: ConnKey) -> Poll<Stirred> {
         let Some(conn) = &mut self.conn else { return Poll::Pending };
-        let (watch, waker) = self.watch.get_or_insert_with(|| {
-            // One per connection, not per idle period: waking tokio's registration compares wakers.
-            let watch = IdleWatch::new(key, bell.clone());
-            let waker = Waker::from(watch.clone());
-            (watch, waker)
-        });
-        watch.arm();
-        conn.poll_idle(&mut Context::from_waker(waker)).map(|end| match end {
+        conn.poll_idle(&mut self.watch.arm(bell, key)).map(|end| match end {
             IdleEnd::Closed(how) => Stirred::Closed(how),
             IdleEnd::UnexpectedData => Stirred::UnexpectedData,
         })
     }
 
     fn end(&mut self, closed: Closed, host: Option<&Address>, stats: &UpstreamStats) {
-        self.log_end(closed, host, stats);
+        let facts = self.facts.as_deref();
+        let peer = facts.and_then(|facts| facts.remote_address.as_deref()).or(host);
+        log_end("upstream h1", facts.map(|facts| facts.id), peer, closed, closed.reason.words(), stats);
         if let Some(attempt) = self.attempt.take() {
             attempt.abort();
         }
-        if let Some((watch, _)) = &self.watch {
-            watch.disarm();
-        }
+        self.watch.disarm();
         if let Some(mut conn) = self.conn.take() {
             conn.before_close(closed.reason);
             self.count_traffic(conn.as_ref(), stats);

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 
 use tidegate_codec::h2::{ClientConn, ClientDriver, ClientEvent, ConnError};
 use tidegate_types::{Address, CloseReason};
@@ -11,8 +11,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::connector::Opened;
-use crate::driver::bell::{Bell, IdleWatch};
-use crate::driver::{self, Stirred};
+use crate::driver::bell::{Bell, Watch};
+use crate::driver::{self, Stirred, log_end};
 use crate::h1::{ConnFacts, Traffic};
 use crate::machine::{Closed, ConnKey};
 use crate::parting;
@@ -26,7 +26,7 @@ pub struct Slot {
     over: bool,
     link: Option<Rc<Link>>,
     attempt: Option<JoinHandle<()>>,
-    watch: Option<(Arc<IdleWatch>, Waker)>,
+    watch: Watch,
     counted: Traffic,
     /// The pool's.
     taken: Rc<Cell<u32>>,
@@ -68,27 +68,7 @@ impl Slot {
     pub(super) fn count_traffic(&mut self, stats: &UpstreamStats) {
         let Some(link) = &self.link else { return };
         let now = Traffic { rx: link.conn.rx_bytes(), tx: link.conn.tx_bytes() };
-        stats.upstream_cx_rx_bytes_total().add(now.rx.saturating_sub(self.counted.rx));
-        stats.upstream_cx_tx_bytes_total().add(now.tx.saturating_sub(self.counted.tx));
-        self.counted = now;
-    }
-
-    fn log_end(&self, closed: Closed, host: Option<&Address>, stats: &UpstreamStats) {
-        let facts = self.link.as_ref().map(|link| &link.facts);
-        tracing::debug!(
-            target: "pool",
-            connection = facts.map(|facts| facts.id),
-            kind = "upstream h2",
-            peer = facts
-                .and_then(|facts| facts.remote_address.as_deref())
-                .or(host)
-                .map(tracing::field::display),
-            cluster = stats.scope().name(),
-            reason = closed.reason.name(),
-            idle_ms = closed.idle_ms.unwrap_or(0),
-            "closing an upstream connection: {}",
-            closed.reason.words(),
-        );
+        self.counted.count_up_to(now, stats);
     }
 }
 
@@ -118,21 +98,12 @@ impl driver::Slot for Slot {
 
     #[inline]
     fn has_fired(&self) -> bool {
-        match &self.watch {
-            Some((watch, _)) => watch.has_fired(),
-            None => self.driver.is_some(),
-        }
+        self.watch.has_fired().unwrap_or(self.driver.is_some())
     }
 
     fn poll_stirred(&mut self, bell: &Arc<Bell>, key: ConnKey) -> Poll<Stirred> {
         let Some(driver) = self.driver.as_mut().filter(|_| !self.over) else { return Poll::Pending };
-        let (watch, waker) = self.watch.get_or_insert_with(|| {
-            let watch = IdleWatch::new(key, bell.clone());
-            let waker = Waker::from(watch.clone());
-            (watch, waker)
-        });
-        watch.arm();
-        match driver.poll_event(&mut Context::from_waker(waker)) {
+        match driver.poll_event(&mut self.watch.arm(bell, key)) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(ClientEvent::Capacity(streams)) => {
                 self.taken.set(streams);
@@ -155,13 +126,13 @@ impl driver::Slot for Slot {
     }
 
     fn end(&mut self, closed: Closed, host: Option<&Address>, stats: &UpstreamStats) {
-        self.log_end(closed, host, stats);
+        let facts = self.link.as_ref().map(|link| &link.facts);
+        let peer = facts.and_then(|facts| facts.remote_address.as_deref()).or(host);
+        log_end("upstream h2", facts.map(|facts| facts.id), peer, closed, closed.reason.words(), stats);
         if let Some(attempt) = self.attempt.take() {
             attempt.abort();
         }
-        if let Some((watch, _)) = &self.watch {
-            watch.disarm();
-        }
+        self.watch.disarm();
         self.count_traffic(stats);
         let link = self.link.take();
         if let Some(link) = &link {

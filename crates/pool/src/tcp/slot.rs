@@ -1,7 +1,7 @@
 //! The driver's side of one connection: an attempt, then a connection until its session takes it.
 
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
 use tidegate_types::{Address, CloseReason};
@@ -9,8 +9,8 @@ use tokio::task::JoinHandle;
 
 use super::spare::{Early, Spare};
 use crate::dialer::Opened;
-use crate::driver::bell::{Bell, IdleWatch};
-use crate::driver::{self, Stirred};
+use crate::driver::bell::{Bell, Watch};
+use crate::driver::{self, Stirred, log_end};
 use crate::machine::{Closed, ConnKey};
 use crate::parting;
 use crate::stats::UpstreamStats;
@@ -22,7 +22,7 @@ pub struct Slot {
     /// The connection's number, once there is one.
     id: Option<u64>,
     attempt: Option<JoinHandle<()>>,
-    watch: Option<(Arc<IdleWatch>, Waker)>,
+    watch: Watch,
     /// How long its session had idled when it ended, for the log.
     pub(super) idle: Duration,
 }
@@ -36,9 +36,7 @@ impl Slot {
 
     /// Nobody looks at it any more.
     fn unwatch(&mut self) {
-        if let Some((watch, _)) = self.watch.take() {
-            watch.disarm();
-        }
+        std::mem::take(&mut self.watch).disarm();
     }
 }
 
@@ -57,18 +55,12 @@ impl driver::Slot for Slot {
     }
 
     fn has_fired(&self) -> bool {
-        self.watch.as_ref().is_some_and(|(watch, _)| watch.has_fired())
+        self.watch.has_fired().unwrap_or(false)
     }
 
     fn poll_stirred(&mut self, bell: &Arc<Bell>, key: ConnKey) -> Poll<Stirred> {
         let Some(spare) = &mut self.spare else { return Poll::Pending };
-        let (watch, waker) = self.watch.get_or_insert_with(|| {
-            let watch = IdleWatch::new(key, bell.clone());
-            let waker = Waker::from(watch.clone());
-            (watch, waker)
-        });
-        watch.arm();
-        match spare.poll_stirred(&mut Context::from_waker(waker)) {
+        match spare.poll_stirred(&mut self.watch.arm(bell, key)) {
             Poll::Ready(Early::Ended(how)) => Poll::Ready(Stirred::Closed(how)),
             // A server that speaks first: its session will read that, and whatever follows.
             Poll::Ready(Early::Spoke) => {
@@ -82,21 +74,11 @@ impl driver::Slot for Slot {
     fn end(&mut self, closed: Closed, host: Option<&Address>, stats: &UpstreamStats) {
         let (idle_ms, words) = match (&self.spare, closed.reason) {
             // Envoy's words for the pool's own timeout; a session's is the proxy's.
-            (Some(_), CloseReason::IdleTimeout) => (closed.idle_ms.unwrap_or(0), "per client idle timeout"),
-            (Some(_), reason) => (closed.idle_ms.unwrap_or(0), reason.words()),
-            (None, reason) => (self.idle.as_millis() as u64, reason.words()),
+            (Some(_), CloseReason::IdleTimeout) => (closed.idle_ms, "per client idle timeout"),
+            (Some(_), reason) => (closed.idle_ms, reason.words()),
+            (None, reason) => (Some(self.idle.as_millis() as u64), reason.words()),
         };
-        // `target` and fields are those of the other pools.
-        tracing::debug!(
-            target: "pool",
-            connection = self.id,
-            kind = "upstream tcp",
-            peer = host.map(tracing::field::display),
-            cluster = stats.scope().name(),
-            reason = closed.reason.name(),
-            idle_ms,
-            "closing an upstream connection: {words}",
-        );
+        log_end("upstream tcp", self.id, host, Closed { idle_ms, ..closed }, words, stats);
         if let Some(attempt) = self.attempt.take() {
             attempt.abort();
         }
