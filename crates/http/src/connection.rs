@@ -9,7 +9,6 @@ mod close;
 mod deadlines;
 mod multiplexed;
 mod opening;
-mod resets;
 mod serial;
 mod stream_cx;
 mod streams;
@@ -30,12 +29,10 @@ use crate::stats::HcmStats;
 use crate::timers::LazyTimer;
 use account::Account;
 use close::{Close, Ending};
-use resets::Resets;
 use serial::Outcome;
 use tidegate_types::drain::{Drain, DrainPhase, DrainWatch};
 use tidegate_types::overload::{Overload, ScaledTimer};
 
-pub(crate) use resets::StreamEnded;
 pub(crate) use stream_cx::StreamCx;
 
 /// What the exchanges of one connection share.
@@ -59,8 +56,6 @@ pub(crate) struct ConnectionCx {
     why: Cell<Option<CloseReason>>,
     /// A drain was announced to the client, on a connection that carries many exchanges.
     announced: Cell<bool>,
-    /// Streams that the client reset before there was a response.
-    pub(crate) resets: Resets,
     /// How the connection ended under its exchanges, unless the client just left.
     pub(crate) lost: Cell<Option<Lost>>,
 }
@@ -172,7 +167,6 @@ pub async fn serve(
         draining: Cell::new(None),
         why: Cell::new(None),
         announced: Cell::new(false),
-        resets: Resets::default(),
         lost: Cell::new(None),
     };
     let mut account = Account::open(&hcm.shared.stats, now, cx.info.secure);

@@ -51,7 +51,7 @@ impl PrematureResets {
 
     /// The client reset a stream of this age that had no response.
     pub(crate) fn on_reset(&mut self, age: Duration) -> Result<(), Flood> {
-        if age > PREMATURE_AGE {
+        if age >= PREMATURE_AGE {
             return Ok(());
         }
         self.premature = self.premature.saturating_add(1);
@@ -64,8 +64,9 @@ impl PrematureResets {
 /// Envoy's `overload.premature_reset_total_stream_count`. Stops rapid resets.
 const PREMATURE_STREAMS: u32 = 500;
 
-/// Envoy's `overload.premature_reset_min_stream_lifetime_seconds`: who waited so long gave up in earnest.
-const PREMATURE_AGE: Duration = Duration::from_secs(1);
+/// Who waited so long gave up in earnest. Envoy's `overload.premature_reset_min_stream_lifetime_seconds` is 1 of whole
+/// seconds, and one that has begun does not count.
+const PREMATURE_AGE: Duration = Duration::from_secs(2);
 
 impl FloodCount {
     pub(crate) fn new(limits: FloodLimits) -> Self {

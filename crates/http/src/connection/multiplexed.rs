@@ -136,9 +136,6 @@ where
         if let Poll::Ready(end) = self.poll_connection() {
             return Poll::Ready(end);
         }
-        if self.resets_too_much() {
-            return Poll::Ready(self.too_many_resets());
-        }
         self.note_idle();
         if let Poll::Ready(end) = self.poll_drain(task) {
             return Poll::Ready(end);
@@ -153,12 +150,7 @@ where
         while self.streams.wakes().take_connection() {
             while let Some(accepted) = ready_or(self.conn.poll_accept(&mut task)) {
                 match accepted {
-                    Some(Ok(exchange)) => {
-                        self.begin(exchange);
-                        if self.resets_too_much() {
-                            return Poll::Ready(self.too_many_resets());
-                        }
-                    }
+                    Some(Ok(exchange)) => self.begin(exchange),
                     Some(Err(error)) => return Poll::Ready(self.broken(&error)),
                     None => return Poll::Ready(self.closed_by_peer()),
                 }
@@ -192,20 +184,6 @@ where
         if self.conn.is_close_announced() {
             self.start_drain(CloseReason::Drained);
         }
-    }
-
-    fn resets_too_much(&self) -> bool {
-        self.drain == DrainState::No && self.cx.resets.is_too_much()
-    }
-
-    /// The client begins streams only to reset them (CVE-2023-44487).
-    #[cold]
-    fn too_many_resets(&self) -> End {
-        let stats = &self.slot.current().shared.stats;
-        stats.downstream_rq_too_many_premature_resets().inc();
-        stats.downstream_cx_protocol_error().inc();
-        self.lose(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR, details::DOWNSTREAM_RESET);
-        (Close::Now, CloseReason::ProtocolError)
     }
 
     /// The last stream ended: the connection idles.

@@ -13,7 +13,7 @@ use tidegate_types::{CloseReason, EndStream, RequestHead, ResponseFlags, Respons
 use super::{Abort, Exchange, ResponseState, WatchClient, panics};
 use crate::access_log;
 use crate::chain::ResponseChain;
-use crate::connection::{Lost, StreamEnded};
+use crate::connection::Lost;
 use crate::timers::StreamTimeout;
 
 /// What an exchange leaves to its connection.
@@ -256,11 +256,6 @@ impl Exchange<'_> {
                 stats.downstream_rq_tx_reset().inc();
             }
             ExchangeEnd::Gone => stats.downstream_rq_rx_reset().inc(),
-        }
-        if !self.cx.is_alone() {
-            let unanswered = end == ExchangeEnd::Gone && self.response.get() == ResponseState::None;
-            let how = if unanswered { StreamEnded::Unanswered } else { StreamEnded::Otherwise };
-            self.cx.connection.resets.note(how, elapsed);
         }
         if self.tunnel.get() {
             stats.downstream_cx_upgrades_active().dec();
