@@ -4,6 +4,7 @@
 //! [`Directory`] holds a worker's [`Cluster`]s with their pools and load-balancer cursors, and follows a new
 //! configuration by diff. `lb` picks a host and knows nothing else. Probing hosts and routes are not here.
 
+pub mod attend;
 mod callout;
 mod cluster;
 mod directory;

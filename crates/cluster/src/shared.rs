@@ -12,7 +12,9 @@ use tidegate_pool::TransportFactory;
 use tidegate_pool::limits::{Limits, Maxima, RetryBudget};
 use tidegate_stats::{Scope, Store};
 use tidegate_types::Compat;
+use tokio::sync::watch;
 
+use crate::attend::Warming;
 use crate::host::{HostSet, HostShared};
 use crate::lb::Health;
 use crate::stats::ClusterStats;
@@ -26,6 +28,9 @@ pub struct ClusterShared {
     hosts: ArcSwap<HostSet>,
     /// Grows with each change of `hosts`, so that workers look at them only then.
     generation: AtomicU64,
+    /// The same, for those on the main thread who wait for it.
+    changes: watch::Sender<u64>,
+    warming: Warming,
     limits: [Arc<Limits>; 2],
     maxima: [Maxima; 2],
     maintenance_percent: u64,
@@ -89,6 +94,8 @@ impl ClusterShared {
             transports,
             hosts: ArcSwap::from_pointee(hosts),
             generation: AtomicU64::new(0),
+            changes: watch::Sender::new(0),
+            warming: Warming::default(),
             limits,
             maxima,
             maintenance_percent,
@@ -122,8 +129,7 @@ impl ClusterShared {
         hosts.hash(&self.config);
         publish_membership(&self.stats, &hosts);
         publish_spread(&self.stats, &hosts);
-        self.hosts.store(Arc::new(hosts));
-        self.generation.fetch_add(1, SeqCst);
+        self.publish(hosts);
     }
 
     /// Hosts failed, or recovered ([`HostShared::set_failing`]): balancers are made anew. To be called on the main
@@ -133,8 +139,23 @@ impl ClusterShared {
         hosts.hash(&self.config);
         publish_health(&self.stats, &hosts);
         publish_spread(&self.stats, &hosts);
+        self.publish(hosts);
+    }
+
+    fn publish(&self, hosts: HostSet) {
         self.hosts.store(Arc::new(hosts));
-        self.generation.fetch_add(1, SeqCst);
+        let generation = self.generation.fetch_add(1, SeqCst) + 1;
+        self.changes.send_replace(generation);
+    }
+
+    /// Tells of each change of hosts or of their health, for those on the main thread.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Who has still to speak before it is used.
+    pub fn warming(&self) -> &Warming {
+        &self.warming
     }
 
     /// Changes with the hosts.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use tidegate_cluster::Peers;
 use tidegate_filter::Registry;
 use tidegate_http::DrainPhase;
 use tidegate_listener::{ConnectionLimit, ListenerOptions};
@@ -14,6 +15,7 @@ use tidegate_types::Address;
 use tidegate_worker::{Mailboxes, WorkerLost};
 use tokio::sync::Notify;
 
+use crate::attendance::Attendance;
 use crate::build::Builder;
 use crate::cli::ServeOptions;
 use crate::logging::Log;
@@ -32,6 +34,7 @@ pub(crate) struct Control {
     pub(crate) stats: ControlStats,
     pub(crate) limit: Arc<ConnectionLimit>,
     pub(crate) workers: Mailboxes<WorkerState>,
+    pub(crate) attendance: Attendance,
     pub(crate) started: Instant,
     /// Somebody asked the process to end (`/quitquitquit`).
     pub(crate) quit: Notify,
@@ -104,6 +107,7 @@ pub(crate) struct Parts {
     pub(crate) registry: Registry,
     pub(crate) store: Store,
     pub(crate) workers: Mailboxes<WorkerState>,
+    pub(crate) peers: Arc<Peers>,
     pub(crate) started: Instant,
     pub(crate) snapshot: Arc<Snapshot>,
 }
@@ -120,6 +124,7 @@ impl Control {
             registry: parts.registry,
             store: parts.store,
             workers: parts.workers,
+            attendance: Attendance::new(parts.peers),
             started: parts.started,
             quit: Notify::new(),
             reloaded: Notify::new(),

@@ -14,6 +14,7 @@
 //! ```
 
 mod admin;
+mod attendance;
 mod bind;
 mod build;
 mod certificates;

@@ -68,8 +68,12 @@ async fn try_reload(control: &Control) -> Result<u64, String> {
         tracing::warn!(target: "config", "a change of `stats_config` takes effect at the next start");
     }
     let snapshot = Arc::new(draft.finish(&builder, Some(&old)));
+    control.attendance.begin(&snapshot, &control.store);
+    control.attendance.warmed(&snapshot).await;
     count(control, &plan, Some(&old), &snapshot);
-    control.publish(snapshot.clone(), &plan, sockets).await?;
+    let published = control.publish(snapshot.clone(), &plan, sockets).await;
+    control.attendance.end_all_but(&snapshot);
+    published?;
     // Contexts that went on serve what their files held before.
     certificates::refresh(control);
     control.reloaded.notify_one();
@@ -85,6 +89,8 @@ pub(crate) async fn first(control: &Control) -> Result<(), String> {
     let plan = ListenerPlan::new(&[], &snapshot.bootstrap.listeners, &[]);
     let sockets = bind_all(&snapshot.bootstrap.listeners, &plan, control.options.workers());
     let sockets = sockets.map_err(|errors| lines(&errors))?;
+    control.attendance.begin(&snapshot, &control.store);
+    control.attendance.warmed(&snapshot).await;
     count(control, &plan, None, &snapshot);
     control.publish(snapshot, &plan, sockets).await
 }

@@ -58,7 +58,8 @@ pub(crate) fn serve(
     let draft = Draft::build(&source, &builder, None)
         .map_err(|errors| StartError::Config { name: source.name(), problems: lines(&errors) })?;
     let snapshot = Arc::new(draft.finish(&builder, None));
-    let workers = start_workers(&options, &store)?;
+    let peers = Arc::new(Peers::default());
+    let workers = start_workers(&options, &store, &peers)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(Default::default())
@@ -70,6 +71,7 @@ pub(crate) fn serve(
         registry,
         store,
         workers: workers.mailboxes().clone(),
+        peers,
         started,
         snapshot,
     }));
@@ -78,12 +80,16 @@ pub(crate) fn serve(
     Ok(code)
 }
 
-fn start_workers(options: &ServeOptions, store: &Store) -> Result<Workers<WorkerState>, StartError> {
+fn start_workers(
+    options: &ServeOptions,
+    store: &Store,
+    peers: &Arc<Peers>,
+) -> Result<Workers<WorkerState>, StartError> {
     let tuning = Tuning {
         event_interval: options.worker_event_interval,
         global_queue_interval: options.worker_global_queue_interval,
     };
-    let (store, peers) = (store.clone(), Arc::new(Peers::default()));
+    let (store, peers) = (store.clone(), peers.clone());
     let state = move |index| WorkerState::new(index, store.clone(), &peers);
     Workers::start(options.workers(), tuning, state)
         .map_err(|error| StartError::System { what: "starting workers", error })

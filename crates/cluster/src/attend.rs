@@ -1,0 +1,92 @@
+//! What attends a cluster on the main thread: whoever finds its hosts, checks them, or ejects them.
+//!
+//! A cluster is not used before all of them had their first say ([`Warming`]; Envoy docs, "Cluster warming"). Which
+//! attendants there are is their crates' matter.
+
+use std::sync::Arc;
+
+use tidegate_config::runtime::Runtime;
+use tidegate_stats::Store;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::neighbours::Peers;
+
+/// What attendants work with beside their cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct AttendContext<'a> {
+    /// Tells the workers of changes.
+    pub peers: &'a Arc<Peers>,
+    /// All statistics.
+    pub store: &'a Store,
+    /// The runtime layers of the configuration that the cluster is part of.
+    pub runtime: &'a Runtime,
+}
+
+/// A task on the main thread; it ends with this handle.
+#[derive(Debug)]
+pub struct Attendant(JoinHandle<()>);
+
+impl Attendant {
+    /// Starts it. Within a `LocalSet` or local runtime.
+    pub fn spawn(task: impl Future<Output = ()> + 'static) -> Self {
+        Self(tokio::task::spawn_local(task))
+    }
+}
+
+impl Drop for Attendant {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// How many attendants have still to say something for the first time.
+#[derive(Debug, Default)]
+pub struct Warming(watch::Sender<usize>);
+
+/// Keeps a cluster from being used until it is dropped.
+#[derive(Debug)]
+pub struct Hold(watch::Sender<usize>);
+
+impl Warming {
+    /// One more has to speak first.
+    pub fn hold(&self) -> Hold {
+        self.0.send_modify(|holds| *holds += 1);
+        Hold(self.0.clone())
+    }
+
+    /// Whether all have spoken.
+    pub fn is_over(&self) -> bool {
+        *self.0.borrow() == 0
+    }
+
+    /// Returns when all have spoken.
+    pub async fn over(&self) {
+        // The sender is here: there is no error.
+        let _ = self.0.subscribe().wait_for(|holds| *holds == 0).await;
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.send_modify(|holds| *holds -= 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_cluster_is_warm_when_all_have_spoken() {
+        let warming = Warming::default();
+        assert!(warming.is_over());
+        warming.over().await;
+        let (dns, checks) = (warming.hold(), warming.hold());
+        drop(dns);
+        assert!(!warming.is_over());
+        let over = warming.over();
+        drop(checks);
+        over.await;
+    }
+}

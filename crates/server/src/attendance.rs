@@ -1,0 +1,62 @@
+//! Who attends the clusters on the main thread, from the time that a configuration wants them until another one
+//! serves without them.
+//!
+//! A changed cluster is attended beside the one that it replaces until it is warm. What attendants do is not known
+//! here.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tidegate_cluster::attend::{AttendContext, Attendant};
+use tidegate_cluster::{ClusterShared, Peers};
+use tidegate_stats::Store;
+
+use crate::snapshot::Snapshot;
+
+/// See the module.
+pub(crate) struct Attendance {
+    peers: Arc<Peers>,
+    /// Those that have attendants, by their place in memory: a changed cluster is another one.
+    attended: RefCell<HashMap<*const ClusterShared, Attended>>,
+}
+
+struct Attended {
+    _cluster: Arc<ClusterShared>,
+    _attendants: Vec<Attendant>,
+}
+
+impl Attendance {
+    pub(crate) fn new(peers: Arc<Peers>) -> Self {
+        Self { peers, attended: RefCell::default() }
+    }
+
+    /// Attends the clusters of `snapshot` too.
+    pub(crate) fn begin(&self, snapshot: &Snapshot, store: &Store) {
+        let cx = AttendContext { peers: &self.peers, store, runtime: &snapshot.bootstrap.runtime };
+        let mut attended = self.attended.borrow_mut();
+        for cluster in &snapshot.clusters {
+            if attended.contains_key(&Arc::as_ptr(cluster)) {
+                continue;
+            }
+            let attendants = tidegate_health::attend(cluster, cx);
+            if !attendants.is_empty() {
+                let entry = Attended { _cluster: cluster.clone(), _attendants: attendants };
+                attended.insert(Arc::as_ptr(cluster), entry);
+            }
+        }
+    }
+
+    /// Returns when all clusters of `snapshot` that are to be waited for can be used.
+    pub(crate) async fn warmed(&self, snapshot: &Snapshot) {
+        for cluster in snapshot.clusters.iter().filter(|cluster| cluster.config().wait_for_warm_on_init) {
+            cluster.warming().over().await;
+        }
+    }
+
+    /// Attends only the clusters of `snapshot` any longer.
+    pub(crate) fn end_all_but(&self, snapshot: &Snapshot) {
+        let kept: std::collections::HashSet<_> = snapshot.clusters.iter().map(Arc::as_ptr).collect();
+        self.attended.borrow_mut().retain(|cluster, _| kept.contains(cluster));
+    }
+}
