@@ -9,7 +9,12 @@ use std::sync::Arc;
 use tidegate_cluster::ClusterShared;
 use tidegate_cluster::attend::{AttendContext, Attendant};
 
+pub mod active;
+pub mod outlier;
+
 /// Starts what the configuration of `cluster` asks for. On the main thread, within a `LocalSet` or local runtime.
-pub fn attend(_cluster: &Arc<ClusterShared>, _cx: AttendContext<'_>) -> Vec<Attendant> {
-    Vec::new()
+pub fn attend(cluster: &Arc<ClusterShared>, cx: AttendContext<'_>) -> Vec<Attendant> {
+    let mut attendants = active::attend(cluster, cx);
+    attendants.extend(outlier::attend(cluster, cx));
+    attendants
 }
