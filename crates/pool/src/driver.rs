@@ -1,7 +1,7 @@
 //! What the pools of all protocols have in common: a [`Machine`] with connections, wakers and a timer.
 //!
-//! A pool embeds a [`Core`] and implements [`Drive`]: how a connection is made and how one is lent; its [`Slot`]
-//! is what the pool holds of one connection. The rest is here: streams that wait ([`Acquire`]), the machine's
+//! A protocol is a [`Kind`]: how a connection is made and how one is lent; its [`Slot`] is what the pool holds of one
+//! connection. The rest is [`Pool`], the same for all: streams that wait ([`Acquire`]), the machine's
 //! events, connections that stir while the pool holds them, and one task a pool ([`task`]) for attempts' results,
 //! grants of limits and the one timer. With a ready connection at hand a stream gets it without an allocation.
 
@@ -13,21 +13,22 @@ use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
 use tidegate_types::{Address, CloseReason};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::error::PoolError;
 use crate::limits::Limits;
-use crate::machine::{Attached, Care, Closed, ConnKey, Event, Machine, Queued, Settings, Shared, StreamEnd};
+use crate::machine::{Attached, Care, ConnKey, Event, Machine, Queued, Settings, Shared, StreamEnd};
 use crate::report::PoolReport;
 use crate::stats::UpstreamStats;
 
 mod acquire;
 pub(crate) mod bell;
+mod slot;
 mod task;
 
 pub(crate) use acquire::Acquire;
 pub(crate) use bell::Bell;
+pub(crate) use slot::{Slot, Stirred, log_end};
 
 use acquire::Wait;
 
@@ -57,15 +58,36 @@ pub trait Neighbour {
     fn report(&self) -> PoolReport;
 }
 
-/// What a pool has beside its protocol.
-pub struct Core<S> {
-    inner: RefCell<Inner<S>>,
+/// Connections to one host, with one priority, on one worker.
+pub struct Pool<K: Kind> {
+    pub(crate) kind: K,
+    inner: RefCell<Inner<K::Slot>>,
     neighbours: Weak<dyn Neighbours>,
     limits: Arc<Limits>,
     bell: Arc<Bell>,
     /// What the task's timer is set to.
     armed: Cell<Option<Instant>>,
     on_empty: OnceCell<Box<dyn Fn()>>,
+}
+
+/// What a pool's connections speak: how they are made and lent.
+pub trait Kind: Sized + 'static {
+    /// The pool's side of a connection.
+    type Slot: Slot;
+    /// What a stream gets.
+    type Lent: Unpin;
+
+    /// What its connections speak, as the admin page `/pools` says it.
+    const PROTOCOL: &'static str;
+
+    /// Starts an attempt, handshakes included.
+    fn connect(&self) -> Attempt<<Self::Slot as Slot>::Opened>;
+
+    /// Where it connects to first, for the log.
+    fn address(&self) -> Option<&Address>;
+
+    /// Hands the connection of an attached stream out.
+    fn lend(pool: &Rc<Pool<Self>>, inner: &mut Inner<Self::Slot>, grant: Grant) -> Option<Self::Lent>;
 }
 
 /// What changes.
@@ -89,111 +111,7 @@ pub struct Grant {
 /// An attempt under way; dropping it gives the attempt up.
 pub(crate) type Attempt<O> = Pin<Box<dyn Future<Output = Result<O, PoolError>>>>;
 
-/// The pool's side of one connection: empty, an attempt, or a connection.
-pub trait Slot: Default {
-    /// What an attempt gives.
-    type Opened: 'static;
-
-    /// Whether connections with streams are watched too, by the pool and not by their streams.
-    const WATCHED_WHILE_BUSY: bool;
-
-    /// An attempt is under way.
-    fn begin(&mut self, attempt: JoinHandle<()>);
-
-    /// The attempt succeeded. Answers how many streams the connection takes at a time.
-    fn connected(&mut self, opened: Self::Opened) -> u32;
-
-    /// Whether the connection stirred since it was looked at last.
-    fn has_fired(&self) -> bool;
-
-    /// Looks what happened, and registers for what comes next. To be called until it is pending, unless the
-    /// connection ended.
-    fn poll_stirred(&mut self, bell: &Arc<Bell>, key: ConnKey) -> Poll<Stirred>;
-
-    /// The connection is no more: closes it if it is here, gives the attempt up. One line says why.
-    fn end(&mut self, closed: Closed, host: Option<&Address>, stats: &UpstreamStats);
-}
-
-/// The one line that says why a connection closed, the same for every protocol.
-#[inline]
-pub(crate) fn log_end(
-    kind: &'static str,
-    connection: Option<u64>,
-    peer: Option<&Address>,
-    closed: Closed,
-    words: &str,
-    stats: &UpstreamStats,
-) {
-    tracing::debug!(
-        target: "pool",
-        connection,
-        kind,
-        peer = peer.map(tracing::field::display),
-        cluster = stats.scope().name(),
-        reason = closed.reason.name(),
-        idle_ms = closed.idle_ms.unwrap_or(0),
-        "closing an upstream connection: {words}",
-    );
-}
-
-/// What happened on a connection that a pool watches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stirred {
-    /// It ended, in this way.
-    Closed(CloseReason),
-    /// Its peer broke the protocol of the connection, or a limit on its frames.
-    Violated,
-    /// The peer sent bytes that nobody asked for.
-    UnexpectedData,
-    /// So many streams may be open at once.
-    Capacity(u32),
-    /// The peer takes no more streams.
-    GoingAway,
-}
-
-impl<S: Slot> Core<S> {
-    /// A pool without connections.
-    pub(crate) fn new(settings: Rc<Settings>, shared: Shared, neighbours: Weak<dyn Neighbours>) -> Self {
-        crate::parting::prepare();
-        let limits = shared.limits.clone();
-        let machine = Machine::new(settings, shared);
-        let bell = Arc::new(Bell::default());
-        machine.waiters().set_waker(&Waker::from(bell.clone()));
-        let inner = RefCell::new(Inner { machine, slots: Vec::new(), waits: Slab::new() });
-        Self { inner, neighbours, limits, bell, armed: Cell::new(None), on_empty: OnceCell::new() }
-    }
-
-    pub(crate) fn machine<T>(&self, look: impl FnOnce(&Machine) -> T) -> T {
-        look(&self.inner.borrow().machine)
-    }
-
-    /// What is to be done when there is no connection left and nobody waits. The first one counts.
-    pub(crate) fn on_empty(&self, act: Box<dyn Fn()>) {
-        let _ = self.on_empty.set(act);
-    }
-
-    /// Asks other pools for what they do not need, if a session that came now would be refused.
-    pub(crate) fn make_room(&self) {
-        if self.inner.borrow().machine.wants_room()
-            && let Some(neighbours) = self.neighbours.upgrade()
-        {
-            neighbours.make_room();
-        }
-    }
-
-    /// Lets the task see a deadline that is nearer than its timer.
-    #[inline]
-    fn ring_if_due(&self) {
-        let due = self.inner.borrow().machine.poll_timeout();
-        if let Some(due) = due
-            && self.armed.get().is_none_or(|armed| due < armed)
-        {
-            self.bell.ring();
-        }
-    }
-}
-
-impl<S> Drop for Core<S> {
+impl<K: Kind> Drop for Pool<K> {
     fn drop(&mut self) {
         // The task sees that there is nothing left to drive.
         self.bell.ring();
@@ -255,39 +173,36 @@ impl<S: Slot> Inner<S> {
     }
 }
 
-/// A pool: how its connections are made and lent. What is provided is what its callers ask of it.
-pub trait Drive: Sized + 'static {
-    /// The pool's side of a connection.
-    type Slot: Slot;
-    /// What a stream gets.
-    type Lent: Unpin;
-
-    /// What its connections speak, as the admin page `/pools` says it.
-    const PROTOCOL: &'static str;
-
-    /// The common part.
-    fn core(&self) -> &Core<Self::Slot>;
-
-    /// Starts an attempt, handshakes included.
-    fn connect(&self) -> Attempt<<Self::Slot as Slot>::Opened>;
-
-    /// Where it connects to first, for the log.
-    fn address(&self) -> Option<&Address>;
-
-    /// Hands the connection of an attached stream out.
-    fn lend(self: &Rc<Self>, inner: &mut Inner<Self::Slot>, grant: Grant) -> Option<Self::Lent>;
-
-    /// Starts the pool's task. Must be called on a thread whose runtime takes local tasks.
-    fn start(self) -> Rc<Self> {
-        let pool = Rc::new(self);
-        tokio::task::spawn_local(task::drive(Rc::downgrade(&pool), pool.core().bell.clone()));
+impl<K: Kind> Pool<K> {
+    /// A pool without connections. Must be called on a thread whose runtime takes local tasks.
+    pub(crate) fn start(
+        kind: K,
+        settings: Rc<Settings>,
+        shared: Shared,
+        neighbours: Weak<dyn Neighbours>,
+    ) -> Rc<Self> {
+        crate::parting::prepare();
+        let limits = shared.limits.clone();
+        let machine = Machine::new(settings, shared);
+        let bell = Arc::new(Bell::default());
+        machine.waiters().set_waker(&Waker::from(bell.clone()));
+        let inner = RefCell::new(Inner { machine, slots: Vec::new(), waits: Slab::new() });
+        let (armed, on_empty) = (Cell::new(None), OnceCell::new());
+        let pool = Rc::new(Self { kind, inner, neighbours, limits, bell: bell.clone(), armed, on_empty });
+        tokio::task::spawn_local(task::drive(Rc::downgrade(&pool), bell));
         pool
+    }
+
+    /// As [`Pool::acquire_at`], now, for a request that does not mind a stale connection.
+    #[inline]
+    pub fn acquire(self: &Rc<Self>) -> Acquire<K> {
+        self.acquire_at(Instant::now(), Care::Any)
     }
 
     /// Asks for a connection: at once if one that suits is ready, else when one is free or connected. Dropping
     /// the future gives the place in the queue up.
     #[inline]
-    fn acquire_at(self: &Rc<Self>, now: Instant, care: Care) -> Acquire<Self> {
+    pub fn acquire_at(self: &Rc<Self>, now: Instant, care: Care) -> Acquire<K> {
         if let Some(lent) = self.take_ready(now, care) {
             return Acquire::ready(lent);
         }
@@ -296,9 +211,9 @@ pub trait Drive: Sized + 'static {
 
     /// The ready connection used last, if it suits. One that reports its end on the way is closed instead of lent.
     #[inline]
-    fn take_ready(self: &Rc<Self>, now: Instant, care: Care) -> Option<Result<Self::Lent, PoolError>> {
+    fn take_ready(self: &Rc<Self>, now: Instant, care: Care) -> Option<Result<K::Lent, PoolError>> {
         loop {
-            let mut inner = self.core().inner.borrow_mut();
+            let mut inner = self.inner.borrow_mut();
             let key = inner.machine.first_ready(now, care)?;
             if inner.has_fired(key) && inner.machine.is_idle(key) {
                 drop(inner);
@@ -306,7 +221,9 @@ pub trait Drive: Sized + 'static {
                 continue;
             }
             let lent = match inner.machine.try_attach(now, care)? {
-                Attached::To(key) => self.lend(&mut inner, Grant { key, since: None }).ok_or(PoolError::Lost),
+                Attached::To(key) => {
+                    K::lend(self, &mut inner, Grant { key, since: None }).ok_or(PoolError::Lost)
+                }
                 Attached::Overflow => Err(PoolError::Overflow),
             };
             // Only where connections are opened ahead of demand.
@@ -320,9 +237,15 @@ pub trait Drive: Sized + 'static {
     }
 
     /// Lets a stream wait.
-    fn enqueue(self: &Rc<Self>) -> Acquire<Self> {
+    fn enqueue(self: &Rc<Self>) -> Acquire<K> {
+        // What nobody uses must not stand in the way of a session that comes now.
+        if self.machine(Machine::wants_room)
+            && let Some(neighbours) = self.neighbours.upgrade()
+        {
+            neighbours.make_room();
+        }
         let now = Instant::now();
-        let mut inner = self.core().inner.borrow_mut();
+        let mut inner = self.inner.borrow_mut();
         let token = inner.waits.insert(Wait::new(now));
         match inner.machine.enqueue(now, token) {
             Queued::Waiting(stream) => {
@@ -342,27 +265,52 @@ pub trait Drive: Sized + 'static {
 
     /// Closes idle connections now and the others with their streams, for a reason: the host or the cluster
     /// is gone. Streams that already wait are served.
-    fn drain(self: &Rc<Self>, reason: CloseReason) {
-        self.core().inner.borrow_mut().machine.handle_drain(Instant::now(), reason);
+    pub fn drain(self: &Rc<Self>, reason: CloseReason) {
+        self.inner.borrow_mut().machine.handle_drain(Instant::now(), reason);
         self.run_events();
     }
 
     /// A stream is expected here: see [`Machine::handle_anticipated`].
-    fn anticipate(self: &Rc<Self>, ratio: f32) -> bool {
-        let opens = self.core().inner.borrow_mut().machine.handle_anticipated(Instant::now(), ratio);
+    pub fn anticipate(self: &Rc<Self>, ratio: f32) -> bool {
+        let opens = self.inner.borrow_mut().machine.handle_anticipated(Instant::now(), ratio);
         self.run_events();
         opens
     }
 
+    /// What is to be done when there is no connection left and nobody waits: the pool may be dropped then. The first
+    /// one counts.
+    pub fn on_empty(&self, act: Box<dyn Fn()>) {
+        let _ = self.on_empty.set(act);
+    }
+
+    /// No connection in any state, no waiting stream.
+    pub fn is_empty(&self) -> bool {
+        self.machine(Machine::is_empty)
+    }
+
+    /// Connections in any state.
+    pub fn connections(&self) -> usize {
+        self.machine(Machine::connections)
+    }
+
+    /// Attached and waiting streams.
+    pub fn streams(&self) -> usize {
+        self.machine(Machine::streams)
+    }
+
+    pub(crate) fn machine<T>(&self, look: impl FnOnce(&Machine) -> T) -> T {
+        look(&self.inner.borrow().machine)
+    }
+
     /// A stream left `key`; `give_back` puts its connection back, if there is something to put.
     #[inline]
-    fn end_stream(
+    pub(crate) fn end_stream(
         self: &Rc<Self>,
         key: ConnKey,
         end: StreamEnd,
-        give_back: impl FnOnce(&mut Self::Slot, &UpstreamStats),
+        give_back: impl FnOnce(&mut K::Slot, &UpstreamStats),
     ) {
-        let mut inner = self.core().inner.borrow_mut();
+        let mut inner = self.inner.borrow_mut();
         let Inner { machine, slots, .. } = &mut *inner;
         let Some(slot) = slots.get_mut(key.index()) else { return };
         give_back(slot, machine.stats());
@@ -378,22 +326,21 @@ pub trait Drive: Sized + 'static {
     /// Lets a connection tell what happens to it while it is idle, unless it is watched anyhow.
     #[inline]
     fn watch(self: &Rc<Self>, key: ConnKey) {
-        if !Self::Slot::WATCHED_WHILE_BUSY {
+        if !K::Slot::WATCHED_WHILE_BUSY {
             self.look(key);
         }
-        self.core().ring_if_due();
+        self.ring_if_due();
     }
 
     /// Looks what happened on a connection that the pool watches, which leaves its waker registered.
     fn look(self: &Rc<Self>, key: ConnKey) {
-        let core = self.core();
         loop {
-            let mut inner = core.inner.borrow_mut();
-            if !Self::Slot::WATCHED_WHILE_BUSY && !inner.machine.is_idle(key) {
+            let mut inner = self.inner.borrow_mut();
+            if !K::Slot::WATCHED_WHILE_BUSY && !inner.machine.is_idle(key) {
                 return;
             }
             let Some(slot) = inner.slots.get_mut(key.index()) else { return };
-            let Poll::Ready(stirred) = slot.poll_stirred(&core.bell, key) else { return };
+            let Poll::Ready(stirred) = slot.poll_stirred(&self.bell, key) else { return };
             inner.handle(key, stirred);
             let busy = inner.machine.has_events();
             drop(inner);
@@ -405,9 +352,8 @@ pub trait Drive: Sized + 'static {
 
     /// Does what the machine asks for.
     fn run_events(self: &Rc<Self>) {
-        let core = self.core();
         loop {
-            let mut inner = core.inner.borrow_mut();
+            let mut inner = self.inner.borrow_mut();
             let Some(event) = inner.machine.poll_event() else { break };
             match event {
                 Event::Open(key) => inner.slot_mut(key).begin(task::open(self, key)),
@@ -417,29 +363,40 @@ pub trait Drive: Sized + 'static {
                     inner.take_back(key);
                     let Inner { machine, slots, .. } = &mut *inner;
                     if let Some(slot) = slots.get_mut(key.index()) {
-                        slot.end(closed, self.address(), machine.stats());
+                        slot.end(closed, self.kind.address(), machine.stats());
                     }
                 }
                 Event::Reclaim => {
                     drop(inner);
-                    if let Some(neighbours) = core.neighbours.upgrade() {
+                    if let Some(neighbours) = self.neighbours.upgrade() {
                         neighbours.reclaim();
                     }
                 }
             }
         }
         // An attempt's deadline may be nearer than what the task sleeps for.
-        core.ring_if_due();
-        if let Some(act) = core.on_empty.get()
-            && core.machine(Machine::is_empty)
+        self.ring_if_due();
+        if let Some(act) = self.on_empty.get()
+            && self.machine(Machine::is_empty)
         {
             act();
         }
     }
 
+    /// Lets the task see a deadline that is nearer than its timer.
+    #[inline]
+    fn ring_if_due(&self) {
+        let due = self.inner.borrow().machine.poll_timeout();
+        if let Some(due) = due
+            && self.armed.get().is_none_or(|armed| due < armed)
+        {
+            self.bell.ring();
+        }
+    }
+
     /// The answer to a stream that waits.
-    fn poll_wait(self: &Rc<Self>, token: usize, cx: &mut Context<'_>) -> Poll<Result<Self::Lent, PoolError>> {
-        let mut inner = self.core().inner.borrow_mut();
+    fn poll_wait(self: &Rc<Self>, token: usize, cx: &mut Context<'_>) -> Poll<Result<K::Lent, PoolError>> {
+        let mut inner = self.inner.borrow_mut();
         let Some(wait) = inner.waits.get_mut(token) else { return Poll::Pending };
         let Some(outcome) = wait.outcome.take() else {
             wait.waker = Some(cx.waker().clone());
@@ -449,13 +406,13 @@ pub trait Drive: Sized + 'static {
         inner.waits.remove(token);
         // The connection has not closed since, or it would have been taken back.
         Poll::Ready(
-            outcome.and_then(|key| self.lend(&mut inner, Grant { key, since }).ok_or(PoolError::Lost)),
+            outcome.and_then(|key| K::lend(self, &mut inner, Grant { key, since }).ok_or(PoolError::Lost)),
         )
     }
 
     /// A stream that waited is not interested any more.
     fn give_up(self: &Rc<Self>, token: usize) {
-        let mut inner = self.core().inner.borrow_mut();
+        let mut inner = self.inner.borrow_mut();
         let Some(wait) = inner.waits.try_remove(token) else { return };
         match (wait.outcome, wait.stream) {
             (None, Some(stream)) => inner.machine.handle_cancel(Instant::now(), stream),
@@ -472,24 +429,24 @@ pub trait Drive: Sized + 'static {
     }
 }
 
-impl<P: Drive> Neighbour for P {
+impl<K: Kind> Neighbour for Pool<K> {
     fn oldest_idle(&self) -> Option<Instant> {
-        self.core().machine(|machine| machine.oldest_idle().map(|(_, since)| since))
+        self.machine(|machine| machine.oldest_idle().map(|(_, since)| since))
     }
 
     fn reclaim(self: Rc<Self>) -> bool {
-        let closed = self.core().inner.borrow_mut().machine.handle_reclaim(Instant::now());
+        let closed = self.inner.borrow_mut().machine.handle_reclaim(Instant::now());
         self.run_events();
         closed
     }
 
     fn host_starves(&self) -> bool {
-        self.core().machine(Machine::host_starves)
+        self.machine(Machine::host_starves)
     }
 
     fn report(&self) -> PoolReport {
-        let report = self.core().machine(|machine| machine.report(Instant::now()));
-        let address = self.address().map(ToString::to_string).unwrap_or_default();
-        PoolReport { address, protocol: P::PROTOCOL, ..report }
+        let report = self.machine(|machine| machine.report(Instant::now()));
+        let address = self.kind.address().map(ToString::to_string).unwrap_or_default();
+        PoolReport { address, protocol: K::PROTOCOL, ..report }
     }
 }

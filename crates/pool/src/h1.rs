@@ -6,11 +6,10 @@
 
 use std::rc::{Rc, Weak};
 
-use tidegate_types::{Address, CloseReason};
-use tokio::time::Instant;
+use tidegate_types::Address;
 
-use crate::driver::{Attempt, Core, Drive, Grant, Inner};
-use crate::machine::{Care, Machine, Settings, Shared};
+use crate::driver::{Attempt, Grant, Inner, Kind};
+use crate::machine::{Settings, Shared};
 
 mod conn;
 mod connector;
@@ -26,12 +25,14 @@ pub use tidegate_net::{DialOptions, Keepalive, TransportOptions};
 
 use slot::Slot;
 
-/// Waits for a connection; see [`Pool::acquire`].
-pub type Acquire = crate::driver::Acquire<Pool>;
+/// Connections to one host that speak HTTP/1.1.
+pub type Pool = crate::driver::Pool<Http1>;
 
-/// Connections to one host, with one priority, on one worker.
-pub struct Pool {
-    core: Core<Slot>,
+/// Waits for a connection; see [`Pool::acquire`].
+pub type Acquire = crate::driver::Acquire<Http1>;
+
+/// HTTP/1.1, as a pool knows it.
+pub struct Http1 {
     connector: Rc<dyn Connect>,
 }
 
@@ -43,58 +44,14 @@ impl Pool {
         connector: Rc<dyn Connect>,
         neighbours: Weak<dyn Neighbours>,
     ) -> Rc<Self> {
-        Self { core: Core::new(settings, shared, neighbours), connector }.start()
-    }
-
-    /// Asks for a connection: at once if one is idle, else when one is free or connected. Dropping the
-    /// future gives the place in the queue up.
-    #[inline]
-    pub fn acquire(self: &Rc<Self>) -> Acquire {
-        self.acquire_at(Instant::now(), Care::Any)
-    }
-
-    /// As [`Pool::acquire`], for a caller that knows the time, and how much its request minds a stale connection.
-    #[inline]
-    pub fn acquire_at(self: &Rc<Self>, now: Instant, care: Care) -> Acquire {
-        Drive::acquire_at(self, now, care)
-    }
-
-    /// Closes idle connections now and the others with their streams, for a reason: the host or the cluster
-    /// is gone. Streams that already wait are served.
-    pub fn drain(self: &Rc<Self>, reason: CloseReason) {
-        Drive::drain(self, reason);
-    }
-
-    /// A stream is expected here: see [`Machine::handle_anticipated`].
-    pub fn anticipate(self: &Rc<Self>, ratio: f32) -> bool {
-        Drive::anticipate(self, ratio)
-    }
-
-    /// No connection in any state, no waiting stream.
-    pub fn is_empty(&self) -> bool {
-        self.core.machine(Machine::is_empty)
-    }
-
-    /// Connections in any state.
-    pub fn connections(&self) -> usize {
-        self.core.machine(Machine::connections)
-    }
-
-    /// Attached and waiting streams.
-    pub fn streams(&self) -> usize {
-        self.core.machine(Machine::streams)
+        Self::start(Http1 { connector }, settings, shared, neighbours)
     }
 }
 
-impl Drive for Pool {
+impl Kind for Http1 {
     type Slot = Slot;
     type Lent = Lease;
     const PROTOCOL: &'static str = "http1";
-
-    #[inline]
-    fn core(&self) -> &Core<Slot> {
-        &self.core
-    }
 
     fn connect(&self) -> Attempt<(Box<dyn Conn>, ConnFacts)> {
         self.connector.connect()
@@ -105,11 +62,11 @@ impl Drive for Pool {
     }
 
     #[inline]
-    fn lend(self: &Rc<Self>, inner: &mut Inner<Slot>, grant: Grant) -> Option<Lease> {
+    fn lend(pool: &Rc<Pool>, inner: &mut Inner<Slot>, grant: Grant) -> Option<Lease> {
         let reused = inner.machine.carried(grant.key) > 1;
         inner.count_request(grant, reused);
         let (conn, facts) = inner.slots.get_mut(grant.key.index())?.lend()?;
-        Some(Lease::new(self.clone(), grant.key, conn, facts, reused))
+        Some(Lease::new(pool.clone(), grant.key, conn, facts, reused))
     }
 }
 

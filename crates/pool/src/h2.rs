@@ -8,11 +8,10 @@
 use std::cell::Cell;
 use std::rc::{Rc, Weak};
 
-use tidegate_types::{Address, CloseReason};
-use tokio::time::Instant;
+use tidegate_types::Address;
 
-use crate::driver::{Attempt, Core, Drive, Grant, Inner};
-use crate::machine::{Care, Machine, Settings, Shared};
+use crate::driver::{Attempt, Grant, Inner, Kind};
+use crate::machine::{Settings, Shared};
 use crate::stats::UpstreamStats;
 
 mod connector;
@@ -28,12 +27,14 @@ pub use tidegate_codec::h2::{ClientOptions, FloodLimits, KeepaliveOptions};
 
 use slot::{Dialed, Slot};
 
-/// Waits for a connection; see [`Pool::acquire`].
-pub type Acquire = crate::driver::Acquire<Pool>;
+/// Connections to one host that speak HTTP/2.
+pub type Pool = crate::driver::Pool<Http2>;
 
-/// Connections to one host, with one priority, on one worker.
-pub struct Pool {
-    core: Core<Slot>,
+/// Waits for a place on a connection; see [`Pool::acquire`].
+pub type Acquire = crate::driver::Acquire<Http2>;
+
+/// HTTP/2, as a pool knows it.
+pub struct Http2 {
     connector: Rc<dyn Connect>,
     stats: UpstreamStats,
     /// How many streams the peer took at a time on the last connection whose SETTINGS came.
@@ -51,58 +52,14 @@ impl Pool {
     ) -> Rc<Self> {
         let stats = shared.stats.clone();
         let taken = Rc::new(Cell::new(u32::MAX));
-        Self { core: Core::new(settings, shared, neighbours), connector, stats, taken }.start()
-    }
-
-    /// Asks for a place on a connection: at once if one is connected and has a place, else when there is one.
-    /// Dropping the future gives the place in the queue up.
-    #[inline]
-    pub fn acquire(self: &Rc<Self>) -> Acquire {
-        self.acquire_at(Instant::now(), Care::Any)
-    }
-
-    /// As [`Pool::acquire`], for a caller that knows the time, and how much its request minds a stale connection.
-    #[inline]
-    pub fn acquire_at(self: &Rc<Self>, now: Instant, care: Care) -> Acquire {
-        Drive::acquire_at(self, now, care)
-    }
-
-    /// Closes idle connections now and the others with their streams, for a reason: the host or the cluster
-    /// is gone. Streams that already wait are served.
-    pub fn drain(self: &Rc<Self>, reason: CloseReason) {
-        Drive::drain(self, reason);
-    }
-
-    /// A stream is expected here: see [`Machine::handle_anticipated`].
-    pub fn anticipate(self: &Rc<Self>, ratio: f32) -> bool {
-        Drive::anticipate(self, ratio)
-    }
-
-    /// No connection in any state, no waiting stream.
-    pub fn is_empty(&self) -> bool {
-        self.core.machine(Machine::is_empty)
-    }
-
-    /// Connections in any state.
-    pub fn connections(&self) -> usize {
-        self.core.machine(Machine::connections)
-    }
-
-    /// Attached and waiting streams.
-    pub fn streams(&self) -> usize {
-        self.core.machine(Machine::streams)
+        Self::start(Http2 { connector, stats, taken }, settings, shared, neighbours)
     }
 }
 
-impl Drive for Pool {
+impl Kind for Http2 {
     type Slot = Slot;
     type Lent = Lease;
     const PROTOCOL: &'static str = "http2";
-
-    #[inline]
-    fn core(&self) -> &Core<Slot> {
-        &self.core
-    }
 
     fn connect(&self) -> Attempt<Dialed> {
         let attempt = self.connector.connect();
@@ -115,12 +72,12 @@ impl Drive for Pool {
     }
 
     #[inline]
-    fn lend(self: &Rc<Self>, inner: &mut Inner<Slot>, grant: Grant) -> Option<Lease> {
+    fn lend(pool: &Rc<Pool>, inner: &mut Inner<Slot>, grant: Grant) -> Option<Lease> {
         let link = inner.slots.get(grant.key.index())?.link()?;
         // One of many for which it was opened did not find it.
         let reused = grant.since.is_none_or(|since| link.is_older_than(since));
         inner.count_request(grant, reused);
-        Some(Lease::new(self.clone(), grant.key, link, reused))
+        Some(Lease::new(pool.clone(), grant.key, link, reused))
     }
 }
 

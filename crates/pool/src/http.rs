@@ -9,7 +9,7 @@ use tidegate_codec::{ClientStream, StreamError};
 use tidegate_types::CloseReason;
 use tokio::time::Instant;
 
-use crate::driver::{Drive, Neighbour};
+use crate::driver::Neighbour;
 use crate::error::PoolError;
 use crate::h1::ConnFacts;
 use crate::machine::Care;
@@ -86,12 +86,12 @@ impl HttpPool {
 
     /// Closes idle connections now and the others with their streams, for a reason.
     pub fn drain(&self, reason: CloseReason) {
-        each!(self, pool => Drive::drain(pool, reason));
+        each!(self, pool => pool.drain(reason));
     }
 
     /// A stream is expected here: see [`Machine::handle_anticipated`](crate::machine::Machine::handle_anticipated).
     pub fn anticipate(&self, ratio: f32) -> bool {
-        each!(self, pool => Drive::anticipate(pool, ratio))
+        each!(self, pool => pool.anticipate(ratio))
     }
 
     /// No connection in any state, no waiting stream.
@@ -106,7 +106,7 @@ impl HttpPool {
 
     /// What is to be done when the pool has lost its last connection and nobody waits: it may be dropped then.
     pub fn on_empty(&self, act: Box<dyn Fn()>) {
-        each!(self, pool => pool.core().on_empty(act));
+        each!(self, pool => pool.on_empty(act));
     }
 
     /// As those see it that share its connection limit.

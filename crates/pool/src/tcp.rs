@@ -10,11 +10,10 @@ use std::time::Duration;
 
 use tidegate_net::{BoxIo, TransportOptions};
 use tidegate_types::{Address, CloseReason};
-use tokio::time::Instant;
 
 use crate::dialer::{Dialer, Opened, Opening};
-use crate::driver::{Core, Drive, Grant, Inner, Neighbours};
-use crate::machine::{Care, Carries, ConnKey, Machine, Settings, Shared, StreamEnd};
+use crate::driver::{Grant, Inner, Kind, Neighbours};
+use crate::machine::{Carries, ConnKey, Settings, Shared, StreamEnd};
 
 mod lease;
 mod slot;
@@ -24,12 +23,14 @@ pub use lease::{Facts, Lease};
 
 use slot::Slot;
 
-/// Waits for a session's connection; see [`Pool::acquire`].
-pub type Acquire = crate::driver::Acquire<Pool>;
+/// Connections to one host for sessions.
+pub type Pool = crate::driver::Pool<Tcp>;
 
-/// Sessions to one host on one worker.
-pub struct Pool {
-    core: Core<Slot>,
+/// Waits for a session's connection; see [`Pool::acquire`].
+pub type Acquire = crate::driver::Acquire<Tcp>;
+
+/// Sessions, as a pool knows them.
+pub struct Tcp {
     connector: Rc<dyn Connect>,
     options: Rc<TransportOptions>,
 }
@@ -75,42 +76,7 @@ impl Pool {
     ) -> Rc<Self> {
         let settings =
             Settings { max_streams: Some(1), concurrency: 1, carries: Carries::Sessions, ..settings.clone() };
-        Self { core: Core::new(Rc::new(settings), shared, neighbours), connector, options }.start()
-    }
-
-    /// Asks for a connection. Dropping the future gives the attempt up.
-    pub fn acquire(self: &Rc<Self>) -> Acquire {
-        if let Some(result) = self.take_ready(Instant::now(), Care::Any) {
-            return Acquire::ready(result);
-        }
-        // What nobody uses must not stand in the way of a session that comes now.
-        self.core.make_room();
-        self.enqueue()
-    }
-
-    /// A session is expected here: see [`Machine::handle_anticipated`].
-    pub fn anticipate(self: &Rc<Self>, ratio: f32) -> bool {
-        Drive::anticipate(self, ratio)
-    }
-
-    /// The host or the cluster is gone: sessions go on, and those that wait are served.
-    pub fn drain(self: &Rc<Self>, reason: CloseReason) {
-        Drive::drain(self, reason);
-    }
-
-    /// What is to be done when the pool has lost its last connection and nobody waits: it may be dropped then.
-    pub fn on_empty(&self, act: Box<dyn Fn()>) {
-        self.core.on_empty(act);
-    }
-
-    /// No connection in any state, no waiting session.
-    pub fn is_empty(&self) -> bool {
-        self.core.machine(Machine::is_empty)
-    }
-
-    /// Connections in any state.
-    pub fn connections(&self) -> usize {
-        self.core.machine(Machine::connections)
+        Self::start(Tcp { connector, options }, Rc::new(settings), shared, neighbours)
     }
 
     fn end_session(self: &Rc<Self>, key: ConnKey, reason: CloseReason, idle: Duration) {
@@ -118,14 +84,10 @@ impl Pool {
     }
 }
 
-impl Drive for Pool {
+impl Kind for Tcp {
     type Slot = Slot;
     type Lent = Connection;
     const PROTOCOL: &'static str = "tcp";
-
-    fn core(&self) -> &Core<Slot> {
-        &self.core
-    }
 
     fn connect(&self) -> Opening {
         self.connector.connect(self.options.clone())
@@ -135,12 +97,12 @@ impl Drive for Pool {
         self.connector.address()
     }
 
-    fn lend(self: &Rc<Self>, inner: &mut Inner<Slot>, grant: Grant) -> Option<Connection> {
+    fn lend(pool: &Rc<Pool>, inner: &mut Inner<Slot>, grant: Grant) -> Option<Connection> {
         let key = grant.key;
         let Opened { io, id, local_address, remote_address } = inner.slots.get_mut(key.index())?.take()?;
         let facts = Facts { id, local_address, remote_address, tls: io.tls().cloned() };
         let stats = inner.machine.stats().clone();
-        Some(Connection { io, lease: Lease::new(self.clone(), key, facts, stats) })
+        Some(Connection { io, lease: Lease::new(pool.clone(), key, facts, stats) })
     }
 }
 

@@ -6,18 +6,18 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::time::Instant;
 
-use super::Drive;
+use super::{Kind, Pool};
 use crate::error::PoolError;
 use crate::machine::{ConnKey, StreamKey};
 
 /// A place in a pool's queue, or the answer. Dropping it gives the place up
 /// (`upstream_rq_cancelled`).
 #[must_use = "futures do nothing unless polled"]
-pub struct Acquire<P: Drive>(State<P>);
+pub struct Acquire<K: Kind>(State<K>);
 
-enum State<P: Drive> {
-    Ready(Result<P::Lent, PoolError>),
-    Waiting { pool: Rc<P>, token: usize },
+enum State<K: Kind> {
+    Ready(Result<K::Lent, PoolError>),
+    Waiting { pool: Rc<Pool<K>>, token: usize },
     Taken,
 }
 
@@ -35,13 +35,13 @@ impl Wait {
     }
 }
 
-impl<P: Drive> Acquire<P> {
+impl<K: Kind> Acquire<K> {
     #[inline]
-    pub(crate) fn ready(result: Result<P::Lent, PoolError>) -> Self {
+    pub(crate) fn ready(result: Result<K::Lent, PoolError>) -> Self {
         Self(State::Ready(result))
     }
 
-    pub(super) fn waiting(pool: Rc<P>, token: usize) -> Self {
+    pub(super) fn waiting(pool: Rc<Pool<K>>, token: usize) -> Self {
         Self(State::Waiting { pool, token })
     }
 
@@ -51,8 +51,8 @@ impl<P: Drive> Acquire<P> {
     }
 }
 
-impl<P: Drive> Future for Acquire<P> {
-    type Output = Result<P::Lent, PoolError>;
+impl<K: Kind> Future for Acquire<K> {
+    type Output = Result<K::Lent, PoolError>;
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -71,7 +71,7 @@ impl<P: Drive> Future for Acquire<P> {
     }
 }
 
-impl<P: Drive> Drop for Acquire<P> {
+impl<K: Kind> Drop for Acquire<K> {
     fn drop(&mut self) {
         if let State::Waiting { pool, token } = std::mem::replace(&mut self.0, State::Taken) {
             pool.give_up(token);

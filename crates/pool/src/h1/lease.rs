@@ -6,7 +6,6 @@ use tidegate_codec::ClientStream;
 
 use super::Pool;
 use super::conn::{AfterExchange, Conn, ConnFacts};
-use crate::driver::Drive;
 use crate::http::Failed;
 use crate::machine::{ConnKey, StreamEnd};
 
@@ -60,7 +59,7 @@ impl Lease {
         let end = match conn.after_exchange() {
             AfterExchange::Reusable => {
                 if let Some(limit) = conn.announced_idle_limit() {
-                    self.pool.core.machine(|machine| machine.handle_idle_announced(limit));
+                    self.pool.machine(|machine| machine.handle_idle_announced(limit));
                 }
                 StreamEnd::Complete
             }

@@ -18,6 +18,7 @@ use tidegate_types::{Address, EndStream, RequestHead};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
+use tokio::time::Instant;
 
 use super::*;
 use crate::dialer::Dialer;

@@ -8,7 +8,6 @@ use tidegate_codec::stream::ResetCode;
 
 use super::Pool;
 use super::slot::Link;
-use crate::driver::Drive;
 use crate::h1::ConnFacts;
 use crate::http::Failed;
 use crate::machine::{ConnKey, StreamEnd};
@@ -85,7 +84,7 @@ impl Lease {
         let complete = exchange.is_request_complete() && exchange.is_response_complete();
         if !complete {
             exchange.reset();
-            count(&self.pool.stats);
+            count(&self.pool.kind.stats);
         }
         drop(exchange);
         if self.link.gone.get() {

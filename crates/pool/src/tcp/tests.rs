@@ -12,6 +12,7 @@ use bytes::BytesMut;
 use tidegate_net::Io;
 use tidegate_types::{Address, ResetReason};
 use tokio::task::LocalSet;
+use tokio::time::Instant;
 
 use super::*;
 use crate::error::PoolError;

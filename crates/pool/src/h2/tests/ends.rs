@@ -1,5 +1,7 @@
 //! How streams and connections end.
 
+use tidegate_types::CloseReason;
+
 use super::*;
 
 /// Ends all of `leases` as a router would; what each one saw.
