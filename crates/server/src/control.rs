@@ -20,6 +20,7 @@ use crate::build::Builder;
 use crate::cli::ServeOptions;
 use crate::logging::Log;
 use crate::plan::{ListenerPlan, Step};
+use crate::reload::Trigger;
 use crate::snapshot::{ListenerSnapshot, Snapshot, Source};
 use crate::stats::ControlStats;
 use crate::workers::{ListenerUpdate, SocketUpdate, WorkerState, WorkerUpdate};
@@ -42,6 +43,8 @@ pub(crate) struct Control {
     pub(crate) reloaded: Notify,
     /// One reload at a time.
     pub(crate) reloading: tokio::sync::Mutex<()>,
+    /// One waits for it, beside the one that runs.
+    pub(crate) reload_waits: Cell<Option<Trigger>>,
     pub(crate) last_failure: RefCell<Option<ReloadFailure>>,
     pub(crate) admin_address: RefCell<Option<Address>>,
     snapshot: RefCell<Arc<Snapshot>>,
@@ -52,12 +55,14 @@ pub(crate) struct Control {
     health: Cell<Health>,
 }
 
-/// How far the start has come.
+/// How far the process has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
     PreInitializing,
     Initializing,
     Live,
+    /// It drains; no other configuration is served any more.
+    Ending,
 }
 
 /// What the operator wants health checks to see.
@@ -129,6 +134,7 @@ impl Control {
             quit: Notify::new(),
             reloaded: Notify::new(),
             reloading: tokio::sync::Mutex::default(),
+            reload_waits: Cell::default(),
             last_failure: RefCell::default(),
             admin_address: RefCell::default(),
             snapshot: RefCell::new(parts.snapshot),
@@ -153,7 +159,7 @@ impl Control {
             (Health::Fail, _) => State::Draining,
             (Health::Pass, Stage::PreInitializing) => State::PreInitializing,
             (Health::Pass, Stage::Initializing) => State::Initializing,
-            (Health::Pass, Stage::Live) => State::Live,
+            (Health::Pass, Stage::Live | Stage::Ending) => State::Live,
         }
     }
 
@@ -272,7 +278,12 @@ impl Control {
         self.bound.replace(new);
     }
 
-    /// The start has come to `stage`.
+    /// How far it has come.
+    pub(crate) fn stage(&self) -> Stage {
+        self.stage.get()
+    }
+
+    /// The process has come to `stage`.
     pub(crate) fn enter(&self, stage: Stage) {
         self.stage.set(stage);
         self.show_state();

@@ -1,5 +1,6 @@
 //! Reloading: build, bind, publish. Any error before the publishing leaves everything as it was.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -8,7 +9,7 @@ use tidegate_config::ListenerConfig;
 use crate::bind::bind_all;
 use crate::build::{self, Draft};
 use crate::certificates;
-use crate::control::{Control, ReloadFailure};
+use crate::control::{Control, ReloadFailure, Stage};
 use crate::plan::{ClusterPlan, ListenerPlan, Opening, Step};
 use crate::snapshot::Snapshot;
 
@@ -23,12 +24,40 @@ pub(crate) enum Trigger {
     File,
 }
 
+/// Reloads in a task of its own: it may have to wait for clusters, and a panic in a filter's factory costs the
+/// reload and not the process. The outcome is logged and counted. While one reload runs and another waits for
+/// it, there is nothing to add: the one that waits reads what is there when its turn comes.
+pub(crate) fn ask(control: &Rc<Control>, trigger: Trigger) {
+    let waiting = control.reload_waits.get();
+    // A signal reloads a file that did not change too.
+    control.reload_waits.set(waiting.filter(|waiting| *waiting == Trigger::Signal).or(Some(trigger)));
+    if waiting.is_some() {
+        return;
+    }
+    let control = control.clone();
+    let task = tokio::task::spawn_local(async move {
+        let _turn = control.reloading.lock().await;
+        if let Some(trigger) = control.reload_waits.take() {
+            drop(in_turn(&control, trigger).await);
+        }
+    });
+    tokio::task::spawn_local(async move {
+        if let Err(error) = task.await {
+            tracing::error!(target: "config", %error, "a reload panicked; nothing has changed");
+        }
+    });
+}
+
 /// Loads the configuration anew and swaps it in; returns once every worker serves it.
 ///
 /// # Errors
 /// What is wrong, one problem a line. Nothing has changed then (unless a worker failed, which the text says).
 pub(crate) async fn reload(control: &Control, trigger: Trigger) -> Result<(), String> {
-    let _one_at_a_time = control.reloading.lock().await;
+    let _turn = control.reloading.lock().await;
+    in_turn(control, trigger).await
+}
+
+async fn in_turn(control: &Control, trigger: Trigger) -> Result<(), String> {
     if trigger == Trigger::File && !content_changed(control) {
         return Ok(());
     }
@@ -70,6 +99,9 @@ async fn try_reload(control: &Control) -> Result<u64, String> {
     let snapshot = Arc::new(draft.finish(&builder, Some(&old)));
     control.attendance.begin(&snapshot, &control.store);
     control.attendance.warmed(&snapshot).await;
+    if control.stage() == Stage::Ending {
+        return Err("the process is about to end".to_owned());
+    }
     count(control, &plan, Some(&old), &snapshot);
     let published = control.publish(snapshot.clone(), &plan, sockets).await;
     control.attendance.end_all_but(&snapshot);
@@ -85,6 +117,7 @@ async fn try_reload(control: &Control) -> Result<u64, String> {
 /// # Errors
 /// Sockets that cannot be bound, one a line.
 pub(crate) async fn first(control: &Control) -> Result<(), String> {
+    let _turn = control.reloading.lock().await;
     let snapshot = control.snapshot();
     let plan = ListenerPlan::new(&[], &snapshot.bootstrap.listeners, &[]);
     let sockets = bind_all(&snapshot.bootstrap.listeners, &plan, control.options.workers());

@@ -102,17 +102,39 @@ async fn run(control: &Rc<Control>, ready: impl FnOnce(&Control)) -> Result<Exit
     // The admin address first, as Envoy does: it is the cheaper one to be refused.
     let _admin = admin::start(control).map_err(StartError::Listen)?;
     control.enter(Stage::Initializing);
-    reload::first(control).await.map_err(StartError::Listen)?;
+    tokio::select! {
+        served = reload::first(control) => served.map_err(StartError::Listen)?,
+        // There is nothing to drain yet.
+        () = ended_early(control, &mut signals) => {
+            tracing::warn!(target: "main", "exiting before the clusters are warm");
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
     control.enter(Stage::Live);
     gauges::started(control);
     tracing::info!(target: "main", "starting main dispatch loop: {} workers", control.options.workers());
     ready(control);
     until_end(control, &mut signals).await;
+    control.enter(Stage::Ending);
     shutdown::run(control, &mut signals).await;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The control plane's loop. One event at a time: a reload is never interrupted by another.
+/// Returns when the process is to end although it does not serve yet.
+async fn ended_early(control: &Rc<Control>, signals: &mut Signals) {
+    loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Signal::End => return,
+                Signal::Reload => reload::ask(control, Trigger::Signal),
+                Signal::ReopenLogs => shutdown::reopen_logs(control),
+            },
+            () = control.quit.notified() => return,
+        }
+    }
+}
+
+/// The control plane's loop. Nothing in it waits: a reload that waits for clusters holds up no signal.
 async fn until_end(control: &Rc<Control>, signals: &mut Signals) {
     let mut watch = start_watch(control);
     let mut overload = overload::Manager::new(control);
@@ -123,13 +145,13 @@ async fn until_end(control: &Rc<Control>, signals: &mut Signals) {
         tokio::select! {
             signal = signals.next() => match signal {
                 Signal::End => return tracing::warn!(target: "main", "caught SIGTERM or SIGINT"),
-                Signal::Reload => reload_apart(control, Trigger::Signal).await,
+                Signal::Reload => reload::ask(control, Trigger::Signal),
                 Signal::ReopenLogs => shutdown::reopen_logs(control),
             },
             () = control.quit.notified() => return,
             () = changed(&mut watch) => {
                 if file_of(control).is_some() {
-                    reload_apart(control, Trigger::File).await;
+                    reload::ask(control, Trigger::File);
                 }
                 certificates::refresh(control);
             }
@@ -138,16 +160,6 @@ async fn until_end(control: &Rc<Control>, signals: &mut Signals) {
             _ = flush.tick() => gauges::flush(control),
             () = overload.refresh(control) => {}
         }
-    }
-}
-
-/// Reloads in a task of its own: a panic in a filter's factory costs the reload and not the process. The
-/// outcome is logged and counted.
-async fn reload_apart(control: &Rc<Control>, trigger: Trigger) {
-    let control = control.clone();
-    let task = tokio::task::spawn_local(async move { drop(reload::reload(&control, trigger).await) });
-    if let Err(error) = task.await {
-        tracing::error!(target: "config", %error, "a reload panicked; nothing has changed");
     }
 }
 
