@@ -33,6 +33,7 @@ fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
         address: address.clone(),
         hostname: String::new(),
         weight: 1,
+        health_check: Default::default(),
         health_status: HealthStatus::Unknown,
         metadata: None,
     };
@@ -50,6 +51,10 @@ fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
         overprovisioning_factor: 140,
         healthy_panic_threshold: 50.0,
         close_connections_on_host_set_change: false,
+        ignore_new_hosts_until_first_hc: false,
+        health_check: None,
+        ignore_health_on_host_removal: false,
+        close_connections_on_host_health_failure: false,
         pool_per_downstream_connection: false,
         endpoints: vec![place],
         connect_timeout: Duration::from_secs(5),

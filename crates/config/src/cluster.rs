@@ -12,6 +12,7 @@ use crate::values::{Percent, TcpKeepalive};
 
 mod circuit_breakers;
 mod endpoint;
+mod health_check;
 mod http_options;
 mod load_balancing;
 mod preconnect;
@@ -22,6 +23,10 @@ use http_options::HttpOptions;
 
 pub use circuit_breakers::{CircuitBreakers, RetryBudget, Thresholds};
 pub use endpoint::{EndpointConfig, HealthStatus, LocalityEndpoints};
+pub use health_check::{
+    CheckEvents, CheckIntervals, CheckProtocol, Checker, EndpointHealthCheck, GrpcCheck, HealthCheckConfig,
+    HttpCheck, StatusRanges, TcpCheck,
+};
 pub use http_options::AutoSni;
 pub use load_balancing::{HashFunction, HashedName, LbPolicy, MaglevConfig, RingHashConfig};
 pub use preconnect::PreconnectPolicy;
@@ -48,6 +53,16 @@ pub struct ClusterConfig {
     /// `common_lb_config.close_connections_on_host_set_change`: any change of the hosts closes the connections to all
     /// of them.
     pub close_connections_on_host_set_change: bool,
+    /// `common_lb_config.ignore_new_hosts_until_first_hc`: hosts that were not checked yet do not count for the panic
+    /// threshold and for what their priority can take.
+    pub ignore_new_hosts_until_first_hc: bool,
+    /// `health_checks`, of which there is at most one.
+    pub health_check: Option<Box<HealthCheckConfig>>,
+    /// `ignore_health_on_host_removal`: hosts that discovery names no more leave at once, and not only when their
+    /// checks fail.
+    pub ignore_health_on_host_removal: bool,
+    /// `close_connections_on_host_health_failure`: TCP sessions to a host end when it begins to fail.
+    pub close_connections_on_host_health_failure: bool,
     /// `connection_pool_per_downstream_connection`: HTTP connections are shared by requests of one downstream
     /// connection only.
     pub pool_per_downstream_connection: bool,
@@ -175,6 +190,12 @@ impl Message for ClusterConfig {
             lb_policy: LbPolicy::read(r, common_lb.hashed_name),
             healthy_panic_threshold: common_lb.healthy_panic_threshold,
             close_connections_on_host_set_change: common_lb.close_on_change,
+            ignore_new_hosts_until_first_hc: common_lb.ignore_new_hosts,
+            health_check: health_check::health_check(r, http.protocol.http2().is_some()),
+            ignore_health_on_host_removal: r.bool("ignore_health_on_host_removal").or_default(),
+            close_connections_on_host_health_failure: r
+                .bool("close_connections_on_host_health_failure")
+                .or_default(),
             pool_per_downstream_connection: r.bool("connection_pool_per_downstream_connection").or_default(),
             endpoints: assignment.endpoints,
             overprovisioning_factor: assignment.policy.overprovisioning_factor,
@@ -207,6 +228,7 @@ impl Message for ClusterConfig {
 struct CommonLb {
     healthy_panic_threshold: f64,
     close_on_change: bool,
+    ignore_new_hosts: bool,
     hashed_name: HashedName,
 }
 
@@ -219,6 +241,7 @@ impl Message for CommonLb {
         Self {
             healthy_panic_threshold: threshold.map_or(50.0, |percent| percent.0),
             close_on_change: r.bool("close_connections_on_host_set_change").or_default(),
+            ignore_new_hosts: r.bool("ignore_new_hosts_until_first_hc").or_default(),
             hashed_name: hashing.0,
         }
     }

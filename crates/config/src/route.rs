@@ -21,6 +21,7 @@ mod retry;
 mod router;
 
 use headers::header_names;
+pub(crate) use headers::removable_names;
 
 pub use action::{HostRewrite, PathRewrite, Priority, RouteAction};
 pub use cluster_specifier::{ClusterSpecifier, ClusterWeight, WeightedClusters, WeightedTarget};

@@ -9,6 +9,7 @@ use crate::tls::{DownstreamTls, OwnTls, UpstreamTls};
 
 mod proxy_protocol;
 
+pub(crate) use proxy_protocol::Header as ProxyHeader;
 pub use proxy_protocol::{AddedTlv, PassThroughTlvs, ProxyProtocolUpstream, ProxyVersion};
 
 /// How bytes travel between a client and a listener.

@@ -3,6 +3,7 @@
 use tidegate_types::Address;
 use tidegate_types::json::Node;
 
+use super::health_check::EndpointHealthCheck;
 use crate::address::Endpoint;
 use crate::bootstrap::Locality;
 use crate::reader::{Message, Reader};
@@ -32,6 +33,8 @@ pub struct EndpointConfig {
     pub weight: u32,
     /// `health_status`.
     pub health_status: HealthStatus,
+    /// `endpoint.health_check_config`.
+    pub health_check: EndpointHealthCheck,
     /// `metadata.filter_metadata`, as written.
     pub metadata: Option<Node>,
 }
@@ -126,8 +129,8 @@ impl Message for Option<EndpointConfig> {
         let weight = r.u32("load_balancing_weight").positive().or(1);
         let health_status = r.enumeration("health_status", STATES, &[]).or_default();
         let metadata = metadata(r);
-        let Host { address, hostname } = host?;
-        Some(EndpointConfig { address, hostname, weight, health_status, metadata })
+        let Host { address, hostname, health_check } = host?;
+        Some(EndpointConfig { address, hostname, weight, health_status, health_check, metadata })
     }
 }
 
@@ -135,6 +138,7 @@ impl Message for Option<EndpointConfig> {
 struct Host {
     address: Address,
     hostname: String,
+    health_check: EndpointHealthCheck,
 }
 
 impl Message for Host {
@@ -145,6 +149,10 @@ impl Message for Host {
         if address.port() == Some(0) {
             r.problem("a host needs a port other than 0");
         }
-        Self { address, hostname: r.string("hostname").or_default() }
+        let health_check = r.message_or_defaults::<EndpointHealthCheck>("health_check_config");
+        if health_check.port.is_some() && matches!(health_check.address(&address), Address::Unix(_)) {
+            r.problem("`health_check_config.port_value` cannot be set for a pipe");
+        }
+        Self { address, hostname: r.string("hostname").or_default(), health_check }
     }
 }

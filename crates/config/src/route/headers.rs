@@ -68,7 +68,7 @@ pub(super) fn header_names(r: &Reader<'_>, field: &'static str) -> Vec<String> {
     names(r, field, check_header_name)
 }
 
-fn removable_names(r: &Reader<'_>, field: &'static str) -> Vec<String> {
+pub(crate) fn removable_names(r: &Reader<'_>, field: &'static str) -> Vec<String> {
     names(r, field, |name| {
         protected(name, "removed")?;
         check_header_name(name)

@@ -76,8 +76,9 @@ impl Message for ProxyProtocolUpstream {
     }
 }
 
-struct Header {
-    version: ProxyVersion,
+/// `config`.
+pub(crate) struct Header {
+    pub(crate) version: ProxyVersion,
     pass_through_tlvs: PassThroughTlvs,
     added_tlvs: Vec<AddedTlv>,
 }
