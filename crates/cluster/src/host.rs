@@ -26,6 +26,8 @@ use crate::lb::{Common, HashTables, Health, NamedHost};
 pub struct HostShared {
     /// `endpoint.address`.
     pub address: Arc<Address>,
+    /// Its other addresses, raced with the first one.
+    pub additional_addresses: Box<[Address]>,
     /// `endpoint.hostname`.
     pub hostname: String,
     /// `load_balancing_weight`.
@@ -117,6 +119,7 @@ impl HostShared {
         });
         Self {
             address: Arc::new(endpoint.address.clone()),
+            additional_addresses: endpoint.additional_addresses.as_slice().into(),
             hostname: endpoint.hostname.clone(),
             weight: endpoint.weight,
             health_status: endpoint.health_status,

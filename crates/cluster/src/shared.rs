@@ -35,6 +35,7 @@ pub struct ClusterShared {
     maxima: [Maxima; 2],
     maintenance_percent: u64,
     learns_idle: bool,
+    tries_all_addresses: bool,
     stats: Arc<ClusterStats>,
 }
 
@@ -42,7 +43,8 @@ pub struct ClusterShared {
 #[derive(Clone, Copy, Debug)]
 pub struct BuildContext<'a> {
     /// Overrides of circuit breakers: `circuit_breakers.<cluster>.<priority>.<limit>`,
-    /// `tidegate.compat.connection_per_host`, and `upstream.maintenance_mode.<cluster>`.
+    /// `tidegate.compat.connection_per_host`, `upstream.maintenance_mode.<cluster>`, and
+    /// `envoy.reloadable_features.allow_multiple_dns_addresses`.
     pub runtime: &'a Runtime,
     /// All statistics.
     pub store: &'a Store,
@@ -64,10 +66,12 @@ impl ClusterShared {
     ) -> Arc<Self> {
         let maxima = [Priority::Default, Priority::High].map(|priority| maxima(config, cx.runtime, priority));
         let maintenance_percent = maintenance_percent(config, cx.runtime);
+        let tries_all_addresses = tries_all_addresses(cx);
         if let Some(previous) = previous
             && previous.config.same_but_content(config)
             && previous.maxima == maxima
             && previous.maintenance_percent == maintenance_percent
+            && previous.tries_all_addresses == tries_all_addresses
         {
             return previous.clone();
         }
@@ -99,6 +103,7 @@ impl ClusterShared {
             limits,
             maxima,
             maintenance_percent,
+            tries_all_addresses,
             learns_idle: config.reuse.learn_idle && !cx.compat.is_strict(),
             stats,
         })
@@ -188,6 +193,11 @@ impl ClusterShared {
         self.learns_idle
     }
 
+    /// Whether connections to a host with several addresses try more than the first.
+    pub fn tries_all_addresses(&self) -> bool {
+        self.tries_all_addresses
+    }
+
     /// Statistics.
     #[inline]
     pub fn stats(&self) -> &Arc<ClusterStats> {
@@ -206,6 +216,12 @@ pub(crate) fn priority_name(priority: Priority) -> &'static str {
 /// Of 100 requests; 0 unless the runtime says otherwise.
 fn maintenance_percent(config: &ClusterConfig, runtime: &Runtime) -> u64 {
     runtime.integer(&format!("upstream.maintenance_mode.{}", config.name)).unwrap_or(0).min(100)
+}
+
+/// A runtime key that Envoy had before 1.40: since then it tries them all.
+fn tries_all_addresses(cx: BuildContext<'_>) -> bool {
+    let key = "envoy.reloadable_features.allow_multiple_dns_addresses";
+    cx.compat.is_strict() || cx.runtime.flag(key).unwrap_or(true)
 }
 
 fn maxima(config: &ClusterConfig, runtime: &Runtime, priority: Priority) -> Maxima {
@@ -254,6 +270,10 @@ fn host_set(config: &ClusterConfig, workers: usize, previous: Option<&HostSet>) 
 fn publish_membership(stats: &ClusterStats, hosts: &HostSet) {
     let members = &stats.members;
     members.membership_change().inc();
+    if hosts.hosts.iter().any(|host| !host.additional_addresses.is_empty()) {
+        // Listed before the first connection.
+        stats.eyeballs();
+    }
     members.membership_total().set(hosts.hosts.len() as i64);
     // Envoy's `default` transport-socket match, made once for each host.
     members.default_total_match_count().add(hosts.hosts.len() as u64);

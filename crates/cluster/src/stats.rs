@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use tidegate_config::ClusterConfig;
 use tidegate_config::cluster::LbPolicy;
+use tidegate_pool::dialer::EyeballsStats;
 use tidegate_pool::h2::CodecStats;
 use tidegate_pool::stats::UpstreamStats;
 use tidegate_stats::{CodeCounters, DynScope, OwnedHistogram, Scope, Store, stat_block};
@@ -158,6 +159,8 @@ pub struct ClusterStats {
     pub ring_hash: Option<RingHashStats>,
     /// Of `MAGLEV` clusters.
     pub maglev: Option<MaglevStats>,
+    /// Once a host has several addresses.
+    eyeballs: OnceLock<EyeballsStats>,
     /// Where `track_cluster_stats` asks for them.
     pub budgets: Option<BudgetStats>,
     /// Where `track_cluster_stats` asks for them.
@@ -165,6 +168,7 @@ pub struct ClusterStats {
     /// Response codes.
     pub codes: CodeCounters,
     scope: DynScope,
+    store: Store,
     time: OnceLock<OwnedHistogram>,
     external_time: OnceLock<OwnedHistogram>,
     internal_time: OnceLock<OwnedHistogram>,
@@ -193,14 +197,22 @@ impl ClusterStats {
                 .then(|| RingHashStats::new(store, scope.child("ring_hash_lb"))),
             maglev: matches!(config.lb_policy, LbPolicy::Maglev(_))
                 .then(|| MaglevStats::new(store, scope.child("maglev_lb"))),
+            eyeballs: OnceLock::new(),
             budgets: config.track_stats.timeout_budgets.then(|| BudgetStats::new(store, scope.clone())),
             sizes: config.track_stats.request_response_sizes.then(|| SizeStats::new(store, scope.clone())),
             codes: CodeCounters::new(store, scope.clone()),
             scope: DynScope::new(store, scope),
+            store: store.clone(),
             time: OnceLock::new(),
             external_time: OnceLock::new(),
             internal_time: OnceLock::new(),
         }
+    }
+
+    /// Connections to hosts with several addresses: `happy_eyeballs.`, listed once there is such a host.
+    pub fn eyeballs(&self) -> &EyeballsStats {
+        self.eyeballs
+            .get_or_init(|| EyeballsStats::new(&self.store, self.upstream.scope().child("happy_eyeballs")))
     }
 
     /// Records `upstream_rq_time`: milliseconds from the request sent to the response complete. Like Envoy's,

@@ -31,6 +31,7 @@ mod pools;
 fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
     let endpoint = |address: &Address| EndpointConfig {
         address: address.clone(),
+        additional_addresses: Vec::new(),
         hostname: String::new(),
         weight: 1,
         health_check: Default::default(),
@@ -65,6 +66,7 @@ fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
         tcp_idle_timeout: None,
         preconnect: Default::default(),
         tcp_keepalive: None,
+        happy_eyeballs: Default::default(),
         source_address: None,
         auto_sni: Default::default(),
         reuse: Default::default(),

@@ -12,6 +12,7 @@ use crate::values::{Percent, TcpKeepalive};
 
 mod circuit_breakers;
 mod endpoint;
+mod happy_eyeballs;
 mod health_check;
 mod http_options;
 mod load_balancing;
@@ -23,6 +24,7 @@ use http_options::HttpOptions;
 
 pub use circuit_breakers::{CircuitBreakers, RetryBudget, Thresholds};
 pub use endpoint::{EndpointConfig, HealthStatus, LocalityEndpoints};
+pub use happy_eyeballs::{FirstFamily, HappyEyeballsConfig};
 pub use health_check::{
     CheckEvents, CheckIntervals, CheckProtocol, Checker, EndpointHealthCheck, GrpcCheck, HealthCheckConfig,
     HttpCheck, StatusRanges, TcpCheck,
@@ -94,6 +96,8 @@ pub struct ClusterConfig {
     pub mirrors: Vec<MirrorPolicy>,
     /// `upstream_connection_options.tcp_keepalive`; `None` leaves the sockets alone.
     pub tcp_keepalive: Option<TcpKeepalive>,
+    /// `upstream_connection_options.happy_eyeballs_config`: of hosts with several addresses.
+    pub happy_eyeballs: HappyEyeballsConfig,
     /// `upstream_bind_config.source_address`; port 0 when none is fixed.
     pub source_address: Option<(IpAddr, u16)>,
     /// `transport_socket`.
@@ -180,6 +184,7 @@ impl Message for ClusterConfig {
         let http = HttpOptions::read(r);
         let mut track_stats = r.message_or_defaults::<TrackStats>("track_cluster_stats");
         track_stats.timeout_budgets |= r.bool("track_timeout_budgets").or_default();
+        let connection = r.message_or_defaults::<ConnectionOptions>("upstream_connection_options");
         let assignment = r.message::<LoadAssignment>("load_assignment").optional().unwrap_or_default();
         Self {
             name: r.string("name").unique(Space::Cluster).required_non_empty(),
@@ -210,10 +215,8 @@ impl Message for ClusterConfig {
             reuse: http.reuse,
             retry_policy: http.retry_policy,
             mirrors: http.mirrors,
-            tcp_keepalive: r
-                .message::<ConnectionOptions>("upstream_connection_options")
-                .optional()
-                .and_then(|options| options.0),
+            tcp_keepalive: connection.tcp_keepalive,
+            happy_eyeballs: connection.happy_eyeballs,
             source_address: r
                 .message::<BindConfig>("upstream_bind_config")
                 .optional()
@@ -248,13 +251,19 @@ impl Message for CommonLb {
 }
 
 /// `upstream_connection_options`.
-struct ConnectionOptions(Option<TcpKeepalive>);
+struct ConnectionOptions {
+    tcp_keepalive: Option<TcpKeepalive>,
+    happy_eyeballs: HappyEyeballsConfig,
+}
 
 impl Message for ConnectionOptions {
     const NAME: &'static str = "envoy.config.cluster.v3.UpstreamConnectionOptions";
 
     fn read(r: &Reader<'_>) -> Self {
-        Self(r.message("tcp_keepalive").optional())
+        Self {
+            tcp_keepalive: r.message("tcp_keepalive").optional(),
+            happy_eyeballs: r.message_or_defaults("happy_eyeballs_config"),
+        }
     }
 }
 

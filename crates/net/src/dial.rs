@@ -1,7 +1,7 @@
 //! Opening connections to upstreams, without blocking.
 //!
-//! One attempt at one address, or at several in turn; racing them ("happy eyeballs") has its place in
-//! [`dial`]. Timeouts are the caller's: dropping the future closes the socket.
+//! [`dial`] is one attempt at one address. A host with several is tried in an [`Order`] that mixes families, by
+//! attempts that [`race`] ("happy eyeballs"). Timeouts are the caller's: dropping a future closes its sockets.
 
 use std::borrow::Cow;
 use std::io;
@@ -13,6 +13,12 @@ use tokio::net::{TcpSocket, UnixStream};
 
 use crate::io::{BoxIo, StreamIo};
 use crate::options::Keepalive;
+
+mod order;
+mod race;
+
+pub use order::{Family, Order};
+pub use race::{ATTEMPT_DELAY, Won, race};
 
 /// How to dial.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,20 +73,15 @@ impl std::fmt::Display for DialError {
 
 impl std::error::Error for DialError {}
 
-/// Connects to the first of `addresses` that answers; the last failure if none does.
-pub async fn dial(addresses: &[Address], options: &DialOptions) -> Result<Dialed, DialError> {
-    let mut last = DialError::Remote { transport: Cow::Borrowed("no_address") };
-    for address in addresses {
-        let attempt = match address {
-            Address::Ip(ip) => dial_tcp(*ip, options).await,
-            Address::Unix(path) => dial_unix(path).await,
-        };
-        match attempt {
-            Ok(dialed) => return Ok(dialed),
-            Err(error) => last = error,
-        }
+/// Connects to `address`.
+///
+/// # Errors
+/// By whom it failed.
+pub async fn dial(address: &Address, options: &DialOptions) -> Result<Dialed, DialError> {
+    match address {
+        Address::Ip(ip) => dial_tcp(*ip, options).await,
+        Address::Unix(path) => dial_unix(path).await,
     }
-    Err(last)
 }
 
 async fn dial_tcp(address: SocketAddr, options: &DialOptions) -> Result<Dialed, DialError> {
@@ -158,7 +159,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let error = dial(&[address.into()], &DialOptions::default()).await.map(|_| ()).unwrap_err();
+        let error = dial(&address.into(), &DialOptions::default()).await.map(|_| ()).unwrap_err();
         assert_eq!(error.to_string(), "delayed_connect_error:_Connection_refused");
     }
 
@@ -166,20 +167,17 @@ mod tests {
     async fn an_unbindable_source_is_our_failure() {
         let options = DialOptions { source: Some("192.0.2.1:0".parse().unwrap()), ..Default::default() };
         let target: SocketAddr = "127.0.0.1:9".parse().unwrap();
-        let error = dial(&[target.into()], &options).await.map(|_| ()).unwrap_err();
+        let error = dial(&target.into(), &options).await.map(|_| ()).unwrap_err();
         assert!(matches!(error, DialError::Local { bind: true, .. }), "{error}");
     }
 
     #[tokio::test]
-    async fn bytes_flow_over_tcp_and_the_second_address_is_tried() {
-        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let refused = closed.local_addr().unwrap();
-        drop(closed);
-        let listener = TcpListener::bind("[::1]:0").await.unwrap();
+    async fn bytes_flow_over_tcp() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let keepalive = Keepalive { time: Some(Duration::from_secs(7)), interval: None, probes: Some(3) };
         let options = DialOptions { keepalive: Some(keepalive), source: None };
-        let mut dialed = dial(&[refused.into(), address.into()], &options).await.unwrap();
+        let mut dialed = dial(&address.into(), &options).await.unwrap();
         assert_eq!(dialed.remote, Address::Ip(address));
         let (server, peer) = listener.accept().await.unwrap();
         assert_eq!(dialed.local, Some(Address::Ip(peer)));
@@ -194,7 +192,7 @@ mod tests {
     async fn unix_sockets_by_path_and_by_abstract_name() {
         let name = format!("@tidegate-dial-{}", std::process::id());
         let listener = UnixListener::bind(name.replacen('@', "\0", 1)).unwrap();
-        let mut dialed = dial(&[Address::Unix(name.into())], &DialOptions::default()).await.unwrap();
+        let mut dialed = dial(&Address::Unix(name.into()), &DialOptions::default()).await.unwrap();
         let (server, _) = listener.accept().await.unwrap();
         drop(server);
         let mut got = BytesMut::with_capacity(1);
@@ -203,7 +201,7 @@ mod tests {
             Poll::Pending => Poll::Pending,
         });
         assert_eq!(read.await.unwrap(), 0);
-        let error = dial(&[Address::Unix("/nowhere/x".into())], &DialOptions::default()).await.map(|_| ());
+        let error = dial(&Address::Unix("/nowhere/x".into()), &DialOptions::default()).await.map(|_| ());
         let expected = "immediate_connect_error:_No_such_file_or_directory|remote_address:/nowhere/x";
         assert_eq!(error.unwrap_err().to_string(), expected);
     }

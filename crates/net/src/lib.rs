@@ -11,7 +11,7 @@ pub mod peek;
 pub mod splice;
 pub mod transport;
 
-pub use dial::{DialError, DialOptions, Dialed, dial};
+pub use dial::{DialError, DialOptions, Dialed, Family, Order, Won, dial, race};
 pub use io::{BoxIo, Io, StreamIo};
 pub use options::Keepalive;
 pub use peek::{Peek, Peeked};

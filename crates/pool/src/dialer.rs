@@ -1,7 +1,7 @@
 //! How a pool of any protocol opens a connection: a socket, and the cluster's transport on it.
 //!
 //! What is spoken on the connection is the pool's matter; `connect_timeout`, which covers all of this, is the
-//! machine's.
+//! machine's. A host with several addresses is reached through [`Eyeballs`].
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -14,10 +14,17 @@ use tidegate_types::{Address, ResetReason};
 use crate::error::PoolError;
 use crate::stats::UpstreamStats;
 
+mod eyeballs;
+
+pub use eyeballs::{Eyeballs, EyeballsStats};
+pub use tidegate_net::{Family, Order};
+
 /// Opens connections to one host.
 pub struct Dialer {
-    /// The host's addresses, the primary one first.
-    pub addresses: Arc<[Address]>,
+    /// The host's primary address: the one that it is known by.
+    pub address: Arc<Address>,
+    /// Where the host has several addresses that are to be tried.
+    pub eyeballs: Option<Eyeballs>,
     /// Socket options.
     pub dial: Rc<DialOptions>,
     /// What connections speak below their protocol; `None`: plain text.
@@ -44,22 +51,46 @@ pub type Opening = Pin<Box<dyn Future<Output = Result<Opened, PoolError>>>>;
 impl Dialer {
     /// Starts an attempt for a stream that asks for `options`.
     pub fn open(&self, options: Rc<TransportOptions>) -> Opening {
-        let addresses = self.addresses.clone();
-        let dialing = self.dial.clone();
-        let transport = self.transport.clone();
-        let stats = self.stats.clone();
-        Box::pin(async move {
-            let dialed = dial(&addresses, &dialing).await.map_err(|error| failure(&error, &stats))?;
-            let io = match transport {
-                None => dialed.io,
-                Some(transport) => transport.connect(dialed.io, options).await.map_err(refusal)?,
-            };
-            Ok(Opened {
-                io,
-                id: NEXT_ID.fetch_add(1, Relaxed),
-                local_address: dialed.local.map(Rc::new),
-                remote_address: Some(Rc::new(dialed.remote)),
-            })
+        let attempt = Attempt {
+            dial: self.dial.clone(),
+            transport: self.transport.clone(),
+            options,
+            stats: self.stats.clone(),
+        };
+        match &self.eyeballs {
+            None => {
+                let address = self.address.clone();
+                Box::pin(async move { attempt.run(&address).await })
+            }
+            Some(eyeballs) => {
+                let eyeballs = eyeballs.clone();
+                Box::pin(async move { eyeballs.open(&attempt).await })
+            }
+        }
+    }
+}
+
+/// What attempts at all of a host's addresses have in common.
+struct Attempt {
+    dial: Rc<DialOptions>,
+    transport: Option<Rc<dyn Transport>>,
+    options: Rc<TransportOptions>,
+    stats: UpstreamStats,
+}
+
+impl Attempt {
+    /// A socket, and the transport's handshake on it.
+    async fn run(&self, address: &Address) -> Result<Opened, PoolError> {
+        let dialed = dial(address, &self.dial).await.map_err(|error| failure(&error, &self.stats))?;
+        let io = match &self.transport {
+            None => dialed.io,
+            Some(transport) => transport.connect(dialed.io, self.options.clone()).await.map_err(refusal)?,
+        };
+        Ok(Opened {
+            io,
+            id: NEXT_ID.fetch_add(1, Relaxed),
+            local_address: dialed.local.map(Rc::new),
+            remote_address: Some(Rc::new(dialed.remote)),
         })
     }
 }
@@ -83,3 +114,6 @@ fn refusal(error: TransportError) -> PoolError {
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+#[cfg(test)]
+mod tests;

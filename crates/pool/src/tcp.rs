@@ -52,7 +52,7 @@ impl Connect for Dialer {
     }
 
     fn address(&self) -> Option<&Address> {
-        self.addresses.first()
+        Some(&self.address)
     }
 }
 

@@ -5,8 +5,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tidegate_config::ClusterConfig;
+use tidegate_config::cluster::{FirstFamily, HappyEyeballsConfig};
 use tidegate_config::protocol::{HeaderKeyFormat, Http1Options, Http2Options};
 use tidegate_config::values::TcpKeepalive;
+use tidegate_pool::dialer::{Family, Order};
 use tidegate_pool::h1::{DialOptions, Keepalive, NameCase};
 use tidegate_pool::machine::{Carries, Settings};
 use tidegate_pool::{h1, h2};
@@ -14,6 +16,8 @@ use tidegate_pool::{h1, h2};
 /// See the module.
 pub(super) struct Kit {
     pub(super) dial: Rc<DialOptions>,
+    /// In which a host's addresses are tried.
+    pub(super) order: Order,
     pub(super) http1: Http1Kit,
     pub(super) http2: Http2Kit,
     /// TCP pools'.
@@ -55,7 +59,7 @@ impl Kit {
         };
         let tcp =
             Settings { idle_timeout: config.tcp_idle_timeout, max_connection_duration: None, ..settings };
-        Self { dial: Rc::new(dial_options(config)), http1, http2, tcp }
+        Self { dial: Rc::new(dial_options(config)), order: order(config.happy_eyeballs), http1, http2, tcp }
     }
 }
 
@@ -103,6 +107,16 @@ fn http2_codec(config: &ClusterConfig, http2: &Http2Options) -> h2::ClientOption
         }),
         buffer_limit: config.per_connection_buffer_limit_bytes as usize,
     }
+}
+
+fn order(config: HappyEyeballsConfig) -> Order {
+    let first = match config.first_family {
+        FirstFamily::OfFirstAddress => None,
+        FirstFamily::V4 => Some(Family::V4),
+        FirstFamily::V6 => Some(Family::V6),
+        FirstFamily::Pipe => Some(Family::Unix),
+    };
+    Order { first, count: config.first_count as usize }
 }
 
 fn dial_options(config: &ClusterConfig) -> DialOptions {

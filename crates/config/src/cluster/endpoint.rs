@@ -27,6 +27,8 @@ pub struct LocalityEndpoints {
 pub struct EndpointConfig {
     /// `endpoint.address`.
     pub address: Address,
+    /// `endpoint.additional_addresses`: other ways to the same host, raced with the first.
+    pub additional_addresses: Vec<Address>,
     /// `endpoint.hostname`; empty when unset.
     pub hostname: String,
     /// `load_balancing_weight`, 1 when unset, at least 1.
@@ -129,14 +131,23 @@ impl Message for Option<EndpointConfig> {
         let weight = r.u32("load_balancing_weight").positive().or(1);
         let health_status = r.enumeration("health_status", STATES, &[]).or_default();
         let metadata = metadata(r);
-        let Host { address, hostname, health_check } = host?;
-        Some(EndpointConfig { address, hostname, weight, health_status, health_check, metadata })
+        let Host { address, additional_addresses, hostname, health_check } = host?;
+        Some(EndpointConfig {
+            address,
+            additional_addresses,
+            hostname,
+            weight,
+            health_status,
+            health_check,
+            metadata,
+        })
     }
 }
 
 /// `Endpoint`.
 struct Host {
     address: Address,
+    additional_addresses: Vec<Address>,
     hostname: String,
     health_check: EndpointHealthCheck,
 }
@@ -145,14 +156,32 @@ impl Message for Host {
     const NAME: &'static str = "envoy.config.endpoint.v3.Endpoint";
 
     fn read(r: &Reader<'_>) -> Self {
-        let address = r.required_message::<Endpoint>("address").address;
-        if address.port() == Some(0) {
-            r.problem("a host needs a port other than 0");
-        }
+        let HostAddress(address) = HostAddress::read(r);
+        let additional = r.repeated::<HostAddress>("additional_addresses").or_default();
         let health_check = r.message_or_defaults::<EndpointHealthCheck>("health_check_config");
         if health_check.port.is_some() && matches!(health_check.address(&address), Address::Unix(_)) {
             r.problem("`health_check_config.port_value` cannot be set for a pipe");
         }
-        Self { address, hostname: r.string("hostname").or_default(), health_check }
+        Self {
+            address,
+            additional_addresses: additional.into_iter().map(|address| address.0).collect(),
+            hostname: r.string("hostname").or_default(),
+            health_check,
+        }
+    }
+}
+
+/// `Endpoint.AdditionalAddress`; an endpoint's own address is the same field.
+struct HostAddress(Address);
+
+impl Message for HostAddress {
+    const NAME: &'static str = "envoy.config.endpoint.v3.Endpoint.AdditionalAddress";
+
+    fn read(r: &Reader<'_>) -> Self {
+        let address = r.required_message::<Endpoint>("address").address;
+        if address.port() == Some(0) {
+            r.problem("a host needs a port other than 0");
+        }
+        Self(address)
     }
 }

@@ -38,7 +38,7 @@ impl Connect for SocketConnector {
     }
 
     fn address(&self) -> Option<&Address> {
-        self.dialer.addresses.first()
+        Some(&self.dialer.address)
     }
 }
 

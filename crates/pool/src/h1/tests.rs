@@ -70,7 +70,8 @@ async fn listen() -> (TcpListener, Address) {
 
 fn sockets(address: Address, shared: &Shared) -> SocketConnector {
     let dialer = Dialer {
-        addresses: Arc::from([address]),
+        address: Arc::new(address),
+        eyeballs: None,
         dial: Rc::default(),
         transport: None,
         stats: shared.stats.clone(),

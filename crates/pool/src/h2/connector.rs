@@ -64,6 +64,6 @@ impl Connect for SocketConnector {
     }
 
     fn address(&self) -> Option<&Address> {
-        self.dialer.addresses.first()
+        Some(&self.dialer.address)
     }
 }

@@ -1,0 +1,78 @@
+//! Happy eyeballs: attempts at a host's addresses that race, their transport's handshake included, so that an address
+//! which accepts a connection and then says nothing loses too.
+//!
+//! Envoy docs, "Upstream connection: happy eyeballs support". To pools it is one connection: they count it once, and
+//! `connect_timeout` covers all attempts together.
+
+use std::sync::Arc;
+
+use tidegate_net::{Family, Order, race};
+use tidegate_stats::stat_block;
+use tidegate_types::{Address, ResetReason};
+
+use super::{Attempt, Opened};
+use crate::error::PoolError;
+
+stat_block! {
+    /// `cluster.<name>.happy_eyeballs.`: connections to hosts with several addresses.
+    pub struct EyeballsStats {
+        counters {
+            /// Attempts started, each at one address.
+            attempts,
+            /// Connections won by an IPv4 address.
+            won_ipv4,
+            /// By an IPv6 address.
+            won_ipv6,
+            /// By a Unix-domain socket.
+            won_pipe,
+        }
+        histograms {
+            /// Milliseconds from the start of the first attempt to that of the one that won: what addresses before
+            /// it cost.
+            delay_ms,
+        }
+    }
+}
+
+/// Several addresses of one host.
+#[derive(Clone)]
+pub struct Eyeballs {
+    addresses: Arc<[Address]>,
+    stats: EyeballsStats,
+}
+
+impl Eyeballs {
+    /// The addresses, to be tried in `order`.
+    pub fn new(addresses: &[Address], order: Order, stats: EyeballsStats) -> Self {
+        Self { addresses: order.sort(addresses).into(), stats }
+    }
+
+    pub(super) async fn open(&self, attempt: &Attempt) -> Result<Opened, PoolError> {
+        let attempts = self.addresses.iter().map(|address| {
+            self.stats.attempts().inc();
+            async move {
+                let opened = attempt.run(address).await?;
+                Ok((address, opened))
+            }
+        });
+        match race(attempts).await {
+            Ok(won) => {
+                let (address, opened) = won.value;
+                self.stats.delay_ms().record(won.after.as_millis() as u64);
+                match Family::of(address) {
+                    Family::V4 => self.stats.won_ipv4(),
+                    Family::V6 => self.stats.won_ipv6(),
+                    Family::Unix => self.stats.won_pipe(),
+                }
+                .inc();
+                tracing::debug!(target: "pool", address = %address, after = ?won.after, "won the race of a host's addresses");
+                Ok(opened)
+            }
+            Err(Some(error)) => Err(error),
+            // Without an address there was nobody to ask.
+            Err(None) => {
+                Err(PoolError::Connect { reason: ResetReason::LocalConnectionFailure, transport: None })
+            }
+        }
+    }
+}
