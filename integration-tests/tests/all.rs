@@ -22,6 +22,7 @@ mod all {
     mod h2_conformance;
     mod h2_downstream;
     mod h2_limits;
+    mod h2_malformed;
     mod h2_upstream;
     mod headers;
     mod http2_downstream;

@@ -48,7 +48,7 @@ mod testing;
 pub use client::{ClientConn, ClientDriver, ClientEvent, ClientExchange};
 pub use events::{ConnError, Event, Observer};
 pub use flood::Flood;
-pub use options::{ClientOptions, FloodLimits, KeepaliveOptions, Options, ServerOptions};
+pub use options::{ClientOptions, FloodLimits, KeepaliveOptions, Options, ServerOptions, Underscores};
 pub use server::{ServerConn, ServerExchange};
 
 /// Bytes of fields, 32 for each beside its text (RFC 9113 §10.5.1).

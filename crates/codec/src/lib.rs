@@ -10,4 +10,6 @@ pub mod h2;
 mod hpack;
 pub mod stream;
 
-pub use stream::{BodyFrame, ClientStream, HeadError, ResetCode, ResponseFrame, ServerStream, StreamError};
+pub use stream::{
+    BodyFrame, ClientEnd, ClientStream, HeadError, ResetCode, ResponseFrame, ServerStream, StreamError,
+};

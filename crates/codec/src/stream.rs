@@ -82,6 +82,20 @@ pub enum ResetCode {
     Other(u32),
 }
 
+/// How a client ended an exchange, and not its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientEnd {
+    /// By a reset.
+    Reset(ResetCode),
+    /// By what it sent behind the head (RFC 9113 §8.1.1).
+    Malformed {
+        /// `%RESPONSE_CODE_DETAILS%`.
+        details: &'static str,
+        /// Whether that broke the protocol; else it exceeded a limit of ours.
+        is_violation: bool,
+    },
+}
+
 /// Why there is no request to serve.
 #[derive(Debug)]
 pub enum HeadError {
@@ -124,9 +138,9 @@ pub trait ServerStream {
     /// pipelined request are kept, up to a bound.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
-    /// With which code the client ended the exchange, once [`ServerStream::poll_gone`], a read or a write has
-    /// found that it did; `None` when its connection is gone.
-    fn reset_by_client(&self) -> Option<ResetCode> {
+    /// How the client ended the exchange, once [`ServerStream::poll_gone`], a read or a write has found that it
+    /// did; `None` when its connection is gone.
+    fn ended_by_client(&self) -> Option<ClientEnd> {
         None
     }
 

@@ -12,7 +12,7 @@ mod id;
 mod underscores;
 
 use http::header::Entry;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode, Version};
 use tidegate_config::hcm::StripPort;
 use tidegate_config::protocol::UnderscoreAction;
 use tidegate_filter::LocalReply;
@@ -68,7 +68,9 @@ pub(crate) fn prepare(
     info: &StreamInfo,
 ) -> Result<Prepared, Box<LocalReply>> {
     let present = Present::of(head);
-    if hcm.config.common.headers_with_underscores_action != UnderscoreAction::Allow {
+    // HTTP/2's codec judges names itself.
+    let judged = head.version == Version::HTTP_2;
+    if !judged && hcm.config.common.headers_with_underscores_action != UnderscoreAction::Allow {
         underscores::apply(hcm, head)?;
     }
     normalize(hcm, head, info)?;

@@ -262,6 +262,8 @@ impl Observer for Http2Stats {
             Event::KeepaliveTimeout => self.keepalive_timeout().inc(),
             Event::HeaderOverflow => self.header_overflow().inc(),
             Event::HeadTooLarge => self.header_list_size_too_large().inc(),
+            Event::UnderscoreDropped => self.dropped_headers_with_underscores().inc(),
+            Event::UnderscoreRejected => self.requests_rejected_with_underscores_in_headers().inc(),
             Event::Trailers => self.trailers().inc(),
             Event::MessagingError => self.rx_messaging_error().inc(),
             Event::Flood(Flood::EmptyFrames) => self.inbound_empty_frames_flood().inc(),

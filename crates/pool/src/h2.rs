@@ -23,7 +23,7 @@ pub use crate::driver::{Neighbour, Neighbours};
 pub use connector::{Connect, Opened, SocketConnector};
 pub use lease::Lease;
 pub use stats::{CodecStats, Counting};
-pub use tidegate_codec::h2::{ClientOptions, FloodLimits, KeepaliveOptions};
+pub use tidegate_codec::h2::{ClientOptions, FloodLimits, KeepaliveOptions, Underscores};
 
 use slot::{Dialed, Slot};
 

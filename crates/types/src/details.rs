@@ -20,8 +20,9 @@ pub const DOWNSTREAM_REMOTE_DISCONNECT: &str = "downstream_remote_disconnect";
 pub const DOWNSTREAM_RESET: &str = "http2.remote_reset";
 /// The client refused the stream.
 pub const DOWNSTREAM_REFUSED: &str = "http2.remote_refuse";
-/// The connection was closed over a frame or a message that breaks the rules (RFC 9113 §8.1.1).
-pub const DOWNSTREAM_VIOLATION: &str = "http2.violation.of.messaging.rule";
+/// The connection was closed over a frame, or over another stream's message, that breaks the rules (RFC 9113 §8.1.1).
+/// The wording is Envoy's for all of them.
+pub const DOWNSTREAM_VIOLATION: &str = "codec_error:The_user_callback_function_failed";
 /// The client answered no PING in time.
 pub const DOWNSTREAM_PING_TIMEOUT: &str = "downstream_local_disconnect(http2_ping_timeout)";
 /// The listener, or the process, waited long enough.
@@ -38,8 +39,6 @@ pub const OUTBOUND_FLOOD: &str = "http2.outbound_frames_flood";
 pub const OUTBOUND_CONTROL_FLOOD: &str = "http2.outbound_control_frames_flood";
 /// Too many streams were reset before their response.
 pub const PREMATURE_RESETS: &str = "too_many_premature_resets";
-/// A request was refused for an underscore in a field's name.
-pub const UNEXPECTED_UNDERSCORE: &str = "http2.unexpected_underscore";
 /// The proxy closed the client's connection.
 pub const DOWNSTREAM_LOCAL_DISCONNECT: &str = "downstream_local_disconnect";
 /// `stream_idle_timeout` or a route's `idle_timeout` fired.

@@ -87,6 +87,8 @@ fn http2_codec(config: &ClusterConfig, http2: &Http2Options) -> h2::ClientOption
         max_head_bytes: http.max_response_headers_kb.saturating_mul(1024),
         max_headers: http.max_headers_count as usize,
         allow_connect: http2.allow_connect,
+        // `headers_with_underscores_action` is about clients.
+        underscores: h2::Underscores::Allow,
         override_stream_error_on_invalid_http_message: http2
             .override_stream_error_on_invalid_http_message
             .unwrap_or(false),

@@ -50,6 +50,9 @@ impl ResetCode {
 /// `%RESPONSE_CODE_DETAILS%` of an invalid message (RFC 9113 §8.1.1).
 pub(crate) const MESSAGING_RULE: &str = "http2.violation.of.messaging.rule";
 
+/// `%RESPONSE_CODE_DETAILS%` of a stream that was reset, by whomsoever.
+pub(crate) const RESET: &str = "http2.remote_reset";
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::BytesMut;
 use tidegate_net::BoxIo;
 
-use super::codes::{ENHANCE_YOUR_CALM, MESSAGING_RULE};
+use super::codes::ENHANCE_YOUR_CALM;
 use super::events::{ConnError, Event, Observer};
 use super::flood::{FloodCount, PrematureResets};
 use super::flow::RecvWindow;
@@ -253,6 +253,14 @@ impl Core {
         self.is_over
     }
 
+    /// The fault that ended the connection, once.
+    pub(crate) fn take_fault(&mut self) -> Option<ConnError> {
+        match self.ended.take_if(|ended| matches!(ended, Ended::Fault(_))) {
+            Some(Ended::Fault(error)) => Some(error),
+            _ => None,
+        }
+    }
+
     /// How the connection ended, once.
     pub(crate) fn take_ended(&mut self) -> Option<Ended> {
         self.ended.take()
@@ -376,7 +384,7 @@ impl Core {
         }
         let failure = match &ended {
             Ended::ByPeer | Ended::GoneAway => Failure::Closed,
-            Ended::Fault(ConnError::Violation(_) | ConnError::Flood(_)) => Failure::Protocol(MESSAGING_RULE),
+            Ended::Fault(ConnError::Violation(_) | ConnError::Flood(_)) => Failure::Violation,
             Ended::Fault(ConnError::Io(error)) if !self.wire.eof => Failure::Io(error.kind()),
             _ if self.wire.eof => Failure::Closed,
             _ => Failure::Io(io::ErrorKind::BrokenPipe),
@@ -430,10 +438,10 @@ impl Core {
         }
     }
 
-    /// Whether a part of a head came, and not its end.
+    /// Whether a part of a head's first frame came, and not its end: there is no stream yet that could wait.
     pub(crate) fn is_head_open(&self) -> bool {
-        self.rx.block.is_some()
-            || FrameHead::parse(&self.wire.input).is_some_and(|head| head.kind == frames::kind::HEADERS)
+        self.rx.block.is_none()
+            && FrameHead::parse(&self.wire.input).is_some_and(|head| head.kind == frames::kind::HEADERS)
     }
 
     /// Reads and drops; for a connection whose end was sent. 0 at the end.

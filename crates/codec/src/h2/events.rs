@@ -29,6 +29,10 @@ pub enum Event {
     HeaderOverflow,
     /// A head had too many bytes.
     HeadTooLarge,
+    /// A field was dropped for an underscore in its name.
+    UnderscoreDropped,
+    /// A message was refused for an underscore in a field's name.
+    UnderscoreRejected,
     /// The peer exceeded a limit on frames.
     Flood(Flood),
     /// Trailers came.

@@ -20,7 +20,7 @@ pub(crate) use trailers::TrailerFields;
 pub(crate) use write::{Unsendable, write_request, write_response, write_trailers};
 
 #[cfg(test)]
-use {length::LengthMismatch, tally::Underscores};
+use {super::options::Underscores, length::LengthMismatch};
 
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,8 @@ use tokio::time::Instant;
 pub(crate) use self::heads::Block;
 use super::arena;
 use super::codes::{
-    FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, MESSAGING_RULE, PROTOCOL_ERROR, REFUSED_STREAM, STREAM_CLOSED,
+    FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, MESSAGING_RULE, PROTOCOL_ERROR, REFUSED_STREAM, RESET,
+    STREAM_CLOSED,
 };
 use super::conn::{Core, GoAway, Greeting, PING, Role};
 use super::events::{ConnError, Event};
@@ -124,7 +125,7 @@ impl Core {
     fn handle_frame(&mut self, head: FrameHead, input: &mut BytesMut, now: &mut Option<Instant>) -> Handled {
         match head.kind {
             kind::HEADERS => return self.handle_headers(head, input, now),
-            kind::CONTINUATION => return self.handle_continuation(head, input, now),
+            kind::CONTINUATION => return self.handle_continuation(head, input),
             _ => {}
         }
         let Some(payload) = input.get(..head.len) else { return Ok(()) };
@@ -214,8 +215,7 @@ impl Core {
         let len = data.len();
         if stream.rx.left.take(len, EndStream::from_last(last)).is_err() {
             self.give_connection(len + padding);
-            // RFC 9113 §8.1.1: it is malformed, and concerns nobody else.
-            return self.stream_error(key, PROTOCOL_ERROR);
+            return self.length_error(key);
         }
         let unwanted = stream.owner != Owner::Exchange;
         if !unwanted && len > 0 {
@@ -246,9 +246,24 @@ impl Core {
         if stream.is_closed() {
             return self.answer_reset(id, code);
         }
+        self.end_by_content(key, code, Failure::Protocol(MESSAGING_RULE))
+    }
+
+    /// A body that is no longer or shorter than its head says concerns nobody else (RFC 9113 §8.1.1).
+    pub(crate) fn length_error(&mut self, key: Key) -> Handled {
+        let details = match self.side.role() {
+            // Envoy's word: its stream is reset by itself.
+            Role::Server => RESET,
+            Role::Client => MESSAGING_RULE,
+        };
+        self.end_by_content(key, PROTOCOL_ERROR, Failure::Protocol(details))
+    }
+
+    /// Ends a stream alone for what came in it.
+    pub(crate) fn end_by_content(&mut self, key: Key, code: u32, failure: Failure) -> Handled {
         // To have us reset a stream costs the peer as little as to reset it (CVE-2025-8671).
         let premature = self.note_premature(key);
-        self.fail_stream(key, code, Failure::Protocol(MESSAGING_RULE));
+        self.fail_stream(key, code, failure);
         premature?;
         self.count_answer()
     }

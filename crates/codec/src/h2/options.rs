@@ -25,6 +25,8 @@ pub struct Options {
     pub max_headers: usize,
     /// Extended CONNECT (RFC 8441): WebSocket over HTTP/2.
     pub allow_connect: bool,
+    /// Fields whose names have underscores, which some servers read as hyphens.
+    pub underscores: Underscores,
     /// An invalid message ends only its stream; without it, the connection, as Envoy does.
     pub override_stream_error_on_invalid_http_message: bool,
     /// Frames that cost us and not the peer.
@@ -33,6 +35,18 @@ pub struct Options {
     pub keepalive: Option<KeepaliveOptions>,
     /// Envoy's `per_connection_buffer_limit_bytes`: bytes that one read takes.
     pub buffer_limit: usize,
+}
+
+/// What to do with names that some servers confuse: Envoy's `headers_with_underscores_action`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Underscores {
+    /// They are fields like any other.
+    #[default]
+    Allow,
+    /// They are left out.
+    Drop,
+    /// They end the stream.
+    Reject,
 }
 
 /// Settings of a [`ServerConn`](super::ServerConn).
@@ -94,6 +108,7 @@ impl Default for Options {
             max_head_bytes: 60 * 1024,
             max_headers: DEFAULT_MAX_HEADERS,
             allow_connect: false,
+            underscores: Underscores::default(),
             override_stream_error_on_invalid_http_message: false,
             floods: FloodLimits::default(),
             keepalive: None,

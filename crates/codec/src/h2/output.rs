@@ -367,7 +367,9 @@ impl Core {
         let id = stream.id;
         stream.failed = Some(failure);
         stream.tx.clear();
-        stream.rx.request = None;
+        if !failure.is_by_content() {
+            stream.rx.request = None;
+        }
         if stream.rx.has_body() {
             // What is forgotten must not look like the end.
             stream.rx.phase = Phase::Body;

@@ -17,7 +17,7 @@ use tidegate_net::BoxIo;
 use tidegate_types::{Address, CloseReason};
 
 pub use self::exchange::ServerExchange;
-use super::conn::{Core, Ended, Shared, Side};
+use super::conn::{Core, Shared, Side};
 use super::events::{ConnError, Observer};
 use super::options::ServerOptions;
 use crate::stream::ResetCode;
@@ -46,23 +46,23 @@ impl ServerConn {
     }
 
     /// The next exchange; drives the connection and must be called until it is pending, since bytes are written
-    /// then. `None` when the client has closed the connection, or said goodbye and has nothing left.
+    /// then. `None` when the client has closed the connection, or said goodbye and has nothing left. After an error
+    /// come the exchanges that the client opened shortly before, to be told of the end, and `None`.
     pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<ServerExchange, ConnError>>> {
         loop {
             {
                 let core = &mut *self.shared.borrow_mut();
+                // Before the exchanges that came with it: they are told by it why they end.
+                if let Some(error) = core.take_fault() {
+                    // What can still be said; the rest goes with the shutdown.
+                    let _ = core.wire.poll_flush(cx);
+                    return Poll::Ready(Some(Err(error)));
+                }
                 if let Some(key) = core.rx.accept.pop_front() {
                     return Poll::Ready(Some(Ok(ServerExchange::new(Rc::clone(&self.shared), core, key))));
                 }
-                match core.take_ended() {
-                    Some(Ended::Fault(error)) => {
-                        // What can still be said; the rest goes with the shutdown.
-                        let _ = core.wire.poll_flush(cx);
-                        return Poll::Ready(Some(Err(error)));
-                    }
-                    Some(_) => return Poll::Ready(None),
-                    None if core.is_over() => return Poll::Ready(None),
-                    None => {}
+                if core.take_ended().is_some() || core.is_over() {
+                    return Poll::Ready(None);
                 }
             }
             ready!(self.shared.borrow_mut().poll_drive(cx));
@@ -114,7 +114,7 @@ impl ServerConn {
         self.shared.borrow().facts.close_announced
     }
 
-    /// Whether a request's head has begun and not ended: nothing else can come meanwhile (RFC 9113 §4.3).
+    /// Whether a request's head has begun of which there is no exchange yet.
     pub fn is_head_open(&self) -> bool {
         self.shared.borrow().is_head_open()
     }

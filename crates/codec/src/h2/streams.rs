@@ -9,6 +9,7 @@ use tidegate_types::EndStream;
 use tokio::time::Instant;
 
 use super::asked::Asked;
+use super::codes::MESSAGING_RULE;
 use super::fields::{ContentLength, Received, Verdict};
 use super::flow::RecvWindow;
 use crate::stream::{BodyFrame, ResetCode, ResponseFrame, StreamError};
@@ -115,8 +116,12 @@ pub(crate) enum Failure {
         code: ResetCode,
         by_peer: bool,
     },
-    /// The peer broke a rule; `%RESPONSE_CODE_DETAILS%`.
+    /// The peer broke a rule in this stream; `%RESPONSE_CODE_DETAILS%`.
     Protocol(&'static str),
+    /// What the peer sent in this stream is over a limit; `%RESPONSE_CODE_DETAILS%`.
+    Unwanted(&'static str),
+    /// The peer broke a rule elsewhere, and its connection ended.
+    Violation,
     /// The peer closed the connection.
     Closed,
     /// The connection broke.
@@ -124,10 +129,17 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// Whether the peer ended it by what it sent, and not because it lost interest: what came before is still
+    /// looked at, as by a proxy that handles frame by frame.
+    pub(crate) fn is_by_content(self) -> bool {
+        matches!(self, Self::Protocol(_) | Self::Unwanted(_) | Self::Violation)
+    }
+
     pub(crate) fn to_error(self) -> StreamError {
         match self {
             Self::Reset { code, by_peer } => StreamError::Reset { code, by_peer },
-            Self::Protocol(details) => StreamError::Protocol { details },
+            Self::Protocol(details) | Self::Unwanted(details) => StreamError::Protocol { details },
+            Self::Violation => StreamError::Protocol { details: MESSAGING_RULE },
             Self::Closed => StreamError::Closed,
             Self::Io(kind) => StreamError::Io(kind.into()),
         }

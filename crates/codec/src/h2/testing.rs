@@ -102,11 +102,12 @@ where
     let conn = Rc::new(RefCell::new(conn));
     let driven = Rc::clone(&conn);
     let task = spawn_local(async move {
+        let mut fault = None;
         loop {
             match poll_fn(|cx| driven.borrow_mut().poll_accept(cx)).await {
                 Some(Ok(exchange)) => drop(spawn_local(handler(exchange))),
-                Some(Err(error)) => return Some(error),
-                None => return None,
+                Some(Err(error)) => fault = Some(error),
+                None => return fault,
             }
         }
     });

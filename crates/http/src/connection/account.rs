@@ -25,6 +25,7 @@ pub(super) struct Account {
     sent: u64,
     open: bool,
     secure: bool,
+    cut_streams: bool,
 }
 
 impl Account {
@@ -48,6 +49,7 @@ impl Account {
             sent: 0,
             open: true,
             secure,
+            cut_streams: false,
         }
     }
 
@@ -94,6 +96,11 @@ impl Account {
     pub(super) fn soft_drain(&mut self) {
         self.soft_drained = true;
         self.stats.downstream_cx_http1_soft_drain().inc();
+    }
+
+    /// Ours is the end, with streams under way.
+    pub(super) fn cut_streams(&mut self) {
+        self.cut_streams = true;
     }
 
     /// Adds the bytes since the last call.
@@ -158,6 +165,10 @@ impl Account {
             Close::Now | Close::Linger | Close::Told | Close::Delayed | Close::Waited | Close::Deaf => {
                 stats.downstream_cx_destroy_local().inc()
             }
+        }
+        if self.cut_streams {
+            stats.downstream_cx_destroy_active_rq().inc();
+            stats.downstream_cx_destroy_local_active_rq().inc();
         }
         stats.downstream_cx_active().dec();
         if self.secure {

@@ -151,7 +151,7 @@ where
             while let Some(accepted) = ready_or(self.conn.poll_accept(&mut task)) {
                 match accepted {
                     Some(Ok(exchange)) => self.begin(exchange),
-                    Some(Err(error)) => return Poll::Ready(self.broken(&error)),
+                    Some(Err(error)) => return Poll::Ready(self.broken(&error, &mut task)),
                     None => return Poll::Ready(self.closed_by_peer()),
                 }
                 // The next call looks at everything anyway.
@@ -254,7 +254,7 @@ where
         }
     }
 
-    /// Starts and stops `request_headers_timeout`, for a head in many frames.
+    /// Starts and stops `request_headers_timeout`, for a head of whose first frame a part came.
     fn watch_head(&mut self) {
         match (self.conn.is_head_open(), self.head_due) {
             (false, None) | (true, Some(_)) => {}
@@ -285,7 +285,7 @@ where
     fn out_of_time(&mut self, now: Instant) -> Poll<End> {
         if self.head_due.is_some_and(|at| at <= now) {
             self.slot.current().shared.stats.downstream_rq_header_timeout().inc();
-            // No answer can be sent on a stream that is not open yet, and nothing else be read.
+            // There is no stream yet to answer on, and nothing else can be read.
             self.conn.close_now(Some(ResetCode::EnhanceYourCalm));
             return Poll::Ready((Close::Delayed, CloseReason::RequestTimeout));
         }
@@ -325,25 +325,39 @@ where
     }
 
     /// The connection ended by a fault.
-    fn broken(&self, error: &ConnError) -> End {
+    fn broken(&mut self, error: &ConnError, task: &mut Context<'_>) -> End {
         let id = self.cx.info.id;
         tracing::debug!(target: "http", connection = id, %error, "an HTTP/2 connection ends");
-        let stats = &self.slot.current().shared.stats;
+        let end = self.blame(error);
+        // Exchanges that were opened shortly before are counted and logged as well.
+        while let Some(Some(Ok(exchange))) = ready_or(self.conn.poll_accept(task)) {
+            self.begin(exchange);
+        }
+        end
+    }
+
+    /// Counts and notes a fault.
+    fn blame(&mut self, error: &ConnError) -> End {
+        let hcm = self.slot.current();
+        let stats = &hcm.shared.stats;
         match error {
             ConnError::Io(error) => {
                 let how = CloseReason::of_io(error);
-                (if self.streams.live() == 0 { Close::Remote } else { Close::RemoteActive }, how)
+                (if self.conn.streams() == 0 { Close::Remote } else { Close::RemoteActive }, how)
             }
             ConnError::Violation(_) => {
                 stats.downstream_cx_protocol_error().inc();
                 self.lose(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR, details::DOWNSTREAM_VIOLATION);
                 (Close::Delayed, CloseReason::ProtocolError)
             }
+            ConnError::Flood(Flood::PrematureResets) => {
+                stats.downstream_rq_too_many_premature_resets().inc();
+                stats.downstream_cx_protocol_error().inc();
+                // Its streams have ended, and were no requests in earnest: no patience either.
+                self.note_lost(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR, details::PREMATURE_RESETS);
+                (Close::Now, CloseReason::Overflow)
+            }
             ConnError::Flood(flood) => {
-                if *flood == Flood::PrematureResets {
-                    stats.downstream_rq_too_many_premature_resets().inc();
-                    stats.downstream_cx_protocol_error().inc();
-                }
                 self.lose(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR, flood_details(*flood));
                 (Close::Delayed, CloseReason::Overflow)
             }
@@ -356,8 +370,16 @@ where
         }
     }
 
+    /// The connection ends under its streams: counts that, and notes why.
+    fn lose(&mut self, flag: ResponseFlags, details: &'static str) {
+        if self.conn.streams() > 0 {
+            self.account.cut_streams();
+        }
+        self.note_lost(flag, details);
+    }
+
     /// Notes why, for the logs of the exchanges under way and of the connection.
-    fn lose(&self, flag: ResponseFlags, details: &'static str) {
+    fn note_lost(&self, flag: ResponseFlags, details: &'static str) {
         self.cx.lost.set(Some(Lost { flag, details }));
         if flag == ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR {
             self.cx.info.state.flag(flag);

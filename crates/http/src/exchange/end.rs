@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::task::Poll;
 
 use http::StatusCode;
-use tidegate_codec::ResetCode;
+use tidegate_codec::{ClientEnd, ResetCode};
 use tidegate_filter::LocalReply;
 use tidegate_types::{CloseReason, EndStream, RequestHead, ResponseFlags, ResponseHead, details};
 
@@ -224,15 +224,23 @@ impl Exchange<'_> {
     fn gone(&self) -> ExchangeEnd {
         let info = self.stream.info();
         let lost = self.cx.connection.lost.get();
-        let (flag, details) = match (self.server.borrow().reset_by_client(), lost) {
-            (Some(ResetCode::NoError), _) => return ExchangeEnd::Gone,
-            (Some(ResetCode::Protocol), _) => {
+        let (flag, details) = match (self.server.borrow().ended_by_client(), lost) {
+            (Some(ClientEnd::Reset(ResetCode::NoError)), _) => return ExchangeEnd::Gone,
+            (Some(ClientEnd::Reset(ResetCode::Protocol)), _) => {
                 (ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR, details::DOWNSTREAM_RESET)
             }
-            (Some(ResetCode::Refused), _) => {
+            (Some(ClientEnd::Reset(ResetCode::Refused)), _) => {
                 (ResponseFlags::DOWNSTREAM_REMOTE_RESET, details::DOWNSTREAM_REFUSED)
             }
-            (Some(_), _) => (ResponseFlags::DOWNSTREAM_REMOTE_RESET, details::DOWNSTREAM_RESET),
+            (Some(ClientEnd::Reset(_)), _) => {
+                (ResponseFlags::DOWNSTREAM_REMOTE_RESET, details::DOWNSTREAM_RESET)
+            }
+            (Some(ClientEnd::Malformed { details, is_violation: true }), _) => {
+                (ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR, details)
+            }
+            (Some(ClientEnd::Malformed { details, is_violation: false }), _) => {
+                (ResponseFlags::DOWNSTREAM_REMOTE_RESET, details)
+            }
             (None, Some(Lost { flag, details })) => (flag, details),
             (None, None) => {
                 (ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION, details::DOWNSTREAM_REMOTE_DISCONNECT)

@@ -388,13 +388,13 @@ impl Exchange<'_> {
 
     pub(super) fn client_error(&self, error: StreamError) -> Abort {
         match error {
-            StreamError::Protocol { details } if !self.cx.is_alone() => {
-                Abort::Cut { flag: ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR, details }
-            }
-            StreamError::Protocol { details } => Abort::BadRequest(details),
-            StreamError::Closed | StreamError::Truncated | StreamError::Io(_) | StreamError::Reset { .. } => {
-                Abort::Gone
-            }
+            StreamError::Protocol { details } if self.cx.is_alone() => Abort::BadRequest(details),
+            // Its stream, or its connection, knows why.
+            StreamError::Protocol { .. }
+            | StreamError::Closed
+            | StreamError::Truncated
+            | StreamError::Io(_)
+            | StreamError::Reset { .. } => Abort::Gone,
         }
     }
 

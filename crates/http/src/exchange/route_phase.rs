@@ -25,10 +25,6 @@ impl Exchange<'_> {
     pub(super) fn sanitise(&self, head: &mut RequestHead) -> Result<(), Abort> {
         let info = self.stream.info();
         let prepared = request::prepare(&self.hcm.shared, head, info).map_err(|reply| {
-            if reply.details == details::UNEXPECTED_UNDERSCORE {
-                let flag = ResponseFlags::DOWNSTREAM_REMOTE_RESET;
-                return Abort::Cut { flag, details: details::UNEXPECTED_UNDERSCORE };
-            }
             let closes =
                 reply.status == StatusCode::BAD_REQUEST && !self.hcm.shared.keeps_after_bad_request();
             if closes {

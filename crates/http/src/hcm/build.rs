@@ -9,7 +9,7 @@ use http::HeaderValue;
 use tidegate_codec::h1::{NameCase, ServerOptions};
 use tidegate_codec::h2;
 use tidegate_config::bootstrap::Node;
-use tidegate_config::protocol::HeaderKeyFormat;
+use tidegate_config::protocol::{HeaderKeyFormat, UnderscoreAction};
 use tidegate_config::values::TimeoutOverride;
 use tidegate_config::{HcmConfig, Runtime};
 use tidegate_filter::{AccessLogContext, FactoryContext, Registry};
@@ -239,6 +239,11 @@ pub(super) fn multiplexed_options(config: &HcmConfig, buffer_limit: usize) -> h2
             max_head_bytes: config.max_request_headers_kb.saturating_mul(1024),
             max_headers: config.common.max_headers_count as usize,
             allow_connect: http2.allow_connect,
+            underscores: match config.common.headers_with_underscores_action {
+                UnderscoreAction::Allow => h2::Underscores::Allow,
+                UnderscoreAction::DropHeader => h2::Underscores::Drop,
+                UnderscoreAction::RejectRequest => h2::Underscores::Reject,
+            },
             override_stream_error_on_invalid_http_message: of_http2
                 .unwrap_or(config.stream_error_on_invalid_http_message),
             floods: h2::FloodLimits {

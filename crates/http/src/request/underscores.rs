@@ -1,26 +1,22 @@
-//! `headers_with_underscores_action`: some servers read `a_b` as `a-b`.
+//! `headers_with_underscores_action`: some servers read `a_b` as `a-b`. HTTP/2's codec applies it by itself.
 
-use http::{HeaderName, StatusCode, Version};
+use http::{HeaderName, StatusCode};
 use tidegate_config::protocol::UnderscoreAction;
 use tidegate_filter::LocalReply;
-use tidegate_types::{RequestHead, ResponseFlags, details};
+use tidegate_types::{RequestHead, ResponseFlags};
 
 use crate::hcm::Hcm;
 
 /// Applies the action.
 ///
 /// # Errors
-/// The refusal; under `http2.unexpected_underscore` it is the stream's reset and no answer, as in Envoy.
+/// The refusal.
 pub(super) fn apply(hcm: &Hcm, head: &mut RequestHead) -> Result<(), Box<LocalReply>> {
     if !head.headers.keys().any(|name| name.as_str().contains('_')) {
         return Ok(());
     }
     match hcm.config.common.headers_with_underscores_action {
         UnderscoreAction::Allow => Ok(()),
-        UnderscoreAction::RejectRequest if head.version == Version::HTTP_2 => {
-            hcm.http2_stats.requests_rejected_with_underscores_in_headers().inc();
-            Err(Box::new(LocalReply::new(StatusCode::BAD_REQUEST, "", details::UNEXPECTED_UNDERSCORE)))
-        }
         UnderscoreAction::RejectRequest => {
             hcm.codec_stats.requests_rejected_with_underscores_in_headers().inc();
             hcm.stats.downstream_cx_protocol_error().inc();
@@ -32,10 +28,7 @@ pub(super) fn apply(hcm: &Hcm, head: &mut RequestHead) -> Result<(), Box<LocalRe
             let names: Vec<HeaderName> =
                 head.headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
             for name in names {
-                match head.version {
-                    Version::HTTP_2 => hcm.http2_stats.dropped_headers_with_underscores().inc(),
-                    _ => hcm.codec_stats.dropped_headers_with_underscores().inc(),
-                }
+                hcm.codec_stats.dropped_headers_with_underscores().inc();
                 head.headers.remove(name);
             }
             Ok(())

@@ -30,7 +30,6 @@ stat_block! {
             headers_cb_no_stream,
             /// Invalid messages.
             rx_messaging_error,
-            /// Messages with trailers.
             trailers,
             metadata_empty_frames,
             dropped_headers_with_underscores,
@@ -72,7 +71,10 @@ impl Observer for Counting {
             Event::Flood(Flood::OutboundControl) => stats.outbound_control_flood().inc(),
             // Of clients only.
             Event::Flood(Flood::PrematureResets) => {}
-            Event::Trailers => stats.trailers().inc(),
+            // As Envoy, whose counter is of requests.
+            Event::Trailers => {}
+            Event::UnderscoreDropped => stats.dropped_headers_with_underscores().inc(),
+            Event::UnderscoreRejected => stats.requests_rejected_with_underscores_in_headers().inc(),
             Event::MessagingError => stats.rx_messaging_error().inc(),
         }
     }

@@ -48,7 +48,6 @@ pub(crate) struct Received {
     /// Bytes of names and values.
     pub(crate) bytes: u64,
     /// Fields dropped for underscores in their names.
-    #[allow(dead_code, reason = "the connection manager judges names with underscores so far")]
     pub(crate) dropped: u32,
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::h2::options::Options;
+use crate::h2::options::{Options, Underscores};
 use crate::hpack::ENTRY_OVERHEAD;
 
 /// Why a block is not served. Nothing of it is answered: the stream or the connection ends.
@@ -45,16 +45,6 @@ impl Verdict {
     }
 }
 
-/// What to do with names that some servers confuse: Envoy's `headers_with_underscores_action`.
-#[allow(dead_code, reason = "the connection manager judges names with underscores so far")]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Underscores {
-    #[default]
-    Allow,
-    Drop,
-    Reject,
-}
-
 /// Bounds on a block, counted as Envoy counts: pseudo-header fields and each cookie crumb are fields too.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -70,7 +60,7 @@ impl From<&Options> for Limits {
         Self {
             bytes: options.max_head_bytes as usize,
             fields: options.max_headers,
-            underscores: Underscores::default(),
+            underscores: options.underscores,
         }
     }
 }

@@ -29,6 +29,11 @@ impl TrailerFields {
         }
     }
 
+    /// Fields left out for underscores in their names.
+    pub(crate) fn dropped(&self) -> u32 {
+        self.tally.dropped
+    }
+
     /// Judges them as a whole; `end` as on their HEADERS frame. An empty map if nothing is to be passed on.
     pub(crate) fn finish(self, end: EndStream) -> Result<HeaderMap, Verdict> {
         match self.tally.verdict {

@@ -13,7 +13,7 @@ use crate::h2::codes::{
     COMPRESSION_ERROR, ENHANCE_YOUR_CALM, FRAME_SIZE_ERROR, INTERNAL_ERROR, PROTOCOL_ERROR, REFUSED_STREAM,
     STREAM_CLOSED,
 };
-use crate::h2::conn::{Core, Side};
+use crate::h2::conn::{Core, Role, Side};
 use crate::h2::events::{ConnError, Event};
 use crate::h2::fields::{Limits, RequestFields, RequestRules, ResponseFields, TrailerFields, Verdict};
 use crate::h2::frames::{END_HEADERS, END_STREAM, FrameHead, PRIORITY, STREAM_MASK, number};
@@ -24,8 +24,7 @@ use crate::stream::ResponseFrame;
 /// A block in many frames, so far.
 pub(crate) struct Block {
     pub(crate) stream: u32,
-    pub(super) end: EndStream,
-    pub(super) depends_on_itself: bool,
+    start: Start,
     data: BytesMut,
     frames: usize,
 }
@@ -33,9 +32,25 @@ pub(crate) struct Block {
 /// A block that is whole.
 struct Whole {
     stream: u32,
+    start: Start,
+    data: Bytes,
+}
+
+/// What a block's first frame says and does.
+#[derive(Clone, Copy)]
+struct Start {
     end: EndStream,
     depends_on_itself: bool,
-    data: Bytes,
+    opens: Opens,
+}
+
+/// Whether a block opened a stream. It does so with its first frame: an exchange can be bored by the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Opens {
+    No,
+    Stream,
+    /// There are too many.
+    Refused,
 }
 
 impl Core {
@@ -60,9 +75,10 @@ impl Core {
             content.start += 5;
         }
         let (stream, end) = (head.stream, EndStream::from_last(head.has(END_STREAM)));
+        let start = Start { end, depends_on_itself, opens: self.open_request(stream, now) };
         if !head.has(END_HEADERS) {
             let data = BytesMut::from(payload.get(content).unwrap_or_default());
-            self.rx.block = Some(Box::new(Block { stream, end, depends_on_itself, data, frames: 1 }));
+            self.rx.block = Some(Box::new(Block { stream, start, data, frames: 1 }));
             return Ok(());
         }
         let data = if content.len() > ARENA {
@@ -70,16 +86,11 @@ impl Core {
         } else {
             arena::keep(payload.get(content).unwrap_or_default())
         };
-        self.handle_block(Whole { stream, end, depends_on_itself, data }, now)
+        self.handle_block(Whole { stream, start, data })
     }
 
     /// RFC 9113 §6.10.
-    pub(super) fn handle_continuation(
-        &mut self,
-        head: FrameHead,
-        input: &BytesMut,
-        now: &mut Option<Instant>,
-    ) -> Handled {
+    pub(super) fn handle_continuation(&mut self, head: FrameHead, input: &BytesMut) -> Handled {
         let Some(block) = &mut self.rx.block else { return Err(violation(PROTOCOL_ERROR)) };
         block.data.extend_from_slice(input.get(..head.len).unwrap_or_default());
         block.frames += 1;
@@ -91,22 +102,46 @@ impl Core {
             return Ok(());
         }
         let Some(block) = self.rx.block.take() else { return Ok(()) };
-        let Block { stream, end, depends_on_itself, data, .. } = *block;
-        self.handle_block(Whole { stream, end, depends_on_itself, data: data.freeze() }, now)
+        let Block { stream, start, data, .. } = *block;
+        self.handle_block(Whole { stream, start, data: data.freeze() })
     }
 
-    fn handle_block(&mut self, block: Whole, now: &mut Option<Instant>) -> Handled {
+    /// The first frame of a client's new stream.
+    fn open_request(&mut self, id: u32, now: &mut Option<Instant>) -> Opens {
+        // Odd ones are a client's (RFC 9113 §5.1.1).
+        if self.side.role() == Role::Client || self.target(id) != Target::Idle || id.is_multiple_of(2) {
+            return Opens::No;
+        }
+        self.rx.last_stream = id;
+        self.rx.floods.on_stream();
+        if self.open >= self.side.common().max_concurrent_streams
+            || self.tx.last_served.is_some_and(|last| id > last)
+        {
+            return Opens::Refused;
+        }
+        let key = self.insert();
+        self.streams.name(key, id);
+        self.open += 1;
+        self.rx.accept.push_back(key);
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.is_open = true;
+            stream.opened = Some(*now.get_or_insert_with(Instant::now));
+        }
+        Opens::Stream
+    }
+
+    fn handle_block(&mut self, block: Whole) -> Handled {
+        match block.start.opens {
+            Opens::Stream => return self.handle_request(block),
+            Opens::Refused => {
+                self.decode(&block, |_, _| {})?;
+                return self.answer_reset(block.stream, REFUSED_STREAM);
+            }
+            Opens::No => {}
+        }
         match self.target(block.stream) {
             Target::Known(key) => self.handle_known(key, block),
-            Target::Idle => match &self.side {
-                // Odd ones are a client's (RFC 9113 §5.1.1).
-                Side::Server(options) if !block.stream.is_multiple_of(2) => {
-                    let rules = RequestRules::from(&**options);
-                    let opened = *now.get_or_insert_with(Instant::now);
-                    self.handle_request(block, rules, opened)
-                }
-                _ => Err(violation(PROTOCOL_ERROR)),
-            },
+            Target::Idle => Err(violation(PROTOCOL_ERROR)),
             // It crossed what ended its stream.
             Target::Closed { forgiven: true } => self.decode(&block, |_, _| {}),
             Target::Closed { forgiven: false } => match &self.side {
@@ -122,41 +157,44 @@ impl Core {
         self.rx.decoder.decode(&block.data, &mut sink).map_err(|_| violation(COMPRESSION_ERROR))
     }
 
-    /// A client's new stream.
-    fn handle_request(&mut self, block: Whole, rules: RequestRules, opened: Instant) -> Handled {
-        let id = block.stream;
-        self.rx.last_stream = id;
-        self.rx.floods.on_stream();
-        let mut fields = RequestFields::new(rules);
+    /// The whole head of a client's new stream.
+    fn handle_request(&mut self, block: Whole) -> Handled {
+        let Side::Server(options) = &self.side else { return Ok(()) };
+        let mut fields = RequestFields::new(RequestRules::from(&**options));
         self.decode(&block, |field, size| fields.push(field, size))?;
-        if self.open >= self.side.common().max_concurrent_streams
-            || self.tx.last_served.is_some_and(|last| id > last)
-        {
-            return self.answer_reset(id, REFUSED_STREAM);
+        let key = self.streams.find(block.stream);
+        let Some((key, stream)) = key.and_then(|key| Some((key, self.streams.get_mut(key)?))) else {
+            // Its exchange did not wait.
+            return Ok(());
+        };
+        if stream.failed.is_some() {
+            return Ok(());
         }
-        let key = self.insert();
-        self.streams.name(key, id);
-        self.open += 1;
-        self.rx.accept.push_back(key);
-        let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
-        stream.is_open = true;
-        stream.opened = Some(opened);
-        stream.rx.phase = if block.end.is_end() { Phase::Ended } else { Phase::Body };
-        match fields.finish(block.end) {
+        stream.rx.phase = if block.start.end.is_end() { Phase::Ended } else { Phase::Body };
+        stream.reader.wake();
+        match fields.finish(block.start.end) {
             Ok(received) => {
                 stream.rx.left = received.length;
+                let dropped = received.dropped;
                 stream.rx.request = Some(received);
+                self.count_dropped(dropped);
             }
             Err(verdict) => {
                 stream.rx.refused = Some(verdict);
                 return self.refuse(key, verdict);
             }
         }
-        if block.depends_on_itself {
+        if block.start.depends_on_itself {
             // RFC 7540 §5.3.1.
             return self.stream_error(key, PROTOCOL_ERROR);
         }
         self.check_outbound()
+    }
+
+    fn count_dropped(&self, fields: u32) {
+        for _ in 0..fields {
+            self.count(Event::UnderscoreDropped);
+        }
     }
 
     /// A block for a stream that there is: a response, or trailers.
@@ -180,14 +218,15 @@ impl Core {
     fn handle_trailers(&mut self, key: Key, block: &Whole) -> Handled {
         let mut fields = TrailerFields::new(Limits::from(self.side.common()));
         self.decode(block, |field, size| fields.push(field, size))?;
-        let trailers: HeaderMap = match fields.finish(block.end) {
+        self.count(Event::Trailers);
+        self.count_dropped(fields.dropped());
+        let trailers: HeaderMap = match fields.finish(block.start.end) {
             Ok(trailers) => trailers,
             Err(verdict) => return self.refuse(key, verdict),
         };
-        self.count(Event::Trailers);
         let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
         if stream.rx.left.take(0, EndStream::Yes).is_err() {
-            return self.stream_error(key, PROTOCOL_ERROR);
+            return self.length_error(key);
         }
         if !trailers.is_empty() && stream.owner == Owner::Exchange {
             stream.rx.trailers = Some(Box::new(trailers));
@@ -200,7 +239,7 @@ impl Core {
         let mut fields = ResponseFields::new(Limits::from(self.side.common()));
         self.decode(block, |field, size| fields.push(field, size))?;
         let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
-        let (head, length) = match fields.finish(block.end, &stream.rx.asked) {
+        let (head, length) = match fields.finish(block.start.end, &stream.rx.asked) {
             Ok(response) => response,
             Err(verdict) => return self.refuse(key, verdict),
         };
@@ -215,12 +254,12 @@ impl Core {
             return Ok(());
         }
         (stream.rx.phase, stream.rx.left) = (Phase::Body, length);
-        if block.end.is_end() && stream.rx.left.take(0, EndStream::Yes).is_err() {
+        if block.start.end.is_end() && stream.rx.left.take(0, EndStream::Yes).is_err() {
             return self.stream_error(key, PROTOCOL_ERROR);
         }
-        stream.rx.responses.push_back(ResponseFrame::Head(head, block.end));
+        stream.rx.responses.push_back(ResponseFrame::Head(head, block.start.end));
         stream.reader.wake();
-        if block.end.is_end() {
+        if block.start.end.is_end() {
             self.end_receiving(key);
         }
         Ok(())
@@ -233,13 +272,19 @@ impl Core {
         self.count(match verdict {
             Verdict::Field | Verdict::Message => Event::MessagingError,
             Verdict::TooLarge => Event::HeadTooLarge,
-            Verdict::TooMany | Verdict::Underscore => Event::HeaderOverflow,
+            Verdict::TooMany => Event::HeaderOverflow,
+            Verdict::Underscore => Event::UnderscoreRejected,
         });
-        self.fail_stream(key, code, Failure::Protocol(verdict.details()));
-        if verdict.is_malformed() && !self.side.common().override_stream_error_on_invalid_http_message {
-            return Err(ConnError::Violation(crate::stream::ResetCode::Protocol));
+        let details = verdict.details();
+        let spares_connection = self.side.common().override_stream_error_on_invalid_http_message;
+        if !verdict.is_malformed() {
+            return self.end_by_content(key, code, Failure::Unwanted(details));
         }
-        self.count_answer()
+        if spares_connection {
+            return self.end_by_content(key, code, Failure::Protocol(details));
+        }
+        self.fail_stream(key, code, Failure::Protocol(details));
+        Err(ConnError::Violation(crate::stream::ResetCode::Protocol))
     }
 }
 

@@ -9,10 +9,10 @@ use tidegate_types::{EndStream, RequestHead, ResponseHead};
 
 use crate::h2::asked::Asked;
 use crate::h2::conn::{Core, Shared};
-use crate::h2::fields::Verdict;
+use crate::h2::fields::Received;
 use crate::h2::size_of;
 use crate::h2::streams::{Failure, Key, Phase, SendPhase};
-use crate::stream::{BodyFrame, HeadError, ResetCode, ServerStream, StreamError};
+use crate::stream::{BodyFrame, ClientEnd, HeadError, ResetCode, ServerStream, StreamError};
 
 /// A stream that a client opened. Dropping it before its end resets it.
 pub struct ServerExchange {
@@ -21,14 +21,13 @@ pub struct ServerExchange {
     id: u32,
     /// Until somebody asks for it.
     head: Option<Box<RequestHead>>,
-    refused: Option<Verdict>,
     asked: Asked,
     expectation: Expectation,
     response: Response,
     head_bytes: u64,
     response_head_bytes: u64,
     /// How the client ended it, if it did.
-    ended: Option<ResetCode>,
+    ended: Option<ClientEnd>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,14 +48,13 @@ enum Response {
 }
 
 impl ServerExchange {
-    /// Takes what the stream begins with.
+    /// For a stream that a client opened; its head may not have come to its end.
     pub(super) fn new(shared: Shared, core: &mut Core, key: Key) -> Self {
         let mut exchange = Self {
             shared,
             key,
             id: 0,
             head: None,
-            refused: None,
             asked: Asked::Ordinary,
             expectation: Expectation::None,
             response: Response::Head,
@@ -66,17 +64,20 @@ impl ServerExchange {
         };
         if let Some(stream) = core.streams.get_mut(key) {
             exchange.id = stream.id;
-            exchange.refused = stream.rx.refused;
             if let Some(received) = stream.rx.request.take() {
-                exchange.head_bytes = received.bytes;
-                exchange.asked = received.asked;
-                if received.expects_continue {
-                    exchange.expectation = Expectation::Continue;
-                }
-                exchange.head = Some(received.head);
+                exchange.take(received);
             }
         }
         exchange
+    }
+
+    fn take(&mut self, received: Received) {
+        self.head_bytes = received.bytes;
+        self.asked = received.asked;
+        if received.expects_continue {
+            self.expectation = Expectation::Continue;
+        }
+        self.head = Some(received.head);
     }
 
     /// The stream's number.
@@ -101,33 +102,50 @@ impl ServerExchange {
 }
 
 /// Keeps the client's word.
-fn note(ended: &mut Option<ResetCode>, failure: Failure) -> StreamError {
-    if let Failure::Reset { code, by_peer: true } = failure {
-        ended.get_or_insert(code);
-    }
+fn note(ended: &mut Option<ClientEnd>, failure: Failure) -> StreamError {
+    let end = match failure {
+        Failure::Reset { code, by_peer: true } => Some(ClientEnd::Reset(code)),
+        Failure::Protocol(details) => Some(ClientEnd::Malformed { details, is_violation: true }),
+        Failure::Unwanted(details) => Some(ClientEnd::Malformed { details, is_violation: false }),
+        _ => None,
+    };
+    *ended = ended.or(end);
     failure.to_error()
 }
 
 impl ServerStream for ServerExchange {
-    fn poll_head(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(Box<RequestHead>, EndStream), HeadError>> {
-        if let Some(verdict) = self.refused {
-            return Poll::Ready(Err(HeadError::Malformed {
-                details: verdict.details(),
-                is_violation: verdict.is_malformed(),
-            }));
-        }
-        let core = self.shared.borrow();
-        let Some(stream) = core.streams.get(self.key) else {
-            return Poll::Ready(Err(HeadError::Gone { partial: false }));
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Box<RequestHead>, EndStream), HeadError>> {
+        let (late, failed, end) = {
+            let core = &mut *self.shared.borrow_mut();
+            let Some(stream) = core.streams.get_mut(self.key) else {
+                return Poll::Ready(Err(HeadError::Gone { partial: false }));
+            };
+            if let Some(verdict) = stream.rx.refused {
+                return Poll::Ready(Err(HeadError::Malformed {
+                    details: verdict.details(),
+                    is_violation: verdict.is_malformed(),
+                }));
+            }
+            let whole = stream.rx.phase == Phase::Ended && !stream.rx.has_body();
+            (stream.rx.request.take(), stream.failed, EndStream::from_last(whole))
         };
-        if let Some(failure) = stream.failed.filter(|_| self.head.is_some()) {
-            // It was given up before anybody looked at it: no work is begun for it.
-            note(&mut self.ended, failure);
-            return Poll::Ready(Err(HeadError::Gone { partial: true }));
+        if let Some(received) = late {
+            self.take(received);
         }
-        let end = EndStream::from_last(stream.rx.phase == Phase::Ended && !stream.rx.has_body());
-        let head = self.head.take().ok_or(HeadError::Gone { partial: false });
-        Poll::Ready(head.map(|head| (head, end)))
+        match (self.head.take(), failed) {
+            (Some(head), failed) if failed.is_none_or(Failure::is_by_content) => Poll::Ready(Ok((head, end))),
+            (_, None) => {
+                if let Some(stream) = self.shared.borrow_mut().streams.get_mut(self.key) {
+                    stream.reader.wait(cx);
+                }
+                Poll::Pending
+            }
+            // It was given up before anybody looked at it: no work is begun for it.
+            (_, Some(failure)) => {
+                note(&mut self.ended, failure);
+                Poll::Ready(Err(HeadError::Gone { partial: true }))
+            }
+        }
     }
 
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<BodyFrame, StreamError>> {
@@ -163,7 +181,7 @@ impl ServerStream for ServerExchange {
         Poll::Pending
     }
 
-    fn reset_by_client(&self) -> Option<ResetCode> {
+    fn ended_by_client(&self) -> Option<ClientEnd> {
         self.ended
     }
 

@@ -466,3 +466,5 @@ async fn the_end_of_the_connection_ends_its_exchanges() {
         .await;
     }
 }
+
+mod content;
