@@ -30,11 +30,14 @@ pub use health_check::{
     HttpCheck, StatusRanges, TcpCheck,
 };
 pub use http_options::AutoSni;
-pub use load_balancing::{HashFunction, HashedName, LbPolicy, MaglevConfig, RingHashConfig};
+pub use load_balancing::{
+    ForceLocalZone, HashFunction, HashedName, LbPolicy, LeastRequestConfig, LocalityBasis, LocalityLb,
+    MaglevConfig, RingHashConfig, SelectionMethod, SlowStart, ZoneAware,
+};
 pub use preconnect::PreconnectPolicy;
 pub use reuse::ConnectionReuse;
 
-use load_balancing::ConsistentHashing;
+use load_balancing::{Balancing, LegacyCommon};
 
 /// A validated cluster.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,8 +48,10 @@ pub struct ClusterConfig {
     pub alt_stat_name: Option<String>,
     /// `type`.
     pub discovery: Discovery,
-    /// `lb_policy`.
+    /// `lb_policy`, or what `load_balancing_policy` says.
     pub lb_policy: LbPolicy,
+    /// How the places of hosts count.
+    pub locality_lb: LocalityLb,
     /// `common_lb_config.healthy_panic_threshold` in percent, 50 when unset, 0 is off.
     pub healthy_panic_threshold: f64,
     /// `load_assignment.policy.overprovisioning_factor` in percent, 140 when unset: how much more than its share a
@@ -181,6 +186,7 @@ impl Message for ClusterConfig {
         const TYPES: &[(&str, u32)] =
             &[("STRICT_DNS", 1), ("LOGICAL_DNS", 2), ("EDS", 3), ("ORIGINAL_DST", 4)];
         let common_lb = r.message_or_defaults::<CommonLb>("common_lb_config");
+        let balancing = Balancing::read(r, common_lb.balancing);
         let http = HttpOptions::read(r);
         let mut track_stats = r.message_or_defaults::<TrackStats>("track_cluster_stats");
         track_stats.timeout_budgets |= r.bool("track_timeout_budgets").or_default();
@@ -192,7 +198,8 @@ impl Message for ClusterConfig {
             discovery: r
                 .enumeration("type", &[("STATIC", 0, Discovery::Static)], TYPES)
                 .or(Discovery::Static),
-            lb_policy: LbPolicy::read(r, common_lb.hashed_name),
+            lb_policy: balancing.policy,
+            locality_lb: balancing.locality,
             healthy_panic_threshold: common_lb.healthy_panic_threshold,
             close_connections_on_host_set_change: common_lb.close_on_change,
             ignore_new_hosts_until_first_hc: common_lb.ignore_new_hosts,
@@ -232,7 +239,7 @@ struct CommonLb {
     healthy_panic_threshold: f64,
     close_on_change: bool,
     ignore_new_hosts: bool,
-    hashed_name: HashedName,
+    balancing: LegacyCommon,
 }
 
 impl Message for CommonLb {
@@ -240,12 +247,11 @@ impl Message for CommonLb {
 
     fn read(r: &Reader<'_>) -> Self {
         let threshold = r.message::<Percent>("healthy_panic_threshold").optional();
-        let hashing = r.message_or_defaults::<ConsistentHashing>("consistent_hashing_lb_config");
         Self {
             healthy_panic_threshold: threshold.map_or(50.0, |percent| percent.0),
             close_on_change: r.bool("close_connections_on_host_set_change").or_default(),
             ignore_new_hosts: r.bool("ignore_new_hosts_until_first_hc").or_default(),
-            hashed_name: hashing.0,
+            balancing: LegacyCommon::read(r),
         }
     }
 }

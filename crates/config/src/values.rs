@@ -3,6 +3,7 @@
 use tidegate_types::json::{JsonPath, Node, Problem, Span, decode_base64};
 
 use crate::reader::{Message, Reader};
+use crate::runtime::Runtime;
 
 /// `envoy.type.v3.FractionalPercent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +21,22 @@ pub struct RuntimeFraction {
     pub default: FractionalPercent,
     /// `runtime_key`; empty when there is none.
     pub runtime_key: String,
+}
+
+/// `envoy.config.core.v3.RuntimeDouble`: a number that a runtime key may override.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RuntimeDouble {
+    /// `default_value`.
+    pub default: f64,
+    /// `runtime_key`, never empty.
+    pub runtime_key: String,
+}
+
+impl RuntimeDouble {
+    /// The value in force.
+    pub fn value(&self, runtime: &Runtime) -> f64 {
+        runtime.number(&self.runtime_key).unwrap_or(self.default)
+    }
 }
 
 /// `envoy.config.core.v3.DataSource`, already read.
@@ -149,6 +166,17 @@ impl Message for RuntimeFraction {
         Self {
             default: r.required_message("default_value"),
             runtime_key: r.string("runtime_key").or_default(),
+        }
+    }
+}
+
+impl Message for RuntimeDouble {
+    const NAME: &'static str = "envoy.config.core.v3.RuntimeDouble";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self {
+            default: r.f64("default_value").or_default(),
+            runtime_key: r.string("runtime_key").required_non_empty(),
         }
     }
 }

@@ -1,14 +1,36 @@
-//! `lb_policy` with what configures it.
+//! How a cluster's host is chosen: `lb_policy` with what configures it, or `load_balancing_policy`.
+//!
+//! Both forms end in the same [`LbPolicy`] and [`LocalityLb`]; start from there.
 
-use crate::reader::{Message, Reader};
+use crate::reader::Reader;
+
+mod extension;
+mod hashing;
+mod least_request;
+mod locality;
+mod slow_start;
+
+pub use hashing::{HashFunction, HashedName, MaglevConfig, RingHashConfig};
+pub use least_request::{LeastRequestConfig, SelectionMethod};
+pub use locality::{ForceLocalZone, LocalityBasis, LocalityLb, ZoneAware};
+pub use slow_start::SlowStart;
+
+use extension::LoadBalancingPolicy;
+use hashing::{ConsistentHashing, LegacyConsistentHashing};
+use least_request::LegacyLeastRequest;
+use slow_start::LegacyRoundRobin;
 
 /// `lb_policy`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum LbPolicy {
     /// `ROUND_ROBIN`, weighted.
-    #[default]
-    RoundRobin,
-    /// `RANDOM`, weighted.
+    RoundRobin {
+        /// `slow_start_config`.
+        slow_start: Option<SlowStart>,
+    },
+    /// `LEAST_REQUEST`, weighted.
+    LeastRequest(LeastRequestConfig),
+    /// `RANDOM`, which ignores weights.
     Random,
     /// `RING_HASH`.
     RingHash(RingHashConfig),
@@ -16,126 +38,127 @@ pub enum LbPolicy {
     Maglev(MaglevConfig),
 }
 
-/// `ring_hash_lb_config`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RingHashConfig {
-    /// `minimum_ring_size`, 1024 when unset, at most 8388608.
-    pub minimum_size: u64,
-    /// `maximum_ring_size`, 8388608 when unset, at most that and at least the minimum.
-    pub maximum_size: u64,
-    /// `hash_function`.
-    pub hash_function: HashFunction,
-    /// What of a host is hashed.
-    pub host_name: HashedName,
+impl Default for LbPolicy {
+    fn default() -> Self {
+        Self::RoundRobin { slow_start: None }
+    }
 }
 
-/// `maglev_lb_config`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MaglevConfig {
-    /// `table_size`, 65537 when unset, a prime number of at most 5000011.
-    pub table_size: u64,
-    /// What of a host is hashed.
-    pub host_name: HashedName,
-}
+impl LbPolicy {
+    /// Whether it looks at what a `hash_policy` finds.
+    pub fn hashes(&self) -> bool {
+        matches!(self, Self::RingHash(_) | Self::Maglev(_))
+    }
 
-/// `hash_function`: how the ring's entries are placed. Keys are always hashed by xxHash64.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum HashFunction {
-    /// `XX_HASH`.
-    #[default]
-    XxHash,
-    /// `MURMUR_HASH_2`.
-    MurmurHash2,
-}
+    /// Whether it goes by the requests that hosts have in hand.
+    pub fn counts_requests(&self) -> bool {
+        match self {
+            Self::LeastRequest(_) => true,
+            Self::RingHash(ring) => ring.balance_factor.is_some(),
+            Self::Maglev(maglev) => maglev.balance_factor.is_some(),
+            Self::RoundRobin { .. } | Self::Random => false,
+        }
+    }
 
-/// What of a host without metadata `hash_key` is hashed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum HashedName {
-    /// Its address with the port.
-    #[default]
-    Address,
-    /// Its `hostname`: `common_lb_config.consistent_hashing_lb_config.use_hostname_for_hashing`.
-    Hostname,
+    /// `slow_start_config`, where its window is not 0.
+    pub fn slow_start(&self) -> Option<&SlowStart> {
+        match self {
+            Self::RoundRobin { slow_start } => slow_start.as_ref(),
+            Self::LeastRequest(least) => least.slow_start.as_ref(),
+            Self::Random | Self::RingHash(_) | Self::Maglev(_) => None,
+        }
+    }
 }
 
 /// The policies without their configuration.
 #[derive(Clone, Copy)]
 enum Kind {
     RoundRobin,
+    LeastRequest,
     Random,
     RingHash,
     Maglev,
+    Extension,
 }
 
-impl LbPolicy {
+/// The choice of hosts, whichever way it was configured.
+#[derive(Default)]
+pub(super) struct Balancing {
+    pub(super) policy: LbPolicy,
+    pub(super) locality: LocalityLb,
+}
+
+impl Balancing {
     /// As in Envoy a policy's configuration may stand beside another policy, where it has no effect.
-    pub(super) fn read(r: &Reader<'_>, host_name: HashedName) -> Self {
+    /// `legacy` is what `common_lb_config` holds.
+    pub(super) fn read(r: &Reader<'_>, legacy: LegacyCommon) -> Self {
         const POLICIES: &[(&str, u32, Kind)] = &[
             ("ROUND_ROBIN", 0, Kind::RoundRobin),
+            ("LEAST_REQUEST", 1, Kind::LeastRequest),
             ("RING_HASH", 2, Kind::RingHash),
             ("RANDOM", 3, Kind::Random),
             ("MAGLEV", 5, Kind::Maglev),
+            ("LOAD_BALANCING_POLICY_CONFIG", 7, Kind::Extension),
         ];
-        const OTHERS: &[(&str, u32)] =
-            &[("LEAST_REQUEST", 1), ("CLUSTER_PROVIDED", 6), ("LOAD_BALANCING_POLICY_CONFIG", 7)];
-        r.at_most_one(&["ring_hash_lb_config", "maglev_lb_config"]);
+        const OTHERS: &[(&str, u32)] = &[("CLUSTER_PROVIDED", 6)];
+        r.at_most_one(&[
+            "ring_hash_lb_config",
+            "maglev_lb_config",
+            "original_dst_lb_config",
+            "least_request_lb_config",
+            "round_robin_lb_config",
+        ]);
         let ring = r.message_or_defaults::<RingHashConfig>("ring_hash_lb_config");
         let maglev = r.message_or_defaults::<MaglevConfig>("maglev_lb_config");
-        match r.enumeration("lb_policy", POLICIES, OTHERS).or(Kind::RoundRobin) {
-            Kind::RoundRobin => Self::RoundRobin,
-            Kind::Random => Self::Random,
-            Kind::RingHash => Self::RingHash(RingHashConfig { host_name, ..ring }),
-            Kind::Maglev => Self::Maglev(MaglevConfig { host_name, ..maglev }),
+        let least = r.message_or_defaults::<LegacyLeastRequest>("least_request_lb_config").0;
+        let round = r.message_or_defaults::<LegacyRoundRobin>("round_robin_lb_config");
+        let extension = r.message::<LoadBalancingPolicy>("load_balancing_policy").optional();
+        let kind = r.enumeration("lb_policy", POLICIES, OTHERS).or(Kind::RoundRobin);
+        if let Some(LoadBalancingPolicy(found)) = extension {
+            legacy.refuse(r);
+            return found.unwrap_or_default();
+        }
+        let ConsistentHashing { host_name, balance_factor } = legacy.hashing.0;
+        let policy = match kind {
+            Kind::RoundRobin => LbPolicy::RoundRobin { slow_start: round.slow_start },
+            Kind::LeastRequest => LbPolicy::LeastRequest(least),
+            Kind::Random => LbPolicy::Random,
+            Kind::RingHash => LbPolicy::RingHash(RingHashConfig { host_name, balance_factor, ..ring }),
+            Kind::Maglev => LbPolicy::Maglev(MaglevConfig { host_name, balance_factor, ..maglev }),
+            Kind::Extension => {
+                r.problem("`lb_policy` is LOAD_BALANCING_POLICY_CONFIG, but `load_balancing_policy` is missing");
+                LbPolicy::default()
+            }
+        };
+        Self { policy, locality: legacy.locality }
+    }
+}
+
+/// What of `common_lb_config` configures the choice of a host.
+pub(super) struct LegacyCommon {
+    hashing: LegacyConsistentHashing,
+    locality: LocalityLb,
+    /// Which of the fields are set that `load_balancing_policy` has in its own messages.
+    set: Vec<&'static str>,
+}
+
+impl LegacyCommon {
+    /// Reads the fields from `CommonLbConfig`.
+    pub(super) fn read(r: &Reader<'_>) -> Self {
+        const FIELDS: [&str; 3] =
+            ["zone_aware_lb_config", "locality_weighted_lb_config", "consistent_hashing_lb_config"];
+        let hashing = r.message_or_defaults("consistent_hashing_lb_config");
+        let set = FIELDS.into_iter().filter(|field| r.has(field)).collect();
+        Self { hashing, locality: LocalityLb::legacy(r), set }
+    }
+
+    /// They have no effect beside `load_balancing_policy`: refused, as in Envoy.
+    fn refuse(&self, r: &Reader<'_>) {
+        if let Some(field) = self.set.first() {
+            r.problem(format!("`common_lb_config.{field}` cannot be set together with `load_balancing_policy`"));
+        }
+        if r.has("lb_subset_config") {
+            r.problem("`lb_subset_config` cannot be set together with `load_balancing_policy`");
         }
     }
 }
-
-impl Message for RingHashConfig {
-    const NAME: &'static str = "envoy.config.cluster.v3.Cluster.RingHashLbConfig";
-
-    fn read(r: &Reader<'_>) -> Self {
-        const FUNCTIONS: &[(&str, u32, HashFunction)] =
-            &[("XX_HASH", 0, HashFunction::XxHash), ("MURMUR_HASH_2", 1, HashFunction::MurmurHash2)];
-        let config = Self {
-            minimum_size: r.u64("minimum_ring_size").within(0..=MAX_RING_SIZE).or(1024),
-            maximum_size: r.u64("maximum_ring_size").within(0..=MAX_RING_SIZE).or(MAX_RING_SIZE),
-            hash_function: r.enumeration("hash_function", FUNCTIONS, &[]).or_default(),
-            host_name: HashedName::default(),
-        };
-        if config.minimum_size > config.maximum_size {
-            let (least, most) = (config.minimum_size, config.maximum_size);
-            r.problem(format!("`minimum_ring_size` ({least}) is above `maximum_ring_size` ({most})"));
-        }
-        config
-    }
-}
-
-impl Message for MaglevConfig {
-    const NAME: &'static str = "envoy.config.cluster.v3.Cluster.MaglevLbConfig";
-
-    fn read(r: &Reader<'_>) -> Self {
-        let prime = |size: &u64| {
-            let prime = *size >= 2 && (2..).take_while(|n| n * n <= *size).all(|n| !size.is_multiple_of(n));
-            if prime { Ok(()) } else { Err(format!("{size} is not a prime number")) }
-        };
-        let table_size = r.u64("table_size").within(0..=MAX_TABLE_SIZE).check(prime).or(65537);
-        Self { table_size, host_name: HashedName::default() }
-    }
-}
-
-/// `consistent_hashing_lb_config`.
-pub(super) struct ConsistentHashing(pub(super) HashedName);
-
-impl Message for ConsistentHashing {
-    const NAME: &'static str = "envoy.config.cluster.v3.Cluster.CommonLbConfig.ConsistentHashingLbConfig";
-
-    fn read(r: &Reader<'_>) -> Self {
-        let by_hostname = r.bool("use_hostname_for_hashing").or_default();
-        Self(if by_hostname { HashedName::Hostname } else { HashedName::Address })
-    }
-}
-
-/// Envoy's limit of `minimum_ring_size` and `maximum_ring_size`.
-const MAX_RING_SIZE: u64 = 8_388_608;
-/// Envoy's limit of `maglev_lb_config.table_size`.
-const MAX_TABLE_SIZE: u64 = 5_000_011;
