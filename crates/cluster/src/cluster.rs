@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::cell::{Cell, OnceCell, RefCell, RefMut};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,8 +14,8 @@ use tidegate_pool::report::PoolReport;
 use tidegate_types::CloseReason;
 use tokio::time::Instant;
 
-use crate::host::{Host, HostSet, HostShared, common};
-use crate::lb::{Balancer, Loads, Member, Wish};
+use crate::host::{Host, HostSet, clock_ms};
+use crate::lb::{Balancer, Loads, Moment, Wish};
 use crate::neighbours::{Neighbourhood, PeerBell, Peers};
 use crate::shared::ClusterShared;
 use crate::stats::ClusterStats;
@@ -76,7 +77,8 @@ impl Cluster {
     pub fn choose_host_by(&self, wish: Wish<'_>) -> Option<Rc<Host>> {
         let mut members = self.members();
         let members = members.as_mut()?;
-        let pick = members.balancer.choose(wish, fastrand::u64(..));
+        let moment = self.moment(&members.balancer);
+        let pick = members.balancer.choose(wish, moment, &mut || fastrand::u64(..));
         let stats = self.stats();
         if pick.panic {
             stats.members.lb_healthy_panic().inc();
@@ -90,15 +92,31 @@ impl Cluster {
 
     /// What each priority is to get of requests that avoid some, by place; `None` if the others can take nothing.
     pub fn loads_without(&self, avoided: &[bool]) -> Option<Loads> {
-        self.members().as_ref()?.balancer.priorities().without(avoided)
+        self.members().as_ref()?.balancer.roster().priorities().without(avoided)
     }
 
     /// The host of a choice to come; `None` if all hosts were looked at already.
     fn peek_host(&self) -> Option<Rc<Host>> {
         let mut members = self.members();
         let members = members.as_mut()?;
-        let pick = members.balancer.peek(fastrand::u64(..))?;
+        let moment = self.moment(&members.balancer);
+        let pick = members.balancer.peek(moment, &mut || fastrand::u64(..))?;
         pick.host.and_then(|index| members.hosts.get(index)).cloned()
+    }
+
+    /// What choices need to know of this moment: mostly nothing, which is cheaper.
+    #[inline]
+    fn moment(&self, balancer: &Balancer) -> Moment {
+        let roster = balancer.roster();
+        let active = |priority| self.limits(priority).requests.used();
+        Moment {
+            ms: if roster.needs_time() { clock_ms() } else { 0 },
+            active: if roster.needs_active() {
+                active(Priority::Default) + active(Priority::High)
+            } else {
+                0
+            },
+        }
     }
 
     /// The hosts as they are now.
@@ -178,35 +196,43 @@ impl Cluster {
 
     fn new_members(&self, old: Option<Members>) -> Members {
         let set: Arc<HostSet> = self.shared.hosts();
-        let old = old.map(|members| members.hosts).unwrap_or_default();
-        let kept = |shared| old.iter().find(|host| Arc::ptr_eq(host.shared(), shared)).cloned();
-        let host = |shared| kept(shared).unwrap_or_else(|| Rc::new(Host::new(Arc::clone(shared))));
-        let hosts: Vec<_> = set.hosts.iter().map(host).collect();
-        let left = |host: &Rc<Host>| !hosts.iter().any(|other| Rc::ptr_eq(other, host));
-        let changed = hosts.len() != old.len() || old.iter().any(left);
-        let close_all = changed && self.config().close_connections_on_host_set_change;
-        for host in &old {
-            // One that comes back, or is used in spite of it, starts afresh.
-            if host.lost_health() || left(host) {
+        let (old, balancer) = old.map(|members| (members.hosts, members.balancer)).unzip();
+        let hosts = self.new_hosts(&set, old.unwrap_or_default());
+        let balancer = match balancer {
+            Some(mut balancer) => {
+                balancer.follow(set.roster().clone());
+                balancer
+            }
+            None => Balancer::new(set.roster().clone(), fastrand::u64(..)),
+        };
+        Members { hosts, balancer }
+    }
+
+    /// The hosts of `set`, those that stay from `old`. Connections to those that left or lost their health close.
+    fn new_hosts(&self, set: &HostSet, old: Vec<Rc<Host>>) -> Vec<Rc<Host>> {
+        let same = |(host, shared): (&Rc<Host>, _)| Arc::ptr_eq(host.shared(), shared);
+        let unchanged = old.len() == set.hosts.len() && old.iter().zip(&set.hosts).all(same);
+        let lost_health = |host: &&Rc<Host>| host.lost_health();
+        if unchanged {
+            old.iter().filter(lost_health).for_each(|host| host.drain(CloseReason::HostUnhealthy));
+            return old;
+        }
+        let mut stay: HashMap<_, _> = old.iter().map(|host| (Arc::as_ptr(host.shared()), host)).collect();
+        let kept = |shared| stay.remove(&Arc::as_ptr(shared)).cloned();
+        let kept: Vec<_> = set.hosts.iter().map(kept).collect();
+        let left = stay.into_values();
+        // One that comes back, or is used in spite of it, starts afresh.
+        left.for_each(|host| host.drain(CloseReason::HostUnhealthy));
+        let close_all = self.config().close_connections_on_host_set_change;
+        for host in kept.iter().flatten() {
+            if host.lost_health() {
                 host.drain(CloseReason::HostUnhealthy);
             } else if close_all {
                 host.drain(CloseReason::Drained);
             }
         }
-        let balancer = match set.hashed() {
-            Some(tables) => Balancer::hashed(tables.clone()),
-            None => {
-                let member = |host: &Arc<HostShared>| Member {
-                    weight: host.weight,
-                    health: host.health(),
-                    priority: host.priority,
-                };
-                let members: Vec<_> = set.hosts.iter().map(member).collect();
-                let config = self.config();
-                Balancer::new(config.lb_policy, common(config), &members, fastrand::u64(..))
-            }
-        };
-        Members { hosts, balancer }
+        let hosts = kept.into_iter().zip(&set.hosts);
+        hosts.map(|(kept, shared)| kept.unwrap_or_else(|| Rc::new(Host::new(shared.clone())))).collect()
     }
 
     fn neighbours(&self, priority: Priority) -> &Rc<Neighbourhood> {

@@ -4,12 +4,11 @@ use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
-use tidegate_config::ClusterConfig;
 use tidegate_config::bootstrap::Locality;
-use tidegate_config::cluster::{EndpointConfig, HashedName, HealthStatus, LbPolicy, LocalityEndpoints};
+use tidegate_config::cluster::{EndpointConfig, HashedName, HealthStatus, LocalityEndpoints};
 use tidegate_config::route::Priority;
 use tidegate_pool::host::{HostCounters, HostStats};
 use tidegate_pool::learned::IdleLimit;
@@ -18,8 +17,9 @@ use tidegate_pool::tcp;
 use tidegate_pool::{HttpPool, TransportOptions};
 use tidegate_types::json::Node;
 use tidegate_types::{Address, CloseReason};
+use tokio::time::Instant;
 
-use crate::lb::{Common, HashTables, Health, NamedHost};
+use crate::lb::{Health, Member, Method, Roster, Terms};
 
 /// One host of a cluster, shared by all workers.
 #[derive(Debug)]
@@ -49,6 +49,8 @@ pub struct HostShared {
     pub(crate) connections: Option<Arc<Limit>>,
     /// What was found out about it: bits of [`Failing`].
     failing: AtomicU8,
+    /// When it was found to be healthy, on [`clock_ms`]; 0: never yet. What starts slowly starts then.
+    eligible_since: AtomicU64,
 }
 
 /// Who found that a host fails.
@@ -66,39 +68,42 @@ pub enum Failing {
 pub struct HostSet {
     /// In the order of the configuration.
     pub hosts: Vec<Arc<HostShared>>,
-    hashed: Option<Arc<HashTables>>,
+    roster: Arc<Roster>,
 }
 
 impl HostSet {
     /// These hosts.
     pub fn new(hosts: Vec<Arc<HostShared>>) -> Self {
-        Self { hosts, hashed: None }
+        Self { hosts, roster: Arc::default() }
     }
 
-    /// The tables of a hashing `lb_policy`.
-    pub fn hashed(&self) -> Option<&Arc<HashTables>> {
-        self.hashed.as_ref()
+    /// As load balancers see them.
+    pub fn roster(&self) -> &Arc<Roster> {
+        &self.roster
     }
 
-    /// Builds the table that `config` asks for: off the workers, since a large one takes a while.
-    pub(crate) fn hash(&mut self, config: &ClusterConfig) {
-        let by = match &config.lb_policy {
-            LbPolicy::RingHash(ring) => ring.host_name,
-            LbPolicy::Maglev(maglev) => maglev.host_name,
-            LbPolicy::RoundRobin | LbPolicy::Random => return,
+    /// Makes what load balancers share: off the workers, since that of many hosts takes a while.
+    pub(crate) fn prepare(&mut self, terms: &Terms) {
+        let by = match terms.method {
+            Method::Ring(ring) => Some(ring.host_name),
+            Method::Maglev(maglev) => Some(maglev.host_name),
+            Method::RoundRobin | Method::LeastRequest { .. } | Method::Random => None,
         };
-        let hosts: Vec<_> = self.hosts.iter().map(|host| host.named(by)).collect();
-        let table = HashTables::build(&config.lb_policy, common(config), &hosts);
-        self.hashed = table.map(Arc::new);
+        let now_ms = clock_ms();
+        if terms.ramp.is_some() {
+            self.hosts.iter().for_each(|host| host.note_eligible(now_ms));
+        }
+        let members: Vec<_> = self.hosts.iter().map(|host| host.member(by)).collect();
+        self.roster = Arc::new(Roster::build(terms, &members, now_ms));
     }
 }
 
-/// What all load balancers of the cluster go by.
-pub(crate) fn common(config: &ClusterConfig) -> Common {
-    Common {
-        panic_threshold: config.healthy_panic_threshold,
-        overprovisioning: config.overprovisioning_factor,
-    }
+/// Milliseconds of the process, at least 1.
+pub(crate) fn clock_ms() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let now = Instant::now();
+    let start = *START.get_or_init(|| now);
+    now.saturating_duration_since(start).as_millis() as u64 + 1
 }
 
 impl HostShared {
@@ -107,9 +112,14 @@ impl HostShared {
         place: &LocalityEndpoints,
         workers: usize,
         max_connections: Option<u32>,
+        counts_load: bool,
         previous: Option<&HostShared>,
     ) -> Self {
-        let stats = previous.map_or_else(|| Arc::new(HostStats::new(workers)), |host| host.stats.clone());
+        let stats = match previous.map(|host| &host.stats) {
+            Some(stats) if stats.load().is_some() == counts_load => stats.clone(),
+            Some(stats) => Arc::new(stats.counting_load(counts_load)),
+            None => Arc::new(HostStats::new(workers).counting_load(counts_load)),
+        };
         let kept = previous.and_then(|host| host.connections.clone());
         let connections = max_connections.map(|max| {
             let max = u64::from(max);
@@ -131,6 +141,7 @@ impl HostShared {
             idle_limit: previous.map(|host| host.idle_limit.clone()).unwrap_or_default(),
             connections,
             failing: AtomicU8::new(previous.map_or(0, |host| host.failing.load(Relaxed))),
+            eligible_since: AtomicU64::new(previous.map_or(0, |host| host.eligible_since.load(Relaxed))),
         }
     }
 
@@ -150,6 +161,9 @@ impl HostShared {
             true => self.failing.fetch_or(bit, Relaxed),
             false => self.failing.fetch_and(!bit, Relaxed),
         };
+        if by == Failing::ActiveCheck && !failing && old & bit != 0 {
+            self.eligible_since.store(clock_ms(), Relaxed);
+        }
         (old & bit != 0) != failing
     }
 
@@ -158,14 +172,30 @@ impl HostShared {
         self.failing.load(Relaxed) & by as u8 != 0
     }
 
-    /// As the tables of hashing load balancers see it.
-    fn named(&self, by: HashedName) -> NamedHost<'_> {
-        let name = match (&self.hash_key, by) {
-            (Some(key), _) => Cow::Borrowed(&**key),
-            (None, HashedName::Hostname) => Cow::Borrowed(&*self.hostname),
-            (None, HashedName::Address) => Cow::Owned(self.address.to_string()),
+    /// As the load balancer sees it; `by`: what of it is hashed.
+    fn member(&self, by: Option<HashedName>) -> Member<'_> {
+        let name = match (by, &self.hash_key) {
+            (None, _) => Cow::Borrowed(""),
+            (Some(_), Some(key)) => Cow::Borrowed(&**key),
+            (Some(HashedName::Hostname), None) => Cow::Borrowed(&*self.hostname),
+            (Some(HashedName::Address), None) => Cow::Owned(self.address.to_string()),
         };
-        NamedHost { name, weight: self.weight, health: self.health(), priority: self.priority }
+        Member {
+            weight: self.weight,
+            health: self.health(),
+            priority: self.priority,
+            name,
+            load: self.stats.load(),
+            since_ms: self.eligible_since.load(Relaxed),
+        }
+    }
+
+    /// Its slow start begins, if it is healthy and none has begun. A host starts slowly when it is new or when
+    /// active checks find it healthy again, not when its ejection ends, as in Envoy.
+    fn note_eligible(&self, now_ms: u64) {
+        if self.health() == Health::Healthy {
+            let _ = self.eligible_since.compare_exchange(0, now_ms, Relaxed, Relaxed);
+        }
     }
 
     /// How the load balancer sees it.

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::attend::Warming;
 use crate::host::{HostSet, HostShared};
-use crate::lb::Health;
+use crate::lb::{Health, Terms};
 use crate::stats::ClusterStats;
 
 /// A cluster as the whole process sees it: configuration, hosts, limits, statistics.
@@ -34,6 +34,7 @@ pub struct ClusterShared {
     limits: [Arc<Limits>; 2],
     maxima: [Maxima; 2],
     maintenance_percent: u64,
+    terms: Terms,
     learns_idle: bool,
     tries_all_addresses: bool,
     stats: Arc<ClusterStats>,
@@ -67,11 +68,13 @@ impl ClusterShared {
         let maxima = [Priority::Default, Priority::High].map(|priority| maxima(config, cx.runtime, priority));
         let maintenance_percent = maintenance_percent(config, cx.runtime);
         let tries_all_addresses = tries_all_addresses(cx);
+        let terms = Terms::new(config, cx.runtime);
         if let Some(previous) = previous
             && previous.config.same_but_content(config)
             && previous.maxima == maxima
             && previous.maintenance_percent == maintenance_percent
             && previous.tries_all_addresses == tries_all_addresses
+            && previous.terms == terms
         {
             return previous.clone();
         }
@@ -89,7 +92,7 @@ impl ClusterShared {
             }),
         };
         let mut hosts = host_set(config, cx.workers, previous.map(|previous| previous.hosts()).as_deref());
-        hosts.hash(config);
+        hosts.prepare(&terms);
         publish_membership(&stats, &hosts);
         publish_spread(&stats, &hosts);
         Arc::new(Self {
@@ -104,6 +107,7 @@ impl ClusterShared {
             maxima,
             maintenance_percent,
             tries_all_addresses,
+            terms,
             learns_idle: config.reuse.learn_idle && !cx.compat.is_strict(),
             stats,
         })
@@ -131,7 +135,7 @@ impl ClusterShared {
 
     /// Publishes other hosts; workers follow at their next choice. To be called on the main thread.
     pub fn set_hosts(&self, mut hosts: HostSet) {
-        hosts.hash(&self.config);
+        hosts.prepare(&self.terms);
         publish_membership(&self.stats, &hosts);
         publish_spread(&self.stats, &hosts);
         self.publish(hosts);
@@ -141,7 +145,7 @@ impl ClusterShared {
     /// thread.
     pub fn health_changed(&self) {
         let mut hosts = HostSet::new(self.hosts.load().hosts.clone());
-        hosts.hash(&self.config);
+        hosts.prepare(&self.terms);
         publish_health(&self.stats, &hosts);
         publish_spread(&self.stats, &hosts);
         self.publish(hosts);
@@ -257,11 +261,19 @@ fn maxima(config: &ClusterConfig, runtime: &Runtime, priority: Priority) -> Maxi
 
 fn host_set(config: &ClusterConfig, workers: usize, previous: Option<&HostSet>) -> HostSet {
     let per_host = config.circuit_breakers.per_host_max_connections;
+    let counts_load = config.lb_policy.counts_requests();
     let hosts = config.endpoints.iter().flat_map(|place| {
         place.endpoints.iter().map(move |endpoint| {
             let same = |host: &&Arc<HostShared>| *host.address == endpoint.address;
             let previous = previous.and_then(|set| set.hosts.iter().find(same));
-            Arc::new(HostShared::new(endpoint, place, workers, per_host, previous.map(Arc::as_ref)))
+            Arc::new(HostShared::new(
+                endpoint,
+                place,
+                workers,
+                per_host,
+                counts_load,
+                previous.map(Arc::as_ref),
+            ))
         })
     });
     HostSet::new(hosts.collect())
@@ -287,7 +299,7 @@ fn publish_health(stats: &ClusterStats, hosts: &HostSet) {
 }
 
 fn publish_spread(stats: &ClusterStats, hosts: &HostSet) {
-    let spread = hosts.hashed().map(|table| table.spread()).unwrap_or_default();
+    let spread = hosts.roster().hashed().map(|table| table.spread()).unwrap_or_default();
     let [size, min, max] = [spread.size, spread.min, spread.max].map(|count| count as i64);
     if let Some(ring) = &stats.ring_hash {
         ring.size().set(size);

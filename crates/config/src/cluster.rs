@@ -57,6 +57,9 @@ pub struct ClusterConfig {
     /// `load_assignment.policy.overprovisioning_factor` in percent, 140 when unset: how much more than its share a
     /// priority's host can take before others get some.
     pub overprovisioning_factor: u32,
+    /// `load_assignment.policy.weighted_priority_health`: what a priority can take is reckoned by the weights of its
+    /// hosts, not by their number.
+    pub weighted_priority_health: bool,
     /// `common_lb_config.close_connections_on_host_set_change`: any change of the hosts closes the connections to all
     /// of them.
     pub close_connections_on_host_set_change: bool,
@@ -211,6 +214,7 @@ impl Message for ClusterConfig {
             pool_per_downstream_connection: r.bool("connection_pool_per_downstream_connection").or_default(),
             endpoints: assignment.endpoints,
             overprovisioning_factor: assignment.policy.overprovisioning_factor,
+            weighted_priority_health: assignment.policy.weighted_priority_health,
             connect_timeout: r.duration("connect_timeout").greater_than_zero().or(Duration::from_secs(5)),
             per_connection_buffer_limit_bytes: r.u32("per_connection_buffer_limit_bytes").or(1 << 20),
             circuit_breakers: r.message_or_defaults("circuit_breakers"),

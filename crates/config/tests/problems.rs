@@ -120,17 +120,10 @@ fn unsupported_fields_are_told_from_unknown_ones() {
              `maximum_ring_size` (8)"],
     );
     cluster(
-        "\"lb_policy\": \"LEAST_REQUEST\"",
-        &[
-            "6:14: static_resources.clusters[0].lb_policy: `LEAST_REQUEST` is known to Envoy, but not supported by this build \
-           (expected one of ROUND_ROBIN, RING_HASH, RANDOM, MAGLEV)",
-        ],
-    );
-    cluster(
         "\"lb_policy\": \"ROUND_ROBBIN\"",
         &[
             "6:14: static_resources.clusters[0].lb_policy: unknown value `ROUND_ROBBIN` (expected one of ROUND_ROBIN, \
-           RING_HASH, RANDOM, MAGLEV; did you mean `ROUND_ROBIN`?)",
+           LEAST_REQUEST, RING_HASH, RANDOM, MAGLEV, LOAD_BALANCING_POLICY_CONFIG; did you mean `ROUND_ROBIN`?)",
         ],
     );
 }

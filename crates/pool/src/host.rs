@@ -14,8 +14,27 @@ use crate::report::LastCloses;
 /// A host's numbers, all workers together.
 #[derive(Debug)]
 pub struct HostStats {
-    shards: Box<[OnceLock<Arc<Cells>>]>,
+    shards: Arc<[OnceLock<Arc<Cells>>]>,
     closes: Arc<LastCloses>,
+    load: Option<Arc<HostLoad>>,
+}
+
+/// The requests that a host has in hand, of all workers, for load balancers that go by them at each choice: one
+/// number instead of a cell for each worker.
+#[derive(Debug, Default)]
+pub struct HostLoad(AtomicU64);
+
+impl HostLoad {
+    /// How many.
+    #[inline]
+    pub fn active(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    /// `n` more have it in hand; for tests and benchmarks of load balancers.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
+    }
 }
 
 /// One worker's cells, in cache lines of their own.
@@ -53,20 +72,32 @@ impl HostStat {
 impl HostStats {
     /// Numbers for `workers` worker threads and the main thread.
     pub fn new(workers: usize) -> Self {
-        Self { shards: (0..=workers).map(|_| OnceLock::new()).collect(), closes: Arc::default() }
+        Self { shards: (0..=workers).map(|_| OnceLock::new()).collect(), closes: Arc::default(), load: None }
+    }
+
+    /// The same numbers, with the load counted for all workers together, or not. Requests that began before are in
+    /// no [`HostLoad`].
+    pub fn counting_load(&self, wanted: bool) -> Self {
+        let load = wanted.then(|| self.load.clone().unwrap_or_default());
+        Self { shards: self.shards.clone(), closes: self.closes.clone(), load }
+    }
+
+    /// The load, where it is counted.
+    pub fn load(&self) -> Option<&Arc<HostLoad>> {
+        self.load.as_ref()
     }
 
     /// The calling worker's handle.
     pub fn writer(&self) -> HostCounters {
-        let (index, closes) = (worker_index(), self.closes.clone());
+        let (index, closes, load) = (worker_index(), self.closes.clone(), self.load.clone());
         match self.shards.get(index) {
             Some(slot) if index > 0 => {
-                HostCounters { cells: slot.get_or_init(Arc::default).clone(), closes, alone: true }
+                HostCounters { cells: slot.get_or_init(Arc::default).clone(), closes, load, alone: true }
             }
             // Threads without a number share the first shard (tests, the main thread).
             _ => {
                 let cells = self.shards.first().map(|slot| slot.get_or_init(Arc::default).clone());
-                HostCounters { cells: cells.unwrap_or_default(), closes, alone: false }
+                HostCounters { cells: cells.unwrap_or_default(), closes, load, alone: false }
             }
         }
     }
@@ -90,13 +121,14 @@ impl HostStats {
 pub struct HostCounters {
     cells: Arc<Cells>,
     closes: Arc<LastCloses>,
+    load: Option<Arc<HostLoad>>,
     alone: bool,
 }
 
 impl HostCounters {
     /// Numbers of no host, for tests.
     pub fn detached() -> Self {
-        Self { cells: Arc::default(), closes: Arc::default(), alone: false }
+        Self { cells: Arc::default(), closes: Arc::default(), load: None, alone: false }
     }
 
     /// Adds 1.
@@ -123,6 +155,11 @@ impl HostCounters {
 
     #[inline]
     fn add(&self, stat: HostStat, n: u64) {
+        if stat == HostStat::RqActive
+            && let Some(load) = &self.load
+        {
+            load.0.fetch_add(n, Relaxed);
+        }
         let cell = &self.cells.0[stat as usize];
         if self.alone {
             cell.store(cell.load(Relaxed).wrapping_add(n), Relaxed);

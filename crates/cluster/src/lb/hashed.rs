@@ -3,74 +3,69 @@
 //! Both tables choose what Envoy 1.40 chooses for the same hosts (Envoy docs, "Ring hash" and "Maglev"). They
 //! are built once, on the main thread, and shared by all workers.
 
-use tidegate_config::cluster::{HashFunction, LbPolicy, MaglevConfig, RingHashConfig};
+use tidegate_config::cluster::{HashFunction, MaglevConfig, RingHashConfig};
 use xxhash_rust::xxh64::xxh64;
 
+use super::bound::Bound;
 use super::hash::{murmur2, xx64};
-use super::{Among, Common, Health, Loads, Pick, Priorities, levels};
-
-/// A host as it is hashed.
-#[derive(Clone, Debug)]
-pub struct NamedHost<'a> {
-    /// What stands for it: metadata `hash_key`, `hostname`, or its address.
-    pub name: std::borrow::Cow<'a, str>,
-    /// `load_balancing_weight`.
-    pub weight: u32,
-    /// Only healthy hosts get keys, except in panic: degraded ones do not, as in Envoy.
-    pub health: Health,
-    /// 0 is the first to be used.
-    pub priority: u32,
-}
+use super::roster::Facts;
+use super::{Among, Health, Loads, Member, Method, Pick, Priorities, Terms};
 
 /// The tables of one host set, one for each priority.
 #[derive(Debug)]
 pub struct HashTables {
     priorities: Priorities,
     tables: Box<[HashTable]>,
+    bounded: bool,
 }
 
 impl HashTables {
-    /// The tables of `hosts`; `None` if `policy` does not hash.
-    pub fn build(policy: &LbPolicy, common: Common, hosts: &[NamedHost<'_>]) -> Option<Self> {
-        let levels = levels(hosts.iter().map(|host| (host.priority, host.health)));
-        let priorities = Priorities::new(&levels, common.overprovisioning, common.panic_threshold);
+    /// The tables of `members`; `None` if the method does not hash.
+    pub(super) fn build(terms: &Terms, priorities: &Priorities, members: &[Member<'_>]) -> Option<Self> {
+        let bound = match terms.method {
+            Method::Ring(ring) => ring.balance_factor,
+            Method::Maglev(maglev) => maglev.balance_factor,
+            _ => return None,
+        };
         let table = |priority| {
             let all = priorities.is_panicking(priority);
-            HashTable::build(policy, hosts, |host| {
+            HashTable::build(terms, members, bound, |host| {
                 host.priority as usize == priority && (all || host.health == Health::Healthy)
             })
         };
-        let tables = (0..levels.len()).map(table).collect::<Option<_>>()?;
-        Some(Self { priorities, tables })
+        let tables = (0..priorities.count()).map(table).collect::<Option<_>>()?;
+        let bounded = bound.is_some();
+        Some(Self { priorities: priorities.clone(), tables, bounded })
     }
 
-    /// The host of a key. The key decides on the priority, too, as in Envoy.
+    /// The host of a key. The key decides on the priority, too, as in Envoy. `active`: the requests in hand of all.
     #[inline]
-    pub fn choose(&self, hash: u64, loads: Option<&Loads>) -> Pick {
+    pub(super) fn choose(&self, hash: u64, loads: Option<&Loads>, hosts: &Facts, active: u64) -> Pick {
         let (priority, among) = match loads {
             None => self.priorities.choose(hash),
             Some(loads) => self.priorities.choose_by(loads, hash),
         };
-        let host = self.tables.get(priority).and_then(|table| table.choose(hash));
+        let host = self.tables.get(priority).and_then(|table| table.choose(hash, hosts, active));
         Pick { host, panic: among == Among::All }
     }
 
-    /// The priorities of the hosts.
-    pub fn priorities(&self) -> &Priorities {
-        &self.priorities
+    /// Whether a host's load is bounded (`hash_balance_factor`).
+    pub(super) fn is_bounded(&self) -> bool {
+        self.bounded
     }
 
     /// How evenly the hosts of the last priority share their table, as Envoy's gauges have it.
     pub fn spread(&self) -> Spread {
-        self.tables.last().map(HashTable::spread).unwrap_or_default()
+        self.tables.last().map(|table| table.spread).unwrap_or_default()
     }
 }
 
 /// The table of one priority.
 #[derive(Debug)]
-pub struct HashTable {
+struct HashTable {
     slots: Slots,
     spread: Spread,
+    bound: Option<Bound>,
 }
 
 /// How evenly hosts share the table: numbers for statistics.
@@ -96,7 +91,7 @@ enum Slots {
 }
 
 /// A host that gets keys.
-struct Member<'a> {
+struct Keeper<'a> {
     host: u32,
     name: &'a str,
     /// Its share of all weights.
@@ -104,30 +99,33 @@ struct Member<'a> {
 }
 
 impl HashTable {
-    /// The table of those of `hosts` that get keys; `None` if `policy` does not hash.
+    /// The table of those of `members` that get keys; `None` if the method does not hash.
     fn build(
-        policy: &LbPolicy,
-        hosts: &[NamedHost<'_>],
-        gets_keys: impl Fn(&NamedHost<'_>) -> bool,
+        terms: &Terms,
+        members: &[Member<'_>],
+        bound: Option<u32>,
+        gets_keys: impl Fn(&Member<'_>) -> bool,
     ) -> Option<Self> {
-        let chosen = || hosts.iter().enumerate().filter(|(_, host)| gets_keys(host));
+        let chosen = || members.iter().enumerate().filter(|(_, host)| gets_keys(host));
         let total: u64 = chosen().map(|(_, host)| u64::from(host.weight)).sum();
-        let member = |(index, host)| {
-            let NamedHost { name, weight, .. }: &NamedHost<'_> = host;
-            Member { host: index as u32, name, share: f64::from(*weight) / total as f64 }
+        let keeper = |(index, host)| {
+            let Member { name, weight, .. }: &Member<'_> = host;
+            Keeper { host: index as u32, name, share: f64::from(*weight) / total as f64 }
         };
-        let members: Vec<_> = chosen().map(member).collect();
-        let (slots, spread) = match policy {
-            LbPolicy::RoundRobin | LbPolicy::Random => return None,
-            LbPolicy::RingHash(config) => ring(config, &members),
-            LbPolicy::Maglev(config) => maglev(config, members),
+        let keepers: Vec<_> = chosen().map(keeper).collect();
+        let bound =
+            bound.map(|factor| Bound::new(factor, keepers.iter().map(|keeper| (keeper.host, keeper.share))));
+        let (slots, spread) = match &terms.method {
+            Method::RoundRobin | Method::LeastRequest { .. } | Method::Random => return None,
+            Method::Ring(config) => ring(config, &keepers),
+            Method::Maglev(config) => maglev(config, keepers),
         };
-        Some(Self { slots, spread })
+        Some(Self { slots, spread, bound })
     }
 
     /// The host of a key.
     #[inline]
-    fn choose(&self, hash: u64) -> Option<usize> {
+    fn choose(&self, hash: u64, hosts: &Facts, active: u64) -> Option<usize> {
         let host = match &self.slots {
             Slots::Ring { hashes, hosts } => {
                 let at = hashes.partition_point(|entry| *entry < hash);
@@ -137,17 +135,16 @@ impl HashTable {
                 hash.checked_rem(hosts.len() as u64).and_then(|at| hosts.get(at as usize))
             }
         };
-        host.map(|host| *host as usize)
-    }
-
-    fn spread(&self) -> Spread {
-        self.spread
+        match &self.bound {
+            None => host.map(|host| *host as usize),
+            Some(bound) => bound.choose(*host?, hash, hosts, active).map(|host| host as usize),
+        }
     }
 }
 
 /// Each host's name is hashed with `_0`, `_1`, ... as often as its share of the ring allows. Shares need not be
 /// whole numbers: a running sum over all hosts, in `f64` as in Envoy, decides who gets one more.
-fn ring(config: &RingHashConfig, members: &[Member<'_>]) -> (Slots, Spread) {
+fn ring(config: &RingHashConfig, members: &[Keeper<'_>]) -> (Slots, Spread) {
     let least = members.iter().map(|member| member.share).fold(1.0, f64::min);
     let scale = ((least * config.minimum_size as f64).ceil() / least).min(config.maximum_size as f64);
     let scale = if members.is_empty() { 0.0 } else { scale };
@@ -181,7 +178,7 @@ fn ring(config: &RingHashConfig, members: &[Member<'_>]) -> (Slots, Spread) {
 
 /// Hosts in the order of their names take free slots in turn, each along its own permutation of the table; a
 /// light host sits out turns. Source: "Maglev: A Fast and Reliable Software Network Load Balancer", listing 1.
-fn maglev(config: &MaglevConfig, mut members: Vec<Member<'_>>) -> (Slots, Spread) {
+fn maglev(config: &MaglevConfig, mut members: Vec<Keeper<'_>>) -> (Slots, Spread) {
     const FREE: u32 = u32::MAX;
     let size = if members.is_empty() { 0 } else { config.table_size };
     let most = members.iter().map(|member| member.share).fold(0.0, f64::max);

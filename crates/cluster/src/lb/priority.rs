@@ -4,6 +4,8 @@
 //! numbers, as there. Priority 0 takes everything as long as 1 / `overprovisioning_factor` of its hosts can; what it
 //! cannot take goes to the next one.
 
+use super::Health;
+
 /// The hosts of one priority.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Level {
@@ -13,6 +15,46 @@ pub struct Level {
     pub healthy: u32,
     /// Those that may be used when the healthy ones do not suffice.
     pub degraded: u32,
+    /// The weights of the same, where they count instead (`weighted_priority_health`).
+    weights: Option<Weights>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Weights {
+    hosts: u64,
+    healthy: u64,
+    degraded: u64,
+}
+
+impl Level {
+    /// So many hosts, whatever their weights.
+    pub fn of(hosts: u32, healthy: u32, degraded: u32) -> Self {
+        Self { hosts, healthy, degraded, weights: None }
+    }
+
+    /// One more host. Either all have a weight or none has.
+    pub(super) fn add(&mut self, health: Health, weight: Option<u32>) {
+        let weights = weight.map(|weight| (u64::from(weight), self.weights.get_or_insert_default()));
+        self.hosts += 1;
+        match health {
+            Health::Healthy => self.healthy += 1,
+            Health::Degraded => self.degraded += 1,
+            Health::Unhealthy => {}
+        }
+        if let Some((weight, sums)) = weights {
+            sums.hosts += weight;
+            match health {
+                Health::Healthy => sums.healthy += weight,
+                Health::Degraded => sums.degraded += weight,
+                Health::Unhealthy => {}
+            }
+        }
+    }
+
+    fn counted(&self) -> Weights {
+        let Self { hosts, healthy, degraded, weights } = *self;
+        weights.unwrap_or(Weights { hosts: hosts.into(), healthy: healthy.into(), degraded: degraded.into() })
+    }
 }
 
 /// Which hosts of a priority are chosen from.
@@ -27,14 +69,14 @@ pub enum Among {
 }
 
 /// What each priority gets: of 100 requests so many, its healthy and its degraded hosts apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Loads {
     healthy: Box<[u32]>,
     degraded: Box<[u32]>,
 }
 
 /// The priorities of a host set.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Priorities {
     /// What the hosts of each could take, of 100, overprovisioned.
     healthy: Box<[u32]>,
@@ -46,10 +88,11 @@ pub struct Priorities {
 impl Priorities {
     /// `overprovisioning` in per cent (140 by default), `panic_threshold` in per cent, 0 for never.
     pub fn new(levels: &[Level], overprovisioning: u32, panic_threshold: f64) -> Self {
-        let takes = |count: fn(&Level) -> u32| -> Box<[u32]> {
+        let takes = |count: fn(&Weights) -> u64| -> Box<[u32]> {
             let take = |level: &Level| {
-                let count = u64::from(overprovisioning) * u64::from(count(level));
-                count.checked_div(u64::from(level.hosts)).unwrap_or(0).min(100) as u32
+                let counted = level.counted();
+                let count = u64::from(overprovisioning) * count(&counted);
+                count.checked_div(counted.hosts).unwrap_or(0).min(100) as u32
             };
             levels.iter().map(take).collect()
         };
@@ -102,6 +145,11 @@ impl Priorities {
         };
         let (healthy, degraded) = (of_others(&self.healthy), of_others(&self.degraded));
         (total(&healthy, &degraded) > 0).then(|| distribute(&healthy, &degraded))
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.panic.len()
     }
 
     /// Whether requests to this priority go to all of its hosts.
@@ -159,7 +207,7 @@ mod tests {
     use super::*;
 
     fn level(hosts: u32, healthy: u32, degraded: u32) -> Level {
-        Level { hosts, healthy, degraded }
+        Level::of(hosts, healthy, degraded)
     }
 
     fn loads(levels: &[Level]) -> (Vec<u32>, Vec<u32>, Vec<bool>) {

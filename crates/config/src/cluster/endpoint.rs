@@ -79,11 +79,13 @@ impl Message for LoadAssignment {
 pub(super) struct Policy {
     /// `overprovisioning_factor`, per cent.
     pub(super) overprovisioning_factor: u32,
+    /// `weighted_priority_health`.
+    pub(super) weighted_priority_health: bool,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { overprovisioning_factor: 140 }
+        Self { overprovisioning_factor: 140, weighted_priority_health: false }
     }
 }
 
@@ -92,7 +94,10 @@ impl Message for Policy {
 
     fn read(r: &Reader<'_>) -> Self {
         let factor = r.u32("overprovisioning_factor").positive();
-        Self { overprovisioning_factor: factor.or(Self::default().overprovisioning_factor) }
+        Self {
+            overprovisioning_factor: factor.or(Self::default().overprovisioning_factor),
+            weighted_priority_health: r.bool("weighted_priority_health").or_default(),
+        }
     }
 }
 

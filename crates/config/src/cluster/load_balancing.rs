@@ -126,7 +126,9 @@ impl Balancing {
             Kind::RingHash => LbPolicy::RingHash(RingHashConfig { host_name, balance_factor, ..ring }),
             Kind::Maglev => LbPolicy::Maglev(MaglevConfig { host_name, balance_factor, ..maglev }),
             Kind::Extension => {
-                r.problem("`lb_policy` is LOAD_BALANCING_POLICY_CONFIG, but `load_balancing_policy` is missing");
+                r.problem(
+                    "`lb_policy` is LOAD_BALANCING_POLICY_CONFIG, but `load_balancing_policy` is missing",
+                );
                 LbPolicy::default()
             }
         };
@@ -155,7 +157,9 @@ impl LegacyCommon {
     /// They have no effect beside `load_balancing_policy`: refused, as in Envoy.
     fn refuse(&self, r: &Reader<'_>) {
         if let Some(field) = self.set.first() {
-            r.problem(format!("`common_lb_config.{field}` cannot be set together with `load_balancing_policy`"));
+            r.problem(format!(
+                "`common_lb_config.{field}` cannot be set together with `load_balancing_policy`"
+            ));
         }
         if r.has("lb_subset_config") {
             r.problem("`lb_subset_config` cannot be set together with `load_balancing_policy`");

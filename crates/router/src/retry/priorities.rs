@@ -60,7 +60,7 @@ mod tests {
     }
 
     fn tries(frequency: u32, levels: usize) -> Vec<usize> {
-        let level = Level { hosts: 1, healthy: 1, degraded: 0 };
+        let level = Level::of(1, 1, 0);
         let priorities = Priorities::new(&vec![level; levels], 140, 50.0);
         let mut avoidance = PriorityAvoidance::default();
         (0..6).map(|_| try_of(&mut avoidance, frequency, &priorities)).collect()

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use http::HeaderValue;
 use tidegate_cluster::Host;
 use tidegate_cluster::lb::Wish;
-use tidegate_config::cluster::LbPolicy;
 use tidegate_config::route::HostPredicate;
 use tidegate_types::Address;
 use tidegate_types::json::Kind;
@@ -85,9 +84,7 @@ impl Upstream<'_> {
     /// What the hash policy found, for load balancers that look at it: others would only cost clients a cookie.
     fn hash(&self) -> Option<u64> {
         let policy = &self.facts.route.forward()?.hash_policy;
-        let hashes =
-            matches!(self.facts.cluster.config().lb_policy, LbPolicy::RingHash(_) | LbPolicy::Maglev(_));
-        if policy.is_empty() || !hashes {
+        if policy.is_empty() || !self.facts.cluster.config().lb_policy.hashes() {
             return None;
         }
         *self.selection.hash.get_or_init(|| {

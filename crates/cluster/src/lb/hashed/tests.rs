@@ -1,56 +1,55 @@
 use tidegate_config::cluster::HashedName;
 
 use super::*;
-use crate::lb::hash;
+use crate::lb::{Roster, hash};
 
-fn ring_policy(hash_function: HashFunction) -> LbPolicy {
-    let host_name = HashedName::Address;
-    LbPolicy::RingHash(RingHashConfig {
+fn ring_method(hash_function: HashFunction) -> Method {
+    Method::Ring(RingHashConfig {
         minimum_size: 1024,
         maximum_size: 8_388_608,
         hash_function,
-        host_name,
+        host_name: HashedName::Address,
+        balance_factor: None,
     })
 }
 
-fn policies() -> [LbPolicy; 3] {
+fn methods() -> [Method; 3] {
     let host_name = HashedName::Address;
     [
-        ring_policy(HashFunction::XxHash),
-        ring_policy(HashFunction::MurmurHash2),
-        LbPolicy::Maglev(MaglevConfig { table_size: 65_537, host_name }),
+        ring_method(HashFunction::XxHash),
+        ring_method(HashFunction::MurmurHash2),
+        Method::Maglev(MaglevConfig { table_size: 65_537, host_name, balance_factor: None }),
     ]
 }
 
-fn hosts(names: &[(&str, u32, Health)]) -> Vec<NamedHost<'static>> {
-    let host = |(name, weight, health): &(&str, u32, Health)| NamedHost {
+fn hosts(names: &[(&str, u32, Health)]) -> Vec<Member<'static>> {
+    let host = |(name, weight, health): &(&str, u32, Health)| Member {
         name: (*name).to_owned().into(),
         weight: *weight,
-        health: *health,
-        priority: 0,
+        ..Member::of(0, *health)
     };
     names.iter().map(host).collect()
 }
 
-fn healthy(names: &[&str]) -> Vec<NamedHost<'static>> {
+fn healthy(names: &[&str]) -> Vec<Member<'static>> {
     hosts(&names.iter().map(|name| (*name, 1, Health::Healthy)).collect::<Vec<_>>())
 }
 
 /// The tables of hosts that are all in one priority.
-struct Table(HashTables);
+struct Table(Roster);
 
 impl Table {
     fn choose(&self, hash: u64) -> Pick {
-        self.0.choose(hash, None)
+        self.0.hashed().unwrap().choose(hash, None, &self.0.hosts, 0)
     }
 
     fn spread(&self) -> Spread {
-        self.0.spread()
+        self.0.hashed().unwrap().spread()
     }
 }
 
-fn table(policy: &LbPolicy, hosts: &[NamedHost<'_>]) -> Table {
-    Table(HashTables::build(policy, Common::default(), hosts).unwrap())
+fn table(method: Method, hosts: &[Member<'_>]) -> Table {
+    Table(Roster::build(&Terms { method, ..Terms::default() }, hosts, 0))
 }
 
 fn key(n: u64) -> u64 {
@@ -60,13 +59,13 @@ fn key(n: u64) -> u64 {
 #[test]
 fn a_host_that_leaves_moves_only_its_keys() {
     let names = ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80", "10.0.0.4:80", "10.0.0.5:80"];
-    for policy in policies() {
+    for method in methods() {
         // As many entries for each host of the smaller ring: otherwise those that stay would get more.
-        let smaller = match policy {
-            LbPolicy::RingHash(ring) => LbPolicy::RingHash(RingHashConfig { minimum_size: 4 * 205, ..ring }),
+        let smaller = match method {
+            Method::Ring(ring) => Method::Ring(RingHashConfig { minimum_size: 4 * 205, ..ring }),
             other => other,
         };
-        let (before, after) = (table(&policy, &healthy(&names)), table(&smaller, &healthy(&names[..4])));
+        let (before, after) = (table(method, &healthy(&names)), table(smaller, &healthy(&names[..4])));
         let moved = (0..10_000)
             .filter(|n| {
                 let old = before.choose(key(*n)).host;
@@ -74,31 +73,31 @@ fn a_host_that_leaves_moves_only_its_keys() {
             })
             .count();
         // Maglev's table is refilled, which shifts a few slots.
-        let most = if matches!(policy, LbPolicy::Maglev(_)) { 400 } else { 0 };
-        assert!(moved <= most, "{policy:?}: {moved} of 10000 keys moved between hosts that stayed");
+        let most = if matches!(method, Method::Maglev(_)) { 400 } else { 0 };
+        assert!(moved <= most, "{method:?}: {moved} of 10000 keys moved between hosts that stayed");
     }
 }
 
 #[test]
 fn weights_are_shares_of_keys() {
     let weighted = hosts(&[("a", 1, Health::Healthy), ("b", 3, Health::Healthy)]);
-    for policy in policies() {
-        let table = table(&policy, &weighted);
+    for method in methods() {
+        let table = table(method, &weighted);
         let spread = table.spread();
         let share = spread.max as f64 / spread.size as f64;
-        assert!((share - 0.75).abs() < 0.01, "{policy:?}: {spread:?}");
+        assert!((share - 0.75).abs() < 0.01, "{method:?}: {spread:?}");
     }
 }
 
 #[test]
 fn equal_hosts_share_evenly() {
     let pair = healthy(&["host-a", "host-b"]);
-    let [ring, _, maglev] = policies();
-    assert_eq!(table(&ring, &pair).spread(), Spread { size: 1024, min: 512, max: 512 });
-    assert_eq!(table(&maglev, &pair).spread(), Spread { size: 65_537, min: 32_768, max: 32_769 });
+    let [ring, _, maglev] = methods();
+    assert_eq!(table(ring, &pair).spread(), Spread { size: 1024, min: 512, max: 512 });
+    assert_eq!(table(maglev, &pair).spread(), Spread { size: 65_537, min: 32_768, max: 32_769 });
     let three = healthy(&["a", "b", "c"]);
     // ceil(1024 / 3) for each.
-    assert_eq!(table(&ring, &three).spread(), Spread { size: 1026, min: 342, max: 342 });
+    assert_eq!(table(ring, &three).spread(), Spread { size: 1026, min: 342, max: 342 });
 }
 
 #[test]
@@ -108,24 +107,25 @@ fn the_ring_never_exceeds_its_maximum() {
         maximum_size: 4,
         hash_function: HashFunction::XxHash,
         host_name: HashedName::Address,
+        balance_factor: None,
     };
-    let table = table(&LbPolicy::RingHash(config), &healthy(&["a", "b", "c", "d", "e", "f"]));
+    let table = table(Method::Ring(config), &healthy(&["a", "b", "c", "d", "e", "f"]));
     assert_eq!(table.spread(), Spread { size: 4, min: 0, max: 1 });
 }
 
 #[test]
 fn only_healthy_hosts_get_keys_unless_in_panic() {
     use Health::{Degraded, Healthy, Unhealthy};
-    for policy in policies() {
+    for method in methods() {
         let mixed = hosts(&[("a", 1, Healthy), ("b", 1, Unhealthy), ("c", 1, Degraded)]);
-        let calm = table(&policy, &mixed);
+        let calm = table(method, &mixed);
         assert!((0..1000).all(|n| calm.choose(key(n)) == Pick { host: Some(0), panic: false }));
         let sick = hosts(&[("a", 1, Healthy), ("b", 1, Unhealthy), ("c", 1, Unhealthy)]);
-        let panic = table(&policy, &sick);
+        let panic = table(method, &sick);
         assert!(panic.choose(0).panic);
         assert!((0..1000).any(|n| panic.choose(key(n)).host == Some(1)));
-        assert_eq!(table(&policy, &[]).choose(7), Pick { host: None, panic: true });
-        let degraded = table(&policy, &hosts(&[("c", 1, Degraded)]));
+        assert_eq!(table(method, &[]).choose(7), Pick { host: None, panic: true });
+        let degraded = table(method, &hosts(&[("c", 1, Degraded)]));
         assert_eq!(degraded.choose(7), Pick { host: None, panic: false });
     }
 }
@@ -134,11 +134,11 @@ fn only_healthy_hosts_get_keys_unless_in_panic() {
 #[test]
 fn hosts_are_those_of_envoy() {
     let pair = healthy(&["host-a", "host-b"]);
-    let [ring, _, maglev] = policies();
-    let chosen = |policy: &LbPolicy| -> Vec<_> {
-        let table = table(policy, &pair);
+    let [ring, _, maglev] = methods();
+    let chosen = |method: Method| -> Vec<_> {
+        let table = table(method, &pair);
         (2..10).filter_map(|n| table.choose(hash::of_ip([127, 0, 0, n].into())).host).collect()
     };
-    assert_eq!(chosen(&ring), [1, 0, 0, 1, 1, 0, 1, 1]);
-    assert_eq!(chosen(&maglev), [1, 1, 0, 1, 1, 0, 1, 0]);
+    assert_eq!(chosen(ring), [1, 0, 0, 1, 1, 0, 1, 1]);
+    assert_eq!(chosen(maglev), [1, 1, 0, 1, 1, 0, 1, 0]);
 }

@@ -56,7 +56,9 @@ impl Message for Extension {
         r.may_be::<RingHash>();
         r.may_be::<Maglev>();
         r.may_be::<WrrLocality>();
-        let Some(extension) = extension else { return Self(Policy { type_name: String::new(), known: None }) };
+        let Some(extension) = extension else {
+            return Self(Policy { type_name: String::new(), known: None });
+        };
         let type_name = extension.config.type_url.rsplit('/').next().unwrap_or_default().to_owned();
         Self(Policy { type_name, known: open(r, &extension.config) })
     }

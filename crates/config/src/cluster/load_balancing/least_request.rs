@@ -30,7 +30,12 @@ pub enum SelectionMethod {
 
 impl Default for LeastRequestConfig {
     fn default() -> Self {
-        Self { choice_count: 2, active_request_bias: None, slow_start: None, method: SelectionMethod::Choices }
+        Self {
+            choice_count: 2,
+            active_request_bias: None,
+            slow_start: None,
+            method: SelectionMethod::Choices,
+        }
     }
 }
 

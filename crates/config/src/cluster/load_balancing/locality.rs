@@ -122,8 +122,7 @@ impl Message for ZoneAware {
 }
 
 impl Message for ForceLocalZone {
-    const NAME: &'static str =
-        "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.ZoneAwareLbConfig.ForceLocalZone";
+    const NAME: &'static str = "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.ZoneAwareLbConfig.ForceLocalZone";
 
     fn read(r: &Reader<'_>) -> Self {
         Self { min_size: r.u32("min_size").or(1) }

@@ -1,0 +1,160 @@
+//! Who may be chosen, of one host set: built once on the main thread, shared by all workers.
+//!
+//! A worker adds its cursors to it ([`super::Balancer`]).
+
+use std::sync::Arc;
+
+use tidegate_pool::host::HostLoad;
+
+use super::terms::{Method, Ramp, Terms};
+use super::{HashTables, Health, Level, Member, Priorities};
+
+/// The hosts of one set as load balancers see them, by their index.
+#[derive(Debug, Default)]
+pub struct Roster {
+    pub(super) method: Method,
+    pub(super) priorities: Priorities,
+    /// By priority.
+    pub(super) tiers: Box<[Tier]>,
+    pub(super) hosts: Facts,
+    /// Hosts are new: what they get grows.
+    pub(super) ramp: Option<Ramp>,
+    /// In panic no host is chosen at all.
+    pub(super) fails_on_panic: bool,
+    hashed: Option<HashTables>,
+}
+
+/// What is known of each host, by its index; empty where the method does not ask.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    pub(super) weights: Box<[u32]>,
+    pub(super) loads: Box<[Arc<HostLoad>]>,
+    /// When it became eligible, in ms; 0: it does not start slowly.
+    pub(super) since: Box<[u64]>,
+}
+
+/// The hosts of one priority.
+#[derive(Debug)]
+pub(super) struct Tier {
+    pub(super) all: Group,
+    pub(super) healthy: Group,
+    pub(super) degraded: Group,
+}
+
+/// Hosts among which one is chosen.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    pub(super) hosts: Box<[u32]>,
+    /// Whether weights differ, or hosts start slowly: a schedule is needed.
+    pub(super) scheduled: bool,
+}
+
+impl Roster {
+    /// The roster of `members`. `now_ms` is compared with [`Member::since_ms`].
+    pub fn build(terms: &Terms, members: &[Member<'_>], now_ms: u64) -> Self {
+        let levels = levels(members, terms.weighted_priority_health);
+        let priorities = Priorities::new(&levels, terms.overprovisioning, f64::from(terms.panic_threshold));
+        let hashed = HashTables::build(terms, &priorities, members);
+        let ramp =
+            terms.ramp.filter(|ramp| members.iter().any(|member| member.is_ramping(now_ms, ramp.window_ms)));
+        let tiers = match hashed {
+            Some(_) => Box::default(),
+            None => (0..levels.len())
+                .map(|priority| Tier::new(terms, members, priority, ramp.is_some()))
+                .collect(),
+        };
+        let counts = terms.method.counts_requests() || hashed.as_ref().is_some_and(HashTables::is_bounded);
+        let load = |member: &Member<'_>| member.load.cloned().unwrap_or_default();
+        let since = |member: &Member<'_>| if member.health == Health::Healthy { member.since_ms } else { 0 };
+        let hosts = Facts {
+            weights: members.iter().map(|member| member.weight).collect(),
+            loads: if counts { members.iter().map(load).collect() } else { Box::default() },
+            since: if ramp.is_some() { members.iter().map(since).collect() } else { Box::default() },
+        };
+        Self {
+            method: terms.method,
+            priorities,
+            tiers,
+            hosts,
+            ramp,
+            fails_on_panic: terms.fail_on_panic,
+            hashed,
+        }
+    }
+
+    /// The tables of a hashing method.
+    pub fn hashed(&self) -> Option<&HashTables> {
+        self.hashed.as_ref()
+    }
+
+    /// The priorities of its hosts.
+    pub fn priorities(&self) -> &Priorities {
+        &self.priorities
+    }
+
+    /// Whether choices depend on the time.
+    pub(crate) fn needs_time(&self) -> bool {
+        self.ramp.is_some()
+    }
+
+    /// Whether choices depend on what all hosts together have in hand.
+    pub(crate) fn needs_active(&self) -> bool {
+        self.hashed.as_ref().is_some_and(HashTables::is_bounded)
+    }
+}
+
+impl Facts {
+    /// The requests that a host has in hand.
+    #[inline]
+    pub(super) fn active(&self, host: u32) -> u64 {
+        self.loads.get(host as usize).map_or(0, |load| load.active())
+    }
+}
+
+impl Tier {
+    fn new(terms: &Terms, members: &[Member<'_>], priority: usize, ramping: bool) -> Self {
+        let group = |wanted: fn(Health) -> bool| {
+            let chosen = members.iter().enumerate().filter(|(_, host)| host.priority as usize == priority);
+            Group::new(
+                terms,
+                members,
+                ramping,
+                chosen.filter(|(_, host)| wanted(host.health)).map(|(index, _)| index),
+            )
+        };
+        Self {
+            all: group(|_| true),
+            healthy: group(|health| health == Health::Healthy),
+            degraded: group(|health| health == Health::Degraded),
+        }
+    }
+}
+
+impl Group {
+    pub(super) fn new(
+        terms: &Terms,
+        members: &[Member<'_>],
+        ramping: bool,
+        indices: impl Iterator<Item = usize>,
+    ) -> Self {
+        let hosts: Box<[u32]> = indices.map(|index| index as u32).collect();
+        let weight = |host: &u32| members.get(*host as usize).map(|member| member.weight);
+        let unequal =
+            hosts.first().is_some_and(|first| hosts.iter().any(|host| weight(host) != weight(first)));
+        let scheduled = terms.method.heeds_weights() && hosts.len() > 1 && (unequal || ramping);
+        Self { hosts, scheduled }
+    }
+}
+
+/// How many hosts of which health each priority has; one priority at least.
+fn levels(members: &[Member<'_>], weighted: bool) -> Vec<Level> {
+    let mut levels = vec![Level::default()];
+    for member in members {
+        let priority = member.priority as usize;
+        if levels.len() <= priority {
+            levels.resize(priority + 1, Level::default());
+        }
+        levels[priority].add(member.health, weighted.then_some(member.weight));
+    }
+    levels
+}
