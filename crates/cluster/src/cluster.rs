@@ -14,7 +14,7 @@ use tidegate_pool::report::PoolReport;
 use tidegate_types::CloseReason;
 use tokio::time::Instant;
 
-use crate::host::{Host, HostSet, clock_ms};
+use crate::host::{Followed, Host, HostSet, clock_ms};
 use crate::lb::{Balancer, Loads, Moment, Wish};
 use crate::neighbours::{Neighbourhood, PeerBell, Peers};
 use crate::shared::ClusterShared;
@@ -212,25 +212,20 @@ impl Cluster {
     fn new_hosts(&self, set: &HostSet, old: Vec<Rc<Host>>) -> Vec<Rc<Host>> {
         let same = |(host, shared): (&Rc<Host>, _)| Arc::ptr_eq(host.shared(), shared);
         let unchanged = old.len() == set.hosts.len() && old.iter().zip(&set.hosts).all(same);
-        let lost_health = |host: &&Rc<Host>| host.lost_health();
         if unchanged {
-            old.iter().filter(lost_health).for_each(|host| host.drain(CloseReason::HostUnhealthy));
+            old.iter().for_each(|host| follow(host, false));
             return old;
         }
         let mut stay: HashMap<_, _> = old.iter().map(|host| (Arc::as_ptr(host.shared()), host)).collect();
         let kept = |shared| stay.remove(&Arc::as_ptr(shared)).cloned();
         let kept: Vec<_> = set.hosts.iter().map(kept).collect();
+        // An answer that only changed the order closes nothing.
+        let came_or_left = !stay.is_empty() || kept.iter().any(Option::is_none);
         let left = stay.into_values();
         // One that comes back, or is used in spite of it, starts afresh.
         left.for_each(|host| host.drain(CloseReason::HostUnhealthy));
-        let close_all = self.config().close_connections_on_host_set_change;
-        for host in kept.iter().flatten() {
-            if host.lost_health() {
-                host.drain(CloseReason::HostUnhealthy);
-            } else if close_all {
-                host.drain(CloseReason::Drained);
-            }
-        }
+        let close_all = came_or_left && self.config().close_connections_on_host_set_change;
+        kept.iter().flatten().for_each(|host| follow(host, close_all));
         let hosts = kept.into_iter().zip(&set.hosts);
         hosts.map(|(kept, shared)| kept.unwrap_or_else(|| Rc::new(Host::new(shared.clone())))).collect()
     }
@@ -239,6 +234,16 @@ impl Cluster {
         self.neighbours[priority as usize].get_or_init(|| {
             Neighbourhood::new(self.shared.clone(), priority, self.peers.clone(), self.bell.clone())
         })
+    }
+}
+
+/// Closes the connections to a host that stays where what happened to it demands it.
+fn follow(host: &Host, close_all: bool) {
+    match host.follow() {
+        Followed::LostHealth => host.drain(CloseReason::HostUnhealthy),
+        Followed::Renamed => host.drain(CloseReason::Drained),
+        Followed::Same if close_all => host.drain(CloseReason::Drained),
+        Followed::Same => {}
     }
 }
 

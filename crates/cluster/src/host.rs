@@ -4,13 +4,16 @@ use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwap;
 use tidegate_config::bootstrap::Locality;
-use tidegate_config::cluster::{EndpointConfig, HashedName, HealthStatus, LocalityEndpoints};
+use tidegate_config::cluster::{
+    EndpointConfig, EndpointHealthCheck, HashedName, HealthStatus, LocalityEndpoints,
+};
 use tidegate_config::route::Priority;
-use tidegate_pool::host::{HostCounters, HostStats};
+use tidegate_pool::host::{Addresses, HostCounters, HostStats};
 use tidegate_pool::learned::IdleLimit;
 use tidegate_pool::limits::Limit;
 use tidegate_pool::tcp;
@@ -22,12 +25,32 @@ use tokio::time::Instant;
 use crate::lb::{Health, Member, Method, Roster, Terms};
 
 /// One host of a cluster, shared by all workers.
+///
+/// It lives as long as discovery names it: what is said about it may change, its pools, numbers and health stay.
 #[derive(Debug)]
 pub struct HostShared {
-    /// `endpoint.address`.
-    pub address: Arc<Address>,
-    /// Its other addresses, raced with the first one.
-    pub additional_addresses: Box<[Address]>,
+    addresses: Arc<Addresses>,
+    attributes: ArcSwap<HostAttributes>,
+    /// Copies of what choosing a host needs of the attributes.
+    weight: AtomicU32,
+    priority: AtomicU32,
+    health_status: AtomicU8,
+    /// The numbers of `/clusters`.
+    pub stats: Arc<HostStats>,
+    /// What was learned of its idle timeout, once there is a pool.
+    idle_limit: OnceLock<Arc<IdleLimit>>,
+    pub(crate) connections: Option<Arc<Limit>>,
+    /// What was found out about it: bits of [`Failing`].
+    failing: AtomicU8,
+    /// Discovery does not name it any more; it stays while active checks find it well.
+    removing: AtomicBool,
+    /// When it was found to be healthy, on [`clock_ms`]; 0: never yet. What starts slowly starts then.
+    eligible_since: AtomicU64,
+}
+
+/// What is said about a host, and may change while it lives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostAttributes {
     /// `endpoint.hostname`.
     pub hostname: String,
     /// `load_balancing_weight`.
@@ -38,19 +61,29 @@ pub struct HostShared {
     pub locality: Locality,
     /// The priority of its locality.
     pub priority: u32,
-    /// The numbers of `/clusters`.
-    pub stats: Arc<HostStats>,
     /// `metadata`, `envoy.lb`: labels that retries may avoid.
     pub labels: Option<Node>,
-    /// `metadata`, `envoy.lb`, `hash_key`.
-    hash_key: Option<Box<str>>,
-    /// What was learned of its idle timeout, once there is a pool.
-    idle_limit: OnceLock<Arc<IdleLimit>>,
-    pub(crate) connections: Option<Arc<Limit>>,
-    /// What was found out about it: bits of [`Failing`].
-    failing: AtomicU8,
-    /// When it was found to be healthy, on [`clock_ms`]; 0: never yet. What starts slowly starts then.
-    eligible_since: AtomicU64,
+    /// `endpoint.health_check_config`.
+    pub health_check: EndpointHealthCheck,
+}
+
+impl HostAttributes {
+    fn new(endpoint: &EndpointConfig, place: &LocalityEndpoints) -> Self {
+        Self {
+            hostname: endpoint.hostname.clone(),
+            weight: endpoint.weight,
+            health_status: endpoint.health_status,
+            locality: place.locality.clone(),
+            priority: place.priority,
+            labels: endpoint.metadata.as_ref().and_then(|all| all.member("envoy.lb")).cloned(),
+            health_check: endpoint.health_check.clone(),
+        }
+    }
+
+    /// `metadata`, `envoy.lb`, `hash_key`. Empty, or no string: as if unset, as in Envoy.
+    fn hash_key(&self) -> Option<&str> {
+        self.labels.as_ref()?.member("hash_key")?.as_str().filter(|key| !key.is_empty())
+    }
 }
 
 /// Who found that a host fails.
@@ -107,42 +140,102 @@ pub(crate) fn clock_ms() -> u64 {
 }
 
 impl HostShared {
+    /// The host of `endpoint`. One at the same address in a cluster that this one's replaces, `previous`, leaves it
+    /// what was counted, learned and found out.
     pub(crate) fn new(
         endpoint: &EndpointConfig,
         place: &LocalityEndpoints,
-        workers: usize,
-        max_connections: Option<u32>,
-        counts_load: bool,
+        scale: HostScale,
         previous: Option<&HostShared>,
     ) -> Self {
+        let counts_load = scale.counts_load;
         let stats = match previous.map(|host| &host.stats) {
             Some(stats) if stats.load().is_some() == counts_load => stats.clone(),
             Some(stats) => Arc::new(stats.counting_load(counts_load)),
-            None => Arc::new(HostStats::new(workers).counting_load(counts_load)),
+            None => Arc::new(HostStats::new(scale.workers).counting_load(counts_load)),
         };
         let kept = previous.and_then(|host| host.connections.clone());
-        let connections = max_connections.map(|max| {
+        let connections = scale.max_connections.map(|max| {
             let max = u64::from(max);
             let limit = kept.unwrap_or_else(|| Arc::new(Limit::new(max, None, None)));
             limit.set_max(max);
             limit
         });
+        let attributes = HostAttributes::new(endpoint, place);
         Self {
-            address: Arc::new(endpoint.address.clone()),
-            additional_addresses: endpoint.additional_addresses.as_slice().into(),
-            hostname: endpoint.hostname.clone(),
-            weight: endpoint.weight,
-            health_status: endpoint.health_status,
-            locality: place.locality.clone(),
-            priority: place.priority,
+            addresses: Arc::new(Addresses::new(addresses(endpoint))),
+            weight: AtomicU32::new(attributes.weight),
+            priority: AtomicU32::new(attributes.priority),
+            health_status: AtomicU8::new(attributes.health_status as u8),
+            attributes: ArcSwap::from_pointee(attributes),
             stats,
-            labels: endpoint.metadata.as_ref().and_then(|all| all.member("envoy.lb")).cloned(),
-            hash_key: hash_key(endpoint),
             idle_limit: previous.map(|host| host.idle_limit.clone()).unwrap_or_default(),
             connections,
             failing: AtomicU8::new(previous.map_or(0, |host| host.failing.load(Relaxed))),
+            removing: AtomicBool::new(false),
             eligible_since: AtomicU64::new(previous.map_or(0, |host| host.eligible_since.load(Relaxed))),
         }
+    }
+
+    /// Takes over what discovery says about it now; whether that is news. On the main thread.
+    pub(crate) fn update(&self, endpoint: &EndpointConfig, place: &LocalityEndpoints) -> bool {
+        let was_removing = self.removing.swap(false, Relaxed);
+        let other_addresses = self.addresses.set(addresses(endpoint));
+        let attributes = HostAttributes::new(endpoint, place);
+        if **self.attributes.load() == attributes {
+            return was_removing || other_addresses;
+        }
+        self.weight.store(attributes.weight, Relaxed);
+        self.priority.store(attributes.priority, Relaxed);
+        self.health_status.store(attributes.health_status as u8, Relaxed);
+        self.attributes.store(Arc::new(attributes));
+        true
+    }
+
+    /// Whether active checks of `endpoint` would go where its own go.
+    pub(crate) fn is_checked_as(&self, endpoint: &EndpointConfig) -> bool {
+        let own = self.attributes.load().health_check.address(&self.address());
+        own == endpoint.health_check.address(&endpoint.address)
+    }
+
+    /// Where it is reached: its primary address.
+    pub fn address(&self) -> Arc<Address> {
+        self.addresses.primary()
+    }
+
+    /// All its addresses, of which a connection takes the first that answers.
+    pub fn addresses(&self) -> &Arc<Addresses> {
+        &self.addresses
+    }
+
+    /// What is said about it.
+    pub fn attributes(&self) -> Arc<HostAttributes> {
+        self.attributes.load_full()
+    }
+
+    /// `load_balancing_weight`.
+    pub fn weight(&self) -> u32 {
+        self.weight.load(Relaxed)
+    }
+
+    /// The priority of its locality.
+    pub fn priority(&self) -> u32 {
+        self.priority.load(Relaxed)
+    }
+
+    /// `health_status` as configured.
+    pub fn health_status(&self) -> HealthStatus {
+        HealthStatus::ALL.get(usize::from(self.health_status.load(Relaxed))).copied().unwrap_or_default()
+    }
+
+    /// Notes that discovery names it no more, but that it may stay until an active check fails.
+    pub(crate) fn set_removing(&self) -> bool {
+        !self.removing.swap(true, Relaxed)
+    }
+
+    /// Whether discovery names it no more (Envoy: `PENDING_DYNAMIC_REMOVAL`).
+    pub fn is_removing(&self) -> bool {
+        self.removing.load(Relaxed)
     }
 
     /// What is learned of how long it lets connections idle.
@@ -174,19 +267,23 @@ impl HostShared {
 
     /// As the load balancer sees it; `by`: what of it is hashed.
     fn member(&self, by: Option<HashedName>) -> Member<'_> {
-        let name = match (by, &self.hash_key) {
-            (None, _) => Cow::Borrowed(""),
-            (Some(_), Some(key)) => Cow::Borrowed(&**key),
-            (Some(HashedName::Hostname), None) => Cow::Borrowed(&*self.hostname),
-            (Some(HashedName::Address), None) => Cow::Owned(self.address.to_string()),
-        };
+        let name = by.map_or(Cow::Borrowed(""), |by| Cow::Owned(self.hashed_name(by)));
         Member {
-            weight: self.weight,
+            weight: self.weight(),
             health: self.health(),
-            priority: self.priority,
+            priority: self.priority(),
             name,
             load: self.stats.load(),
             since_ms: self.eligible_since.load(Relaxed),
+        }
+    }
+
+    fn hashed_name(&self, by: HashedName) -> String {
+        let attributes = self.attributes.load();
+        match (attributes.hash_key(), by) {
+            (Some(key), _) => key.to_owned(),
+            (None, HashedName::Hostname) => attributes.hostname.clone(),
+            (None, HashedName::Address) => self.address().to_string(),
         }
     }
 
@@ -203,7 +300,7 @@ impl HostShared {
         if self.failing.load(Relaxed) != 0 {
             return Health::Unhealthy;
         }
-        match self.health_status {
+        match self.health_status() {
             HealthStatus::Unknown | HealthStatus::Healthy => Health::Healthy,
             HealthStatus::Degraded => Health::Degraded,
             HealthStatus::Unhealthy | HealthStatus::Draining | HealthStatus::Timeout => Health::Unhealthy,
@@ -212,7 +309,7 @@ impl HostShared {
 
     /// `health_flags` of `/clusters`.
     pub fn health_flags(&self) -> Cow<'static, str> {
-        let configured = match self.health_status {
+        let configured = match self.health_status() {
             HealthStatus::Unknown | HealthStatus::Healthy => "",
             HealthStatus::Degraded => "/degraded_eds_health",
             HealthStatus::Draining => "/failed_eds_health/eds_status_draining",
@@ -233,10 +330,21 @@ impl HostShared {
     }
 }
 
-/// Empty, or no string: as if unset, as in Envoy.
-fn hash_key(endpoint: &EndpointConfig) -> Option<Box<str>> {
-    let key = endpoint.metadata.as_ref()?.member("envoy.lb")?.member("hash_key")?.as_str()?;
-    (!key.is_empty()).then(|| key.into())
+/// The primary one first.
+fn addresses(endpoint: &EndpointConfig) -> Arc<[Address]> {
+    std::iter::once(&endpoint.address).chain(&endpoint.additional_addresses).cloned().collect()
+}
+
+/// What the numbers and limits of a host depend on beside itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HostScale {
+    pub(crate) workers: usize,
+    /// `per_host_thresholds`.
+    pub(crate) max_connections: Option<u32>,
+    /// Whether load balancers go by its requests in hand.
+    pub(crate) counts_load: bool,
+    /// Whether there are active checks.
+    pub(crate) checked: bool,
 }
 
 /// One worker's part of a host.
@@ -250,6 +358,19 @@ pub struct Host {
     tcp_pool: RefCell<Option<Rc<tcp::Pool>>>,
     /// As this worker saw it last.
     seen: Cell<Health>,
+    attributes: RefCell<Arc<HostAttributes>>,
+    address: RefCell<Arc<Address>>,
+}
+
+/// What happened to a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Followed {
+    /// Nothing that concerns its connections.
+    Same,
+    /// It has another hostname: its connections carry the old one in TLS.
+    Renamed,
+    /// It was healthy or degraded, and is neither now.
+    LostHealth,
 }
 
 /// What is spoken on a pool's connections.
@@ -282,6 +403,8 @@ impl Host {
     pub(crate) fn new(shared: Arc<HostShared>) -> Self {
         let counters = shared.stats.writer();
         let seen = Cell::new(shared.health());
+        let attributes = RefCell::new(shared.attributes());
+        let address = RefCell::new(shared.address());
         Self {
             shared,
             counters,
@@ -289,6 +412,8 @@ impl Host {
             special_pools: RefCell::default(),
             tcp_pool: RefCell::default(),
             seen,
+            attributes,
+            address,
         }
     }
 
@@ -297,9 +422,15 @@ impl Host {
         &self.shared
     }
 
-    /// Its address.
-    pub fn address(&self) -> &Arc<Address> {
-        &self.shared.address
+    /// Its primary address.
+    #[inline]
+    pub fn address(&self) -> Arc<Address> {
+        self.address.borrow().clone()
+    }
+
+    /// What is said about it.
+    pub fn attributes(&self) -> Arc<HostAttributes> {
+        self.attributes.borrow().clone()
     }
 
     /// This worker's handle on its numbers: `rq_success`, `rq_error` and `rq_timeout` are the router's to
@@ -378,10 +509,17 @@ impl Host {
         plain + self.special_pools.borrow().len()
     }
 
-    /// Whether it was healthy or degraded when this was asked last, and is neither now.
-    pub(crate) fn lost_health(&self) -> bool {
-        let now = self.shared.health();
-        self.seen.replace(now) != Health::Unhealthy && now == Health::Unhealthy
+    /// Looks at what all workers share of it, and what happened to it since this was asked last.
+    pub(crate) fn follow(&self) -> Followed {
+        self.address.replace(self.shared.address());
+        let attributes = self.attributes.replace(self.shared.attributes());
+        let health = self.shared.health();
+        let lost = self.seen.replace(health) != Health::Unhealthy && health == Health::Unhealthy;
+        match attributes.hostname == self.attributes.borrow().hostname {
+            _ if lost => Followed::LostHealth,
+            false => Followed::Renamed,
+            true => Followed::Same,
+        }
     }
 
     /// Closes idle connections now and the others with their streams. What comes next starts afresh.

@@ -1,11 +1,12 @@
 //! What all workers share of a cluster.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use tidegate_config::ClusterConfig;
-use tidegate_config::cluster::Thresholds;
+use tidegate_config::cluster::{LocalityEndpoints, Thresholds};
 use tidegate_config::route::Priority;
 use tidegate_config::runtime::Runtime;
 use tidegate_pool::TransportFactory;
@@ -15,7 +16,8 @@ use tidegate_types::Compat;
 use tokio::sync::watch;
 
 use crate::attend::Warming;
-use crate::host::{HostSet, HostShared};
+use crate::host::{Failing, HostScale, HostSet, HostShared};
+use crate::host_update::{HostChanges, HostUpdate};
 use crate::lb::{Health, Terms};
 use crate::stats::ClusterStats;
 
@@ -26,6 +28,10 @@ pub struct ClusterShared {
     config: Arc<ClusterConfig>,
     transports: Option<Arc<dyn TransportFactory>>,
     hosts: ArcSwap<HostSet>,
+    scale: HostScale,
+    /// The hosts of the cluster that this one replaces, until it has hosts of its own: the same ones leave them what
+    /// was counted, learned and found out.
+    ancestors: Mutex<Option<Arc<HostSet>>>,
     /// Grows with each change of `hosts`, so that workers look at them only then.
     generation: AtomicU64,
     /// The same, for those on the main thread who wait for it.
@@ -91,15 +97,19 @@ impl ClusterShared {
                 Arc::new(Limits::new(cx.store, scope, &maxima[priority as usize]))
             }),
         };
-        let mut hosts = host_set(config, cx.workers, previous.map(|previous| previous.hosts()).as_deref());
-        hosts.prepare(&terms);
-        publish_membership(&stats, &hosts);
-        publish_spread(&stats, &hosts);
-        Arc::new(Self {
+        let scale = HostScale {
+            workers: cx.workers,
+            max_connections: config.circuit_breakers.per_host_max_connections,
+            counts_load: config.lb_policy.counts_requests(),
+            checked: config.health_check.is_some(),
+        };
+        let shared = Self {
             name: config.name.as_str().into(),
             config: config.clone(),
             transports,
-            hosts: ArcSwap::from_pointee(hosts),
+            hosts: ArcSwap::default(),
+            scale,
+            ancestors: Mutex::new(previous.map(|previous| previous.hosts())),
             generation: AtomicU64::new(0),
             changes: watch::Sender::new(0),
             warming: Warming::default(),
@@ -110,7 +120,9 @@ impl ClusterShared {
             terms,
             learns_idle: config.reuse.learn_idle && !cx.compat.is_strict(),
             stats,
-        })
+        };
+        shared.replace_endpoints(&config.endpoints);
+        Arc::new(shared)
     }
 
     /// `name`.
@@ -133,25 +145,62 @@ impl ClusterShared {
         self.hosts.load_full()
     }
 
+    /// Takes over what discovery found: `endpoints` are all there are. A host whose address stays is kept, with its
+    /// pools, numbers and health on every worker, whatever else is said about it; where nothing but the order
+    /// differs, nothing happens. If active checks find a host that left well, it stays until they do not, unless
+    /// `ignore_health_on_host_removal` is set.
+    ///
+    /// Workers follow at their next choice, or at once with [`Peers::tell_of_hosts`]. On the main thread.
+    ///
+    /// [`Peers::tell_of_hosts`]: crate::Peers::tell_of_hosts
+    pub fn set_endpoints(&self, endpoints: &[LocalityEndpoints]) -> HostChanges {
+        let changes = self.replace_endpoints(endpoints);
+        // As in Envoy, not of those that the configuration names.
+        let heaviest = self.hosts.load().hosts.iter().map(|host| host.weight()).max().unwrap_or(0);
+        self.stats.members.max_host_weight().set(i64::from(heaviest));
+        changes
+    }
+
+    fn replace_endpoints(&self, endpoints: &[LocalityEndpoints]) -> HostChanges {
+        let old = self.hosts.load_full();
+        let ancestors = lock(&self.ancestors).take();
+        let update = HostUpdate::new(&old, ancestors.as_deref(), endpoints, self.scale);
+        let update = update.keeping(|host| self.stays_when_removed(host));
+        let HostUpdate { hosts, changes, priorities, .. } = update;
+        self.stats.members.default_total_match_count().add(changes.named as u64);
+        if changes.is_news() || self.generation() == 0 {
+            self.stats.members.membership_change().add(priorities as u64);
+            self.publish(HostSet::new(hosts));
+        }
+        changes
+    }
+
+    /// Whether `host`, which discovery does not name any more, stays.
+    fn stays_when_removed(&self, host: &HostShared) -> bool {
+        self.config.keeps_checked_hosts() && !host.is_failing(Failing::ActiveCheck)
+    }
+
     /// Publishes other hosts; workers follow at their next choice. To be called on the main thread.
-    pub fn set_hosts(&self, mut hosts: HostSet) {
+    pub fn set_hosts(&self, hosts: HostSet) {
+        self.stats.members.membership_change().inc();
+        self.publish(hosts);
+    }
+
+    /// Hosts failed, or recovered ([`HostShared::set_failing`]): balancers are made anew. One that discovery does not
+    /// name any more goes when an active check finds it failing. To be called on the main thread.
+    pub fn health_changed(&self) {
+        let old = self.hosts.load();
+        let gone = |host: &&Arc<HostShared>| host.is_removing() && host.is_failing(Failing::ActiveCheck);
+        let priorities: HashSet<_> = old.hosts.iter().filter(gone).map(|host| host.priority()).collect();
+        let hosts = old.hosts.iter().filter(|host| !gone(host)).cloned().collect();
+        self.stats.members.membership_change().add(priorities.len() as u64);
+        self.publish(HostSet::new(hosts));
+    }
+
+    fn publish(&self, mut hosts: HostSet) {
         hosts.prepare(&self.terms);
         publish_membership(&self.stats, &hosts);
         publish_spread(&self.stats, &hosts);
-        self.publish(hosts);
-    }
-
-    /// Hosts failed, or recovered ([`HostShared::set_failing`]): balancers are made anew. To be called on the main
-    /// thread.
-    pub fn health_changed(&self) {
-        let mut hosts = HostSet::new(self.hosts.load().hosts.clone());
-        hosts.prepare(&self.terms);
-        publish_health(&self.stats, &hosts);
-        publish_spread(&self.stats, &hosts);
-        self.publish(hosts);
-    }
-
-    fn publish(&self, hosts: HostSet) {
         self.hosts.store(Arc::new(hosts));
         let generation = self.generation.fetch_add(1, SeqCst) + 1;
         self.changes.send_replace(generation);
@@ -259,43 +308,20 @@ fn maxima(config: &ClusterConfig, runtime: &Runtime, priority: Priority) -> Maxi
     }
 }
 
-fn host_set(config: &ClusterConfig, workers: usize, previous: Option<&HostSet>) -> HostSet {
-    let per_host = config.circuit_breakers.per_host_max_connections;
-    let counts_load = config.lb_policy.counts_requests();
-    let hosts = config.endpoints.iter().flat_map(|place| {
-        place.endpoints.iter().map(move |endpoint| {
-            let same = |host: &&Arc<HostShared>| *host.address == endpoint.address;
-            let previous = previous.and_then(|set| set.hosts.iter().find(same));
-            Arc::new(HostShared::new(
-                endpoint,
-                place,
-                workers,
-                per_host,
-                counts_load,
-                previous.map(Arc::as_ref),
-            ))
-        })
-    });
-    HostSet::new(hosts.collect())
-}
-
 fn publish_membership(stats: &ClusterStats, hosts: &HostSet) {
-    let members = &stats.members;
-    members.membership_change().inc();
-    if hosts.hosts.iter().any(|host| !host.additional_addresses.is_empty()) {
+    if hosts.hosts.iter().any(|host| host.addresses().all().len() > 1) {
         // Listed before the first connection.
         stats.eyeballs();
     }
-    members.membership_total().set(hosts.hosts.len() as i64);
-    // Envoy's `default` transport-socket match, made once for each host.
-    members.default_total_match_count().add(hosts.hosts.len() as u64);
-    publish_health(stats, hosts);
-}
-
-fn publish_health(stats: &ClusterStats, hosts: &HostSet) {
     let count = |health| hosts.hosts.iter().filter(|host| host.health() == health).count() as i64;
+    stats.members.membership_total().set(hosts.hosts.len() as i64);
     stats.members.membership_healthy().set(count(Health::Healthy));
     stats.members.membership_degraded().set(count(Health::Degraded));
+}
+
+/// Ignores poison: what is inside is valid after any panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn publish_spread(stats: &ClusterStats, hosts: &HostSet) {

@@ -126,6 +126,13 @@ impl ClusterConfig {
                 && outer(self) == outer(other))
     }
 
+    /// Whether a host that discovery does not name any more stays while active health checks find it well (Envoy
+    /// docs, "Service discovery": on eventually consistent service discovery).
+    pub fn keeps_checked_hosts(&self) -> bool {
+        // Without checks nobody would find out.
+        self.health_check.is_some() && !self.ignore_health_on_host_removal
+    }
+
     /// The name that statistics carry.
     pub fn stat_name(&self) -> &str {
         self.alt_stat_name.as_deref().unwrap_or(&self.name)

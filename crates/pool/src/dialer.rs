@@ -12,6 +12,7 @@ use tidegate_net::{BoxIo, DialError, DialOptions, Transport, TransportError, Tra
 use tidegate_types::{Address, ResetReason};
 
 use crate::error::PoolError;
+use crate::host::Addresses;
 use crate::stats::UpstreamStats;
 
 mod eyeballs;
@@ -21,9 +22,9 @@ pub use tidegate_net::{Family, Order};
 
 /// Opens connections to one host.
 pub struct Dialer {
-    /// The host's primary address: the one that it is known by.
-    pub address: Arc<Address>,
-    /// Where the host has several addresses that are to be tried.
+    /// The host's addresses.
+    pub addresses: Arc<Addresses>,
+    /// Where the host may have several addresses that are to be tried.
     pub eyeballs: Option<Eyeballs>,
     /// Socket options.
     pub dial: Rc<DialOptions>,
@@ -57,14 +58,15 @@ impl Dialer {
             options,
             stats: self.stats.clone(),
         };
+        let addresses = self.addresses.all();
         match &self.eyeballs {
-            None => {
-                let address = self.address.clone();
-                Box::pin(async move { attempt.run(&address).await })
-            }
-            Some(eyeballs) => {
+            Some(eyeballs) if addresses.len() > 1 => {
                 let eyeballs = eyeballs.clone();
-                Box::pin(async move { eyeballs.open(&attempt).await })
+                Box::pin(async move { eyeballs.open(&addresses, &attempt).await })
+            }
+            _ => {
+                let address = self.addresses.primary();
+                Box::pin(async move { attempt.run(&address).await })
             }
         }
     }

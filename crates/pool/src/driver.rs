@@ -84,7 +84,7 @@ pub trait Kind: Sized + 'static {
     fn connect(&self) -> Attempt<<Self::Slot as Slot>::Opened>;
 
     /// Where it connects to first, for the log.
-    fn address(&self) -> Option<&Address>;
+    fn address(&self) -> Option<Arc<Address>>;
 
     /// Hands the connection of an attached stream out.
     fn lend(pool: &Rc<Pool<Self>>, inner: &mut Inner<Self::Slot>, grant: Grant) -> Option<Self::Lent>;
@@ -363,7 +363,7 @@ impl<K: Kind> Pool<K> {
                     inner.take_back(key);
                     let Inner { machine, slots, .. } = &mut *inner;
                     if let Some(slot) = slots.get_mut(key.index()) {
-                        slot.end(closed, self.kind.address(), machine.stats());
+                        slot.end(closed, self.kind.address().as_deref(), machine.stats());
                     }
                 }
                 Event::Reclaim => {
@@ -446,7 +446,7 @@ impl<K: Kind> Neighbour for Pool<K> {
 
     fn report(&self) -> PoolReport {
         let report = self.machine(|machine| machine.report(Instant::now()));
-        let address = self.kind.address().map(ToString::to_string).unwrap_or_default();
+        let address = self.kind.address().map(|address| address.to_string()).unwrap_or_default();
         PoolReport { address, protocol: K::PROTOCOL, ..report }
     }
 }

@@ -5,6 +5,7 @@
 //! task, no system call. Idle connections are watched for their peer's close; the rest is the driver's.
 
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 
 use tidegate_types::Address;
 
@@ -57,7 +58,7 @@ impl Kind for Http1 {
         self.connector.connect()
     }
 
-    fn address(&self) -> Option<&Address> {
+    fn address(&self) -> Option<Arc<Address>> {
         self.connector.address()
     }
 

@@ -7,6 +7,7 @@
 
 use std::cell::Cell;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 
 use tidegate_types::Address;
 
@@ -67,7 +68,7 @@ impl Kind for Http2 {
         Box::pin(async move { attempt.await.map(|opened| Dialed { opened, taken }) })
     }
 
-    fn address(&self) -> Option<&Address> {
+    fn address(&self) -> Option<Arc<Address>> {
         self.connector.address()
     }
 

@@ -1,15 +1,60 @@
-//! What is counted for each host: the numbers of the admin page `/clusters`.
+//! Where a host is reached, and what is counted for it: the numbers of the admin page `/clusters`.
 //!
 //! Sharded by worker, like every statistic: a worker adds to its own cells only. 10,000 unused hosts cost a
 //! pointer per worker each, and one for all.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwap;
 use tidegate_stats::worker_index;
-use tidegate_types::CloseReason;
+use tidegate_types::{Address, CloseReason};
 
 use crate::report::LastCloses;
+
+/// Where a host is reached. New connections take the addresses of their time, existing ones stay.
+#[derive(Debug)]
+pub struct Addresses(ArcSwap<AddressList>);
+
+#[derive(Debug)]
+struct AddressList {
+    primary: Arc<Address>,
+    all: Arc<[Address]>,
+}
+
+impl Addresses {
+    /// `all`, the primary one first.
+    pub fn new(all: Arc<[Address]>) -> Self {
+        Self(ArcSwap::from_pointee(AddressList::new(all)))
+    }
+
+    /// Replaces them; whether they differ.
+    pub fn set(&self, all: Arc<[Address]>) -> bool {
+        let differ = self.0.load().all != all;
+        if differ {
+            self.0.store(Arc::new(AddressList::new(all)));
+        }
+        differ
+    }
+
+    /// All, the primary one first.
+    pub fn all(&self) -> Arc<[Address]> {
+        self.0.load().all.clone()
+    }
+
+    /// The first.
+    pub fn primary(&self) -> Arc<Address> {
+        self.0.load().primary.clone()
+    }
+}
+
+impl AddressList {
+    fn new(all: Arc<[Address]>) -> Self {
+        let nowhere = || Address::Unix(PathBuf::new());
+        Self { primary: Arc::new(all.first().cloned().unwrap_or_else(nowhere)), all }
+    }
+}
 
 /// A host's numbers, all workers together.
 #[derive(Debug)]

@@ -6,6 +6,7 @@
 //! (`preconnect_policy`): watched for their peer's close, and closed after the pool's idle timeout.
 
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_net::{BoxIo, TransportOptions};
@@ -41,7 +42,7 @@ pub trait Connect {
     fn connect(&self, options: Rc<TransportOptions>) -> Opening;
 
     /// Where it connects to first, for the log.
-    fn address(&self) -> Option<&Address> {
+    fn address(&self) -> Option<Arc<Address>> {
         None
     }
 }
@@ -51,8 +52,8 @@ impl Connect for Dialer {
         self.open(options)
     }
 
-    fn address(&self) -> Option<&Address> {
-        Some(&self.address)
+    fn address(&self) -> Option<Arc<Address>> {
+        Some(self.addresses.primary())
     }
 }
 
@@ -93,7 +94,7 @@ impl Kind for Tcp {
         self.connector.connect(self.options.clone())
     }
 
-    fn address(&self) -> Option<&Address> {
+    fn address(&self) -> Option<Arc<Address>> {
         self.connector.address()
     }
 

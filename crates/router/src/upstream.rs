@@ -461,8 +461,7 @@ impl<'r> Upstream<'r> {
     /// The head as every attempt sends it.
     fn head_for_attempt<'h>(&self, head: &'h RequestHead, host: &Host) -> Cow<'h, RequestHead> {
         let attempt = self.stream.info().attempts.get();
-        let mut head =
-            attempt::with_attempt_headers(head, &self.facts, host.shared(), attempt, || self.elapsed());
+        let mut head = attempt::with_attempt_headers(head, &self.facts, host, attempt, || self.elapsed());
         if attempt > 1 && self.facts.attempt_headers.is_timeout_retry {
             let late = if self.was_late.get() { "true" } else { "false" };
             head.to_mut().headers.insert(attempt::IS_TIMEOUT_RETRY, HeaderValue::from_static(late));

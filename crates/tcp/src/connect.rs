@@ -168,7 +168,7 @@ async fn attempt_once(
     session.facts.attempts += u32::from(attempted);
     if reached {
         session.facts.upstream = Some(UpstreamInfo {
-            host: host.address().clone(),
+            host: host.address(),
             remote_address: facts.and_then(|facts| facts.remote_address.clone()),
             local_address: facts.and_then(|facts| facts.local_address.clone()),
             connection_id: facts.map(|facts| facts.id),

@@ -11,12 +11,11 @@ use tidegate_pool::machine::{Care, Settings, Shared, Tally, wants_connection};
 use tidegate_pool::{
     Acquire, HttpPool, Neighbour, Neighbours, TransportFactory, TransportOptions, h1, h2, tcp,
 };
-use tidegate_types::Address;
 use tokio::time::Instant;
 
 use super::Cluster;
 use super::kit::Kit;
-use crate::host::{Host, HostShared, PoolKey, Protocol};
+use crate::host::{Host, PoolKey, Protocol};
 use crate::lb::Health;
 
 /// Opened ahead for each stream at most, as in Envoy.
@@ -204,24 +203,22 @@ impl Cluster {
     }
 
     fn dialer(&self, kit: &Kit, host: &Host, fallback_alpn: &[&[u8]]) -> Rc<Dialer> {
-        let of_host = |all: &Arc<dyn TransportFactory>| all.of_host(&host.shared().hostname, fallback_alpn);
+        let of_host =
+            |all: &Arc<dyn TransportFactory>| all.of_host(&host.attributes().hostname, fallback_alpn);
         Rc::new(Dialer {
-            address: host.address().clone(),
-            eyeballs: self.eyeballs(kit, host.shared()),
+            addresses: host.shared().addresses().clone(),
+            eyeballs: self.eyeballs(kit),
             dial: kit.dial.clone(),
             transport: self.shared.transports().map(of_host),
             stats: self.stats().upstream.clone(),
         })
     }
 
-    /// How one of several addresses is chosen; `None`: there is one, or no other is to be tried.
-    fn eyeballs(&self, kit: &Kit, host: &HostShared) -> Option<Eyeballs> {
-        if host.additional_addresses.is_empty() || !self.shared.tries_all_addresses() {
-            return None;
-        }
-        let mut addresses = vec![Address::clone(&host.address)];
-        addresses.extend_from_slice(&host.additional_addresses);
-        Some(Eyeballs::new(&addresses, kit.order, self.stats().eyeballs().clone()))
+    /// How one of several addresses is chosen; `None`: no other than the first is to be tried.
+    fn eyeballs(&self, kit: &Kit) -> Option<Eyeballs> {
+        let stats = self.shared.stats().clone();
+        let eyeballs = || Eyeballs::new(kit.order, move || stats.eyeballs().clone());
+        self.shared.tries_all_addresses().then(eyeballs)
     }
 
     fn pool_shared(&self, host: &Host, priority: Priority) -> Shared {

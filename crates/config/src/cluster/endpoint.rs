@@ -59,6 +59,12 @@ pub enum HealthStatus {
     Degraded,
 }
 
+impl HealthStatus {
+    /// All, in the order of their numbers.
+    pub const ALL: [Self; 6] =
+        [Self::Unknown, Self::Healthy, Self::Unhealthy, Self::Draining, Self::Timeout, Self::Degraded];
+}
+
 /// `ClusterLoadAssignment`.
 #[derive(Default)]
 pub(super) struct LoadAssignment {

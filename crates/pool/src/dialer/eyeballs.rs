@@ -4,7 +4,7 @@
 //! Envoy docs, "Upstream connection: happy eyeballs support". To pools it is one connection: they count it once, and
 //! `connect_timeout` covers all attempts together.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use tidegate_net::{Family, Order, race};
 use tidegate_stats::stat_block;
@@ -34,22 +34,24 @@ stat_block! {
     }
 }
 
-/// Several addresses of one host.
+/// How the addresses of a host that has several are tried.
 #[derive(Clone)]
 pub struct Eyeballs {
-    addresses: Arc<[Address]>,
-    stats: EyeballsStats,
+    order: Order,
+    stats: Rc<dyn Fn() -> EyeballsStats>,
 }
 
 impl Eyeballs {
-    /// The addresses, to be tried in `order`.
-    pub fn new(addresses: &[Address], order: Order, stats: EyeballsStats) -> Self {
-        Self { addresses: order.sort(addresses).into(), stats }
+    /// In `order`. `stats` are asked for at the first race.
+    pub fn new(order: Order, stats: impl Fn() -> EyeballsStats + 'static) -> Self {
+        Self { order, stats: Rc::new(stats) }
     }
 
-    pub(super) async fn open(&self, attempt: &Attempt) -> Result<Opened, PoolError> {
-        let attempts = self.addresses.iter().map(|address| {
-            self.stats.attempts().inc();
+    pub(super) async fn open(&self, addresses: &[Address], attempt: &Attempt) -> Result<Opened, PoolError> {
+        let stats = (self.stats)();
+        let addresses = self.order.sort(addresses);
+        let attempts = addresses.iter().map(|address| {
+            stats.attempts().inc();
             async move {
                 let opened = attempt.run(address).await?;
                 Ok((address, opened))
@@ -58,11 +60,11 @@ impl Eyeballs {
         match race(attempts).await {
             Ok(won) => {
                 let (address, opened) = won.value;
-                self.stats.delay_ms().record(won.after.as_millis() as u64);
+                stats.delay_ms().record(won.after.as_millis() as u64);
                 match Family::of(address) {
-                    Family::V4 => self.stats.won_ipv4(),
-                    Family::V6 => self.stats.won_ipv6(),
-                    Family::Unix => self.stats.won_pipe(),
+                    Family::V4 => stats.won_ipv4(),
+                    Family::V6 => stats.won_ipv6(),
+                    Family::Unix => stats.won_pipe(),
                 }
                 .inc();
                 tracing::debug!(target: "pool", address = %address, after = ?won.after, "won the race of a host's addresses");

@@ -25,8 +25,11 @@ fn dialer(addresses: &[&Address], transport: Option<Rc<dyn Transport>>) -> (Dial
     let addresses: Vec<Address> = addresses.iter().map(|&address| address.clone()).collect();
     let stats = EyeballsStats::detached();
     let dialer = Dialer {
-        address: Arc::new(addresses[0].clone()),
-        eyeballs: Some(Eyeballs::new(&addresses, Order::default(), stats.clone())),
+        addresses: Arc::new(Addresses::new(addresses.into())),
+        eyeballs: Some(Eyeballs::new(Order::default(), {
+            let stats = stats.clone();
+            move || stats.clone()
+        })),
         dial: Rc::default(),
         transport,
         stats: UpstreamStats::detached(),

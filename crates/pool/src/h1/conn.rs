@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -110,7 +111,7 @@ pub trait Connect {
     fn connect(&self) -> Pin<Box<dyn Future<Output = Connected>>>;
 
     /// Where it connects to first, for the log.
-    fn address(&self) -> Option<&Address> {
+    fn address(&self) -> Option<Arc<Address>> {
         None
     }
 }

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -37,8 +38,8 @@ impl Connect for SocketConnector {
         })
     }
 
-    fn address(&self) -> Option<&Address> {
-        Some(&self.dialer.address)
+    fn address(&self) -> Option<Arc<Address>> {
+        Some(self.dialer.addresses.primary())
     }
 }
 

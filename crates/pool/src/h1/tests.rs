@@ -70,7 +70,7 @@ async fn listen() -> (TcpListener, Address) {
 
 fn sockets(address: Address, shared: &Shared) -> SocketConnector {
     let dialer = Dialer {
-        address: Arc::new(address),
+        addresses: Arc::new(crate::host::Addresses::new(Arc::from([address]))),
         eyeballs: None,
         dial: Rc::default(),
         transport: None,

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use http::header::SET_COOKIE;
 use http::{HeaderName, HeaderValue};
 use tidegate_cluster::stream::{BodyFrame, ClientStream, ResponseFrame};
-use tidegate_cluster::{Ask, Failed, Host, HostShared, PoolError};
+use tidegate_cluster::{Ask, Failed, Host, PoolError};
 use tidegate_types::{EndStream, RequestHead, ResetReason, ResponseFlags, ResponseHead, UpstreamInfo};
 
 use super::carrier::{Carrier, Waiting};
@@ -307,7 +307,7 @@ impl Upstream<'_> {
 /// What is known of an upstream that no connection was made to.
 fn unreached(host: &Host) -> UpstreamInfo {
     UpstreamInfo {
-        host: host.address().clone(),
+        host: host.address(),
         remote_address: None,
         local_address: None,
         connection_id: None,
@@ -347,17 +347,18 @@ pub(crate) fn send_frame(stream: &mut dyn ClientStream, frame: BodyFrame) {
 pub(super) fn with_attempt_headers<'h>(
     head: &'h RequestHead,
     facts: &RequestFacts<'_>,
-    host: &HostShared,
+    host: &Host,
     attempt: u32,
     elapsed: impl FnOnce() -> Duration,
 ) -> Cow<'h, RequestHead> {
-    let renamed = facts.route.rewrites_host_automatically() && !host.hostname.is_empty();
-    if attempt <= 1 && !renamed {
+    let named = facts.route.rewrites_host_automatically().then(|| host.attributes());
+    let named = named.filter(|attributes| !attributes.hostname.is_empty());
+    if attempt <= 1 && named.is_none() {
         return Cow::Borrowed(head);
     }
     let mut head = head.clone();
-    if renamed {
-        let name = bytes::Bytes::copy_from_slice(host.hostname.as_bytes());
+    if let Some(named) = named {
+        let name = bytes::Bytes::copy_from_slice(named.hostname.as_bytes());
         facts.route.rewrite_host(&mut head, name, facts.envoy);
     }
     if attempt <= 1 {

@@ -83,7 +83,7 @@ impl Carrier {
             Self::Http(lease) => {
                 let facts = lease.facts();
                 UpstreamInfo {
-                    host: host.address().clone(),
+                    host: host.address(),
                     remote_address: facts.remote_address.clone(),
                     local_address: facts.local_address.clone(),
                     connection_id: Some(facts.id),
@@ -94,7 +94,7 @@ impl Carrier {
             Self::Tcp(tunnel) => {
                 let facts = tunnel.facts();
                 UpstreamInfo {
-                    host: host.address().clone(),
+                    host: host.address(),
                     remote_address: facts.remote_address.clone(),
                     local_address: facts.local_address.clone(),
                     connection_id: Some(facts.id),

@@ -58,19 +58,20 @@ impl Upstream<'_> {
             host = choose(hash)?;
         }
         if avoidance.priorities.is_some() {
-            priorities.note(host.shared().priority);
+            priorities.note(host.shared().priority());
         }
         if avoidance.predicates.contains(&HostPredicate::PreviousHosts) {
-            self.selection.tried.borrow_mut().push(host.address().clone());
+            self.selection.tried.borrow_mut().push(host.address());
         }
         Some(host)
     }
 
     fn avoids(&self, predicate: &HostPredicate, host: &Host) -> bool {
-        let label = |name: &str| host.shared().labels.as_ref().and_then(|labels| labels.member(name));
+        let attributes = host.attributes();
+        let label = |name: &str| attributes.labels.as_ref().and_then(|labels| labels.member(name));
         match predicate {
             HostPredicate::PreviousHosts => {
-                self.selection.tried.borrow().iter().any(|tried| tried == host.address())
+                self.selection.tried.borrow().iter().any(|tried| *tried == host.address())
             }
             HostPredicate::OmitHostMetadata(labels) => {
                 !labels.is_empty() && labels.iter().all(|(name, value)| label(name) == Some(value))

@@ -56,24 +56,26 @@ fn cluster_text(text: &mut String, cluster: &ClusterShared) {
     }
     line("added_via_api", &false);
     for host in &cluster.hosts().hosts {
+        let address = host.address();
         for (key, value) in host_lines(host) {
-            line(&format!("{}::{key}", host.address), &value);
+            line(&format!("{address}::{key}"), &value);
         }
     }
 }
 
 fn host_lines(host: &HostShared) -> Vec<(&'static str, String)> {
+    let attributes = host.attributes();
     let mut lines: Vec<_> =
         TEXT_ORDER.iter().map(|(name, stat)| (*name, host.stats.value(*stat).to_string())).collect();
     lines.extend([
-        ("hostname", host.hostname.clone()),
+        ("hostname", attributes.hostname.clone()),
         ("health_flags", host.health_flags().into_owned()),
-        ("weight", host.weight.to_string()),
-        ("region", host.locality.region.clone()),
-        ("zone", host.locality.zone.clone()),
-        ("sub_zone", host.locality.sub_zone.clone()),
+        ("weight", attributes.weight.to_string()),
+        ("region", attributes.locality.region.clone()),
+        ("zone", attributes.locality.zone.clone()),
+        ("sub_zone", attributes.locality.sub_zone.clone()),
         ("canary", "false".to_owned()),
-        ("priority", host.priority.to_string()),
+        ("priority", attributes.priority.to_string()),
         // -1: outlier detection has computed none.
         ("success_rate", "-1".to_owned()),
         ("local_origin_success_rate", "-1".to_owned()),
@@ -107,6 +109,7 @@ fn cluster_json(cluster: &ClusterShared) -> Value {
 /// As protobuf's JSON form prints it: zeros are left out, 64-bit numbers are strings, `COUNTER` is the
 /// default type.
 fn host_json(host: &HostShared) -> Value {
+    let attributes = host.attributes();
     let stats = JSON_ORDER.iter().map(|(name, stat, kind)| {
         let mut entry = serde_json::Map::new();
         if *kind == Kind::Gauge {
@@ -121,27 +124,27 @@ fn host_json(host: &HostShared) -> Value {
     });
     let mut locality = serde_json::Map::new();
     for (key, value) in [
-        ("region", &host.locality.region),
-        ("zone", &host.locality.zone),
-        ("sub_zone", &host.locality.sub_zone),
+        ("region", &attributes.locality.region),
+        ("zone", &attributes.locality.zone),
+        ("sub_zone", &attributes.locality.sub_zone),
     ] {
         if !value.is_empty() {
             locality.insert(key.to_owned(), value.as_str().into());
         }
     }
     let mut status = json!({
-        "address": address_json(&host.address),
+        "address": address_json(&host.address()),
         "stats": stats.collect::<Vec<_>>(),
         "health_status": {"eds_health_status": eds_health(host)},
-        "weight": host.weight,
+        "weight": attributes.weight,
         "locality": locality,
     });
     if let Some(fields) = status.as_object_mut() {
-        if !host.hostname.is_empty() {
-            fields.insert("hostname".to_owned(), host.hostname.as_str().into());
+        if !attributes.hostname.is_empty() {
+            fields.insert("hostname".to_owned(), attributes.hostname.as_str().into());
         }
-        if host.priority > 0 {
-            fields.insert("priority".to_owned(), host.priority.into());
+        if attributes.priority > 0 {
+            fields.insert("priority".to_owned(), attributes.priority.into());
         }
     }
     status
@@ -149,7 +152,7 @@ fn host_json(host: &HostShared) -> Value {
 
 fn eds_health(host: &HostShared) -> &'static str {
     use tidegate_config::cluster::HealthStatus;
-    match host.health_status {
+    match host.health_status() {
         HealthStatus::Unknown | HealthStatus::Healthy => "HEALTHY",
         HealthStatus::Degraded => "DEGRADED",
         HealthStatus::Draining => "DRAINING",

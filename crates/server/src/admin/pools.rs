@@ -85,7 +85,7 @@ impl Told {
         cluster: &'a ClusterShared,
         host: &HostShared,
     ) -> impl Iterator<Item = (usize, &'a PoolReport)> + use<'a> {
-        let address = host.address.to_string();
+        let address = host.address().to_string();
         self.pools.iter().flat_map(move |(worker, clusters)| {
             let address = address.clone();
             let pools = clusters.get(cluster.name()).into_iter().flatten();
@@ -146,7 +146,7 @@ fn cluster_json(cluster: &ClusterShared, told: &Told) -> Value {
             let pools: Vec<_> =
                 told.of(cluster, host).map(|(worker, pool)| pool_json(worker, pool)).collect();
             json!({
-                "address": host.address.to_string(),
+                "address": host.address().to_string(),
                 "health": health(host),
                 // Both outlive pools, which go with their last connection.
                 "learned_idle_ms": learned_idle_ms(host),
@@ -195,17 +195,18 @@ fn cluster_text(text: &mut String, cluster: &ClusterShared, told: &Told) {
         }
     }
     for host in &cluster.hosts().hosts {
-        line(&format!("{}::health", host.address), &health(host));
+        let address = host.address();
+        line(&format!("{address}::health"), &health(host));
         if let Some(learned) = learned_idle_ms(host) {
-            line(&format!("{}::learned_idle_ms", host.address), &learned);
+            line(&format!("{address}::learned_idle_ms"), &learned);
         }
         let closes = host.stats.last_closes().names();
         if !closes.is_empty() {
-            line(&format!("{}::last_close_reasons", host.address), &closes.join(","));
+            line(&format!("{address}::last_close_reasons"), &closes.join(","));
         }
         for (worker, pool) in told.of(cluster, host) {
             pool_text(pool, |key, value| {
-                line(&format!("{}::worker_{worker}::{}::{key}", host.address, pool.protocol), value);
+                line(&format!("{address}::worker_{worker}::{}::{key}", pool.protocol), value);
             });
         }
     }
