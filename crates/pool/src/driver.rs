@@ -28,7 +28,7 @@ mod task;
 
 pub(crate) use acquire::Acquire;
 pub(crate) use bell::Bell;
-pub(crate) use slot::{Slot, Stirred, log_end};
+pub(crate) use slot::{Holds, Slot, Stirred, log_end};
 
 use acquire::Wait;
 
@@ -121,6 +121,10 @@ impl<K: Kind> Drop for Pool<K> {
 impl<S: Slot> Inner<S> {
     fn has_fired(&self, key: ConnKey) -> bool {
         self.slots.get(key.index()).is_some_and(S::has_fired)
+    }
+
+    fn is_watched_while_busy(&self, key: ConnKey) -> bool {
+        self.slots.get(key.index()).is_some_and(S::is_watched_while_busy)
     }
 
     /// Counts a request that gets its connection.
@@ -326,7 +330,7 @@ impl<K: Kind> Pool<K> {
     /// Lets a connection tell what happens to it while it is idle, unless it is watched anyhow.
     #[inline]
     fn watch(self: &Rc<Self>, key: ConnKey) {
-        if !K::Slot::WATCHED_WHILE_BUSY {
+        if !self.inner.borrow().is_watched_while_busy(key) {
             self.look(key);
         }
         self.ring_if_due();
@@ -336,7 +340,7 @@ impl<K: Kind> Pool<K> {
     fn look(self: &Rc<Self>, key: ConnKey) {
         loop {
             let mut inner = self.inner.borrow_mut();
-            if !K::Slot::WATCHED_WHILE_BUSY && !inner.machine.is_idle(key) {
+            if !inner.is_watched_while_busy(key) && !inner.machine.is_idle(key) {
                 return;
             }
             let Some(slot) = inner.slots.get_mut(key.index()) else { return };

@@ -13,9 +13,9 @@ use crate::driver::{Attempt, Grant, Inner, Kind};
 use crate::machine::{Settings, Shared};
 
 mod conn;
-mod connector;
+pub(crate) mod connector;
 mod lease;
-mod slot;
+pub(crate) mod slot;
 
 pub use crate::driver::{Neighbour, Neighbours};
 pub use conn::{AfterExchange, Conn, ConnFacts, Connect, Connected, IdleEnd, Traffic};

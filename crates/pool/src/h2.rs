@@ -13,11 +13,10 @@ use tidegate_types::Address;
 
 use crate::driver::{Attempt, Grant, Inner, Kind};
 use crate::machine::{Settings, Shared};
-use crate::stats::UpstreamStats;
 
-mod connector;
+pub(crate) mod connector;
 mod lease;
-mod slot;
+pub(crate) mod slot;
 mod stats;
 
 pub use crate::driver::{Neighbour, Neighbours};
@@ -37,7 +36,6 @@ pub type Acquire = crate::driver::Acquire<Http2>;
 /// HTTP/2, as a pool knows it.
 pub struct Http2 {
     connector: Rc<dyn Connect>,
-    stats: UpstreamStats,
     /// How many streams the peer took at a time on the last connection whose SETTINGS came.
     taken: Rc<Cell<u32>>,
 }
@@ -51,9 +49,8 @@ impl Pool {
         connector: Rc<dyn Connect>,
         neighbours: Weak<dyn Neighbours>,
     ) -> Rc<Self> {
-        let stats = shared.stats.clone();
         let taken = Rc::new(Cell::new(u32::MAX));
-        Self::start(Http2 { connector, stats, taken }, settings, shared, neighbours)
+        Self::start(Http2 { connector, taken }, settings, shared, neighbours)
     }
 }
 
@@ -75,8 +72,7 @@ impl Kind for Http2 {
     #[inline]
     fn lend(pool: &Rc<Pool>, inner: &mut Inner<Slot>, grant: Grant) -> Option<Lease> {
         let link = inner.slots.get(grant.key.index())?.link()?;
-        // One of many for which it was opened did not find it.
-        let reused = grant.since.is_none_or(|since| link.is_older_than(since));
+        let reused = link.is_reused_by(grant);
         inner.count_request(grant, reused);
         Some(Lease::new(pool.clone(), grant.key, link, reused))
     }

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tidegate_codec::stream::ResetCode;
 use tidegate_codec::{ClientStream, StreamError};
@@ -13,7 +13,7 @@ use crate::driver::Neighbour;
 use crate::error::PoolError;
 use crate::h1::ConnFacts;
 use crate::machine::Care;
-use crate::{h1, h2};
+use crate::{auto, h1, h2};
 
 /// Connections to one host, of one protocol, with one priority, on one worker.
 #[derive(Clone)]
@@ -22,6 +22,8 @@ pub enum HttpPool {
     H1(Rc<h1::Pool>),
     /// HTTP/2.
     H2(Rc<h2::Pool>),
+    /// Whichever of them the peer chooses.
+    Auto(Rc<auto::Pool>),
 }
 
 /// A place in a pool's queue, or the answer. Dropping it gives the place up (`upstream_rq_cancelled`).
@@ -31,6 +33,7 @@ pub struct Acquire(Waiting);
 enum Waiting {
     H1(h1::Acquire),
     H2(h2::Acquire),
+    Auto(auto::Acquire),
 }
 
 /// A connection, or a place on one, for one exchange. Ends with [`Lease::finish`] or [`Lease::failed`]; dropped
@@ -41,6 +44,8 @@ pub struct Lease(Lent);
 enum Lent {
     H1(h1::Lease),
     H2(h2::Lease),
+    AutoH1(h1::Lease<auto::Auto>),
+    AutoH2(h2::Lease<auto::Auto>),
 }
 
 /// How an exchange failed, for the connection's counters.
@@ -70,6 +75,19 @@ macro_rules! each {
         match $pool {
             HttpPool::H1($name) => $call,
             HttpPool::H2($name) => $call,
+            HttpPool::Auto($name) => $call,
+        }
+    };
+}
+
+/// Calls the lease, whichever it is.
+macro_rules! each_lease {
+    ($lease:expr, $name:ident => $call:expr) => {
+        match $lease {
+            Lent::H1($name) => $call,
+            Lent::H2($name) => $call,
+            Lent::AutoH1($name) => $call,
+            Lent::AutoH2($name) => $call,
         }
     };
 }
@@ -81,6 +99,7 @@ impl HttpPool {
         Acquire(match self {
             Self::H1(pool) => Waiting::H1(pool.acquire_at(now, care)),
             Self::H2(pool) => Waiting::H2(pool.acquire_at(now, care)),
+            Self::Auto(pool) => Waiting::Auto(pool.acquire_at(now, care)),
         })
     }
 
@@ -130,14 +149,15 @@ impl Future for Acquire {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut self.0 {
-            Waiting::H1(acquire) => {
-                Pin::new(acquire).poll(cx).map(|lease| lease.map(|lease| Lease(Lent::H1(lease))))
-            }
-            Waiting::H2(acquire) => {
-                Pin::new(acquire).poll(cx).map(|lease| lease.map(|lease| Lease(Lent::H2(lease))))
-            }
-        }
+        let lent = match &mut self.0 {
+            Waiting::H1(acquire) => ready!(Pin::new(acquire).poll(cx)).map(Lent::H1),
+            Waiting::H2(acquire) => ready!(Pin::new(acquire).poll(cx)).map(Lent::H2),
+            Waiting::Auto(acquire) => ready!(Pin::new(acquire).poll(cx)).map(|lease| match lease {
+                auto::Lease::H1(lease) => Lent::AutoH1(lease),
+                auto::Lease::H2(lease) => Lent::AutoH2(lease),
+            }),
+        };
+        Poll::Ready(lent.map(Lease))
     }
 }
 
@@ -145,45 +165,30 @@ impl Lease {
     /// The exchange.
     #[inline]
     pub fn stream(&mut self) -> &mut dyn ClientStream {
-        match &mut self.0 {
-            Lent::H1(lease) => lease.stream(),
-            Lent::H2(lease) => lease.stream(),
-        }
+        each_lease!(&mut self.0, lease => lease.stream())
     }
 
     /// What is known of the connection.
     pub fn facts(&self) -> &Rc<ConnFacts> {
-        match &self.0 {
-            Lent::H1(lease) => lease.facts(),
-            Lent::H2(lease) => lease.facts(),
-        }
+        each_lease!(&self.0, lease => lease.facts())
     }
 
     /// Whether the connection was there before and may have gone stale: a close by the peer may then be its idle
     /// timeout, and says nothing about this request.
     pub fn is_reused(&self) -> bool {
-        match &self.0 {
-            Lent::H1(lease) => lease.is_reused(),
-            Lent::H2(lease) => lease.is_reused(),
-        }
+        each_lease!(&self.0, lease => lease.is_reused())
     }
 
     /// The exchange is over, as far as it went: the connection goes back to the pool if it can carry another one,
     /// else it is closed. What is left of a stream is cancelled.
     #[inline]
     pub fn finish(self) {
-        match self.0 {
-            Lent::H1(lease) => lease.finish(),
-            Lent::H2(lease) => lease.finish(),
-        }
+        each_lease!(self.0, lease => lease.finish());
     }
 
     /// The exchange failed.
     pub fn failed(self, how: Failed) {
-        match self.0 {
-            Lent::H1(lease) => lease.failed(how),
-            Lent::H2(lease) => lease.failed(how),
-        }
+        each_lease!(self.0, lease => lease.failed(how));
     }
 }
 

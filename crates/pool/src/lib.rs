@@ -1,13 +1,14 @@
 //! Connection pools: one per (host, priority) on each worker.
 //!
 //! [`machine`] decides (sans-IO: which connection takes a stream, when to open one, who waits, who fails,
-//! what closes when); a driver does. [`h1`] drives HTTP/1.1, [`h2`] HTTP/2, [`tcp`] the sessions
-//! of the TCP proxy; all open connections through a [`dialer::Dialer`]. [`limits`] are the circuit breakers that all
+//! what closes when); a driver does. [`h1`] drives HTTP/1.1, [`h2`] HTTP/2, [`auto`] what the peer chooses of them,
+//! [`tcp`] the sessions of the TCP proxy; all open connections through a [`dialer::Dialer`]. [`limits`] are the circuit breakers that all
 //! workers share, [`learned`] is what is known of how long hosts let connections idle. No cluster names, no load
 //! balancing, no retries here.
 //!
 //! Start from [`HttpPool`] to use a pool, from [`machine::Machine`] to understand one.
 
+pub mod auto;
 pub mod dialer;
 mod driver;
 pub mod error;

@@ -57,7 +57,7 @@ pub struct Settings {
     pub max_connection_duration: Option<Duration>,
     /// Streams in a connection's life; `None`: no limit.
     pub max_streams: Option<u32>,
-    /// Streams at the same time on a new connection, at least 1.
+    /// Streams at the same time on a new connection, at least 1; what the last one took is expected of the next.
     pub concurrency: u32,
     /// `per_upstream_preconnect_ratio`, 1 to 3: places provided for each stream attached or waiting. 1: none ahead.
     pub preconnect_ratio: f32,
@@ -160,6 +160,8 @@ pub enum Queued {
 pub struct Machine {
     settings: Rc<Settings>,
     shared: Shared,
+    /// Streams that the next connection is expected to take at a time.
+    expected: u32,
     conns: Slab<Conn>,
     ready: ReadyList,
     pending: Pending,
@@ -190,6 +192,7 @@ impl Machine {
     /// A pool without connections.
     pub fn new(settings: Rc<Settings>, shared: Shared) -> Self {
         Self {
+            expected: settings.concurrency,
             settings,
             shared,
             conns: Slab::new(),
@@ -285,6 +288,8 @@ impl Machine {
         }
         self.shared.stats.upstream_cx_connect_ms().record(took.as_millis() as u64);
         conn.concurrency = concurrency.max(1);
+        // The next ones are expected to be like this one.
+        self.expected = conn.concurrency.min(self.settings.concurrency);
         conn.idle_since = now;
         conn.state = State::Busy;
         if let Some(limit) = self.settings.max_connection_duration {

@@ -15,8 +15,8 @@ pub trait Slot: Default {
     /// What an attempt gives.
     type Opened: 'static;
 
-    /// Whether connections with streams are watched too, by the pool and not by their streams.
-    const WATCHED_WHILE_BUSY: bool;
+    /// Whether the connection is watched by the pool while it has streams, too, and not by its streams.
+    fn is_watched_while_busy(&self) -> bool;
 
     /// An attempt is under way.
     fn begin(&mut self, attempt: JoinHandle<()>);
@@ -70,4 +70,17 @@ pub enum Stirred {
     Capacity(u32),
     /// The peer takes no more streams.
     GoingAway,
+}
+
+/// A slot that may hold a connection of a protocol: it is one, or is of a pool that speaks several.
+pub trait Holds<S> {
+    /// That protocol's part, if that is what the connection speaks.
+    fn held(&mut self) -> Option<&mut S>;
+}
+
+impl<S: Slot> Holds<S> for S {
+    #[inline]
+    fn held(&mut self) -> Option<&mut S> {
+        Some(self)
+    }
 }

@@ -95,7 +95,8 @@ fn attempt_done<K: Kind>(
     }
     drop(inner);
     pool.run_events();
-    if K::Slot::WATCHED_WHILE_BUSY {
+    let watched_while_busy = pool.inner.borrow().is_watched_while_busy(key);
+    if watched_while_busy {
         // After its first streams, so that their heads leave with the connection's first bytes.
         pool.bell.stir(key);
     } else {

@@ -29,18 +29,20 @@ impl Connect for SocketConnector {
         let codec = self.codec.clone();
         self.dialer.stats.upstream_cx_http1_total().inc();
         let dialing = self.dialer.open(self.options.clone());
-        Box::pin(async move {
-            let Opened { io, id, local_address, remote_address } = dialing.await?;
-            let tls = io.tls().cloned();
-            let facts = ConnFacts { id, local_address, remote_address, protocol: Version::HTTP_11, tls };
-            let conn: Box<dyn Conn> = Box::new(ClientConn::new(io, codec));
-            Ok((conn, facts))
-        })
+        Box::pin(async move { Ok(speak(dialing.await?, codec)) })
     }
 
     fn address(&self) -> Option<Arc<Address>> {
         Some(self.dialer.addresses.primary())
     }
+}
+
+/// HTTP/1.1 on what the dialer opened.
+pub(crate) fn speak(opened: Opened, codec: Rc<ClientOptions>) -> (Box<dyn Conn>, ConnFacts) {
+    let Opened { io, id, local_address, remote_address } = opened;
+    let tls = io.tls().cloned();
+    let facts = ConnFacts { id, local_address, remote_address, protocol: Version::HTTP_11, tls };
+    (Box::new(ClientConn::new(io, codec)), facts)
 }
 
 impl Conn for ClientConn {

@@ -4,26 +4,28 @@ use std::rc::Rc;
 
 use tidegate_codec::ClientStream;
 
-use super::Pool;
+use super::Http1;
 use super::conn::{AfterExchange, Conn, ConnFacts};
+use super::slot::Slot;
+use crate::driver::{Holds, Kind, Pool};
 use crate::http::Failed;
 use crate::machine::{ConnKey, StreamEnd};
 
 /// A connection for one exchange. Ends with [`Lease::finish`] or [`Lease::failed`]; dropped before, the
 /// exchange counts as given up and the connection is closed under it.
 #[must_use = "dropping a lease closes the connection"]
-pub struct Lease {
-    pool: Rc<Pool>,
+pub struct Lease<K: Kind<Slot: Holds<Slot>> = Http1> {
+    pool: Rc<Pool<K>>,
     key: ConnKey,
     conn: Option<Box<dyn Conn>>,
     facts: Rc<ConnFacts>,
     reused: bool,
 }
 
-impl Lease {
+impl<K: Kind<Slot: Holds<Slot>>> Lease<K> {
     #[inline]
-    pub(super) fn new(
-        pool: Rc<Pool>,
+    pub(crate) fn new(
+        pool: Rc<Pool<K>>,
         key: ConnKey,
         conn: Box<dyn Conn>,
         facts: Rc<ConnFacts>,
@@ -75,7 +77,11 @@ impl Lease {
 
     #[inline]
     fn give_back(&self, conn: Box<dyn Conn>, end: StreamEnd) {
-        self.pool.end_stream(self.key, end, |slot, stats| slot.give_back(conn, stats));
+        self.pool.end_stream(self.key, end, |slot, stats| {
+            if let Some(slot) = slot.held() {
+                slot.give_back(conn, stats);
+            }
+        });
     }
 
     /// The connection failed under the exchange.
@@ -93,7 +99,7 @@ impl Lease {
     }
 }
 
-impl Drop for Lease {
+impl<K: Kind<Slot: Holds<Slot>>> Drop for Lease<K> {
     fn drop(&mut self) {
         if let Some(conn) = self.conn.take() {
             self.give_back(conn, StreamEnd::Aborted);

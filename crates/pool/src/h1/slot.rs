@@ -26,7 +26,7 @@ pub struct Slot {
 
 impl Slot {
     #[inline]
-    pub(super) fn lend(&mut self) -> Option<(Box<dyn Conn>, Rc<ConnFacts>)> {
+    pub(crate) fn lend(&mut self) -> Option<(Box<dyn Conn>, Rc<ConnFacts>)> {
         self.watch.disarm();
         Some((self.conn.take()?, self.facts.clone()?))
     }
@@ -48,7 +48,10 @@ impl Slot {
 impl driver::Slot for Slot {
     type Opened = (Box<dyn Conn>, ConnFacts);
 
-    const WATCHED_WHILE_BUSY: bool = false;
+    #[inline]
+    fn is_watched_while_busy(&self) -> bool {
+        false
+    }
 
     fn begin(&mut self, attempt: JoinHandle<()>) {
         *self = Self { attempt: Some(attempt), ..Self::default() };

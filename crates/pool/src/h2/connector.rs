@@ -52,19 +52,24 @@ impl Connect for SocketConnector {
         self.dialer.stats.upstream_cx_http2_total().inc();
         let (codec, observer) = (self.codec.clone(), self.observer.clone());
         let dialing = self.dialer.open(self.options.clone());
-        Box::pin(async move {
-            let dialer::Opened { io, id, local_address, remote_address } = dialing.await?;
-            let tls = io.tls().cloned();
-            let facts = ConnFacts { id, local_address, remote_address, protocol: Version::HTTP_2, tls };
-            let (conn, driver) = connect(io, codec, observer).map_err(|_| PoolError::Connect {
-                reason: ResetReason::LocalConnectionFailure,
-                transport: None,
-            })?;
-            Ok(Opened { conn, driver, facts })
-        })
+        Box::pin(async move { speak(dialing.await?, codec, observer) })
     }
 
     fn address(&self) -> Option<Arc<Address>> {
         Some(self.dialer.addresses.primary())
     }
+}
+
+/// HTTP/2 on what the dialer opened.
+pub(crate) fn speak(
+    opened: dialer::Opened,
+    codec: Rc<ClientOptions>,
+    observer: Rc<dyn Observer>,
+) -> Result<Opened, PoolError> {
+    let dialer::Opened { io, id, local_address, remote_address } = opened;
+    let tls = io.tls().cloned();
+    let facts = ConnFacts { id, local_address, remote_address, protocol: Version::HTTP_2, tls };
+    let (conn, driver) = connect(io, codec, observer)
+        .map_err(|_| PoolError::Connect { reason: ResetReason::LocalConnectionFailure, transport: None })?;
+    Ok(Opened { conn, driver, facts })
 }

@@ -6,8 +6,9 @@ use tidegate_codec::ClientStream;
 use tidegate_codec::h2::ClientExchange;
 use tidegate_codec::stream::ResetCode;
 
-use super::Pool;
-use super::slot::Link;
+use super::Http2;
+use super::slot::{Link, Slot};
+use crate::driver::{Holds, Kind, Pool};
 use crate::h1::ConnFacts;
 use crate::http::Failed;
 use crate::machine::{ConnKey, StreamEnd};
@@ -16,17 +17,17 @@ use crate::stats::UpstreamStats;
 /// An exchange. Ends with [`Lease::finish`] or [`Lease::failed`]; dropped before, it counts as given up and is
 /// cancelled (RST_STREAM, CANCEL). Its connection goes on in any case.
 #[must_use = "dropping a lease cancels the exchange"]
-pub struct Lease {
-    pool: Rc<Pool>,
+pub struct Lease<K: Kind<Slot: Holds<Slot>> = Http2> {
+    pool: Rc<Pool<K>>,
     key: ConnKey,
     link: Rc<Link>,
     exchange: Option<Box<ClientExchange>>,
     reused: bool,
 }
 
-impl Lease {
+impl<K: Kind<Slot: Holds<Slot>>> Lease<K> {
     #[inline]
-    pub(super) fn new(pool: Rc<Pool>, key: ConnKey, link: Rc<Link>, reused: bool) -> Self {
+    pub(crate) fn new(pool: Rc<Pool<K>>, key: ConnKey, link: Rc<Link>, reused: bool) -> Self {
         let exchange = Some(Box::new(link.conn.open()));
         Self { pool, key, link, exchange, reused }
     }
@@ -84,18 +85,22 @@ impl Lease {
         let complete = exchange.is_request_complete() && exchange.is_response_complete();
         if !complete {
             exchange.reset();
-            count(&self.pool.kind.stats);
+            self.pool.machine(|machine| count(machine.stats()));
         }
         drop(exchange);
         if self.link.gone.get() {
             return;
         }
         let end = if complete { StreamEnd::Complete } else { incomplete };
-        self.pool.end_stream(self.key, end, |slot, stats| slot.count_traffic(stats));
+        self.pool.end_stream(self.key, end, |slot, stats| {
+            if let Some(slot) = slot.held() {
+                slot.count_traffic(stats);
+            }
+        });
     }
 }
 
-impl Drop for Lease {
+impl<K: Kind<Slot: Holds<Slot>>> Drop for Lease<K> {
     fn drop(&mut self) {
         self.end(StreamEnd::Reset, |stats| stats.upstream_rq_tx_reset().inc());
     }

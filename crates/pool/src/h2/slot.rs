@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::connector::Opened;
 use crate::driver::bell::{Bell, Watch};
-use crate::driver::{self, Stirred, log_end};
+use crate::driver::{self, Grant, Stirred, log_end};
 use crate::h1::{ConnFacts, Traffic};
 use crate::machine::{Closed, ConnKey};
 use crate::parting;
@@ -34,12 +34,12 @@ pub struct Slot {
 
 /// A new connection, and where to note what its peer takes.
 pub struct Dialed {
-    pub(super) opened: Opened,
-    pub(super) taken: Rc<Cell<u32>>,
+    pub(crate) opened: Opened,
+    pub(crate) taken: Rc<Cell<u32>>,
 }
 
 /// What the streams of a connection have of it.
-pub(super) struct Link {
+pub(crate) struct Link {
     pub(super) conn: ClientConn,
     pub(super) facts: Rc<ConnFacts>,
     /// The machine knows it no more: its name may be another's.
@@ -50,16 +50,16 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Whether it was there before a stream began to wait for it.
-    pub(super) fn is_older_than(&self, since: Instant) -> bool {
-        self.connected < since
+    /// Whether it was there before the stream came: one of many for which it was opened did not find it.
+    pub(crate) fn is_reused_by(&self, grant: Grant) -> bool {
+        grant.since.is_none_or(|since| self.connected < since)
     }
 }
 
 impl Slot {
     /// The connection, for a stream.
     #[inline]
-    pub(super) fn link(&self) -> Option<Rc<Link>> {
+    pub(crate) fn link(&self) -> Option<Rc<Link>> {
         self.link.clone()
     }
 
@@ -75,7 +75,10 @@ impl Slot {
 impl driver::Slot for Slot {
     type Opened = Dialed;
 
-    const WATCHED_WHILE_BUSY: bool = true;
+    #[inline]
+    fn is_watched_while_busy(&self) -> bool {
+        true
+    }
 
     fn begin(&mut self, attempt: JoinHandle<()>) {
         *self = Self { attempt: Some(attempt), ..Self::default() };

@@ -24,6 +24,7 @@ use crate::host::HostCounters;
 use crate::http::Failed;
 use crate::limits::{Limits, Maxima};
 use crate::machine::Carries;
+use crate::stats::UpstreamStats;
 
 mod ends;
 

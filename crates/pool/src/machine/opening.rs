@@ -125,7 +125,7 @@ impl Machine {
     pub(super) fn open(&mut self, now: Instant) {
         let settings = &self.settings;
         let deadline = now + settings.connect_timeout;
-        let conn = Conn::connecting(now, deadline, settings.max_streams, settings.concurrency);
+        let conn = Conn::connecting(now, deadline, settings.max_streams, self.expected);
         self.connecting_capacity += conn.expected_capacity();
         self.connecting += 1;
         self.waiters.asked_to_reclaim = false;

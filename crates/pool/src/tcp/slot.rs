@@ -43,7 +43,10 @@ impl Slot {
 impl driver::Slot for Slot {
     type Opened = Opened;
 
-    const WATCHED_WHILE_BUSY: bool = false;
+    #[inline]
+    fn is_watched_while_busy(&self) -> bool {
+        false
+    }
 
     fn begin(&mut self, attempt: JoinHandle<()>) {
         *self = Self { attempt: Some(attempt), ..Self::default() };
