@@ -352,7 +352,7 @@ pub struct Host {
     shared: Arc<HostShared>,
     counters: HostCounters,
     /// Pools of requests that ask for nothing: by protocol and priority.
-    pools: [[RefCell<Option<HttpPool>>; 2]; 2],
+    pools: [[RefCell<Option<HttpPool>>; 2]; 3],
     /// Pools of requests that ask something of their connections.
     special_pools: RefCell<HashMap<PoolKey, HttpPool>>,
     tcp_pool: RefCell<Option<Rc<tcp::Pool>>>,
@@ -378,6 +378,8 @@ pub(crate) enum Followed {
 pub(crate) enum Protocol {
     Http1,
     Http2,
+    /// What ALPN chooses.
+    Auto,
 }
 
 /// Which of a host's pools.

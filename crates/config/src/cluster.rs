@@ -157,9 +157,11 @@ pub enum UpstreamProtocol {
     /// `use_downstream_protocol_config`: HTTP/2 for requests that came over HTTP/2, HTTP/1.1 for others. Boxed,
     /// since it is rare.
     AsDownstream(Box<BothOptions>),
+    /// `auto_config`: what ALPN chooses, HTTP/2 or HTTP/1.1. Only over TLS.
+    Auto(Box<BothOptions>),
 }
 
-/// Options of [`UpstreamProtocol::AsDownstream`]. An unset message means defaults: Envoy follows the downstream
+/// Options of protocols that are not settled yet. An unset message means defaults: Envoy follows the downstream
 /// protocol then too.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct BothOptions {
@@ -175,7 +177,7 @@ impl UpstreamProtocol {
         match self {
             Self::Http1(http1) => Some(http1),
             Self::Http2(_) => None,
-            Self::AsDownstream(both) => Some(&both.http1),
+            Self::AsDownstream(both) | Self::Auto(both) => Some(&both.http1),
         }
     }
 
@@ -184,7 +186,7 @@ impl UpstreamProtocol {
         match self {
             Self::Http1(_) => None,
             Self::Http2(http2) => Some(http2),
-            Self::AsDownstream(both) => Some(&both.http2),
+            Self::AsDownstream(both) | Self::Auto(both) => Some(&both.http2),
         }
     }
 }
@@ -201,6 +203,12 @@ impl Message for ClusterConfig {
         let mut track_stats = r.message_or_defaults::<TrackStats>("track_cluster_stats");
         track_stats.timeout_budgets |= r.bool("track_timeout_budgets").or_default();
         let connection = r.message_or_defaults::<ConnectionOptions>("upstream_connection_options");
+        let transport_socket: UpstreamTransport = r.message_or_defaults("transport_socket");
+        if matches!(http.protocol, UpstreamProtocol::Auto(_)) && transport_socket.tls().is_none() {
+            r.problem(
+                "`auto_config` chooses by ALPN, and the `transport_socket` is not one that negotiates it",
+            );
+        }
         let assignment = r.message::<LoadAssignment>("load_assignment").optional().unwrap_or_default();
         Self {
             name: r.string("name").unique(Space::Cluster).required_non_empty(),
@@ -239,7 +247,7 @@ impl Message for ClusterConfig {
                 .message::<BindConfig>("upstream_bind_config")
                 .optional()
                 .and_then(|bind| bind.0),
-            transport_socket: r.message_or_defaults("transport_socket"),
+            transport_socket,
             wait_for_warm_on_init: r.bool("wait_for_warm_on_init").or(true),
             track_stats,
         }

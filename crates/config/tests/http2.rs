@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidegate_config::cluster::UpstreamProtocol;
 use tidegate_config::hcm::{CodecType, TunnelEnd};
 use tidegate_config::listener::NetworkFilterConfig;
-use tidegate_config::protocol::{Http2Keepalive, Http2Options};
+use tidegate_config::protocol::{Http1Options, Http2Keepalive, Http2Options};
 use tidegate_config::route::Action;
 use tidegate_config::{Bootstrap, Format, HcmConfig, from_str};
 
@@ -121,6 +121,18 @@ fn protocols_of_clusters() {
     assert_eq!(protocol(old), both);
 }
 
+const TLS_SOCKET: &str = r#""transport_socket": {"name": "tls", "typed_config": {
+    "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"}},"#;
+
+#[test]
+fn what_alpn_chooses_has_options_of_both() {
+    let auto = r#""auto_config": {"http2_protocol_options": {"max_concurrent_streams": 7}}"#;
+    let auto = protocol(&(TLS_SOCKET.to_owned() + &upstream(auto)));
+    assert!(matches!(auto, UpstreamProtocol::Auto(_)));
+    assert_eq!(auto.http2().map(|http2| http2.max_concurrent_streams), Some(7));
+    assert_eq!(auto.http1(), Some(&Http1Options::default()));
+}
+
 #[test]
 fn what_is_refused_of_clusters() {
     let both = "http2_protocol_options: `http2_protocol_options` cannot be set together with \
@@ -128,7 +140,12 @@ fn what_is_refused_of_clusters() {
     for (cluster, error) in [
         (
             upstream("\"auto_config\": {}"),
-            "E.auto_config: choosing the protocol by ALPN is known to Envoy, but not supported by this build"
+            "C: `auto_config` chooses by ALPN, and the `transport_socket` is not one that negotiates it".into(),
+        ),
+        (
+            TLS_SOCKET.to_owned() + &upstream("\"auto_config\": {\"http3_protocol_options\": {}}"),
+            "E.auto_config.http3_protocol_options: HTTP/3 upstreams are known to Envoy, but not supported by this \
+                build"
                 .into(),
         ),
         (

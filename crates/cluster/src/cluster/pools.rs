@@ -9,7 +9,7 @@ use tidegate_config::route::Priority;
 use tidegate_pool::dialer::{Dialer, Eyeballs};
 use tidegate_pool::machine::{Care, Settings, Shared, Tally, wants_connection};
 use tidegate_pool::{
-    Acquire, HttpPool, Neighbour, Neighbours, TransportFactory, TransportOptions, h1, h2, tcp,
+    Acquire, HttpPool, Neighbour, Neighbours, TransportFactory, TransportOptions, auto, h1, h2, tcp,
 };
 use tokio::time::Instant;
 
@@ -80,6 +80,7 @@ impl Cluster {
         match &self.config().protocol {
             UpstreamProtocol::Http1(_) => Protocol::Http1,
             UpstreamProtocol::Http2(_) => Protocol::Http2,
+            UpstreamProtocol::Auto(_) => Protocol::Auto,
             UpstreamProtocol::AsDownstream(_) => match downstream {
                 Some(Version::HTTP_2 | Version::HTTP_3) => Protocol::Http2,
                 _ => Protocol::Http1,
@@ -103,12 +104,18 @@ impl Cluster {
             }
             Protocol::Http2 => {
                 let dialer = self.dialer(kit, host, &[b"h2"]);
-                let counters = self.stats().http2.clone();
-                let observer = Rc::new(h2::Counting(counters.unwrap_or_else(h2::CodecStats::detached)));
-                let codec = kit.http2.codec.clone();
+                let (codec, observer) = (kit.http2.codec.clone(), self.http2_observer());
                 let connector = h2::SocketConnector { dialer, options, codec, observer };
                 let settings = self.settings_for(host, &kit.http2.settings);
                 HttpPool::H2(h2::Pool::new(settings, shared, Rc::new(connector), weak))
+            }
+            Protocol::Auto => {
+                let dialer = self.dialer(kit, host, &[b"h2", b"http/1.1"]);
+                let (http1, http2) = (kit.http1.codec.clone(), kit.http2.codec.clone());
+                let observer = self.http2_observer();
+                let connector = auto::SocketConnector { dialer, options, http1, http2, observer };
+                let settings = self.settings_for(host, &kit.http2.settings);
+                HttpPool::Auto(auto::Pool::new(settings, shared, Rc::new(connector), weak))
             }
         };
         neighbours.join(pool.neighbour());
@@ -120,6 +127,10 @@ impl Cluster {
         }));
         host.set_pool(key, pool.clone());
         pool
+    }
+
+    fn http2_observer(&self) -> Rc<h2::Counting> {
+        Rc::new(h2::Counting(self.stats().http2.clone().unwrap_or_else(h2::CodecStats::detached)))
     }
 
     /// Asks for a connection to `host` for a TCP session that wants `options` of it; see [`tcp::Pool::acquire`].

@@ -147,12 +147,9 @@ impl Message for Extension {
         let explicit = r.message::<Explicit>("explicit_http_config").optional().map(|explicit| explicit.0);
         let downstream =
             r.message::<AsDownstream>("use_downstream_protocol_config").optional().map(|as_| as_.0);
-        r.refuse(
-            "auto_config",
-            "choosing the protocol by ALPN is known to Envoy, but not supported by this build",
-        );
+        let auto = r.message::<Auto>("auto_config").optional().map(|auto| auto.0);
         r.exactly_one(&["explicit_http_config", "use_downstream_protocol_config", "auto_config"]);
-        let protocol = explicit.or(downstream);
+        let protocol = explicit.or(downstream).or(auto);
         let first_reference = r.cx.reference_count();
         let mirrors = mirror_policies(r);
         // Envoy does not look whether they exist.
@@ -194,6 +191,22 @@ impl Message for AsDownstream {
     fn read(r: &Reader<'_>) -> Self {
         let http1 = r.message("http_protocol_options").optional();
         Self(as_downstream_of(http1, r.message("http2_protocol_options").optional()))
+    }
+}
+
+struct Auto(UpstreamProtocol);
+
+impl Message for Auto {
+    const NAME: &'static str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.AutoHttpConfig";
+
+    fn read(r: &Reader<'_>) -> Self {
+        let without_http3 = "HTTP/3 upstreams are known to Envoy, but not supported by this build";
+        r.refuse("http3_protocol_options", without_http3);
+        r.refuse("alternate_protocols_cache_options", without_http3);
+        Self(UpstreamProtocol::Auto(Box::new(BothOptions {
+            http1: r.message_or_defaults("http_protocol_options"),
+            http2: r.message_or_defaults("http2_protocol_options"),
+        })))
     }
 }
 
