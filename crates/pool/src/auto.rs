@@ -7,6 +7,7 @@
 
 use std::cell::Cell;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 
 use tidegate_types::Address;
 
@@ -73,7 +74,7 @@ impl Kind for Auto {
         })
     }
 
-    fn address(&self) -> Option<&Address> {
+    fn address(&self) -> Option<Arc<Address>> {
         self.connector.address()
     }
 

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tidegate_codec::h2::Observer;
 use tidegate_net::TransportOptions;
@@ -26,7 +27,7 @@ pub trait Connect {
     fn connect(&self) -> Pin<Box<dyn Future<Output = Result<Opened, PoolError>>>>;
 
     /// Where it connects to first, for the log.
-    fn address(&self) -> Option<&Address> {
+    fn address(&self) -> Option<Arc<Address>> {
         None
     }
 }
@@ -63,7 +64,7 @@ impl Connect for SocketConnector {
         })
     }
 
-    fn address(&self) -> Option<&Address> {
-        Some(&self.dialer.address)
+    fn address(&self) -> Option<Arc<Address>> {
+        Some(self.dialer.addresses.primary())
     }
 }
