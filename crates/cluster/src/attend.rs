@@ -60,6 +60,12 @@ impl Warming {
         *self.0.borrow() == 0
     }
 
+    /// Returns when all but one have spoken: when that one has what it needs of the others.
+    pub async fn all_but_one(&self) {
+        // The sender is here: there is no error.
+        let _ = self.0.subscribe().wait_for(|holds| *holds <= 1).await;
+    }
+
     /// Returns when all have spoken.
     pub async fn over(&self) {
         // The sender is here: there is no error.

@@ -20,7 +20,7 @@ use crate::neighbours::{Neighbourhood, PeerBell, Peers};
 use crate::shared::ClusterShared;
 use crate::stats::ClusterStats;
 
-mod kit;
+pub(crate) mod kit;
 mod pools;
 
 pub use pools::Ask;

@@ -22,6 +22,7 @@ use tidegate_types::json::Node;
 use tidegate_types::{Address, CloseReason};
 use tokio::time::Instant;
 
+use crate::checks::{Checks, Mark};
 use crate::lb::{Health, Member, Method, Roster, Terms};
 
 /// One host of a cluster, shared by all workers.
@@ -42,6 +43,8 @@ pub struct HostShared {
     pub(crate) connections: Option<Arc<Limit>>,
     /// What was found out about it: bits of [`Failing`].
     failing: AtomicU8,
+    /// What else active health checks found.
+    pub checks: Checks,
     /// Discovery does not name it any more; it stays while active checks find it well.
     removing: AtomicBool,
     /// When it was found to be healthy, on [`clock_ms`]; 0: never yet. What starts slowly starts then.
@@ -63,6 +66,8 @@ pub struct HostAttributes {
     pub priority: u32,
     /// `metadata`, `envoy.lb`: labels that retries may avoid.
     pub labels: Option<Node>,
+    /// `metadata.filter_metadata`, whole.
+    pub metadata: Option<Node>,
     /// `endpoint.health_check_config`.
     pub health_check: EndpointHealthCheck,
 }
@@ -76,6 +81,7 @@ impl HostAttributes {
             locality: place.locality.clone(),
             priority: place.priority,
             labels: endpoint.metadata.as_ref().and_then(|all| all.member("envoy.lb")).cloned(),
+            metadata: endpoint.metadata.clone(),
             health_check: endpoint.health_check.clone(),
         }
     }
@@ -172,6 +178,7 @@ impl HostShared {
             idle_limit: previous.map(|host| host.idle_limit.clone()).unwrap_or_default(),
             connections,
             failing: AtomicU8::new(previous.map_or(0, |host| host.failing.load(Relaxed))),
+            checks: Checks::default(),
             removing: AtomicBool::new(false),
             eligible_since: AtomicU64::new(previous.map_or(0, |host| host.eligible_since.load(Relaxed))),
         }
@@ -301,31 +308,36 @@ impl HostShared {
             return Health::Unhealthy;
         }
         match self.health_status() {
-            HealthStatus::Unknown | HealthStatus::Healthy => Health::Healthy,
-            HealthStatus::Degraded => Health::Degraded,
+            HealthStatus::Unknown | HealthStatus::Healthy if !self.checks.has(Mark::Degraded) => {
+                Health::Healthy
+            }
+            HealthStatus::Unknown | HealthStatus::Healthy | HealthStatus::Degraded => Health::Degraded,
             HealthStatus::Unhealthy | HealthStatus::Draining | HealthStatus::Timeout => Health::Unhealthy,
         }
     }
 
-    /// `health_flags` of `/clusters`.
+    /// `health_flags` of `/clusters`, in Envoy's order.
     pub fn health_flags(&self) -> Cow<'static, str> {
-        let configured = match self.health_status() {
-            HealthStatus::Unknown | HealthStatus::Healthy => "",
-            HealthStatus::Degraded => "/degraded_eds_health",
-            HealthStatus::Draining => "/failed_eds_health/eds_status_draining",
-            HealthStatus::Unhealthy | HealthStatus::Timeout => "/failed_eds_health",
-        };
-        let found = match (self.is_failing(Failing::ActiveCheck), self.is_failing(Failing::Outlier)) {
-            (false, false) => "",
-            (true, false) => "/failed_active_hc",
-            (false, true) => "/failed_outlier_check",
-            (true, true) => "/failed_active_hc/failed_outlier_check",
-        };
-        match (found, configured) {
-            ("", "") => Cow::Borrowed("healthy"),
-            (found, "") => Cow::Borrowed(found),
-            ("", configured) => Cow::Borrowed(configured),
-            (found, configured) => Cow::Owned(format!("{found}{configured}")),
+        let status = self.health_status();
+        let unhealthy =
+            matches!(status, HealthStatus::Unhealthy | HealthStatus::Draining | HealthStatus::Timeout);
+        let flags = [
+            (self.is_failing(Failing::ActiveCheck), "/failed_active_hc"),
+            (self.is_failing(Failing::Outlier), "/failed_outlier_check"),
+            (unhealthy, "/failed_eds_health"),
+            (self.checks.has(Mark::Degraded), "/degraded_active_hc"),
+            (status == HealthStatus::Degraded, "/degraded_eds_health"),
+            (self.is_removing(), "/pending_dynamic_removal"),
+            (self.checks.has(Mark::Pending), "/pending_active_hc"),
+            (self.checks.has(Mark::Excluded), "/excluded_via_immediate_hc_fail"),
+            (self.checks.has(Mark::TimedOut), "/active_hc_timeout"),
+            (status == HealthStatus::Draining, "/eds_status_draining"),
+        ];
+        let mut set = flags.iter().filter(|(set, _)| *set).map(|(_, name)| *name);
+        match (set.next(), set.next()) {
+            (None, _) => Cow::Borrowed("healthy"),
+            (Some(only), None) => Cow::Borrowed(only),
+            (Some(first), Some(second)) => Cow::Owned([first, second].into_iter().chain(set).collect()),
         }
     }
 }

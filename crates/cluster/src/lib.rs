@@ -6,6 +6,8 @@
 
 pub mod attend;
 mod callout;
+mod check_kit;
+mod checks;
 mod cluster;
 mod directory;
 mod host;
@@ -15,6 +17,8 @@ mod neighbours;
 mod shared;
 pub mod stats;
 
+pub use check_kit::CheckKit;
+pub use checks::{Checks, Mark};
 pub use cluster::{Ask, Cluster};
 pub use directory::Directory;
 pub use host::{Failing, Host, HostAttributes, HostSet, HostShared};
@@ -27,6 +31,8 @@ pub use tidegate_pool::host::{Addresses, HostStat};
 pub use tidegate_pool::limits::{Limits, RetryPermit};
 pub use tidegate_pool::machine::Care;
 pub use tidegate_pool::report::{IdleAge, PoolReport};
+/// Connections of health checks.
+pub use tidegate_pool::solo;
 /// What a leased connection speaks.
 pub use tidegate_pool::stream;
 pub use tidegate_pool::{Acquire, ConnFacts, Failed, Lease, PoolError, limits, tcp};

@@ -13,9 +13,10 @@ use tidegate_pool::TransportFactory;
 use tidegate_pool::limits::{Limits, Maxima, RetryBudget};
 use tidegate_stats::{Scope, Store};
 use tidegate_types::Compat;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::attend::Warming;
+use crate::checks::Mark;
 use crate::host::{Failing, HostScale, HostSet, HostShared};
 use crate::host_update::{HostChanges, HostUpdate};
 use crate::lb::{Health, Terms};
@@ -37,6 +38,8 @@ pub struct ClusterShared {
     /// The same, for those on the main thread who wait for it.
     changes: watch::Sender<u64>,
     warming: Warming,
+    /// Some host said of itself that it fails.
+    told: Notify,
     limits: [Arc<Limits>; 2],
     maxima: [Maxima; 2],
     maintenance_percent: u64,
@@ -113,6 +116,7 @@ impl ClusterShared {
             generation: AtomicU64::new(0),
             changes: watch::Sender::new(0),
             warming: Warming::default(),
+            told: Notify::new(),
             limits,
             maxima,
             maintenance_percent,
@@ -197,7 +201,38 @@ impl ClusterShared {
         self.publish(HostSet::new(hosts));
     }
 
+    /// A response of `host` said that it fails (`x-envoy-immediate-health-check-fail`): if the cluster is checked, it
+    /// counts as failed. For workers.
+    pub fn host_says_it_fails(&self, host: &HostShared) {
+        if self.is_checked(host) {
+            host.checks.set(Mark::Excluded, true);
+            if !host.checks.set(Mark::Told, true) {
+                self.told.notify_one();
+            }
+        }
+    }
+
+    /// Returns when some host carries [`Mark::Told`].
+    pub async fn host_told(&self) {
+        self.told.notified().await;
+    }
+
+    /// Whether there are active checks of `host`.
+    pub fn is_checked(&self, host: &HostShared) -> bool {
+        self.config.health_check.is_some() && !host.attributes().health_check.disabled
+    }
+
+    /// What hosts begin with: those that are checked fail until they were.
+    fn meet(&self, hosts: &HostSet) {
+        for host in hosts.hosts.iter().filter(|host| !host.checks.set(Mark::Met, true)) {
+            let checked = self.is_checked(host);
+            host.set_failing(Failing::ActiveCheck, checked);
+            host.checks.set(Mark::Pending, checked && self.config.ignore_new_hosts_until_first_hc);
+        }
+    }
+
     fn publish(&self, mut hosts: HostSet) {
+        self.meet(&hosts);
         hosts.prepare(&self.terms);
         publish_membership(&self.stats, &hosts);
         publish_spread(&self.stats, &hosts);
@@ -317,6 +352,8 @@ fn publish_membership(stats: &ClusterStats, hosts: &HostSet) {
     stats.members.membership_total().set(hosts.hosts.len() as i64);
     stats.members.membership_healthy().set(count(Health::Healthy));
     stats.members.membership_degraded().set(count(Health::Degraded));
+    let excluded = hosts.hosts.iter().filter(|host| host.checks.is_excluded()).count();
+    stats.members.membership_excluded().set(excluded as i64);
 }
 
 /// Ignores poison: what is inside is valid after any panic.

@@ -22,6 +22,7 @@ pub mod machine;
 mod parting;
 pub mod proxy_protocol;
 pub mod report;
+pub mod solo;
 pub mod stats;
 pub mod tcp;
 

@@ -70,6 +70,9 @@ impl Draft {
             Compat::EnvoyStrict => extensions(&bootstrap),
         };
         problems.extend(cluster_policies(&bootstrap));
+        problems.extend(
+            bootstrap.clusters.iter().filter_map(|cluster| tidegate_health::active::problem(cluster)),
+        );
         let mut listeners = Vec::new();
         for config in &bootstrap.listeners {
             match listener(config, &bootstrap, builder, previous) {

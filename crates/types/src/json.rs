@@ -22,6 +22,7 @@ pub use problem::{Problem, SyntaxError, nearest};
 pub use scalar::{
     DURATION_FORM, decode_base64, duration, lower_camel, names_field, optional_duration, parse_duration,
 };
+pub use value::Text;
 
 /// How deep a file may nest: far beyond any configuration, and it keeps a hostile file off the stack's end.
 pub const MAX_DEPTH: usize = 100;

@@ -43,7 +43,7 @@ const TABLE: &[Row] = &[
     row("tidegate-router", &["types", "config", "stats", "filter", "cluster"], NOTHING),
     row("tidegate-cluster", &["types", "config", "stats", "filter", "pool"], NOTHING),
     row("tidegate-pool", &["types", "stats", "net", "tls", "codec"], NOTHING),
-    row("tidegate-health", &["types", "config", "stats", "cluster", "pool"], NOTHING),
+    row("tidegate-health", &["types", "config", "stats", "filter", "cluster", "pool"], NOTHING),
     row("tidegate-filters", &["filter", "types", "stats"], NOTHING),
     row(
         "tidegate-server",

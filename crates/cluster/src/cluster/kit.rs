@@ -63,7 +63,7 @@ impl Kit {
     }
 }
 
-fn http1_codec(config: &ClusterConfig, http1: &Http1Options) -> h1::ClientOptions {
+pub(crate) fn http1_codec(config: &ClusterConfig, http1: &Http1Options) -> h1::ClientOptions {
     let http = &config.common_http;
     h1::ClientOptions {
         max_head_bytes: http.max_response_headers_kb as usize * 1024,
@@ -77,7 +77,7 @@ fn http1_codec(config: &ClusterConfig, http1: &Http1Options) -> h1::ClientOption
     }
 }
 
-fn http2_codec(config: &ClusterConfig, http2: &Http2Options) -> h2::ClientOptions {
+pub(crate) fn http2_codec(config: &ClusterConfig, http2: &Http2Options) -> h2::ClientOptions {
     let http = &config.common_http;
     h2::ClientOptions {
         max_concurrent_streams: http2.max_concurrent_streams,
@@ -121,7 +121,7 @@ fn order(config: HappyEyeballsConfig) -> Order {
     Order { first, count: config.first_count as usize }
 }
 
-fn dial_options(config: &ClusterConfig) -> DialOptions {
+pub(crate) fn dial_options(config: &ClusterConfig) -> DialOptions {
     let seconds = |s: Option<u32>| s.map(|s| Duration::from_secs(u64::from(s)));
     let keepalive = match config.tcp_keepalive {
         Some(TcpKeepalive::On { probes, time_s, interval_s }) => {

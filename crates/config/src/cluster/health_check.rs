@@ -6,6 +6,7 @@ use tidegate_types::Address;
 
 use crate::address::Endpoint;
 use crate::reader::{Field, Message, Reader};
+use crate::values::Place;
 
 mod checker;
 mod events;
@@ -41,6 +42,8 @@ pub struct HealthCheckConfig {
     pub events: CheckEvents,
     /// What is asked.
     pub checker: Checker,
+    /// The message.
+    pub place: Place,
 }
 
 /// The times between attempts.
@@ -85,6 +88,7 @@ impl Message for HealthCheckConfig {
             alpn_protocols: r.message_or_defaults::<TlsOptions>("tls_options").0,
             events: CheckEvents::read(r),
             checker: Checker::read(r),
+            place: Place::of(r),
         }
     }
 }

@@ -13,6 +13,16 @@ impl fmt::Display for Node {
     }
 }
 
+/// A text as JSON has it, in quotes.
+#[derive(Clone, Copy, Debug)]
+pub struct Text<'a>(pub &'a str);
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_string(self.0, f)
+    }
+}
+
 fn write_node(node: &Node, f: &mut fmt::Formatter<'_>, depth: usize) -> fmt::Result {
     match &node.kind {
         Kind::Null => f.write_str("null"),
