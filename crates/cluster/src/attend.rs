@@ -21,6 +21,8 @@ pub struct AttendContext<'a> {
     pub store: &'a Store,
     /// The runtime layers of the configuration that the cluster is part of.
     pub runtime: &'a Runtime,
+    /// Where ejections are told of (`cluster_manager.outlier_detection.event_log_path`).
+    pub outlier_event_log: Option<&'a str>,
 }
 
 /// A task on the main thread; it ends with this handle.

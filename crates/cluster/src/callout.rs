@@ -1,5 +1,6 @@
 //! Requests that filters make themselves.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,10 +12,12 @@ use tidegate_filter::{CalloutError, CalloutResponse, HttpCallout, LocalFuture};
 use tidegate_pool::Failed;
 use tidegate_pool::host::HostStat;
 use tidegate_pool::stream::{BodyFrame, ClientStream, ResponseFrame, StreamError};
-use tidegate_types::{BodyBuf, EndStream, RequestHead, ResponseHead};
+use tidegate_types::{BodyBuf, EndStream, RequestHead, ResetReason, ResponseHead};
 use tokio::time::{Instant, timeout};
 
 use crate::cluster::{Ask, Cluster};
+use crate::host::Host;
+use crate::judged::Verdict;
 
 /// Largest response body. Stops an upstream from filling our memory through a filter.
 const MAX_BODY: usize = 1024 * 1024;
@@ -36,9 +39,14 @@ impl HttpCallout for Callout {
     ) -> LocalFuture<'static, Result<CalloutResponse, CalloutError>> {
         let cluster = self.0.clone();
         Box::pin(async move {
-            match timeout(limit, exchange(&cluster, request, body)).await {
+            // Set while an answer is awaited.
+            let asked = Cell::new(None);
+            match timeout(limit, exchange(&cluster, request, body, &asked)).await {
                 Ok(result) => result,
                 Err(_) => {
+                    if let Some(host) = asked.take() {
+                        host.judge(Verdict::TimedOut(504));
+                    }
                     cluster.stats().router.upstream_rq_timeout().inc();
                     cluster.stats().codes.record(504);
                     Err(CalloutError::TimedOut)
@@ -52,6 +60,7 @@ async fn exchange(
     cluster: &Cluster,
     mut request: RequestHead,
     body: Bytes,
+    asked: &Cell<Option<Rc<Host>>>,
 ) -> Result<CalloutResponse, CalloutError> {
     let started = Instant::now();
     let Some(host) = cluster.choose_host() else {
@@ -61,19 +70,26 @@ async fn exchange(
     let mut lease = cluster.acquire(&host, Ask::new(Priority::Default, started)).await.map_err(|error| {
         cluster.stats().codes.record(503);
         host.counters().inc(HostStat::RqError);
+        if error.reason() != ResetReason::Overflow {
+            host.judge(Verdict::Failed);
+        }
         CalloutError::Failed(error.reason().as_str())
     })?;
     if !body.is_empty() && !request.headers.contains_key(CONTENT_LENGTH) {
         request.headers.insert(CONTENT_LENGTH, (body.len() as u64).into());
     }
+    host.judge(Verdict::Connected);
+    asked.set(Some(host.clone()));
     let mut head_seen = false;
     let result = converse(lease.stream(), &request, body, &mut head_seen).await;
+    asked.set(None);
     let response = match result {
         Ok(response) => response,
         Err(Broken::Stream(error)) => {
             lease.failed(Failed::of(&error, head_seen));
             cluster.stats().codes.record(503);
             host.counters().inc(HostStat::RqError);
+            host.judge(Verdict::Failed);
             return Err(CalloutError::Failed("the upstream connection failed"));
         }
         // Dropping the lease closes the connection in the middle of the body.
@@ -81,6 +97,7 @@ async fn exchange(
     };
     lease.finish();
     let status = response.head.status.as_u16();
+    host.judge(Verdict::Answer(status));
     cluster.stats().codes.record(status);
     cluster.stats().record_time(None, started.elapsed().as_millis() as u64);
     host.counters().inc(if status >= 500 { HostStat::RqError } else { HostStat::RqSuccess });

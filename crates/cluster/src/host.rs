@@ -23,6 +23,7 @@ use tidegate_types::{Address, CloseReason};
 use tokio::time::Instant;
 
 use crate::checks::{Checks, Mark};
+use crate::judged::{Record, Verdict, Watch};
 use crate::lb::{Health, Member, Method, Roster, Terms};
 
 /// One host of a cluster, shared by all workers.
@@ -49,6 +50,8 @@ pub struct HostShared {
     removing: AtomicBool,
     /// When it was found to be healthy, on [`clock_ms`]; 0: never yet. What starts slowly starts then.
     eligible_since: AtomicU64,
+    /// What outlier detection learns of it, if its cluster has that.
+    record: Option<Box<Record>>,
 }
 
 /// What is said about a host, and may change while it lives.
@@ -100,6 +103,8 @@ pub enum Failing {
     ActiveCheck = 1,
     /// Outlier detection, which has ejected it.
     Outlier = 2,
+    /// Outlier detection, by what the host said of itself: it is degraded, which is no failure yet.
+    OutlierDegraded = 4,
 }
 
 /// The hosts of a cluster at one time.
@@ -151,7 +156,7 @@ impl HostShared {
     pub(crate) fn new(
         endpoint: &EndpointConfig,
         place: &LocalityEndpoints,
-        scale: HostScale,
+        scale: &HostScale,
         previous: Option<&HostShared>,
     ) -> Self {
         let counts_load = scale.counts_load;
@@ -167,6 +172,9 @@ impl HostShared {
             limit.set_max(max);
             limit
         });
+        // Nobody would take it back that nobody ejects.
+        let outlier = Failing::Outlier as u8 | Failing::OutlierDegraded as u8;
+        let keeps = if scale.watch.is_some() { u8::MAX } else { !outlier };
         let attributes = HostAttributes::new(endpoint, place);
         Self {
             addresses: Arc::new(Addresses::new(addresses(endpoint))),
@@ -177,10 +185,14 @@ impl HostShared {
             stats,
             idle_limit: previous.map(|host| host.idle_limit.clone()).unwrap_or_default(),
             connections,
-            failing: AtomicU8::new(previous.map_or(0, |host| host.failing.load(Relaxed))),
+            failing: AtomicU8::new(previous.map_or(0, |host| host.failing.load(Relaxed)) & keeps),
             checks: Checks::default(),
             removing: AtomicBool::new(false),
             eligible_since: AtomicU64::new(previous.map_or(0, |host| host.eligible_since.load(Relaxed))),
+            record: scale.watch.as_ref().map(|watch| {
+                let previous = previous.and_then(|host| host.record.as_deref());
+                Box::new(Record::new(watch, previous))
+            }),
         }
     }
 
@@ -272,6 +284,20 @@ impl HostShared {
         self.failing.load(Relaxed) & by as u8 != 0
     }
 
+    /// What outlier detection learns of it; `None`: its cluster has none.
+    pub fn record(&self) -> Option<&Record> {
+        self.record.as_deref()
+    }
+
+    /// An active health check found it healthy: outlier detection may take it back before its time.
+    pub fn check_passed(self: &Arc<Self>) {
+        if let Some(record) = &self.record
+            && self.is_failing(Failing::Outlier)
+        {
+            record.check_passed(self);
+        }
+    }
+
     /// As the load balancer sees it; `by`: what of it is hashed.
     fn member(&self, by: Option<HashedName>) -> Member<'_> {
         let name = by.map_or(Cow::Borrowed(""), |by| Cow::Owned(self.hashed_name(by)));
@@ -304,11 +330,14 @@ impl HostShared {
 
     /// How the load balancer sees it.
     pub fn health(&self) -> Health {
-        if self.failing.load(Relaxed) != 0 {
+        let found = self.failing.load(Relaxed);
+        if found & (Failing::ActiveCheck as u8 | Failing::Outlier as u8) != 0 {
             return Health::Unhealthy;
         }
         match self.health_status() {
-            HealthStatus::Unknown | HealthStatus::Healthy if !self.checks.has(Mark::Degraded) => {
+            HealthStatus::Unknown | HealthStatus::Healthy
+                if found == 0 && !self.checks.has(Mark::Degraded) =>
+            {
                 Health::Healthy
             }
             HealthStatus::Unknown | HealthStatus::Healthy | HealthStatus::Degraded => Health::Degraded,
@@ -332,6 +361,7 @@ impl HostShared {
             (self.checks.has(Mark::Excluded), "/excluded_via_immediate_hc_fail"),
             (self.checks.has(Mark::TimedOut), "/active_hc_timeout"),
             (status == HealthStatus::Draining, "/eds_status_draining"),
+            (self.is_failing(Failing::OutlierDegraded), "/degraded_outlier_detection"),
         ];
         let mut set = flags.iter().filter(|(set, _)| *set).map(|(_, name)| *name);
         match (set.next(), set.next()) {
@@ -348,7 +378,7 @@ fn addresses(endpoint: &EndpointConfig) -> Arc<[Address]> {
 }
 
 /// What the numbers and limits of a host depend on beside itself.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct HostScale {
     pub(crate) workers: usize,
     /// `per_host_thresholds`.
@@ -357,6 +387,8 @@ pub(crate) struct HostScale {
     pub(crate) counts_load: bool,
     /// Whether there are active checks.
     pub(crate) checked: bool,
+    /// What outlier detection hears of all hosts.
+    pub(crate) watch: Option<Arc<Watch>>,
 }
 
 /// One worker's part of a host.
@@ -451,6 +483,32 @@ impl Host {
     /// count.
     pub fn counters(&self) -> &HostCounters {
         &self.counters
+    }
+
+    /// Tells outlier detection how it went. Costs nothing to speak of where there is none.
+    #[inline]
+    pub fn judge(&self, verdict: Verdict) {
+        if let Some(record) = &self.shared.record {
+            record.note(&self.shared, &self.counters, verdict);
+        }
+    }
+
+    /// Whether outlier detection listens.
+    #[inline]
+    pub fn is_judged(&self) -> bool {
+        self.shared.record.is_some()
+    }
+
+    /// Whether it wants to know of `x-envoy-degraded`.
+    pub fn hears_degraded(&self) -> bool {
+        self.shared.record.as_ref().is_some_and(|record| record.hears_degraded())
+    }
+
+    /// A response said `x-envoy-degraded`.
+    pub fn said_degraded(&self) {
+        if let Some(record) = &self.shared.record {
+            record.note_degraded(&self.shared);
+        }
     }
 
     fn plain(&self, key: &PoolKey) -> &RefCell<Option<HttpPool>> {

@@ -47,7 +47,7 @@ impl HostUpdate {
         old: &HostSet,
         ancestors: Option<&HostSet>,
         endpoints: &[LocalityEndpoints],
-        scale: HostScale,
+        scale: &HostScale,
     ) -> Self {
         let mut survivors = by_address(&old.hosts);
         let mut ancestors = by_address(ancestors.map_or(&[], |set| &set.hosts));

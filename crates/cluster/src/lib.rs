@@ -12,6 +12,7 @@ mod cluster;
 mod directory;
 mod host;
 mod host_update;
+pub mod judged;
 pub mod lb;
 mod neighbours;
 mod shared;

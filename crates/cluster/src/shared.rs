@@ -19,6 +19,7 @@ use crate::attend::Warming;
 use crate::checks::Mark;
 use crate::host::{Failing, HostScale, HostSet, HostShared};
 use crate::host_update::{HostChanges, HostUpdate};
+use crate::judged::Watch;
 use crate::lb::{Health, Terms};
 use crate::stats::ClusterStats;
 
@@ -40,6 +41,7 @@ pub struct ClusterShared {
     warming: Warming,
     /// Some host said of itself that it fails.
     told: Notify,
+    watch: Option<Arc<Watch>>,
     limits: [Arc<Limits>; 2],
     maxima: [Maxima; 2],
     maintenance_percent: u64,
@@ -100,11 +102,13 @@ impl ClusterShared {
                 Arc::new(Limits::new(cx.store, scope, &maxima[priority as usize]))
             }),
         };
+        let watch = config.outlier_detection.as_ref().map(Watch::new);
         let scale = HostScale {
             workers: cx.workers,
             max_connections: config.circuit_breakers.per_host_max_connections,
             counts_load: config.lb_policy.counts_requests(),
             checked: config.health_check.is_some(),
+            watch: watch.clone(),
         };
         let shared = Self {
             name: config.name.as_str().into(),
@@ -117,6 +121,7 @@ impl ClusterShared {
             changes: watch::Sender::new(0),
             warming: Warming::default(),
             told: Notify::new(),
+            watch,
             limits,
             maxima,
             maintenance_percent,
@@ -168,7 +173,7 @@ impl ClusterShared {
     fn replace_endpoints(&self, endpoints: &[LocalityEndpoints]) -> HostChanges {
         let old = self.hosts.load_full();
         let ancestors = lock(&self.ancestors).take();
-        let update = HostUpdate::new(&old, ancestors.as_deref(), endpoints, self.scale);
+        let update = HostUpdate::new(&old, ancestors.as_deref(), endpoints, &self.scale);
         let update = update.keeping(|host| self.stays_when_removed(host));
         let HostUpdate { hosts, changes, priorities, .. } = update;
         self.stats.members.default_total_match_count().add(changes.named as u64);
@@ -249,6 +254,11 @@ impl ClusterShared {
     /// Who has still to speak before it is used.
     pub fn warming(&self) -> &Warming {
         &self.warming
+    }
+
+    /// What outlier detection hears from the workers, if the cluster has it.
+    pub fn watch(&self) -> Option<&Arc<Watch>> {
+        self.watch.as_ref()
     }
 
     /// Changes with the hosts.

@@ -66,6 +66,7 @@ fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
         protocol: UpstreamProtocol::Http1(Default::default()),
         common_http: Default::default(),
         tcp_idle_timeout: None,
+        outlier_detection: None,
         preconnect: Default::default(),
         tcp_keepalive: None,
         happy_eyeballs: Default::default(),

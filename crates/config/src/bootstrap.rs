@@ -30,6 +30,8 @@ pub struct Bootstrap {
     /// `envoy.resource_monitors.global_downstream_max_connections` resource monitor or, when absent, the
     /// runtime key `overload.global_downstream_max_connections`. `None`: no limit.
     pub global_downstream_max_connections: Option<u64>,
+    /// `cluster_manager.outlier_detection.event_log_path`: where ejections and returns are told of.
+    pub outlier_event_log: Option<String>,
     /// `overload_manager`; without it nothing is measured.
     pub overload: OverloadConfig,
     /// `stats_config`: which statistics there are, and their Prometheus labels.
@@ -86,6 +88,7 @@ impl Message for Bootstrap {
             admin: r.message("admin").optional(),
             listeners,
             clusters,
+            outlier_event_log: r.message_or_defaults::<ClusterManager>("cluster_manager").0,
             global_downstream_max_connections: overload.max_downstream_connections.or(from_runtime),
             overload,
             runtime,
@@ -96,6 +99,28 @@ impl Message for Bootstrap {
                 .at_most(Duration::from_secs(300))
                 .or(Duration::from_secs(5)),
         }
+    }
+}
+
+/// `cluster_manager`.
+struct ClusterManager(Option<String>);
+
+impl Message for ClusterManager {
+    const NAME: &'static str = "envoy.config.bootstrap.v3.ClusterManager";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self(r.message_or_defaults::<OutlierEvents>("outlier_detection").0)
+    }
+}
+
+/// `cluster_manager.outlier_detection`.
+struct OutlierEvents(Option<String>);
+
+impl Message for OutlierEvents {
+    const NAME: &'static str = "envoy.config.bootstrap.v3.ClusterManager.OutlierDetection";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self(r.string("event_log_path").non_empty())
     }
 }
 

@@ -16,6 +16,7 @@ mod happy_eyeballs;
 mod health_check;
 mod http_options;
 mod load_balancing;
+mod outlier_detection;
 mod preconnect;
 mod reuse;
 
@@ -33,6 +34,9 @@ pub use http_options::AutoSni;
 pub use load_balancing::{
     ForceLocalZone, HashFunction, HashedName, LbPolicy, LeastRequestConfig, LocalityBasis, LocalityLb,
     MaglevConfig, RingHashConfig, SelectionMethod, SlowStart, ZoneAware,
+};
+pub use outlier_detection::{
+    EnforcingConfig, FailurePercentageConfig, OutlierDetectionConfig, SuccessRateConfig,
 };
 pub use preconnect::PreconnectPolicy;
 pub use reuse::ConnectionReuse;
@@ -91,6 +95,8 @@ pub struct ClusterConfig {
     /// `idle_timeout` of `TcpProtocolOptions`: how long a TCP connection that no session uses is kept; 10 min
     /// when unset, `None` is off (0).
     pub tcp_idle_timeout: Option<Duration>,
+    /// `outlier_detection`; `None`: none.
+    pub outlier_detection: Option<OutlierDetectionConfig>,
     /// `preconnect_policy`.
     pub preconnect: PreconnectPolicy,
     /// `upstream_http_protocol_options` of `HttpProtocolOptions`.
@@ -236,6 +242,7 @@ impl Message for ClusterConfig {
             protocol: http.protocol,
             common_http: http.common,
             tcp_idle_timeout: http.tcp_idle_timeout,
+            outlier_detection: r.message("outlier_detection").optional(),
             preconnect: r.message_or_defaults("preconnect_policy"),
             auto_sni: http.auto_sni,
             reuse: http.reuse,

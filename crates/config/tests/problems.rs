@@ -101,13 +101,13 @@ fn syntax_errors_stop_the_reading() {
 #[test]
 fn unsupported_fields_are_told_from_unknown_ones() {
     cluster(
-        "\"outlier_detection\": {}, \"dnsLookupFamily\": \"AUTO\", \"foo\": 1",
+        "\"lrs_server\": {}, \"dnsLookupFamily\": \"AUTO\", \"foo\": 1",
         &[
-            "6:1: static_resources.clusters[0].outlier_detection: `outlier_detection` is known to Envoy, but not \
+            "6:1: static_resources.clusters[0].lrs_server: `lrs_server` is known to Envoy, but not \
              supported by this build",
-            "6:26: static_resources.clusters[0].dnsLookupFamily: `dnsLookupFamily` is known to Envoy, but not \
+            "6:19: static_resources.clusters[0].dnsLookupFamily: `dnsLookupFamily` is known to Envoy, but not \
              supported by this build",
-            "6:53: static_resources.clusters[0].foo: unknown field `foo`",
+            "6:46: static_resources.clusters[0].foo: unknown field `foo`",
         ],
     );
     cluster(
@@ -315,7 +315,7 @@ fn protocols_and_sockets_that_this_build_lacks() {
     cluster(
         "\"transport_socket\": {\"name\": \"tls\", \"typed_config\": {\"@type\": \"x/envoy.Tls\"}}",
         &[
-            "6:53: static_resources.clusters[0].transport_socket.typed_config: this transport socket is not supported by \
+            "6:46: static_resources.clusters[0].transport_socket.typed_config: this transport socket is not supported by \
            this build (expected one of \
            type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, \
            type.googleapis.com/tidegate.transport_sockets.tls.v1.TlsContext, \

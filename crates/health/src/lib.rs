@@ -10,6 +10,7 @@ use tidegate_cluster::ClusterShared;
 use tidegate_cluster::attend::{AttendContext, Attendant};
 
 pub mod active;
+pub mod event_log;
 pub mod outlier;
 
 /// Starts what the configuration of `cluster` asks for. On the main thread, within a `LocalSet` or local runtime.

@@ -108,10 +108,18 @@ pub enum HostStat {
     RqTimeout,
     /// `rq_pending_active`.
     RqPendingActive,
+    /// Answers that outlier detection counted, and below those of them that were good.
+    JudgedAnswers,
+    /// See above.
+    GoodAnswers,
+    /// Connections and failures that outlier detection counted as its own side's, and below the good ones.
+    JudgedLocal,
+    /// See above.
+    GoodLocal,
 }
 
 impl HostStat {
-    const COUNT: usize = 9;
+    const COUNT: usize = 13;
 }
 
 impl HostStats {

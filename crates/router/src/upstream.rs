@@ -11,6 +11,7 @@ mod carrier;
 mod deadlines;
 mod grpc;
 mod hedge;
+mod judging;
 mod outcome;
 mod replay;
 mod safe_retry;
@@ -125,6 +126,8 @@ pub struct Upstream<'r> {
     copies: RefCell<Vec<Copy>>,
     /// What the last attempt that was replaced fell short of was time.
     was_late: Cell<bool>,
+    /// Outlier detection was told that the latest attempt is late.
+    judged_late: Cell<bool>,
     /// Whether the host did well is told by the response's end.
     grpc_status_due: Cell<bool>,
     /// The attempt's connection takes no more bytes; what it answered may still be read.
@@ -169,6 +172,7 @@ impl<'r> Upstream<'r> {
             tally: RefCell::default(),
             copies: RefCell::new(copies),
             was_late: Cell::default(),
+            judged_late: Cell::default(),
             grpc_status_due: Cell::default(),
             write_failed: Cell::default(),
             retry_permit: RefCell::default(),

@@ -33,7 +33,12 @@ impl Attendance {
 
     /// Attends the clusters of `snapshot` too.
     pub(crate) fn begin(&self, snapshot: &Snapshot, store: &Store) {
-        let cx = AttendContext { peers: &self.peers, store, runtime: &snapshot.bootstrap.runtime };
+        let cx = AttendContext {
+            peers: &self.peers,
+            store,
+            runtime: &snapshot.bootstrap.runtime,
+            outlier_event_log: snapshot.bootstrap.outlier_event_log.as_deref(),
+        };
         let mut attended = self.attended.borrow_mut();
         for cluster in &snapshot.clusters {
             if attended.contains_key(&Arc::as_ptr(cluster)) {

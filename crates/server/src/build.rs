@@ -73,6 +73,7 @@ impl Draft {
         problems.extend(
             bootstrap.clusters.iter().filter_map(|cluster| tidegate_health::active::problem(cluster)),
         );
+        problems.extend(event_logs(&bootstrap));
         let mut listeners = Vec::new();
         for config in &bootstrap.listeners {
             match listener(config, &bootstrap, builder, previous) {
@@ -136,6 +137,14 @@ impl Draft {
         }
         snapshot
     }
+}
+
+/// Event logs that cannot be written.
+fn event_logs(bootstrap: &Bootstrap) -> Option<Problem> {
+    let path = bootstrap.outlier_event_log.as_ref()?;
+    let error = tidegate_health::event_log::EventLog::check(path).err()?;
+    let at = JsonPath::root().field("cluster_manager").field("outlier_detection").field("event_log_path");
+    Some(Problem::new(at, Span::default(), format!("cannot open {path}: {error}")))
 }
 
 /// What is wrong with the retry and mirror policies of clusters.

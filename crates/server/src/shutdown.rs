@@ -43,6 +43,7 @@ pub(crate) fn reopen_logs(control: &Control) {
         tracing::error!(target: "main", %error, "cannot reopen the application log");
     }
     control.snapshot().access_logs().for_each(|log| log.reopen());
+    tidegate_health::event_log::reopen_all();
 }
 
 /// Writes out what access logs hold back.

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
-use tidegate_cluster::{Cluster, Directory, PoolError, ProxyAddresses, TransportOptions, lb, tcp};
+use tidegate_cluster::judged::Verdict;
+use tidegate_cluster::{Cluster, Directory, Host, PoolError, ProxyAddresses, TransportOptions, lb, tcp};
 use tidegate_config::tcp_proxy::{ConnectMode, TcpClusters, TcpHashPolicy};
 use tidegate_config::transport::UpstreamTransport;
 use tidegate_net::{BoxIo, Io};
-use tidegate_types::{ResponseFlags, UpstreamInfo};
+use tidegate_types::{ResetReason, ResponseFlags, UpstreamInfo};
 use tokio::time::Instant;
 
 use crate::TcpProxy;
@@ -158,6 +159,7 @@ async fn attempt_once(
         session.facts.attempts += 1;
     }
     let result = result?;
+    judge(&host, &result);
     let facts = result.as_ref().ok().map(|connection| connection.lease.facts());
     // What a connection limit refuses is no attempt, and what any limit refuses got as far as no host.
     let (attempted, reached) = match &result {
@@ -177,6 +179,19 @@ async fn attempt_once(
         });
     }
     Ok(result)
+}
+
+/// Tells outlier detection. As in Envoy a limit of ours and a failure to get a local socket say nothing of the host,
+/// and what a connection carries says nothing either.
+fn judge(host: &Host, result: &Result<tcp::Connection, PoolError>) {
+    match result {
+        Ok(_) => host.judge(Verdict::ConnectedForGood),
+        Err(error) => match error.reason() {
+            ResetReason::ConnectionTimeout => host.judge(Verdict::TimedOut(504)),
+            ResetReason::Overflow | ResetReason::LocalConnectionFailure => {}
+            _ => host.judge(Verdict::Failed),
+        },
+    }
 }
 
 /// What `hash_policy` finds in the session.

@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod body;
+pub mod calendar;
 pub mod close_reason;
 pub mod compat;
 pub mod connection_state;

@@ -30,8 +30,9 @@ fn ports(priority: u32, ports: &[u16]) -> LocalityEndpoints {
 }
 
 fn update(old: &HostSet, endpoints: &[LocalityEndpoints]) -> (HostSet, HostChanges, usize) {
-    let scale = HostScale { workers: 1, max_connections: None, counts_load: false, checked: true };
-    let update = HostUpdate::new(old, None, endpoints, scale).keeping(|_| false);
+    let scale =
+        HostScale { workers: 1, max_connections: None, counts_load: false, checked: true, watch: None };
+    let update = HostUpdate::new(old, None, endpoints, &scale).keeping(|_| false);
     (HostSet::new(update.hosts), update.changes, update.priorities)
 }
 
@@ -99,32 +100,37 @@ fn an_address_that_is_named_twice_is_two_hosts() {
 
 #[test]
 fn a_host_that_checks_find_well_stays_until_they_do_not() {
-    let scale = HostScale { workers: 1, max_connections: None, counts_load: false, checked: true };
+    let scale =
+        HostScale { workers: 1, max_connections: None, counts_load: false, checked: true, watch: None };
     let (first, ..) = update(&HostSet::default(), &[ports(0, &[1, 2])]);
     first.hosts[1].set_failing(Failing::ActiveCheck, true);
     let well = |host: &HostShared| !host.is_failing(Failing::ActiveCheck);
-    let left = HostUpdate::new(&first, None, &[ports(0, &[3])], scale).keeping(well);
+    let left = HostUpdate::new(&first, None, &[ports(0, &[3])], &scale).keeping(well);
     assert_eq!(left.changes, HostChanges { named: 1, added: 1, removed: 1, changed: 1 });
     assert!(left.hosts[1].is_removing() && is(&left.hosts[1], &first.hosts[0]));
     let left = HostSet::new(left.hosts);
-    let again = HostUpdate::new(&left, None, &[ports(0, &[3])], scale).keeping(well);
+    let again = HostUpdate::new(&left, None, &[ports(0, &[3])], &scale).keeping(well);
     assert!(!again.changes.is_news());
-    let back = HostUpdate::new(&left, None, &[ports(0, &[1, 3])], scale).keeping(well);
+    let back = HostUpdate::new(&left, None, &[ports(0, &[1, 3])], &scale).keeping(well);
     assert_eq!(back.changes, HostChanges { named: 2, changed: 1, ..HostChanges::default() });
     assert!(!back.hosts[0].is_removing());
 }
 
 #[test]
 fn a_reloaded_cluster_inherits_what_was_found_out() {
-    let scale = HostScale { workers: 1, max_connections: None, counts_load: false, checked: true };
+    let scale =
+        HostScale { workers: 1, max_connections: None, counts_load: false, checked: true, watch: None };
     let (old, ..) = update(&HostSet::default(), &[ports(0, &[1, 2])]);
+    old.hosts[1].set_failing(Failing::ActiveCheck, true);
     old.hosts[1].set_failing(Failing::Outlier, true);
     let new =
-        HostUpdate::new(&HostSet::default(), Some(&old), &[ports(0, &[2, 3])], scale).keeping(|_| false);
+        HostUpdate::new(&HostSet::default(), Some(&old), &[ports(0, &[2, 3])], &scale).keeping(|_| false);
     assert_eq!(new.changes.added, 2);
     assert!(!is(&new.hosts[0], &old.hosts[1]));
     assert!(Arc::ptr_eq(&new.hosts[0].stats, &old.hosts[1].stats));
-    assert!(new.hosts[0].is_failing(Failing::Outlier) && !new.hosts[1].is_failing(Failing::Outlier));
+    assert!(new.hosts[0].is_failing(Failing::ActiveCheck) && !new.hosts[1].is_failing(Failing::ActiveCheck));
+    // Without outlier detection nobody would take it back.
+    assert!(!new.hosts[0].is_failing(Failing::Outlier));
 }
 
 #[test]

@@ -1,15 +1,17 @@
 //! Sending a copy.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::Duration;
 
 use http::StatusCode;
+use tidegate_cluster::judged::Verdict;
 use tidegate_cluster::stats::Origin;
 use tidegate_cluster::stream::{BodyFrame, ResponseFrame, StreamError};
-use tidegate_cluster::{Ask, Cluster, Failed, HostStat, Lease, Priority};
+use tidegate_cluster::{Ask, Cluster, Failed, Host, HostStat, Lease, Priority};
 use tidegate_stats::CodePrefix;
-use tidegate_types::{EndStream, RequestHead};
+use tidegate_types::{EndStream, RequestHead, ResetReason};
 use tokio::time::Instant;
 
 use super::Copy;
@@ -35,7 +37,9 @@ impl Shadow {
 
     async fn run(self) {
         let Self { copy: Copy { cluster, head }, body, priority, timeout } = self;
-        let exchange = exchange(&cluster, &head, body, priority);
+        // Set while an answer is awaited.
+        let asked = Cell::new(None);
+        let exchange = exchange(&cluster, &head, body, priority, &asked);
         let late = match timeout {
             Some(limit) => tokio::time::timeout(limit, exchange).await.is_err(),
             None => {
@@ -45,13 +49,22 @@ impl Shadow {
         };
         if late {
             // The exchange is gone, and with it its connection.
+            if let Some(host) = asked.take() {
+                host.judge(Verdict::TimedOut(504));
+            }
             cluster.stats().router.upstream_rq_timeout().inc();
             count(&cluster, StatusCode::GATEWAY_TIMEOUT);
         }
     }
 }
 
-async fn exchange(cluster: &Rc<Cluster>, head: &RequestHead, body: Vec<BodyFrame>, priority: Priority) {
+async fn exchange(
+    cluster: &Rc<Cluster>,
+    head: &RequestHead,
+    body: Vec<BodyFrame>,
+    priority: Priority,
+    asked: &Cell<Option<Rc<Host>>>,
+) {
     let started = Instant::now();
     let Some(host) = cluster.choose_host() else {
         return count(cluster, StatusCode::SERVICE_UNAVAILABLE);
@@ -60,9 +73,20 @@ async fn exchange(cluster: &Rc<Cluster>, head: &RequestHead, body: Vec<BodyFrame
     let lease = cluster.acquire(&host, Ask::new(priority, started)).await;
     let mut lease = match lease {
         Ok(lease) => lease,
-        Err(_) => return count(cluster, StatusCode::SERVICE_UNAVAILABLE),
+        Err(error) => {
+            if error.reason() != ResetReason::Overflow {
+                host.judge(Verdict::Failed);
+            }
+            return count(cluster, StatusCode::SERVICE_UNAVAILABLE);
+        }
     };
-    match converse(&mut lease, head, body).await {
+    host.judge(Verdict::Connected);
+    asked.set(Some(host.clone()));
+    let answered = |status: StatusCode| {
+        asked.set(None);
+        host.judge(Verdict::Answer(status.as_u16()));
+    };
+    match converse(&mut lease, head, body, answered).await {
         Ok(status) => {
             lease.finish();
             let answer = if status.is_server_error() { HostStat::RqError } else { HostStat::RqSuccess };
@@ -73,6 +97,7 @@ async fn exchange(cluster: &Rc<Cluster>, head: &RequestHead, body: Vec<BodyFrame
         }
         Err(error) => {
             host.counters().inc(HostStat::RqError);
+            host.judge(Verdict::Failed);
             lease.failed(Failed::of(&error, false));
             count(cluster, StatusCode::SERVICE_UNAVAILABLE);
         }
@@ -84,6 +109,7 @@ async fn converse(
     lease: &mut Lease,
     head: &RequestHead,
     body: Vec<BodyFrame>,
+    answered: impl FnOnce(StatusCode),
 ) -> Result<StatusCode, StreamError> {
     let stream = lease.stream();
     stream.send_head(head, EndStream::from_last(body.is_empty()));
@@ -100,6 +126,7 @@ async fn converse(
             break (head.status, end);
         }
     };
+    answered(status);
     while !end.is_end() {
         let frame = poll_fn(|cx| {
             let _ = stream.poll_flush(cx);

@@ -52,6 +52,7 @@ impl Upstream<'_> {
 
     /// An attempt ended without a response.
     pub(super) fn count_failure(&self, failure: &Failure) {
+        self.judge_failure(failure);
         let stats = &self.facts.cluster.stats().router;
         match failure {
             Failure::NoHost => {}
@@ -110,6 +111,7 @@ impl Upstream<'_> {
 
     /// A response was cut.
     pub(super) fn count_cut(&self, failure: &Failure) {
+        self.judge_cut(failure);
         let stats = &self.facts.cluster.stats().router;
         if let Failure::Timeout(timeout) = failure {
             match timeout {

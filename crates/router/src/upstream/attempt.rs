@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::header::SET_COOKIE;
 use http::{HeaderName, HeaderValue};
+use tidegate_cluster::judged::Verdict;
 use tidegate_cluster::stream::{BodyFrame, ClientStream, ResponseFrame};
 use tidegate_cluster::{Ask, Failed, Host, PoolError};
 use tidegate_types::{EndStream, RequestHead, ResetReason, ResponseFlags, ResponseHead, UpstreamInfo};
@@ -49,6 +50,7 @@ impl Upstream<'_> {
         let info = self.stream.info();
         info.attempts.set(info.attempts.get() + 1);
         self.deadlines.attempt_begins();
+        self.judged_late.set(false);
         let cluster = &self.facts.cluster;
         let host = self.choose_host().ok_or(Failure::NoHost)?;
         *self.host.borrow_mut() = Some(host.clone());
@@ -78,6 +80,7 @@ impl Upstream<'_> {
                 return Err(failure);
             }
         };
+        host.judge(Verdict::Connected);
         *info.upstream.borrow_mut() = Some(lease.describe(&host));
         let now = self.now();
         self.deadlines.attached(now, self.request_complete.get().is_some());
@@ -139,6 +142,7 @@ impl Upstream<'_> {
                 if let Some(tally) = self.tally.borrow().as_ref() {
                     tally.answered(&head);
                 }
+                self.judge_answer(&head);
                 Ok(UpstreamHead::Final(head, end))
             }
             Err(failure) => {

@@ -85,6 +85,7 @@ impl<'r> Upstream<'r> {
     /// # Errors
     /// The route's time is over, too.
     pub(super) async fn hedge(&self) -> Result<(), Failure> {
+        self.judge_lateness(RouterTimeout::PerTry);
         let decision = match self.retries.borrow_mut().as_mut() {
             Some(retries) => retries.should_hedge(fastrand::u64(..)),
             None => Decision::No,
@@ -156,6 +157,7 @@ impl<'r> Upstream<'r> {
                     if let Some(tally) = &rival.tally {
                         tally.answered(&head);
                     }
+                    self.judge_answer_of(&rival.host, &head);
                     let waits = !self.rivals.awaited.get() || !list.is_empty();
                     if waits
                         && self.retries.borrow().as_ref().is_some_and(|retries| retries.would_retry(&head))

@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use regex::Regex;
 use serde_json::{Value, json};
-use tidegate_cluster::{ClusterShared, HostShared, HostStat, Priority};
+use tidegate_cluster::judged::{NO_RATE, Record};
+use tidegate_cluster::{ClusterShared, Failing, HostShared, HostStat, Priority};
 
 use super::Reply;
 use super::listeners::address_json;
@@ -54,6 +55,13 @@ fn cluster_text(text: &mut String, cluster: &ClusterShared) {
             line(&format!("{label}::{limit}"), &max);
         }
     }
+    if let Some(watch) = cluster.watch() {
+        for (name, average) in ["", "local_origin_"].into_iter().zip(watch.averages()) {
+            let (mean, threshold) = average.unwrap_or((NO_RATE, NO_RATE));
+            line(&format!("outlier::{name}success_rate_average"), &general(mean));
+            line(&format!("outlier::{name}success_rate_ejection_threshold"), &general(threshold));
+        }
+    }
     line("added_via_api", &false);
     for host in &cluster.hosts().hosts {
         let address = host.address();
@@ -65,6 +73,7 @@ fn cluster_text(text: &mut String, cluster: &ClusterShared) {
 
 fn host_lines(host: &HostShared) -> Vec<(&'static str, String)> {
     let attributes = host.attributes();
+    let [success_rate, local_origin] = host.record().map_or([NO_RATE; 2], Record::rates);
     let mut lines: Vec<_> =
         TEXT_ORDER.iter().map(|(name, stat)| (*name, host.stats.value(*stat).to_string())).collect();
     lines.extend([
@@ -76,11 +85,17 @@ fn host_lines(host: &HostShared) -> Vec<(&'static str, String)> {
         ("sub_zone", attributes.locality.sub_zone.clone()),
         ("canary", "false".to_owned()),
         ("priority", attributes.priority.to_string()),
-        // -1: outlier detection has computed none.
-        ("success_rate", "-1".to_owned()),
-        ("local_origin_success_rate", "-1".to_owned()),
+        ("success_rate", success_rate.to_string()),
+        ("local_origin_success_rate", local_origin.to_string()),
     ]);
     lines
+}
+
+/// Six significant digits, as C's `%g`.
+fn general(value: f64) -> String {
+    let whole = value.abs().log10().floor().max(0.0) as usize;
+    let text = format!("{value:.*}", 5_usize.saturating_sub(whole));
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
 fn cluster_json(cluster: &ClusterShared) -> Value {
@@ -98,12 +113,22 @@ fn cluster_json(cluster: &ClusterShared) -> Value {
         threshold
     });
     let hosts: Vec<_> = cluster.hosts().hosts.iter().map(|host| host_json(host)).collect();
-    json!({
+    let mut status = json!({
         "name": &**cluster.name(),
         "observability_name": cluster.config().stat_name(),
         "circuit_breakers": {"thresholds": thresholds},
         "host_statuses": hosts,
-    })
+    });
+    let averages = cluster.watch().map(|watch| watch.averages()).unwrap_or_default();
+    if let Some(fields) = status.as_object_mut() {
+        for (name, average) in ["", "local_origin_"].into_iter().zip(averages) {
+            // Envoy shows no threshold that nobody can be below.
+            if let Some((_, threshold)) = average.filter(|(_, threshold)| *threshold > 0.0) {
+                fields.insert(format!("{name}success_rate_ejection_threshold"), json!({"value": threshold}));
+            }
+        }
+    }
+    status
 }
 
 /// As protobuf's JSON form prints it: zeros are left out, 64-bit numbers are strings, `COUNTER` is the
@@ -135,7 +160,7 @@ fn host_json(host: &HostShared) -> Value {
     let mut status = json!({
         "address": address_json(&host.address()),
         "stats": stats.collect::<Vec<_>>(),
-        "health_status": {"eds_health_status": eds_health(host)},
+        "health_status": health_json(host),
         "weight": attributes.weight,
         "locality": locality,
     });
@@ -146,8 +171,29 @@ fn host_json(host: &HostShared) -> Value {
         if attributes.priority > 0 {
             fields.insert("priority".to_owned(), attributes.priority.into());
         }
+        let rates = host.record().map_or([NO_RATE; 2], Record::rates);
+        for (name, rate) in ["success_rate", "local_origin_success_rate"].into_iter().zip(rates) {
+            if rate >= 0.0 {
+                fields.insert(name.to_owned(), json!({"value": rate}));
+            }
+        }
     }
     status
+}
+
+fn health_json(host: &HostShared) -> Value {
+    let mut health = serde_json::Map::new();
+    for (name, by) in [
+        ("failed_active_health_check", Failing::ActiveCheck),
+        ("failed_outlier_check", Failing::Outlier),
+        ("failed_degraded_outlier_detection", Failing::OutlierDegraded),
+    ] {
+        if host.is_failing(by) {
+            health.insert(name.to_owned(), true.into());
+        }
+    }
+    health.insert("eds_health_status".to_owned(), eds_health(host).into());
+    Value::Object(health)
 }
 
 fn eds_health(host: &HostShared) -> &'static str {

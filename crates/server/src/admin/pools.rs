@@ -102,6 +102,13 @@ fn health(host: &HostShared) -> &'static str {
     }
 }
 
+/// Until outlier detection takes the host back at its next look; `None`: it is not ejected.
+fn ejected_ms_left(host: &HostShared) -> Option<u64> {
+    let until = host.record()?.history().until?;
+    let left = until.saturating_duration_since(tokio::time::Instant::now());
+    Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
+}
+
 /// What was learned of how long the host lets connections idle.
 fn learned_idle_ms(host: &HostShared) -> Option<u64> {
     let learned = host.idle_limit().learned()?;
@@ -148,6 +155,7 @@ fn cluster_json(cluster: &ClusterShared, told: &Told) -> Value {
             json!({
                 "address": host.address().to_string(),
                 "health": health(host),
+                "ejected_ms_left": ejected_ms_left(host),
                 // Both outlive pools, which go with their last connection.
                 "learned_idle_ms": learned_idle_ms(host),
                 "last_close_reasons": host.stats.last_closes().names(),
@@ -197,6 +205,9 @@ fn cluster_text(text: &mut String, cluster: &ClusterShared, told: &Told) {
     for host in &cluster.hosts().hosts {
         let address = host.address();
         line(&format!("{address}::health"), &health(host));
+        if let Some(left) = ejected_ms_left(host) {
+            line(&format!("{address}::ejected_ms_left"), &left);
+        }
         if let Some(learned) = learned_idle_ms(host) {
             line(&format!("{address}::learned_idle_ms"), &learned);
         }
