@@ -20,6 +20,7 @@ mod all {
     mod filters;
     mod forwarding;
     mod grpc;
+    mod h2_answers;
     mod h2_conformance;
     mod h2_downstream;
     mod h2_limits;

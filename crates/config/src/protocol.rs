@@ -18,8 +18,9 @@ pub struct CommonHttpOptions {
     pub max_connection_duration: Option<Duration>,
     /// `max_headers_count`, 100 when unset, at least 1.
     pub max_headers_count: u32,
-    /// `max_response_headers_kb` in KiB, upstream only, 80 when unset (measured on Envoy 1.40), 1 to 8192.
-    pub max_response_headers_kb: u32,
+    /// `max_response_headers_kb` in KiB, upstream only, 1 to 8192. Unset it is 80 of HTTP/1.1 and 60 of HTTP/2
+    /// (measured on Envoy 1.40).
+    pub max_response_headers_kb: Option<u32>,
     /// `max_stream_duration`: `None` is off (0 or unset).
     pub max_stream_duration: Option<Duration>,
     /// `headers_with_underscores_action`.
@@ -78,7 +79,7 @@ impl Default for CommonHttpOptions {
             idle_timeout: Some(Duration::from_secs(3600)),
             max_connection_duration: None,
             max_headers_count: 100,
-            max_response_headers_kb: 80,
+            max_response_headers_kb: None,
             max_stream_duration: None,
             headers_with_underscores_action: UnderscoreAction::default(),
             max_requests_per_connection: None,
@@ -115,10 +116,7 @@ impl Message for CommonHttpOptions {
             idle_timeout: r.duration("idle_timeout").zero_is_off(default.idle_timeout),
             max_connection_duration: r.duration("max_connection_duration").zero_is_off(None),
             max_headers_count: r.u32("max_headers_count").positive().or(default.max_headers_count),
-            max_response_headers_kb: r
-                .u32("max_response_headers_kb")
-                .within(1..=8192)
-                .or(default.max_response_headers_kb),
+            max_response_headers_kb: r.u32("max_response_headers_kb").within(1..=8192).optional(),
             max_stream_duration: r.duration("max_stream_duration").zero_is_off(None),
             headers_with_underscores_action: r
                 .enumeration("headers_with_underscores_action", UNDERSCORES, &[])

@@ -294,6 +294,14 @@ impl Exchange<'_> {
         self.stream.info().request_complete.set(Some(self.cx.clock.elapsed()));
     }
 
+    /// Bytes of a request's body that may be held: where streams have windows of their own, a window, as in Envoy.
+    pub(crate) fn stream_buffer_limit(&self) -> usize {
+        match self.cx.is_alone() {
+            true => self.hcm.shared.buffer_limit,
+            false => self.hcm.shared.config.http2.initial_stream_window_size as usize,
+        }
+    }
+
     /// The time of this poll: one look at the clock serves all that happens in it.
     pub(crate) fn now(&self) -> Instant {
         self.cx.clock.now()

@@ -18,6 +18,7 @@ use tidegate_config::protocol::UnderscoreAction;
 use tidegate_filter::LocalReply;
 use tidegate_router::path::Normalized;
 use tidegate_router::{host, path};
+use tidegate_types::fields::take_in_order;
 use tidegate_types::{Address, RequestHead, Scheme, StreamInfo, details};
 
 use crate::hcm::Hcm;
@@ -75,7 +76,7 @@ pub(crate) fn prepare(
     }
     normalize(hcm, head, info)?;
     if present.envoy {
-        head.headers.remove(&X_ENVOY_INTERNAL);
+        take_in_order(&mut head.headers, &X_ENVOY_INTERNAL);
     }
     if present.client_cert {
         client_cert::sanitize(&hcm.config.client_cert, head, &info.connection);

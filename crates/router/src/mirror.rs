@@ -136,18 +136,18 @@ const INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The copies to make of a request: `mirrors` are its cluster's if there are any, else its route's. A cluster that
-/// does not exist gets none.
+/// does not exist gets none. `own` is this machine's address, for `x-forwarded-for`.
 pub fn copies(
     mirrors: &[Mirror],
     head: &RequestHead,
     cx: &LogContext<'_>,
     directory: &Directory,
+    own: Option<IpAddr>,
 ) -> Vec<Copy> {
     // An upgraded stream is a conversation: a copy would talk to itself.
     if mirrors.is_empty() || head.upgrade.is_some() || head.method == http::Method::CONNECT {
         return Vec::new();
     }
-    let own = cx.info.connection.local_address.ip();
     let copy = |mirror: &Mirror| {
         let cluster = directory.cluster(mirror.target(head, fastrand::u64(..))?)?;
         Some(Copy { cluster, head: mirror.head(head, cx, own) })

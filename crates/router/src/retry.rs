@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, StatusCode};
 use tidegate_config::route::{self as config, BackOff, HostPredicate};
+use tidegate_types::fields::take_in_order;
 use tidegate_types::{RequestHead, ResetReason, ResponseHead};
 
 use crate::table::matcher::HeaderMatcher;
@@ -228,25 +229,27 @@ impl<'p> RetryState<'p> {
     fn take_headers(&mut self, headers: &mut HeaderMap) {
         let [on, grpc_on, max, codes, names, hedge] = &HEADERS;
         for name in [on, grpc_on] {
-            let value = headers.remove(name);
+            let value = take_in_order(headers, name);
             let list = value.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
             self.on =
                 list.split(',').fold(self.on, |on, condition| on.with(RetryOn::parse(condition.trim())));
         }
-        if let Some(number) = headers.remove(max).and_then(|value| value.to_str().ok()?.trim().parse().ok()) {
+        if let Some(number) =
+            take_in_order(headers, max).and_then(|value| value.to_str().ok()?.trim().parse().ok())
+        {
             self.remaining = number;
         }
-        if let Some(value) = headers.remove(codes) {
+        if let Some(value) = take_in_order(headers, codes) {
             let list = value.to_str().unwrap_or_default();
             self.asked_status_codes
                 .extend(list.split(',').filter_map(|code| code.trim().parse::<u16>().ok()));
         }
-        if let Some(value) = headers.remove(names) {
+        if let Some(value) = take_in_order(headers, names) {
             let list = value.to_str().unwrap_or_default();
             self.asked_headers
                 .extend(list.split(',').filter_map(|name| name.trim().parse::<HeaderName>().ok()));
         }
-        headers.remove(hedge);
+        take_in_order(headers, hedge);
     }
 
     /// Which hosts the next try avoids.

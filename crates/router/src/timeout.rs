@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use tidegate_types::fields::take_in_order;
 
 /// `x-envoy-upstream-rq-timeout-ms`
 const RQ_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-upstream-rq-timeout-ms");
@@ -124,21 +125,21 @@ impl Timeouts {
     }
 
     fn take_headers(&mut self, headers: &mut HeaderMap) {
-        if let Some(ms) = headers.remove(&RQ_TIMEOUT).as_ref().and_then(milliseconds) {
+        if let Some(ms) = take_in_order(headers, &RQ_TIMEOUT).as_ref().and_then(milliseconds) {
             self.global = ms;
         }
-        if let Some(ms) = headers.remove(&PER_TRY_TIMEOUT).as_ref().and_then(milliseconds) {
+        if let Some(ms) = take_in_order(headers, &PER_TRY_TIMEOUT).as_ref().and_then(milliseconds) {
             self.per_try = ms;
         }
-        if let Some(ms) = headers.remove(&STREAM_DURATION).as_ref().and_then(milliseconds) {
+        if let Some(ms) = take_in_order(headers, &STREAM_DURATION).as_ref().and_then(milliseconds) {
             self.stream_duration = Some(ms);
         }
-        if headers.remove(&ALT_RESPONSE).is_some() {
+        if take_in_order(headers, &ALT_RESPONSE).is_some() {
             self.late = LateAnswer::NoContent;
         }
         // Names no statistics of this proxy.
-        headers.remove(&ALT_STAT_NAME);
-        match headers.remove(&HEDGE).as_ref().map(HeaderValue::as_bytes) {
+        take_in_order(headers, &ALT_STAT_NAME);
+        match take_in_order(headers, &HEDGE).as_ref().map(HeaderValue::as_bytes) {
             Some(b"true") => self.hedge = Hedge::OnPerTryTimeout,
             Some(b"false") => self.hedge = Hedge::Off,
             Some(_) | None => {}

@@ -431,9 +431,9 @@ impl<'r> Upstream<'r> {
         self.deadlines.clear();
         let retried = self.retries.borrow().as_ref().is_some_and(|retries| retries.retries() > 0);
         let mut reply = failure.reply(retried, self.informed.get(), self.facts.timeouts.late);
-        if self.stream.info().flags.get().intersects(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED) && !retried
-        {
-            // The limit was 0: nothing was retried, and Envoy does not flag it.
+        let flagged = self.stream.info().flags.get().intersects(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
+        if flagged && !retried && !matches!(failure, Failure::Timeout(_)) {
+            // The limit was 0: nothing was retried, and Envoy flags only what came too late.
             self.unflag_retry_limit();
         }
         if self.facts.envoy == EnvoyHeaders::Suppress {

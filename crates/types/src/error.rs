@@ -28,6 +28,8 @@ pub enum ResetReason {
     RemoteReset,
     /// The peer reset the stream and promises that it did not process it (RFC 9113 §8.7).
     RemoteRefused,
+    /// The peer reset the stream of a CONNECT, whose connection broke (RFC 9113 §7, CONNECT_ERROR).
+    ConnectError,
     /// We reset the stream.
     LocalReset,
     /// The peer broke its protocol.
@@ -45,6 +47,7 @@ impl ResetReason {
             Self::ConnectionTermination => "connection termination",
             Self::RemoteReset => "remote reset",
             Self::RemoteRefused => "remote refused stream reset",
+            Self::ConnectError => "remote error with CONNECT request",
             Self::LocalReset => "local reset",
             Self::ProtocolError => "protocol error",
         }

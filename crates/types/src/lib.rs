@@ -13,6 +13,7 @@ pub mod connection_state;
 pub mod details;
 pub mod drain;
 pub mod error;
+pub mod fields;
 pub mod flags;
 pub mod hash;
 pub mod head;

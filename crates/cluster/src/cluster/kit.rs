@@ -66,7 +66,7 @@ impl Kit {
 pub(crate) fn http1_codec(config: &ClusterConfig, http1: &Http1Options) -> h1::ClientOptions {
     let http = &config.common_http;
     h1::ClientOptions {
-        max_head_bytes: http.max_response_headers_kb as usize * 1024,
+        max_head_bytes: http.max_response_headers_kb.unwrap_or(80) as usize * 1024,
         max_headers: http.max_headers_count as usize,
         buffer_limit: config.per_connection_buffer_limit_bytes as usize,
         enable_trailers: http1.enable_trailers,
@@ -84,7 +84,7 @@ pub(crate) fn http2_codec(config: &ClusterConfig, http2: &Http2Options) -> h2::C
         initial_stream_window_size: http2.initial_stream_window_size,
         initial_connection_window_size: http2.initial_connection_window_size,
         hpack_table_size: http2.hpack_table_size,
-        max_head_bytes: http.max_response_headers_kb.saturating_mul(1024),
+        max_head_bytes: http.max_response_headers_kb.unwrap_or(60).saturating_mul(1024),
         max_headers: http.max_headers_count as usize,
         allow_connect: http2.allow_connect,
         // `headers_with_underscores_action` is about clients.

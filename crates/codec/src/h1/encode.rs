@@ -120,6 +120,10 @@ pub(crate) fn response_head(
     let text = output.text(128 + 48 * head.headers.len());
     status_line(text, cx.version, head.status);
     let tunnel = cx.asked.makes_tunnel(head.status);
+    if tunnel && head.status == StatusCode::SWITCHING_PROTOCOLS {
+        switching_fields(text, head, cx.case);
+        return if end.is_end() { Encoder::Done } else { Encoder::Tunnel };
+    }
     let bodiless = head.status == StatusCode::NO_CONTENT || head.status.is_informational();
     let mut has_length = None;
     fields_inspected(text, &head.headers, cx.case, |name, value| {
@@ -133,12 +137,6 @@ pub(crate) fn response_head(
         length.is_some()
     });
     if tunnel {
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            field(text, &header::CONNECTION, b"Upgrade", cx.case);
-            if let Some(protocol) = head.headers.get(header::UPGRADE) {
-                field(text, &header::UPGRADE, protocol.as_bytes(), cx.case);
-            }
-        }
         text.extend_from_slice(b"\r\n");
         return if end.is_end() { Encoder::Done } else { Encoder::Tunnel };
     }
@@ -174,6 +172,28 @@ pub(crate) fn response_head(
         encoder.data(output, Bytes::new(), EndStream::Yes);
     }
     encoder
+}
+
+/// The fields of a 101, which says what is upgraded where the upstream did: HTTP/2's in Envoy's words.
+fn switching_fields(text: &mut BytesMut, head: &ResponseHead, case: NameCase) {
+    let of_http2 = head.version == Version::HTTP_2;
+    for (name, value) in &head.headers {
+        if *name == header::UPGRADE {
+            if !of_http2 {
+                field(text, &header::CONNECTION, b"Upgrade", case);
+            }
+            field(text, name, value.as_bytes(), case);
+            if of_http2 {
+                field(text, &header::CONNECTION, b"upgrade", case);
+            }
+        } else if *name != header::CONTENT_LENGTH && !rules::is_connection_field(name) {
+            field(text, name, value.as_bytes(), case);
+        }
+    }
+    if !head.headers.contains_key(header::UPGRADE) {
+        field(text, &header::CONNECTION, b"Upgrade", case);
+    }
+    text.extend_from_slice(b"\r\n");
 }
 
 /// Whether this response can only end with its connection.
@@ -226,7 +246,9 @@ pub(crate) fn request_head(
         parsed.is_some()
     });
     if let Some(protocol) = head.upgrade.as_ref().filter(|_| !connect) {
-        field(text, &header::CONNECTION, b"Upgrade", case);
+        // Of an HTTP/2 client in Envoy's words.
+        let option: &[u8] = if head.version == Version::HTTP_2 { b"upgrade" } else { b"Upgrade" };
+        field(text, &header::CONNECTION, option, case);
         field_text(text, &header::UPGRADE, protocol, case);
     }
     let mut encoder = match length {

@@ -10,6 +10,7 @@ mod target;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use memchr::memchr;
+use tidegate_types::fields::remove_in_order;
 use tidegate_types::{RequestHead, ResponseHead};
 
 use self::names::Meaning;
@@ -243,8 +244,9 @@ pub fn parse_response(
         append(&mut headers, http::header::HOST, host)?;
     }
     let framing = fields.response_framing(asked, status)?;
-    for name in fields.nominated()? {
-        headers.remove(name);
+    let nominated = fields.nominated()?;
+    if !nominated.is_empty() {
+        remove_in_order(&mut headers, |name| nominated.contains(name));
     }
     match framing {
         Framing::Tunnel => {
@@ -400,18 +402,6 @@ pub(crate) fn join_request_fields(headers: &mut HeaderMap) -> Result<(), Violati
 /// Joins the lines of a response's fields that Envoy joins, whatever the version.
 pub(crate) fn join_response_fields(headers: &mut HeaderMap) -> Result<(), Violation> {
     join_repeated(headers, names::is_joined_in_responses)
-}
-
-/// Removes fields and keeps the others in order of arrival, which `HeaderMap::remove` does not.
-fn remove_in_order(headers: &mut HeaderMap, remove: impl Fn(&HeaderName) -> bool) {
-    if !headers.keys().any(&remove) {
-        return;
-    }
-    let mut kept = HeaderMap::with_capacity(headers.len());
-    for (name, value) in headers.iter().filter(|(name, _)| !remove(name)) {
-        kept.append(name, value.clone());
-    }
-    *headers = kept;
 }
 
 fn for_each_field(

@@ -363,6 +363,7 @@ impl Core {
 
     /// Ends a stream with RST_STREAM.
     pub(crate) fn fail_stream(&mut self, key: Key, code: u32, failure: Failure) {
+        let is_client = self.side.role() == Role::Client;
         let Some(stream) = self.streams.get_mut(key).filter(|stream| !stream.is_closed()) else { return };
         let id = stream.id;
         stream.failed = Some(failure);
@@ -374,7 +375,9 @@ impl Core {
             // What is forgotten must not look like the end.
             stream.rx.phase = Phase::Body;
         }
-        let unread = stream.rx.clear();
+        // A response is passed on up to what was wrong with it.
+        let keeps = failure.is_by_content() && is_client;
+        let unread = if keeps { 0 } else { stream.rx.clear() };
         stream.wake();
         self.give_connection(unread);
         self.close_stream(key);

@@ -138,7 +138,9 @@ impl Failure {
     pub(crate) fn to_error(self) -> StreamError {
         match self {
             Self::Reset { code, by_peer } => StreamError::Reset { code, by_peer },
-            Self::Protocol(details) | Self::Unwanted(details) => StreamError::Protocol { details },
+            Self::Protocol(details) => StreamError::Protocol { details },
+            // Not the protocol's fault: as if the peer had given up, in Envoy's view.
+            Self::Unwanted(_) => StreamError::Reset { code: ResetCode::Internal, by_peer: true },
             Self::Violation => StreamError::Protocol { details: MESSAGING_RULE },
             Self::Closed => StreamError::Closed,
             Self::Io(kind) => StreamError::Io(kind.into()),

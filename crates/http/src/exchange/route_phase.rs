@@ -174,8 +174,9 @@ impl Exchange<'_> {
         let cx = LogContext { request: original.as_deref(), ..self.log_context(None) };
         route.finalize_request(&mut head, &cx, envoy);
         let mirrors = of_cluster.map(|own| &own.mirrors).filter(|mirrors| !mirrors.is_empty());
-        let copies =
-            mirror::copies(mirrors.unwrap_or(&forward.mirrors), &head, &cx, &self.cx.connection.directory);
+        let mirrors = mirrors.unwrap_or(&forward.mirrors);
+        let own = self.hcm.shared.local_address;
+        let copies = mirror::copies(mirrors, &head, &cx, &self.cx.connection.directory, own);
         let follows = !self.request_ended.get() || !body.body.is_empty() || body.trailers.is_some();
         let tunnel = forward.tunnel_end(&head);
         self.stream.set_request(head);
@@ -185,7 +186,7 @@ impl Exchange<'_> {
             priority: forward.priority,
             timeouts,
             retries,
-            replay_limit: limit.unwrap_or(self.hcm.shared.buffer_limit),
+            replay_limit: limit.unwrap_or(self.stream_buffer_limit()),
             clock: &self.cx.clock,
             internal: self.internal.get(),
             attempt_headers: forward.attempt_headers,

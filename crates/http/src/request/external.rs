@@ -1,7 +1,7 @@
 //! What a request from outside may not say (Envoy docs, "HTTP header sanitizing").
 
-use http::HeaderName;
 use tidegate_types::RequestHead;
+use tidegate_types::fields::remove_in_order;
 
 /// Removed from every external request.
 const EXTERNAL: [&str; 14] = [
@@ -37,17 +37,10 @@ pub(super) fn is_forced_trace(head: &RequestHead) -> bool {
 
 /// Removes those fields.
 pub(super) fn remove(head: &mut RequestHead, edge: bool, internal_only: &[String]) {
-    for name in EXTERNAL {
-        head.headers.remove(name);
-    }
-    if edge {
-        for name in EDGE {
-            head.headers.remove(name);
-        }
-    }
-    for name in internal_only {
-        if let Ok(name) = HeaderName::try_from(name.as_str()) {
-            head.headers.remove(name);
-        }
-    }
+    remove_in_order(&mut head.headers, |name| {
+        let name = name.as_str();
+        EXTERNAL.contains(&name)
+            || edge && EDGE.contains(&name)
+            || internal_only.iter().any(|internal| name.eq_ignore_ascii_case(internal))
+    });
 }

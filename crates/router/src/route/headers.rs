@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 use tidegate_config::route::{AppendAction, HeaderMutations, HeaderToAdd};
 use tidegate_filter::{Format, LogContext, Missing};
+use tidegate_types::fields::take_in_order;
 use tidegate_types::json::JsonPath;
 
 /// The mutations of a route, in the order in which they run.
@@ -120,7 +121,7 @@ impl Levels {
 impl Level {
     fn apply(&self, headers: &mut HeaderMap, cx: &LogContext<'_>) {
         for name in &self.remove {
-            headers.remove(name);
+            take_in_order(headers, name);
         }
         let mut ready: SmallVec<[(&Addition, HeaderValue); 4]> = SmallVec::new();
         for addition in &self.add {

@@ -35,6 +35,7 @@ impl Failure {
             StreamError::Reset { code: ResetCode::Refused, .. } => ResetReason::RemoteRefused,
             // The peer says that we broke the protocol: for Envoy the reset is its own.
             StreamError::Reset { code: ResetCode::Protocol, by_peer: true } => ResetReason::ProtocolError,
+            StreamError::Reset { code: ResetCode::Connect, by_peer: true } => ResetReason::ConnectError,
             StreamError::Reset { by_peer: true, .. } => ResetReason::RemoteReset,
             StreamError::Reset { by_peer: false, .. } => ResetReason::LocalReset,
         };
@@ -145,6 +146,7 @@ fn status(reason: ResetReason) -> StatusCode {
         | ResetReason::ConnectionTermination
         | ResetReason::RemoteReset
         | ResetReason::RemoteRefused
+        | ResetReason::ConnectError
         | ResetReason::LocalReset => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
@@ -156,7 +158,9 @@ fn flag(reason: ResetReason) -> ResponseFlags {
         | ResetReason::LocalConnectionFailure
         | ResetReason::ConnectionTimeout => ResponseFlags::UPSTREAM_CONNECTION_FAILURE,
         ResetReason::ConnectionTermination => ResponseFlags::UPSTREAM_CONNECTION_TERMINATION,
-        ResetReason::RemoteReset | ResetReason::RemoteRefused => ResponseFlags::UPSTREAM_REMOTE_RESET,
+        ResetReason::RemoteReset | ResetReason::RemoteRefused | ResetReason::ConnectError => {
+            ResponseFlags::UPSTREAM_REMOTE_RESET
+        }
         ResetReason::LocalReset => ResponseFlags::LOCAL_RESET,
         ResetReason::ProtocolError => ResponseFlags::UPSTREAM_PROTOCOL_ERROR,
     }
@@ -243,6 +247,9 @@ mod tests {
             assert_eq!(told(code, true), (Some(ResetReason::RemoteReset), remote, details.to_owned()));
         }
         assert_eq!(told(ResetCode::Refused, true).0, Some(ResetReason::RemoteRefused));
+        let of_connect = told(ResetCode::Connect, true);
+        assert_eq!(of_connect.1, remote);
+        assert!(of_connect.2.ends_with("{remote_error_with_CONNECT_request}"), "{}", of_connect.2);
         let (reason, flag, _) = told(ResetCode::Protocol, true);
         assert_eq!(
             (reason, flag),

@@ -3,6 +3,7 @@
 use http::{HeaderMap, HeaderName};
 use serde::Deserialize;
 use tidegate_filter::{Cx, LogContext};
+use tidegate_types::fields::{remove_in_order, take_in_order};
 use tidegate_types::{RequestHead, ResponseHead};
 
 use super::context;
@@ -67,11 +68,9 @@ impl Mutation {
 
     fn remove(&self, headers: &mut HeaderMap) {
         match self {
-            Self::Remove(name) => drop(headers.remove(name)),
+            Self::Remove(name) => drop(take_in_order(headers, name)),
             Self::RemoveOnMatch(matcher) => {
-                let matching = |name: &&HeaderName| matcher.matches(name.as_str());
-                let names: Vec<_> = headers.keys().filter(matching).cloned().collect();
-                names.iter().for_each(|name| drop(headers.remove(name)));
+                remove_in_order(headers, |name| matcher.matches(name.as_str()));
             }
             Self::Append(_) => {}
         }
