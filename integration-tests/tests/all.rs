@@ -27,6 +27,7 @@ mod all {
     mod h2_malformed;
     mod h2_upstream;
     mod headers;
+    mod health_checks;
     mod http2_downstream;
     mod idle_rows;
     mod idle_rows_upstream;

@@ -240,7 +240,10 @@ impl Cluster {
 /// Closes the connections to a host that stays where what happened to it demands it.
 fn follow(host: &Host, close_all: bool) {
     match host.follow() {
-        Followed::LostHealth => host.drain(CloseReason::HostUnhealthy),
+        Followed::LostHealth => {
+            host.drain(CloseReason::HostUnhealthy);
+            host.cut_sessions();
+        }
         Followed::Renamed => host.drain(CloseReason::Drained),
         Followed::Same if close_all => host.drain(CloseReason::Drained),
         Followed::Same => {}

@@ -23,6 +23,7 @@ use tidegate_types::{Address, CloseReason};
 use tokio::time::Instant;
 
 use crate::checks::{Checks, Mark};
+use crate::cut::{Cut, Cuts};
 use crate::judged::{Record, Verdict, Watch};
 use crate::lb::{Health, Member, Method, Roster, Terms};
 
@@ -305,6 +306,7 @@ impl HostShared {
             weight: self.weight(),
             health: self.health(),
             priority: self.priority(),
+            excluded: self.checks.is_excluded(),
             name,
             load: self.stats.load(),
             since_ms: self.eligible_since.load(Relaxed),
@@ -404,6 +406,8 @@ pub struct Host {
     seen: Cell<Health>,
     attributes: RefCell<Arc<HostAttributes>>,
     address: RefCell<Arc<Address>>,
+    /// Sessions that end when it begins to fail.
+    cuts: Cuts,
 }
 
 /// What happened to a host.
@@ -460,6 +464,7 @@ impl Host {
             seen,
             attributes,
             address,
+            cuts: Cuts::default(),
         }
     }
 
@@ -592,6 +597,16 @@ impl Host {
             false => Followed::Renamed,
             true => Followed::Same,
         }
+    }
+
+    /// For a session that ends when this host begins to fail (`close_connections_on_host_health_failure`).
+    pub fn cut(&self) -> Cut {
+        self.cuts.watch()
+    }
+
+    /// Ends sessions.
+    pub(crate) fn cut_sessions(&self) {
+        self.cuts.fire();
     }
 
     /// Closes idle connections now and the others with their streams. What comes next starts afresh.

@@ -56,6 +56,8 @@ pub struct Member<'a> {
     pub health: Health,
     /// 0 is the first to be used.
     pub priority: u32,
+    /// It does not count among its priority's hosts.
+    pub excluded: bool,
     /// What stands for it in tables of hashes: metadata `hash_key`, `hostname`, or its address. Other methods do not
     /// look at it.
     pub name: Cow<'a, str>,
@@ -68,7 +70,15 @@ pub struct Member<'a> {
 impl Member<'_> {
     /// One of weight 1 without a name.
     pub fn of(priority: u32, health: Health) -> Self {
-        Self { weight: 1, health, priority, name: Cow::Borrowed(""), load: None, since_ms: 0 }
+        Self {
+            weight: 1,
+            health,
+            priority,
+            excluded: false,
+            name: Cow::Borrowed(""),
+            load: None,
+            since_ms: 0,
+        }
     }
 
     /// Whether it is new.

@@ -160,6 +160,9 @@ async fn attempt_once(
     }
     let result = result?;
     judge(&host, &result);
+    if result.is_ok() && cluster.config().close_connections_on_host_health_failure {
+        session.cut = Some(host.cut());
+    }
     let facts = result.as_ref().ok().map(|connection| connection.lease.facts());
     // What a connection limit refuses is no attempt, and what any limit refuses got as far as no host.
     let (attempted, reached) = match &result {

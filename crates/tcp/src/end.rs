@@ -34,6 +34,8 @@ pub(crate) enum End {
     Idle,
     /// `max_downstream_connection_duration`.
     MaxDuration,
+    /// The host began to fail, and `close_connections_on_host_health_failure` is set.
+    HostFailed,
     /// The listener or the process goes, and time is up.
     Drained,
     /// No upstream connection within the allowed attempts.
@@ -84,6 +86,7 @@ impl End {
             Self::Broken { .. } | Self::ConnectFailed => CloseReason::RequestReset,
             Self::Idle => CloseReason::IdleTimeout,
             Self::MaxDuration => CloseReason::MaxDuration,
+            Self::HostFailed => CloseReason::HostUnhealthy,
             Self::Drained => CloseReason::Drained,
             Self::Overflow => CloseReason::Overflow,
             Self::NoHost | Self::NoCluster | Self::Refused => CloseReason::Refused,

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::SystemTime;
 
 use bytes::BytesMut;
-use tidegate_cluster::{Directory, tcp};
+use tidegate_cluster::{Cut, Directory, tcp};
 use tidegate_filter::LogContext;
 use tidegate_listener::Presence;
 use tidegate_net::BoxIo;
@@ -32,6 +32,8 @@ pub(crate) struct Session {
     buffer_limit: usize,
     drain: DrainWatch,
     clock: Clock,
+    /// It ends when its host begins to fail.
+    pub(crate) cut: Option<Cut>,
     /// Counted in the gauge `downstream_cx_idle`.
     idle: bool,
     over: bool,
@@ -147,6 +149,7 @@ impl Session {
             buffer_limit,
             drain,
             clock,
+            cut: None,
             idle: false,
             over: false,
         }
@@ -177,6 +180,9 @@ impl Session {
     pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<End> {
         if self.drain.poll_reached(cx, DrainPhase::CloseAll).is_ready() {
             return Poll::Ready(End::Drained);
+        }
+        if self.cut.as_ref().is_some_and(|cut| cut.poll(cx).is_ready()) {
+            return Poll::Ready(End::HostFailed);
         }
         loop {
             match std::task::ready!(self.clock.poll(cx, now)) {

@@ -63,6 +63,7 @@ pub(crate) fn behaviour(options: &Options) {
         "http2.json",
         "grpc.json",
         "circuit-breakers.json",
+        "health-checks.json",
         "access-log.json",
         "runtime.json",
         "monitoring/tidegate.json",

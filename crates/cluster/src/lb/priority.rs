@@ -15,6 +15,8 @@ pub struct Level {
     pub healthy: u32,
     /// Those that may be used when the healthy ones do not suffice.
     pub degraded: u32,
+    /// Those that do not count among `hosts`, neither for what the priority can take nor for panic.
+    excluded: u32,
     /// The weights of the same, where they count instead (`weighted_priority_health`).
     weights: Option<Weights>,
 }
@@ -29,20 +31,23 @@ struct Weights {
 impl Level {
     /// So many hosts, whatever their weights.
     pub fn of(hosts: u32, healthy: u32, degraded: u32) -> Self {
-        Self { hosts, healthy, degraded, weights: None }
+        Self { hosts, healthy, degraded, excluded: 0, weights: None }
     }
 
-    /// One more host. Either all have a weight or none has.
-    pub(super) fn add(&mut self, health: Health, weight: Option<u32>) {
+    /// One more host, whether or not it counts. Either all have a weight or none has.
+    pub(super) fn add(&mut self, health: Health, weight: Option<u32>, excluded: bool) {
         let weights = weight.map(|weight| (u64::from(weight), self.weights.get_or_insert_default()));
         self.hosts += 1;
+        self.excluded += u32::from(excluded);
         match health {
             Health::Healthy => self.healthy += 1,
             Health::Degraded => self.degraded += 1,
             Health::Unhealthy => {}
         }
         if let Some((weight, sums)) = weights {
-            sums.hosts += weight;
+            if !excluded {
+                sums.hosts += weight;
+            }
             match health {
                 Health::Healthy => sums.healthy += weight,
                 Health::Degraded => sums.degraded += weight,
@@ -51,9 +56,15 @@ impl Level {
         }
     }
 
+    /// Those that count.
+    fn counting(&self) -> u32 {
+        self.hosts - self.excluded
+    }
+
     fn counted(&self) -> Weights {
-        let Self { hosts, healthy, degraded, weights } = *self;
-        weights.unwrap_or(Weights { hosts: hosts.into(), healthy: healthy.into(), degraded: degraded.into() })
+        let Self { healthy, degraded, weights, .. } = *self;
+        let hosts = self.counting().into();
+        weights.unwrap_or(Weights { hosts, healthy: healthy.into(), degraded: degraded.into() })
     }
 }
 
@@ -101,7 +112,8 @@ impl Priorities {
         let total = total(&healthy, &degraded);
         let starved = |level: &Level| {
             let usable = f64::from(level.healthy + level.degraded);
-            level.hosts == 0 || 100.0 * usable / f64::from(level.hosts) < panic_threshold
+            let hosts = level.counting();
+            hosts == 0 || 100.0 * usable / f64::from(hosts) < panic_threshold
         };
         let panic: Box<[bool]> = if total == 0 && panic_threshold == 0.0 {
             levels.iter().map(|_| false).collect()
@@ -262,6 +274,23 @@ mod tests {
         assert_eq!(enough.choose(77), (0, Among::Healthy));
         let starved = Priorities::new(&[level(4, 1, 0)], 140, 50.0);
         assert_eq!(starved.choose(77), (0, Among::All));
+    }
+
+    /// `ignore_new_hosts_until_first_hc`: many new hosts make neither a failover nor a panic.
+    #[test]
+    fn excluded_hosts_do_not_count() {
+        let mut first = Level::default();
+        for _ in 0..2 {
+            first.add(Health::Healthy, None, false);
+        }
+        for _ in 0..8 {
+            first.add(Health::Unhealthy, None, true);
+        }
+        let (healthy, _, panic) = loads(&[first, level(1, 1, 0)]);
+        assert_eq!((healthy, panic), (vec![100, 0], vec![false, false]));
+        let mut none = Level::default();
+        none.add(Health::Unhealthy, None, true);
+        assert_eq!(loads(&[none]).2, [true]);
     }
 
     #[test]

@@ -154,7 +154,7 @@ fn levels(members: &[Member<'_>], weighted: bool) -> Vec<Level> {
         if levels.len() <= priority {
             levels.resize(priority + 1, Level::default());
         }
-        levels[priority].add(member.health, weighted.then_some(member.weight));
+        levels[priority].add(member.health, weighted.then_some(member.weight), member.excluded);
     }
     levels
 }

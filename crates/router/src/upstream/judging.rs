@@ -1,4 +1,5 @@
-//! What outlier detection is told of each attempt (Envoy docs, "Outlier detection").
+//! What outlier detection is told of each attempt (Envoy docs, "Outlier detection"), and active health checks of
+//! answers that say that their host fails.
 //!
 //! Answers are told by their heads, also those that give way to a retry. A limit of ours that refuses a request, and
 //! the stream's own longest duration, say nothing of a host.
@@ -23,6 +24,10 @@ impl Upstream<'_> {
 
     /// A host answered.
     pub(super) fn judge_answer_of(&self, host: &Host, head: &ResponseHead) {
+        let cluster = self.facts.cluster.shared();
+        if cluster.config().health_check.is_some() && head.headers.contains_key(FAILS) {
+            cluster.host_says_it_fails(host.shared());
+        }
         if !host.is_judged() {
             return;
         }
@@ -93,6 +98,7 @@ fn grpc_status(headers: &HeaderMap) -> Option<u16> {
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const DEGRADED: HeaderName = HeaderName::from_static("x-envoy-degraded");
+const FAILS: HeaderName = HeaderName::from_static("x-envoy-immediate-health-check-fail");
 
 #[cfg(test)]
 mod tests {
