@@ -117,43 +117,48 @@ pub(crate) async fn serve(
     hcm: Rc<WorkerHcm>,
     server: &mut dyn ServerStream,
 ) -> ExchangeEnd {
-    let info = StreamInfo::new(cx.connection.info.clone(), SystemTime::now());
-    let stream = Rc::new(Stream::new(info, cx.connection.clusters.clone()));
-    let timers = StreamTimers::new(cx.clock.now());
-    let timeouts = &hcm.shared.config.timeouts;
-    timers.set_idle(timeouts.stream_idle);
-    timers.set_headers(hcm.shared.request_headers_timeout);
-    timers.set_request(timeouts.request);
-    timers.set_max_duration(hcm.shared.config.common.max_stream_duration);
-    let exchange = Exchange {
-        cx,
-        server: RefCell::new(server),
-        stream,
-        timers,
-        request_ended: Cell::new(false),
-        response: Cell::new(ResponseState::None),
-        internal: Cell::new(false),
-        close_after: Cell::new(false),
-        response_request_id: RefCell::new(None),
-        response_head: RefCell::new(None),
-        response_trailers: RefCell::new(None),
-        tunnel: Cell::new(false),
-        informed: Cell::new(false),
-        flush_timeout: Cell::new(TimeoutOverride::Inherit),
-        replied: Cell::new(false),
-        outran_request: Cell::new(false),
-        hcm,
-    };
+    let exchange = Exchange::new(cx, hcm, server);
     exchange.begin();
     match panics::catch(pin!(exchange.run_to_end()), || cx.tick()).await {
         Ok(end) => end,
-        Err(panics::Panicked) => exchange.after_panic().await,
+        Err(panics::Panicked) => Box::pin(exchange.after_panic()).await,
     }
 }
 
 impl Drop for Exchange<'_> {
     fn drop(&mut self) {
         self.dropped();
+    }
+}
+
+impl<'a> Exchange<'a> {
+    fn new(cx: &'a StreamCx<'a>, hcm: Rc<WorkerHcm>, server: &'a mut dyn ServerStream) -> Self {
+        let info = StreamInfo::new(cx.connection.info.clone(), SystemTime::now());
+        let timers = StreamTimers::new(cx.clock.now());
+        let timeouts = &hcm.shared.config.timeouts;
+        timers.set_idle(timeouts.stream_idle);
+        timers.set_headers(hcm.shared.request_headers_timeout);
+        timers.set_request(timeouts.request);
+        timers.set_max_duration(hcm.shared.config.common.max_stream_duration);
+        Self {
+            cx,
+            server: RefCell::new(server),
+            stream: Rc::new(Stream::new(info, cx.connection.clusters.clone())),
+            timers,
+            request_ended: Cell::new(false),
+            response: Cell::new(ResponseState::None),
+            internal: Cell::new(false),
+            close_after: Cell::new(false),
+            response_request_id: RefCell::new(None),
+            response_head: RefCell::new(None),
+            response_trailers: RefCell::new(None),
+            tunnel: Cell::new(false),
+            informed: Cell::new(false),
+            flush_timeout: Cell::new(TimeoutOverride::Inherit),
+            replied: Cell::new(false),
+            outran_request: Cell::new(false),
+            hcm,
+        }
     }
 }
 
@@ -201,16 +206,13 @@ impl Exchange<'_> {
             chain::open(&self.hcm.shared.filters, &self.stream, route.as_ref().map(|route| &*route.view));
         *response_filters = filters;
         // Filters see the head, and those that ask for it the whole body.
-        let filtered = self.filter_head(&mut request_filters, &mut head, end).await;
-        let body = match filtered {
-            Ok(body) => body,
-            Err(abort) => {
-                self.stream.set_request(head);
-                return Err(abort);
-            }
-        };
+        let mut held = HeldBody::new(end);
+        if let Err(abort) = self.filter_head(&mut request_filters, &mut head, &mut held).await {
+            self.stream.set_request(head);
+            return Err(abort);
+        }
         // The router: answer, or send it up.
-        self.route_request(route, head, body, &mut request_filters, response_filters).await
+        self.route_request(route, head, &mut held, &mut request_filters, response_filters).await
     }
 
     async fn read_head(&self) -> Result<(Box<RequestHead>, EndStream), Abort> {
@@ -385,11 +387,23 @@ pub(crate) enum WatchClient {
     No,
 }
 
-/// The request's body after the filters saw the head: what was collected, and whether that is all.
+/// A body after the filters saw the head: what was collected, and whether that is all.
 pub(crate) struct HeldBody {
     pub(crate) body: tidegate_types::BodyBuf,
-    pub(crate) trailers: Option<http::HeaderMap>,
+    pub(crate) trailers: Option<Box<http::HeaderMap>>,
     pub(crate) end: EndStream,
+}
+
+impl HeldBody {
+    /// Nothing yet; `end` when nothing follows the head.
+    fn new(end: EndStream) -> Self {
+        Self { body: tidegate_types::BodyBuf::new(), trailers: None, end }
+    }
+
+    /// Whether there is nothing to pass on.
+    fn is_empty(&self) -> bool {
+        self.body.is_empty() && self.trailers.is_none()
+    }
 }
 
 pub(crate) type Filters<'f> = &'f mut RequestChain;

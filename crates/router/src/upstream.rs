@@ -79,8 +79,8 @@ pub struct RequestFacts<'r> {
     pub priority: tidegate_config::route::Priority,
     /// The request's times.
     pub timeouts: Timeouts,
-    /// The route's retry policy.
-    pub retries: Option<RetryState<'r>>,
+    /// The route's retry policy, and what was made of it.
+    pub retries: RefCell<Option<RetryState<'r>>>,
     /// Bytes of the body kept for retries when there is a policy.
     pub replay_limit: usize,
     /// The time of the current poll of the stream's task.
@@ -100,14 +100,23 @@ pub struct RequestFacts<'r> {
     /// Where a tunnel ends.
     pub tunnel: TunnelEnd,
     /// Copies to be sent to other clusters once the request is complete.
-    pub copies: Vec<Copy>,
+    pub copies: RefCell<Vec<Copy>>,
+}
+
+/// Why an attempt did not bring the response that goes down.
+enum Setback {
+    /// It gives way to another attempt, after this time.
+    Replaced(EndStream, Duration),
+    /// It is none that is wanted, and other attempts still run.
+    Denied(EndStream),
+    /// There was none.
+    Failed(Failure),
 }
 
 /// The upstream side of one request. Dropping it cancels whatever is under way.
 pub struct Upstream<'r> {
     stream: Rc<Stream>,
     facts: RequestFacts<'r>,
-    retries: RefCell<Option<RetryState<'r>>>,
     deadlines: Deadlines,
     replay: RefCell<Replay>,
     host: RefCell<Option<Rc<Host>>>,
@@ -123,7 +132,6 @@ pub struct Upstream<'r> {
     rivals: Rivals<'r>,
     /// Of the latest attempt, where its cluster has it measured.
     tally: RefCell<Option<Box<Tally<'r>>>>,
-    copies: RefCell<Vec<Copy>>,
     /// What the last attempt that was replaced fell short of was time.
     was_late: Cell<bool>,
     /// Outlier detection was told that the latest attempt is late.
@@ -138,8 +146,7 @@ pub struct Upstream<'r> {
 
 impl<'r> Upstream<'r> {
     /// A request that is about to go up. Its head is the stream's ([`Stream::request`]).
-    pub fn new(stream: Rc<Stream>, mut facts: RequestFacts<'r>, now: Instant) -> Self {
-        let retries = facts.retries.take();
+    pub fn new(stream: Rc<Stream>, facts: RequestFacts<'r>, now: Instant) -> Self {
         facts.cluster.limits(facts.priority).note_request(now);
         let deadlines = Deadlines::new(Limits {
             route: facts.timeouts.global,
@@ -151,13 +158,11 @@ impl<'r> Upstream<'r> {
                 .unwrap_or(facts.cluster.config().common_http.max_stream_duration),
         });
         let safe = SafeRetry::new(&facts);
-        let copies = std::mem::take(&mut facts.copies);
-        let wanted = retries.is_some() || !copies.is_empty();
+        let wanted = facts.retries.borrow().is_some() || !facts.copies.borrow().is_empty();
         let by_policy = if wanted { facts.replay_limit } else { 0 };
         let limit = safe.kept_bytes().max(by_policy);
         let upstream = Self {
             stream,
-            retries: RefCell::new(retries),
             deadlines,
             replay: RefCell::new(Replay::new(limit)),
             host: RefCell::default(),
@@ -170,7 +175,6 @@ impl<'r> Upstream<'r> {
             selection: Selection::default(),
             rivals: Rivals::default(),
             tally: RefCell::default(),
-            copies: RefCell::new(copies),
             was_late: Cell::default(),
             judged_late: Cell::default(),
             grpc_status_due: Cell::default(),
@@ -202,50 +206,54 @@ impl<'r> Upstream<'r> {
                 Ok(()) => self.await_head().await,
                 Err(failure) => Err(failure),
             };
-            let failure = match answer {
+            let setback = match answer {
                 Ok(UpstreamHead::Final(head, end)) => match self.judge_response(&head) {
-                    Judgement::Again(wait) => {
-                        self.discard_response(end).await;
-                        match self.pause(wait).await {
-                            Ok(()) => continue,
-                            Err(failure) => return Err(self.refuse(&failure)),
-                        }
-                    }
-                    Judgement::Denied if !self.rivals.is_empty() => {
-                        self.count_host(HostStat::RqError);
-                        self.discard_response(end).await;
-                        let failure = self.await_rivals(Failure::NoHost).await;
-                        return Err(self.give_up(&failure));
-                    }
+                    Judgement::Again(wait) => Setback::Replaced(end, wait),
+                    Judgement::Denied if !self.rivals.is_empty() => Setback::Denied(end),
                     Judgement::Accepted | Judgement::Denied => return Ok(self.accept(head, end)),
                 },
                 Ok(UpstreamHead::Informational(head)) => {
                     self.count_informational(head.status);
                     return Ok(UpstreamHead::Informational(head));
                 }
-                Err(Failure::Timeout(RouterTimeout::PerTry)) if self.hedges() => match self.hedge().await {
-                    Ok(()) => continue,
-                    Err(failure) => failure,
-                },
-                Err(failure) => failure,
+                Err(failure) => Setback::Failed(failure),
             };
-            if let Some(refusal) = self.after_failure(failure).await {
-                return Err(refusal);
-            }
+            // Boxed: few requests need a second attempt, and the others no room for what comes before it.
+            Box::pin(self.after_setback(setback)).await?;
         }
     }
 
-    /// Waits for the next attempt, or for what other attempts bring; the answer to give when nothing is left.
-    async fn after_failure(&self, mut failure: Failure) -> Option<Box<LocalReply>> {
+    /// Waits for the time of the next attempt, or for what other attempts bring. The error is the answer to give
+    /// when nothing is left.
+    async fn after_setback(&self, setback: Setback) -> Result<(), Box<LocalReply>> {
+        let mut failure = match setback {
+            Setback::Replaced(end, wait) => {
+                self.discard_response(end).await;
+                return self.pause(wait).await.map_err(|failure| self.refuse(&failure));
+            }
+            Setback::Denied(end) => {
+                self.count_host(HostStat::RqError);
+                self.discard_response(end).await;
+                let failure = self.await_rivals(Failure::NoHost).await;
+                return Err(self.give_up(&failure));
+            }
+            Setback::Failed(Failure::Timeout(RouterTimeout::PerTry)) if self.hedges() => {
+                match self.hedge().await {
+                    Ok(()) => return Ok(()),
+                    Err(failure) => failure,
+                }
+            }
+            Setback::Failed(failure) => failure,
+        };
         if let Some(wait) = self.retry_failure(&mut failure) {
-            return self.pause(wait).await.err().map(|failure| self.refuse(&failure));
+            return self.pause(wait).await.map_err(|failure| self.refuse(&failure));
         }
         let is_over = matches!(failure, Failure::Timeout(RouterTimeout::Route));
         if !is_over && !self.rivals.is_empty() {
             failure = self.await_rivals(failure).await;
-            return Some(self.give_up(&failure));
+            return Err(self.give_up(&failure));
         }
-        Some(self.refuse(&failure))
+        Err(self.refuse(&failure))
     }
 
     /// The last of several attempts failed, each counted by itself, or the time of all is over.
@@ -292,8 +300,8 @@ impl<'r> Upstream<'r> {
         if before > limit || replay.bytes() <= limit {
             return;
         }
-        let had_copies = !std::mem::take(&mut *self.copies.borrow_mut()).is_empty();
-        if had_copies || (!self.response_began.get() && self.retries.borrow().is_some()) {
+        let had_copies = !std::mem::take(&mut *self.facts.copies.borrow_mut()).is_empty();
+        if had_copies || (!self.response_began.get() && self.facts.retries.borrow().is_some()) {
             self.facts.cluster.stats().router.retry_or_shadow_abandoned().inc();
         }
     }
@@ -312,7 +320,7 @@ impl<'r> Upstream<'r> {
     /// The request's last byte was handed over: the route's timeout begins.
     pub fn request_complete(&self, now: Instant) {
         self.request_complete.set(Some(now));
-        if !self.copies.borrow().is_empty() {
+        if !self.facts.copies.borrow().is_empty() {
             self.send_copies();
         }
         if !self.response_began.get() {
@@ -323,7 +331,7 @@ impl<'r> Upstream<'r> {
     /// Sends the copies: as much as was kept is all of the body, or there would be none left.
     #[cold]
     fn send_copies(&self) {
-        for copy in self.copies.take() {
+        for copy in self.facts.copies.take() {
             let body = self.replay.borrow().frames().collect();
             let (priority, timeout) = (self.facts.priority, self.facts.timeouts.global);
             Shadow { copy, body, priority, timeout }.spawn();
@@ -429,7 +437,7 @@ impl<'r> Upstream<'r> {
         }
         self.out_of_time();
         self.deadlines.clear();
-        let retried = self.retries.borrow().as_ref().is_some_and(|retries| retries.retries() > 0);
+        let retried = self.facts.retries.borrow().as_ref().is_some_and(|retries| retries.retries() > 0);
         let mut reply = failure.reply(retried, self.informed.get(), self.facts.timeouts.late);
         let flagged = self.stream.info().flags.get().intersects(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
         if flagged && !retried && !matches!(failure, Failure::Timeout(_)) {

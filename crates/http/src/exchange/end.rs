@@ -44,7 +44,8 @@ impl Exchange<'_> {
     ) -> ExchangeEnd {
         let end = match outcome {
             Ok(()) => self.completed(),
-            Err(abort) => self.aborted(abort, filters).await,
+            // Boxed: the way of an answer of our own is no room in every exchange.
+            Err(abort) => Box::pin(self.aborted(abort, filters)).await,
         };
         self.let_out(end).await;
         self.count_end(end);

@@ -1,6 +1,7 @@
 //! The request's way through the filters, up to the router.
 
 use std::future::poll_fn;
+use std::ops::Range;
 
 use http::StatusCode;
 use tidegate_codec::{BodyFrame, StreamError};
@@ -16,30 +17,42 @@ impl Exchange<'_> {
         &self,
         filters: &mut RequestChain,
         head: &mut RequestHead,
-        mut end: EndStream,
-    ) -> Result<HeldBody, Abort> {
-        let mut held = HeldBody { body: BodyBuf::new(), trailers: None, end };
-        // The filters up to this index have seen what is held.
+        held: &mut HeldBody,
+    ) -> Result<(), Abort> {
+        let mut end = held.end;
+        // The filters up to this index have seen the head, and what is held.
         let mut seen = 0;
-        let mut from = 0;
-        while filters.len() > from {
-            let step = self.guard(filters.head(from, head, end), WatchClient::Yes).await??;
+        while filters.len() > seen {
+            let step = self.guard(filters.head(seen, head, end), WatchClient::Yes).await??;
             let HeadStep::Buffer { index, limit } = step else { break };
-            if !held.end.is_end() {
-                self.collect(filters, index, limit, &mut held).await?;
-            } else if seen < index {
-                filters.data(seen..index, &mut held.body, held.end).await?;
-            }
-            let whole = self.guard(filters.buffered(index, head, &mut held.body), WatchClient::Yes).await?;
-            whole?;
+            // Boxed, as all that few exchanges need: it is no room in those that do not.
+            Box::pin(self.buffer_for(filters, head, held, seen..index, limit)).await?;
             seen = index + 1;
-            from = index + 1;
-            end = EndStream::from_last(held.body.is_empty() && held.trailers.is_none());
+            end = EndStream::from_last(held.is_empty());
         }
         if seen > 0 && seen < filters.len() && !held.body.is_empty() {
-            filters.data(seen..filters.len(), &mut held.body, held.end).await?;
+            Box::pin(filters.data(seen..filters.len(), &mut held.body, held.end)).await?;
         }
-        Ok(held)
+        Ok(())
+    }
+
+    /// Shows the whole body to the filter at the end of `unseen`, and to those of `unseen` before.
+    async fn buffer_for(
+        &self,
+        filters: &mut RequestChain,
+        head: &mut RequestHead,
+        held: &mut HeldBody,
+        unseen: Range<usize>,
+        limit: usize,
+    ) -> Result<(), Abort> {
+        let index = unseen.end;
+        if !held.end.is_end() {
+            self.collect(filters, index, limit, held).await?;
+        } else if !unseen.is_empty() {
+            filters.data(unseen, &mut held.body, held.end).await?;
+        }
+        self.guard(filters.buffered(index, head, &mut held.body), WatchClient::Yes).await??;
+        Ok(())
     }
 
     /// Reads the rest of the body into `held`, showing it to the filters before the one that wants it.
@@ -63,7 +76,7 @@ impl Exchange<'_> {
                     }
                 }
                 BodyFrame::Trailers(trailers) => {
-                    held.trailers = Some(trailers);
+                    held.trailers = Some(Box::new(trailers));
                     held.end = EndStream::Yes;
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -19,20 +19,35 @@ use crate::chain::{HeadStep, ResponseChain};
 /// together in one system call; above it, the reader waits for the writer.
 const WRITE_HIGH: usize = 32 * 1024;
 
+/// How much of a response [`Exchange::send_response`] sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// All of it.
+    All,
+    /// The head: the body is to follow.
+    Head,
+}
+
+/// A response filter's wish for the body: the filter, and bytes at most.
+struct Wish {
+    index: usize,
+    limit: usize,
+}
+
 impl Exchange<'_> {
     /// Runs the request and the response until the response is complete.
     pub(super) async fn proxy(
         &self,
         route: &Route,
         upstream: &Upstream<'_>,
-        body: HeldBody,
+        held: &mut HeldBody,
         request_filters: Filters<'_>,
         response_filters: &mut ResponseChain,
     ) -> Result<(), Abort> {
-        let needs_pump = !self.request_ended.get() || !body.body.is_empty() || body.trailers.is_some();
-        let mut pump = pin!(self.pump(upstream, body, request_filters));
+        let has_body = !self.request_ended.get() || !held.is_empty();
+        // Boxed: most requests have no body, and need no room for its way up.
+        let mut pump = has_body.then(|| Box::pin(self.pump(upstream, held, request_filters)));
         let mut respond = pin!(self.respond(route, upstream, response_filters));
-        let mut pumping = needs_pump;
         poll_fn(|cx| {
             loop {
                 // The response side first: it connects and sends the head, then the pump has somewhere to
@@ -40,12 +55,10 @@ impl Exchange<'_> {
                 if let Poll::Ready(done) = respond.as_mut().poll(cx) {
                     return Poll::Ready(done);
                 }
-                if pumping {
-                    match pump.as_mut().poll(cx) {
-                        Poll::Ready(Ok(())) => pumping = false,
-                        Poll::Ready(Err(abort)) => return Poll::Ready(Err(abort)),
-                        Poll::Pending => {}
-                    }
+                match pump.as_mut().map(|pump| pump.as_mut().poll(cx)) {
+                    Some(Poll::Ready(Ok(()))) => pump = None,
+                    Some(Poll::Ready(Err(abort))) => return Poll::Ready(Err(abort)),
+                    Some(Poll::Pending) | None => {}
                 }
                 // Last, since both set deadlines: one that nobody armed the timer for would never pass.
                 if self.poll_deadlines(cx, upstream)?.is_pending() {
@@ -89,16 +102,16 @@ impl Exchange<'_> {
     async fn pump(
         &self,
         upstream: &Upstream<'_>,
-        mut held: HeldBody,
+        held: &mut HeldBody,
         filters: Filters<'_>,
     ) -> Result<(), Abort> {
         let wants_body = filters.wants_body();
         if !held.body.is_empty() || (held.end.is_end() && held.trailers.is_none()) {
             self.send_up(upstream, &mut held.body, held.end.is_end() && held.trailers.is_none()).await;
         }
-        if let Some(mut trailers) = held.trailers {
+        if let Some(mut trailers) = held.trailers.take() {
             filters.trailers(&mut trailers).await?;
-            upstream.send(BodyFrame::Trailers(trailers));
+            upstream.send(BodyFrame::Trailers(*trailers));
         }
         while !self.request_ended.get() {
             // Nothing is read that cannot be written on.
@@ -171,29 +184,27 @@ impl Exchange<'_> {
         filters: &mut ResponseChain,
     ) -> Result<(), Abort> {
         let (mut head, end) = loop {
-            let head = match upstream.head().await {
-                Ok(head) => head,
+            match upstream.head().await {
+                Ok(UpstreamHead::Final(head, end)) => break (head, end),
+                // Boxed, as all that few exchanges need: it is no room in those that do not.
+                Ok(UpstreamHead::Informational(head)) => Box::pin(self.inform(head, filters)).await?,
                 Err(reply) => {
-                    self.read_waiting(&reply).await;
+                    self.read_waiting(&reply);
                     return Err(self.with_route_headers(route, reply));
                 }
-            };
-            match head {
-                UpstreamHead::Informational(head) => self.inform(head, filters).await?,
-                UpstreamHead::Final(head, end) => break (head, end),
             }
         };
         self.timers.touch(self.now());
         self.timers.set_request(None);
         self.stream.info().detail(details::VIA_UPSTREAM);
         if head.status == StatusCode::OK && self.stream.request().is_some_and(|head| head.upgrade.is_some()) {
-            return self.upgrade_ignored(head, filters).await;
+            return Box::pin(self.upgrade_ignored(head, filters)).await;
         }
         self.stream.info().response_code.set(head.status.as_u16());
         route.finalize_response(&mut head, &self.log_context(None));
-        let more = self.send_response_head(head, end, filters, Some(upstream)).await?;
-        if let Some(end) = more {
-            self.stream_body(upstream, filters, end).await?;
+        let held = self.filter_response(&mut head, end, filters, Some(upstream)).await?;
+        if self.send_response(head, end, held) == Sent::Head {
+            self.stream_body(upstream, filters).await?;
         }
         if self.tunnel.get() && !upstream.has_orderly_ends() {
             upstream.tunnel_closed();
@@ -208,12 +219,13 @@ impl Exchange<'_> {
 
     /// What came of the request while its upstream was awaited in vain: Envoy has read it by then, so that a whole
     /// request keeps its connection. What is refused at once is refused before its body.
-    async fn read_waiting(&self, reply: &LocalReply) {
+    fn read_waiting(&self, reply: &LocalReply) {
         let at_once = ResponseFlags::NO_HEALTHY_UPSTREAM.with(ResponseFlags::UPSTREAM_OVERFLOW);
         let mut left = self.hcm.shared.buffer_limit;
+        let mut cx = Context::from_waker(Waker::noop());
         while !self.request_ended.get() && !reply.flags.intersects(at_once) && left > 0 {
-            let frame = poll_fn(|cx| Poll::Ready(self.server.borrow_mut().poll_body(cx))).await;
-            let Poll::Ready(frame) = frame else { return };
+            // Who waits for more registers again.
+            let Poll::Ready(frame) = self.server.borrow_mut().poll_body(&mut cx) else { return };
             match self.account_frame(frame) {
                 Ok(BodyFrame::Data(data, _)) => left = left.saturating_sub(data.len()),
                 // The reply's own reading of the client finds it again.
@@ -232,7 +244,8 @@ impl Exchange<'_> {
         self.stream.info().detail("websocket_handshake_unsuccessful");
         head.headers.remove(http::header::CONTENT_LENGTH);
         self.close_after.set(true);
-        self.send_response_head(head, EndStream::Yes, filters, None).await?;
+        let held = self.filter_response(&mut head, EndStream::Yes, filters, None).await?;
+        self.send_response(head, EndStream::Yes, held);
         self.flush().await?;
         self.response.set(ResponseState::Complete);
         Ok(())
@@ -250,48 +263,82 @@ impl Exchange<'_> {
         self.flush().await
     }
 
-    /// Shows the head to the filters and sends it; `None` when the response ended with it.
-    pub(super) async fn send_response_head(
+    /// Shows the head to the filters; what of the body was collected for them, if one asked for it.
+    pub(super) async fn filter_response(
         &self,
-        mut head: ResponseHead,
+        head: &mut ResponseHead,
         end: EndStream,
         filters: &mut ResponseChain,
         upstream: Option<&Upstream<'_>>,
-    ) -> Result<Option<EndStream>, Abort> {
-        let mut held = BodyBuf::new();
-        let mut held_trailers = None;
-        let (mut end, mut from) = (end, 0);
-        while filters.len() > from {
-            let HeadStep::Buffer { index, limit } = filters.head(from, &mut head, end).await? else { break };
+    ) -> Result<Option<Box<HeldBody>>, Abort> {
+        match filters.head(0, head, end).await? {
+            HeadStep::Done => Ok(None),
+            HeadStep::Buffer { index, limit } => {
+                let wish = Wish { index, limit };
+                Box::pin(self.buffer_response(head, end, filters, upstream, wish)).await.map(Some)
+            }
+        }
+    }
+
+    /// Collects the body for the filters that ask for it, the one of `wish` first.
+    async fn buffer_response(
+        &self,
+        head: &mut ResponseHead,
+        mut end: EndStream,
+        filters: &mut ResponseChain,
+        upstream: Option<&Upstream<'_>>,
+        mut wish: Wish,
+    ) -> Result<Box<HeldBody>, Abort> {
+        let mut held = Box::new(HeldBody::new(end));
+        loop {
+            let Wish { index, limit } = wish;
             if let Some(upstream) = upstream
                 && !end.is_end()
             {
-                held_trailers = self.collect_response(upstream, filters, index, limit, &mut held).await?;
+                held.trailers = self
+                    .collect_response(upstream, filters, index, limit, &mut held.body)
+                    .await?
+                    .map(Box::new);
             }
-            filters.buffered(index, &mut head, &mut held).await?;
-            from = index + 1;
-            end = EndStream::from_last(held.is_empty() && held_trailers.is_none());
-            if from < filters.len() && !held.is_empty() {
-                let last = EndStream::from_last(held_trailers.is_none());
-                filters.data(from..filters.len(), &mut held, last).await?;
+            filters.buffered(index, head, &mut held.body).await?;
+            let from = index + 1;
+            end = EndStream::from_last(held.is_empty());
+            if from < filters.len() && !held.body.is_empty() {
+                let last = EndStream::from_last(held.trailers.is_none());
+                filters.data(from..filters.len(), &mut held.body, last).await?;
             }
-            if !held.is_empty() || held_trailers.is_some() {
+            if !held.is_empty() {
                 head.headers.remove(http::header::CONTENT_LENGTH);
-                if held_trailers.is_none() {
-                    head.headers.insert(http::header::CONTENT_LENGTH, held.len().into());
+                if held.trailers.is_none() {
+                    head.headers.insert(http::header::CONTENT_LENGTH, held.body.len().into());
                 }
             }
+            held.end = end;
+            match filters.head(from, head, end).await? {
+                HeadStep::Done => return Ok(held),
+                HeadStep::Buffer { index, limit } => wish = Wish { index, limit },
+            }
         }
-        let buffered = from > 0;
+    }
+
+    /// Sends the head, with the whole body where that was collected.
+    pub(super) fn send_response(
+        &self,
+        head: ResponseHead,
+        end: EndStream,
+        held: Option<Box<HeldBody>>,
+    ) -> Sent {
+        let Some(held) = held else {
+            self.write_head(head, end);
+            return if end.is_end() { Sent::All } else { Sent::Head };
+        };
+        let HeldBody { mut body, trailers, end } = *held;
         self.write_head(head, end);
-        if !buffered {
-            return Ok((!end.is_end()).then_some(EndStream::No));
+        self.write_data(&mut body, trailers.is_none());
+        if let Some(trailers) = trailers {
+            self.write_trailers(*trailers);
         }
-        self.write_data(&mut held, held_trailers.is_none());
-        if let Some(trailers) = held_trailers {
-            self.write_trailers(trailers);
-        }
-        Ok(None)
+        Sent::All
     }
 
     async fn collect_response(
@@ -328,58 +375,82 @@ impl Exchange<'_> {
     }
 
     /// Passes the body on: what arrives together leaves together.
-    async fn stream_body(
+    async fn stream_body(&self, upstream: &Upstream<'_>, filters: &mut ResponseChain) -> Result<(), Abort> {
+        // The end of an HTTP/1.1 connection is no end in order of the tunnel: the reset that follows says so.
+        let withholds_end = self.tunnel.get() && !self.cx.is_alone() && !upstream.has_orderly_ends();
+        if filters.wants_body() {
+            return Box::pin(self.filter_body(upstream, filters, withholds_end)).await;
+        }
+        poll_fn(|cx| {
+            loop {
+                match ready!(self.poll_upstream(cx, upstream))? {
+                    BodyFrame::Data(data, end) => {
+                        let info = self.stream.info();
+                        info.bytes_sent.set(info.bytes_sent.get() + data.len() as u64);
+                        let last = end.is_end() && !withholds_end;
+                        if last || !data.is_empty() {
+                            self.server.borrow_mut().send_data(data, EndStream::from_last(last));
+                        }
+                        if end.is_end() {
+                            return Poll::Ready(Ok(()));
+                        }
+                    }
+                    BodyFrame::Trailers(trailers) => {
+                        self.write_trailers(trailers);
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+            }
+        })
+        .await
+    }
+
+    /// The same for filters that look at the body.
+    async fn filter_body(
         &self,
         upstream: &Upstream<'_>,
         filters: &mut ResponseChain,
-        mut end: EndStream,
+        withholds_end: bool,
     ) -> Result<(), Abort> {
-        let wants_body = filters.wants_body();
-        // The end of an HTTP/1.1 connection is no end in order of the tunnel: the reset that follows says so.
-        let withholds_end = self.tunnel.get() && !self.cx.is_alone() && !upstream.has_orderly_ends();
-        while !end.is_end() {
-            let frame = poll_fn(|cx| {
-                let mut server = self.server.borrow_mut();
-                if server.buffered() >= WRITE_HIGH
-                    && let Err(error) = std::task::ready!(server.poll_flush(cx))
-                {
-                    return Poll::Ready(Err(self.client_error(error)));
-                }
-                match upstream.poll_body(cx) {
-                    Poll::Ready(frame) => Poll::Ready(Ok(frame)),
-                    Poll::Pending if server.buffered() > 0 => match server.poll_flush(cx) {
-                        Poll::Ready(Err(error)) => Poll::Ready(Err(self.client_error(error))),
-                        _ => Poll::Pending,
-                    },
-                    Poll::Pending => Poll::Pending,
-                }
-            })
-            .await?;
-            self.timers.touch(self.now());
-            match self.upstream_frame(frame)? {
-                BodyFrame::Data(data, last) if !wants_body => {
-                    end = last;
-                    let info = self.stream.info();
-                    info.bytes_sent.set(info.bytes_sent.get() + data.len() as u64);
-                    let last = last.is_end() && !withholds_end;
-                    if last || !data.is_empty() {
-                        self.server.borrow_mut().send_data(data, EndStream::from_last(last));
-                    }
-                }
-                BodyFrame::Data(data, last) => {
-                    end = last;
+        loop {
+            match poll_fn(|cx| self.poll_upstream(cx, upstream)).await? {
+                BodyFrame::Data(data, end) => {
                     let mut part = BodyBuf::from(data);
-                    filters.data(0..filters.len(), &mut part, last).await?;
-                    self.write_data(&mut part, last.is_end() && !withholds_end);
+                    filters.data(0..filters.len(), &mut part, end).await?;
+                    self.write_data(&mut part, end.is_end() && !withholds_end);
+                    if end.is_end() {
+                        return Ok(());
+                    }
                 }
                 BodyFrame::Trailers(mut trailers) => {
                     filters.trailers(&mut trailers).await?;
                     self.write_trailers(trailers);
-                    end = EndStream::Yes;
+                    return Ok(());
                 }
             }
         }
-        Ok(())
+    }
+
+    /// The next part of the body, once the client has taken enough of what was sent. What waits to be sent is
+    /// written while there is none.
+    fn poll_upstream(&self, cx: &mut Context<'_>, upstream: &Upstream<'_>) -> Poll<Result<BodyFrame, Abort>> {
+        let mut server = self.server.borrow_mut();
+        if server.buffered() >= WRITE_HIGH
+            && let Err(error) = ready!(server.poll_flush(cx))
+        {
+            return Poll::Ready(Err(self.client_error(error)));
+        }
+        match upstream.poll_body(cx) {
+            Poll::Ready(frame) => {
+                self.timers.touch(self.now());
+                Poll::Ready(self.upstream_frame(frame))
+            }
+            Poll::Pending if server.buffered() > 0 => match server.poll_flush(cx) {
+                Poll::Ready(Err(error)) => Poll::Ready(Err(self.client_error(error))),
+                _ => Poll::Pending,
+            },
+            Poll::Pending => Poll::Pending,
+        }
     }
 
     fn upstream_frame(&self, frame: Result<BodyFrame, ()>) -> Result<BodyFrame, Abort> {

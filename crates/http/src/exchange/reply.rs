@@ -6,6 +6,7 @@ use tidegate_filter::LocalReply;
 use tidegate_router::Route;
 use tidegate_types::{BodyBuf, CloseReason, EndStream, ResponseFlags, ResponseHead, details};
 
+use super::proxy::Sent;
 use super::{Abort, Exchange, ResponseState};
 use crate::chain::ResponseChain;
 use crate::timers::StreamTimeout;
@@ -90,13 +91,14 @@ impl Exchange<'_> {
 
     async fn deliver_reply(
         &self,
-        head: ResponseHead,
+        mut head: ResponseHead,
         body: Bytes,
         filters: &mut ResponseChain,
     ) -> Result<(), Abort> {
         let asked_head = self.stream.request().is_some_and(|request| request.method == http::Method::HEAD);
         let end = EndStream::from_last(body.is_empty() || asked_head);
-        if self.send_response_head(head, end, filters, None).await?.is_some() {
+        let held = self.filter_response(&mut head, end, filters, None).await?;
+        if self.send_response(head, end, held) == Sent::Head {
             let mut body = BodyBuf::from(body);
             if filters.wants_body() {
                 filters.data(0..filters.len(), &mut body, EndStream::Yes).await?;

@@ -1,5 +1,6 @@
 //! From a request's head to the route's answer: local, or an upstream.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,7 +92,7 @@ impl Exchange<'_> {
         &self,
         mut route: Option<Arc<Route>>,
         head: Box<RequestHead>,
-        body: HeldBody,
+        held: &mut HeldBody,
         request_filters: Filters<'_>,
         response_filters: &mut ResponseChain,
     ) -> Result<(), Abort> {
@@ -118,9 +119,9 @@ impl Exchange<'_> {
             return Err(self.with_route_headers(&route, Box::new(reply)));
         }
         let of_cluster = OfCluster::of(&cluster);
-        let facts = self.facts(&route, forward, cluster, of_cluster.as_deref(), head, &body);
+        let facts = self.facts(&route, forward, cluster, of_cluster.as_deref(), head, held);
         let upstream = Upstream::new(self.stream.clone(), facts, self.now());
-        self.proxy(&route, &upstream, body, request_filters, response_filters).await
+        self.proxy(&route, &upstream, held, request_filters, response_filters).await
     }
 
     /// Where the route sends the request, unless it answers by itself.
@@ -156,7 +157,7 @@ impl Exchange<'_> {
         cluster: Rc<Cluster>,
         of_cluster: Option<&'r OfCluster>,
         mut head: Box<RequestHead>,
-        body: &HeldBody,
+        held: &HeldBody,
     ) -> RequestFacts<'r> {
         let envoy = self.envoy_headers();
         let original = route.reads_original().then(|| head.clone());
@@ -177,7 +178,7 @@ impl Exchange<'_> {
         let mirrors = mirrors.unwrap_or(&forward.mirrors);
         let own = self.hcm.shared.local_address;
         let copies = mirror::copies(mirrors, &head, &cx, &self.cx.connection.directory, own);
-        let follows = !self.request_ended.get() || !body.body.is_empty() || body.trailers.is_some();
+        let follows = !self.request_ended.get() || !held.is_empty();
         let tunnel = forward.tunnel_end(&head);
         self.stream.set_request(head);
         let limit = forward.request_body_buffer_limit.and_then(|limit| usize::try_from(limit).ok());
@@ -185,7 +186,7 @@ impl Exchange<'_> {
             cluster,
             priority: forward.priority,
             timeouts,
-            retries,
+            retries: RefCell::new(retries),
             replay_limit: limit.unwrap_or(self.stream_buffer_limit()),
             clock: &self.cx.clock,
             internal: self.internal.get(),
@@ -194,7 +195,7 @@ impl Exchange<'_> {
             envoy,
             compat: self.hcm.shared.compat,
             tunnel,
-            copies,
+            copies: RefCell::new(copies),
             body: if follows { RequestBody::Follows } else { RequestBody::None },
         }
     }

@@ -182,7 +182,7 @@ impl Upstream<'_> {
         self.rivals.clear();
         self.deadlines.response_began();
         self.deadlines.touch(now);
-        if self.copies.borrow().is_empty() {
+        if self.facts.copies.borrow().is_empty() {
             self.replay.borrow_mut().stop();
         }
         let info = self.stream.info();
@@ -244,7 +244,7 @@ impl Upstream<'_> {
     }
 
     fn decide(&self, outcome: Outcome<'_>) -> Judgement {
-        let (decision, made, pace) = match self.retries.borrow_mut().as_mut() {
+        let (decision, made, pace) = match self.facts.retries.borrow_mut().as_mut() {
             Some(state) => {
                 let unix_now =
                     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());

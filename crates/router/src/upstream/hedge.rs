@@ -27,7 +27,7 @@ pub(super) struct Rivals<'r> {
     list: RefCell<Vec<Rival<'r>>>,
     /// The latest attempt has failed for good: they are all that is left.
     awaited: Cell<bool>,
-    last_failure: RefCell<Option<Failure>>,
+    last_failure: RefCell<Option<Box<Failure>>>,
 }
 
 /// An attempt whose time is over.
@@ -86,7 +86,7 @@ impl<'r> Upstream<'r> {
     /// The route's time is over, too.
     pub(super) async fn hedge(&self) -> Result<(), Failure> {
         self.judge_lateness(RouterTimeout::PerTry);
-        let decision = match self.retries.borrow_mut().as_mut() {
+        let decision = match self.facts.retries.borrow_mut().as_mut() {
             Some(retries) => retries.should_hedge(fastrand::u64(..)),
             None => Decision::No,
         };
@@ -138,7 +138,7 @@ impl<'r> Upstream<'r> {
             if !self.rivals.is_empty() {
                 return Poll::Pending;
             }
-            let failure = self.rivals.last_failure.take().or_else(|| last.take());
+            let failure = self.rivals.last_failure.take().map(|failure| *failure).or_else(|| last.take());
             Poll::Ready(failure.unwrap_or(Failure::NoHost))
         })
         .await
@@ -160,7 +160,12 @@ impl<'r> Upstream<'r> {
                     self.judge_answer_of(&rival.host, &head);
                     let waits = !self.rivals.awaited.get() || !list.is_empty();
                     if waits
-                        && self.retries.borrow().as_ref().is_some_and(|retries| retries.would_retry(&head))
+                        && self
+                            .facts
+                            .retries
+                            .borrow()
+                            .as_ref()
+                            .is_some_and(|retries| retries.would_retry(&head))
                     {
                         rival.host.counters().inc(HostStat::RqError);
                         continue;
@@ -171,7 +176,7 @@ impl<'r> Upstream<'r> {
                     let rival = list.swap_remove(index);
                     rival.host.counters().inc(HostStat::RqError);
                     rival.lease.failed(Failed::of(&error, false));
-                    self.rivals.last_failure.replace(Some(Failure::of_stream(&error)));
+                    self.rivals.last_failure.replace(Some(Box::new(Failure::of_stream(&error))));
                 }
             }
         }

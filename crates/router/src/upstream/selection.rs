@@ -24,7 +24,8 @@ pub(super) struct Selection {
     cookies: RefCell<Vec<HeaderValue>>,
     /// Hosts of earlier attempts.
     tried: RefCell<Vec<Arc<Address>>>,
-    priorities: RefCell<PriorityAvoidance>,
+    /// Of `retry_priority`, where there is one.
+    priorities: RefCell<Option<Box<PriorityAvoidance>>>,
 }
 
 impl Selection {
@@ -39,12 +40,13 @@ impl Upstream<'_> {
     pub(super) fn choose_host(&self) -> Option<Rc<Host>> {
         let cluster = &self.facts.cluster;
         let hash = self.hash();
-        let Some(avoidance) = self.retries.borrow().as_ref().map(RetryState::hosts) else {
+        let Some(avoidance) = self.facts.retries.borrow().as_ref().map(RetryState::hosts) else {
             return cluster.choose_host_for(hash);
         };
-        let is_retry = self.retries.borrow().as_ref().is_some_and(|retries| retries.retries() > 0);
+        let is_retry = self.facts.retries.borrow().as_ref().is_some_and(|retries| retries.retries() > 0);
         let mut priorities = self.selection.priorities.borrow_mut();
         let loads = avoidance.priorities.and_then(|update_frequency| {
+            let priorities = priorities.get_or_insert_default();
             priorities.loads(update_frequency, |avoided| cluster.loads_without(avoided)).cloned()
         });
         let choose = |hash| cluster.choose_host_by(Wish { hash, loads: loads.as_ref() });
@@ -57,7 +59,7 @@ impl Upstream<'_> {
             let hash = hash.map(|hash| hash ^ (u64::MAX - u64::from(again) + 1));
             host = choose(hash)?;
         }
-        if avoidance.priorities.is_some() {
+        if let Some(priorities) = priorities.as_mut() {
             priorities.note(host.shared().priority());
         }
         if avoidance.predicates.contains(&HostPredicate::PreviousHosts) {
