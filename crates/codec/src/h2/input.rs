@@ -329,7 +329,7 @@ impl Core {
         let owner = stream.owner;
         self.close_stream(key);
         if owner == Owner::Connection {
-            self.streams.remove(key);
+            self.remove(key);
         }
         premature
     }

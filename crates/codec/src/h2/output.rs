@@ -353,7 +353,16 @@ impl Core {
             }
         }
         self.close_stream(key);
+        self.remove(key);
+    }
+
+    /// The stream is no more.
+    pub(crate) fn remove(&mut self, key: Key) {
         self.streams.remove(key);
+        if self.side.role() == Role::Client {
+            // A server's connection is told when: its clients ask for many streams at once, again and again.
+            self.streams.shrink();
+        }
     }
 
     /// Sends RST_STREAM, unless the stream has ended.

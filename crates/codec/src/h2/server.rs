@@ -108,6 +108,12 @@ impl ServerConn {
         self.shared.borrow().live
     }
 
+    /// Gives back the room for streams, if there are none. For a connection that has been without for a while: to
+    /// make room for many costs more than they do.
+    pub fn release_places(&mut self) {
+        self.shared.borrow_mut().streams.shrink();
+    }
+
     /// Whether an exchange asked for the connection to be drained
     /// ([`announce_close`](crate::ServerStream::announce_close)). The task is woken when one does.
     pub fn is_close_announced(&self) -> bool {

@@ -372,7 +372,7 @@ impl Streams {
         stream.failed = None;
         (stream.rx.phase, stream.rx.left) = (Phase::Head, ContentLength::Any);
         (stream.tx.phase, stream.tx.in_line, stream.tx.head_at) = (SendPhase::Head, false, 0);
-        (stream.reader, stream.writer) = (Waiter::default(), Waiter::default());
+        (stream.reader.waits, stream.writer.waits) = (false, false);
         if id != 0 {
             self.recent = (0, 0);
             match self.index.front() {
@@ -385,6 +385,10 @@ impl Streams {
             }
         }
         self.free.push(key);
+    }
+
+    /// Gives the places back, all but a few, if none is in use.
+    pub(crate) fn shrink(&mut self) {
         if self.free.len() == self.places.len() && self.places.len() > KEPT {
             *self = Self::default();
         }
@@ -425,6 +429,8 @@ mod tests {
         for (key, _) in streams.iter_mut().map(|(key, stream)| (key, stream.id)).collect::<Vec<_>>() {
             streams.remove(key);
         }
+        assert_eq!(streams.places.len(), 10, "kept for the next ones");
+        streams.shrink();
         assert_eq!((streams.places.capacity(), streams.find(101)), (0, None));
     }
 

@@ -6,6 +6,7 @@
 use std::future::{Future, poll_fn};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use http::Version;
 use tidegate_codec::h2::{ConnError, Flood, ServerConn, ServerExchange};
@@ -43,6 +44,7 @@ pub(super) async fn serve(cx: &ConnectionCx, conn: h1::ServerConn, slot: &HcmSlo
             drain: DrainState::No,
             overload: cx.overload.generation(),
             head_due: None,
+            release_due: None,
         };
         let ended = poll_fn(|task| turns.poll(task)).await;
         turns.abandon();
@@ -78,6 +80,8 @@ struct Turns<'c, F, O> {
     overload: u32,
     /// Until when a head that has begun must have ended.
     head_due: Option<Instant>,
+    /// When a connection that is still without streams gives back the room for them.
+    release_due: Option<Instant>,
 }
 
 /// How far the connection is on its way out.
@@ -189,9 +193,19 @@ where
     /// The last stream ended: the connection idles.
     fn note_idle(&mut self) {
         if self.streams.live() == 0 && !self.account.is_idle() {
-            self.account.idle(self.cx.clock.now());
+            let now = self.cx.clock.now();
+            self.account.idle(now);
+            self.release_due = Some(now + ROOM_KEPT);
+        }
+    }
+
+    /// The connection has idled for a while, unless it has streams again.
+    fn release(&mut self) {
+        self.release_due = None;
+        if self.streams.live() == 0 {
             self.streams.release();
             self.deadlines.release();
+            self.conn.release_places();
         }
     }
 
@@ -273,7 +287,7 @@ where
             DrainState::Final { .. } => None,
             DrainState::Leaving { until, .. } => Some(until.unwrap_or(self.cx.clock.now())),
         };
-        [of_drain, self.head_due].into_iter().flatten().min()
+        [of_drain, self.head_due, self.release_due].into_iter().flatten().min()
     }
 
     fn idle_deadline(&self) -> Option<Instant> {
@@ -283,6 +297,10 @@ where
 
     /// The connection's own deadline passed.
     fn out_of_time(&mut self, now: Instant) -> Poll<End> {
+        if self.release_due.is_some_and(|at| at <= now) {
+            self.release();
+            return Poll::Pending;
+        }
         if self.head_due.is_some_and(|at| at <= now) {
             self.slot.current().shared.stats.downstream_rq_header_timeout().inc();
             // There is no stream yet to answer on, and nothing else can be read.
@@ -412,6 +430,10 @@ fn ready_or<T>(poll: Poll<T>) -> Option<T> {
         Poll::Pending => None,
     }
 }
+
+/// For how long a connection without streams keeps the room for as many as it had: a client that asks for many at
+/// once does so again. Measured with 32 at a time: making room took 1 of 27 thousand instructions a request.
+const ROOM_KEPT: Duration = Duration::from_secs(1);
 
 /// Rounds of one turn: request bodies that arrived are passed on in the second.
 const MAX_ROUNDS: usize = 4;

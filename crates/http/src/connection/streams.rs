@@ -1,6 +1,6 @@
 //! The streams of a connection that carries many: polled in its one task, each only when it was woken.
 //!
-//! Places are used again, with their wakers; a connection without streams has none.
+//! Places are used again, with their wakers; a connection that stays without streams gives them back.
 
 use std::future::Future;
 use std::pin::Pin;
