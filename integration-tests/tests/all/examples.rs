@@ -66,6 +66,7 @@ pub(crate) fn behaviour(options: &Options) {
         "health-checks.json",
         "access-log.json",
         "runtime.json",
+        "happy-eyeballs.json",
         "monitoring/tidegate.json",
     ];
     proxy_protocol(options);
