@@ -26,6 +26,7 @@ mod all {
     mod h2_limits;
     mod h2_malformed;
     mod h2_upstream;
+    mod happy_eyeballs;
     mod headers;
     mod health_checks;
     mod http2_downstream;
@@ -52,6 +53,7 @@ mod all {
     mod retries;
     mod reuse;
     mod routing;
+    mod runtime;
     mod signals;
     mod stream_limits;
     mod strict;

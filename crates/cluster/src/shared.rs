@@ -1,7 +1,7 @@
 //! What all workers share of a cluster.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -43,12 +43,19 @@ pub struct ClusterShared {
     told: Notify,
     watch: Option<Arc<Watch>>,
     limits: [Arc<Limits>; 2],
-    maxima: [Maxima; 2],
-    maintenance_percent: u64,
+    tuning: ArcSwap<Tuning>,
+    maintenance_percent: AtomicU64,
     terms: Terms,
     learns_idle: bool,
-    tries_all_addresses: bool,
     stats: Arc<ClusterStats>,
+}
+
+/// What the runtime may change while the cluster serves.
+#[derive(Debug, PartialEq)]
+struct Tuning {
+    maxima: [Maxima; 2],
+    maintenance_percent: u64,
+    tries_all_addresses: bool,
 }
 
 /// What a cluster is built with beside its own message.
@@ -76,30 +83,30 @@ impl ClusterShared {
         cx: BuildContext<'_>,
         previous: Option<&Arc<Self>>,
     ) -> Arc<Self> {
-        let maxima = [Priority::Default, Priority::High].map(|priority| maxima(config, cx.runtime, priority));
-        let maintenance_percent = maintenance_percent(config, cx.runtime);
-        let tries_all_addresses = tries_all_addresses(cx);
+        let tuning = Tuning::new(config, cx);
         let terms = Terms::new(config, cx.runtime);
         if let Some(previous) = previous
             && previous.config.same_but_content(config)
-            && previous.maxima == maxima
-            && previous.maintenance_percent == maintenance_percent
-            && previous.tries_all_addresses == tries_all_addresses
             && previous.terms == terms
         {
+            previous.tune(tuning);
             return previous.clone();
         }
         let stats = Arc::new(ClusterStats::new(cx.store, config));
         let limits = match previous.filter(|previous| previous.config.stat_name() == config.stat_name()) {
             Some(previous) => {
                 // The old cluster's connections drain under the same limits: a limit is a limit.
-                previous.limits.iter().zip(&maxima).for_each(|(limits, maxima)| limits.set_maxima(maxima));
+                previous
+                    .limits
+                    .iter()
+                    .zip(&tuning.maxima)
+                    .for_each(|(limits, maxima)| limits.set_maxima(maxima));
                 previous.limits.clone()
             }
             None => [Priority::Default, Priority::High].map(|priority| {
                 let scope = Scope::cluster(config.stat_name()).child("circuit_breakers");
                 let scope = scope.child(priority_name(priority));
-                Arc::new(Limits::new(cx.store, scope, &maxima[priority as usize]))
+                Arc::new(Limits::new(cx.store, scope, &tuning.maxima[priority as usize]))
             }),
         };
         let watch = config.outlier_detection.as_ref().map(Watch::new);
@@ -123,15 +130,24 @@ impl ClusterShared {
             told: Notify::new(),
             watch,
             limits,
-            maxima,
-            maintenance_percent,
-            tries_all_addresses,
+            maintenance_percent: AtomicU64::new(tuning.maintenance_percent),
+            tuning: ArcSwap::from_pointee(tuning),
             terms,
             learns_idle: config.reuse.learn_idle && !cx.compat.is_strict(),
             stats,
         };
         shared.replace_endpoints(&config.endpoints);
         Arc::new(shared)
+    }
+
+    /// Goes by other values of the runtime: its connections and hosts stay as they are.
+    fn tune(&self, tuning: Tuning) {
+        if **self.tuning.load() == tuning {
+            return;
+        }
+        self.limits.iter().zip(&tuning.maxima).for_each(|(limits, maxima)| limits.set_maxima(maxima));
+        self.maintenance_percent.store(tuning.maintenance_percent, SeqCst);
+        self.tuning.store(Arc::new(tuning));
     }
 
     /// `name`.
@@ -274,15 +290,16 @@ impl ClusterShared {
     }
 
     /// The maxima in force, runtime overrides included.
-    pub fn maxima(&self, priority: Priority) -> &Maxima {
-        &self.maxima[priority as usize]
+    pub fn maxima(&self, priority: Priority) -> Maxima {
+        self.tuning.load().maxima[priority as usize]
     }
 
     /// Whether the request that drew `random` is refused with 503 for maintenance: so many of 100 as the runtime
     /// key `upstream.maintenance_mode.<cluster>` says (Envoy docs, "HTTP routing: runtime").
     #[inline]
     pub fn refuses_for_maintenance(&self, random: impl FnOnce() -> u64) -> bool {
-        self.maintenance_percent > 0 && random() % 100 < self.maintenance_percent
+        let percent = self.maintenance_percent.load(Relaxed);
+        percent > 0 && random() % 100 < percent
     }
 
     /// Whether its hosts' idle timeouts are learned ([`tidegate_pool::learned`]).
@@ -293,13 +310,23 @@ impl ClusterShared {
 
     /// Whether connections to a host with several addresses try more than the first.
     pub fn tries_all_addresses(&self) -> bool {
-        self.tries_all_addresses
+        self.tuning.load().tries_all_addresses
     }
 
     /// Statistics.
     #[inline]
     pub fn stats(&self) -> &Arc<ClusterStats> {
         &self.stats
+    }
+}
+
+impl Tuning {
+    fn new(config: &ClusterConfig, cx: BuildContext<'_>) -> Self {
+        Self {
+            maxima: [Priority::Default, Priority::High].map(|priority| maxima(config, cx.runtime, priority)),
+            maintenance_percent: maintenance_percent(config, cx.runtime),
+            tries_all_addresses: tries_all_addresses(cx),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::access_log::{AccessLogConfig, access_logs};
 use crate::address::Endpoint;
 use crate::overload::OverloadConfig;
 use crate::reader::{Message, Reader};
-use crate::runtime::Runtime;
+use crate::runtime::{LayerSource, LayeredRuntime, Runtime};
 use crate::stats_config::StatsConfig;
 use crate::{ClusterConfig, ListenerConfig};
 
@@ -24,7 +24,9 @@ pub struct Bootstrap {
     pub listeners: Vec<Arc<ListenerConfig>>,
     /// `static_resources.clusters`, in file order, names unique.
     pub clusters: Vec<Arc<ClusterConfig>>,
-    /// `layered_runtime` flattened: the last layer that names a key wins.
+    /// `layered_runtime`.
+    pub layered_runtime: LayeredRuntime,
+    /// What its layers hold. After reading: the static ones alone; see [`Bootstrap::set_runtime`].
     pub runtime: Runtime,
     /// Most downstream connections of all listeners that do not set `ignore_global_conn_limit`: the
     /// `envoy.resource_monitors.global_downstream_max_connections` resource monitor or, when absent, the
@@ -75,30 +77,46 @@ pub struct AdminConfig {
     pub ignore_global_conn_limit: bool,
 }
 
+impl Bootstrap {
+    /// Gives the runtime, and what is derived from it, other values.
+    pub fn set_runtime(&mut self, runtime: Runtime) {
+        let from_runtime = runtime.integer("overload.global_downstream_max_connections");
+        self.global_downstream_max_connections = self.overload.max_downstream_connections.or(from_runtime);
+        self.runtime = runtime;
+    }
+}
+
 impl Message for Bootstrap {
     const NAME: &'static str = "envoy.config.bootstrap.v3.Bootstrap";
 
     fn read(r: &Reader<'_>) -> Self {
         let StaticResources { listeners, clusters } = r.message_or_defaults("static_resources");
-        let runtime = r.message_or_defaults::<Runtime>("layered_runtime");
+        let layered_runtime = r.message_or_defaults::<LayeredRuntime>("layered_runtime");
         let overload = r.message::<OverloadConfig>("overload_manager").optional().unwrap_or_default();
-        let from_runtime = runtime.integer("overload.global_downstream_max_connections");
-        Self {
+        let mut bootstrap = Self {
             node: r.message_or_defaults("node"),
             admin: r.message("admin").optional(),
             listeners,
             clusters,
             outlier_event_log: r.message_or_defaults::<ClusterManager>("cluster_manager").0,
-            global_downstream_max_connections: overload.max_downstream_connections.or(from_runtime),
+            global_downstream_max_connections: None,
             overload,
-            runtime,
+            layered_runtime: LayeredRuntime::default(),
+            runtime: Runtime::default(),
             stats_config: r.message_or_defaults("stats_config"),
             stats_flush_interval: r
                 .duration("stats_flush_interval")
                 .at_least(Duration::from_millis(1))
                 .at_most(Duration::from_secs(300))
                 .or(Duration::from_secs(5)),
-        }
+        };
+        let layers = layered_runtime.layers.iter().filter_map(|layer| match &layer.source {
+            LayerSource::Static(entries) => Some((layer.name.clone(), entries.clone())),
+            LayerSource::Disk(_) | LayerSource::Admin => None,
+        });
+        bootstrap.set_runtime(Runtime::new(layers.collect()));
+        bootstrap.layered_runtime = layered_runtime;
+        bootstrap
     }
 }
 

@@ -35,7 +35,7 @@ pub use hcm::HcmConfig;
 pub use listener::ListenerConfig;
 pub use loader::{Format, from_str, load};
 pub use route::RouteConfig;
-pub use runtime::{Runtime, RuntimeValue};
+pub use runtime::{LayeredRuntime, Runtime, RuntimeValue};
 pub use schema::schema;
 pub use tcp_proxy::TcpProxyConfig;
 pub use tidegate_types::json::TypedConfig;

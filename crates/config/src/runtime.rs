@@ -1,34 +1,141 @@
 //! `envoy.config.bootstrap.v3.LayeredRuntime`: keys that change behaviour.
+//!
+//! [`LayeredRuntime`] is what the configuration says of layers, [`Runtime`] what they hold at one time. Reading
+//! directories, and what the admin server changes, is the server's matter. A runtime is asked while what a
+//! configuration describes is built; [`Runtime::recorded`] notes the answers, so that another runtime leaves alone
+//! what it would answer the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tidegate_types::json::{Kind, Node};
+use crate::values::FractionalPercent;
 
-use crate::reader::{Message, Reader, Space};
+mod layers;
+mod value;
 
-/// Runtime values from `layered_runtime`'s static layers. Nested structs are joined with dots.
+pub use layers::{DiskLayer, LayerSource, LayeredRuntime, RuntimeLayer};
+pub use value::{Entries, Entry, RuntimeValue};
+
+/// The values of all layers at one time.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Runtime {
-    /// Key to value, as the number, boolean or string was written.
+    /// Key to value: of the last layer that has the key.
     pub values: BTreeMap<String, RuntimeValue>,
+    /// The layers by name, in the order of the configuration; not those whose directory is missing.
+    pub layers: Vec<(String, Entries)>,
     reads: Reads,
 }
 
-/// The keys that were asked for, so that one which nothing heeds can be told to the user. Noted while a
-/// configuration is built; no request comes here.
+/// What was asked of a runtime, and what it answered.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Answers(BTreeMap<String, Option<RuntimeValue>>);
+
+impl Runtime {
+    /// These layers, the last of which wins.
+    pub fn new(layers: Vec<(String, Entries)>) -> Self {
+        let entries = layers.iter().flat_map(|(_, entries)| entries);
+        let values = entries.map(|(key, entry)| (key.clone(), entry.value.clone())).collect();
+        Self { values, layers, reads: Reads::default() }
+    }
+
+    /// The keys that nothing has asked for, in order.
+    pub fn unread(&self) -> Vec<String> {
+        let reads = self.reads.lock();
+        self.values.keys().filter(|key| !reads.read.contains(*key)).cloned().collect()
+    }
+
+    /// What `build` makes, and what it asked for to make it. May be nested.
+    pub fn recorded<T>(&self, build: impl FnOnce() -> T) -> (T, Answers) {
+        self.reads.lock().asked.push(BTreeSet::new());
+        let built = build();
+        let mut reads = self.reads.lock();
+        let asked = reads.asked.pop().unwrap_or_default();
+        if let Some(outer) = reads.asked.last_mut() {
+            outer.extend(asked.iter().cloned());
+        }
+        let answer = |key: String| {
+            let value = self.values.get(&key).cloned();
+            (key, value)
+        };
+        (built, Answers(asked.into_iter().map(answer).collect()))
+    }
+
+    fn ask(&self, key: &str) -> Option<&RuntimeValue> {
+        let value = self.values.get(key);
+        let mut reads = self.reads.lock();
+        if let Some(asked) = reads.asked.last_mut() {
+            asked.insert(key.to_owned());
+        }
+        if value.is_some() && !reads.read.contains(key) {
+            reads.read.insert(key.to_owned());
+        }
+        value
+    }
+
+    /// The key's value as an unsigned integer, rounded down; `None` when unset, negative, or of another kind.
+    pub fn integer(&self, key: &str) -> Option<u64> {
+        match self.ask(key)? {
+            RuntimeValue::Number(number) if *number >= 0.0 => Some(*number as u64),
+            _ => None,
+        }
+    }
+
+    /// The key's value as a number; `None` when unset or of another kind.
+    pub fn number(&self, key: &str) -> Option<f64> {
+        match self.ask(key)? {
+            RuntimeValue::Number(number) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// The key's value as a boolean; `None` when unset or of another kind.
+    pub fn flag(&self, key: &str) -> Option<bool> {
+        match self.ask(key)? {
+            RuntimeValue::Bool(flag) => Some(*flag),
+            _ => None,
+        }
+    }
+
+    /// The key's value as a share: a fraction, or an integer of 100 as in Envoy; `None` when unset or of another kind.
+    pub fn share(&self, key: &str) -> Option<FractionalPercent> {
+        match self.ask(key)? {
+            RuntimeValue::Fraction(fraction) => Some(*fraction),
+            RuntimeValue::Number(number) if *number >= 0.0 => {
+                Some(FractionalPercent { numerator: *number as u32, denominator: 100 })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Answers {
+    /// Whether `runtime` answers the same. What is not built anew since it does counts as having asked.
+    pub fn hold(&self, runtime: &Runtime) -> bool {
+        self.0.iter().all(|(key, answer)| runtime.ask(key) == answer.as_ref())
+    }
+}
+
+/// Who asked for what. Noted while a configuration is built; no request comes here.
 #[derive(Debug, Default)]
-struct Reads(Mutex<BTreeSet<String>>);
+struct Reads(Mutex<Log>);
+
+#[derive(Debug, Default, Clone)]
+struct Log {
+    /// Keys with a value that somebody asked for, so that one which nothing heeds can be told to the user.
+    read: BTreeSet<String>,
+    /// What each recording, the innermost last, was asked for.
+    asked: Vec<BTreeSet<String>>,
+}
 
 impl Reads {
-    fn set(&self) -> MutexGuard<'_, BTreeSet<String>> {
+    fn lock(&self) -> MutexGuard<'_, Log> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Clone for Reads {
     fn clone(&self) -> Self {
-        Self(Mutex::new(self.set().clone()))
+        Self(Mutex::new(self.lock().clone()))
     }
 }
 
@@ -39,106 +146,5 @@ impl PartialEq for Reads {
     }
 }
 
-/// One runtime value.
-#[derive(Debug, Clone, PartialEq)]
-pub enum RuntimeValue {
-    /// A number, or a string that reads as one.
-    Number(f64),
-    /// A boolean, or the strings `true` and `false`.
-    Bool(bool),
-    /// Any other string.
-    Text(String),
-}
-
-impl Runtime {
-    /// The keys that nothing has asked for, in order.
-    pub fn unread(&self) -> Vec<String> {
-        let read = self.reads.set();
-        self.values.keys().filter(|key| !read.contains(*key)).cloned().collect()
-    }
-
-    fn read_key(&self, key: &str) -> Option<&RuntimeValue> {
-        let value = self.values.get(key)?;
-        self.reads.set().insert(key.to_owned());
-        Some(value)
-    }
-
-    /// The key's value as an unsigned integer; `None` when unset or of another kind.
-    pub fn integer(&self, key: &str) -> Option<u64> {
-        match self.read_key(key)? {
-            RuntimeValue::Number(n) if *n >= 0.0 && n.fract() == 0.0 => Some(*n as u64),
-            _ => None,
-        }
-    }
-
-    /// The key's value as a number; `None` when unset or of another kind.
-    pub fn number(&self, key: &str) -> Option<f64> {
-        match self.read_key(key)? {
-            RuntimeValue::Number(n) => Some(*n),
-            _ => None,
-        }
-    }
-
-    /// The key's value as a boolean; `None` when unset or of another kind.
-    pub fn flag(&self, key: &str) -> Option<bool> {
-        match self.read_key(key)? {
-            RuntimeValue::Bool(b) => Some(*b),
-            _ => None,
-        }
-    }
-}
-
-impl RuntimeValue {
-    fn read(node: &Node) -> Option<Self> {
-        Some(match &node.kind {
-            Kind::Bool(b) => Self::Bool(*b),
-            Kind::Number(text) => Self::Number(text.parse().ok()?),
-            Kind::String(text) => match (&**text, text.parse()) {
-                ("true", _) => Self::Bool(true),
-                ("false", _) => Self::Bool(false),
-                (_, Ok(number)) => Self::Number(number),
-                (text, Err(_)) => Self::Text(text.to_owned()),
-            },
-            Kind::Null | Kind::Array(_) | Kind::Object(_) => return None,
-        })
-    }
-}
-
-impl Message for Runtime {
-    const NAME: &'static str = "envoy.config.bootstrap.v3.LayeredRuntime";
-
-    fn read(r: &Reader<'_>) -> Self {
-        let layers = r.repeated::<Layer>("layers").or_default();
-        Self { values: layers.into_iter().flat_map(|layer| layer.0).collect(), reads: Reads::default() }
-    }
-}
-
-struct Layer(BTreeMap<String, RuntimeValue>);
-
-impl Message for Layer {
-    const NAME: &'static str = "envoy.config.bootstrap.v3.RuntimeLayer";
-
-    fn read(r: &Reader<'_>) -> Self {
-        r.string("name").unique(Space::RuntimeLayer).required_non_empty();
-        let layer = r.structure("static_layer");
-        r.exactly_one(&["static_layer"]);
-        let mut values = BTreeMap::new();
-        let layer = layer.convert(|node| flatten("", &node, &mut values));
-        layer.optional();
-        Self(values)
-    }
-}
-
-fn flatten(prefix: &str, node: &Node, values: &mut BTreeMap<String, RuntimeValue>) -> Result<(), String> {
-    for member in node.members() {
-        let key = if prefix.is_empty() { member.key.to_string() } else { format!("{prefix}.{}", member.key) };
-        match (&member.value.kind, RuntimeValue::read(&member.value)) {
-            (Kind::Object(_), _) => flatten(&key, &member.value, values)?,
-            (_, Some(value)) => {
-                values.insert(key, value);
-            }
-            (_, None) => return Err(format!("runtime key `{key}` holds {}", member.value.describe())),
-        }
-    }
-    Ok(())
-}
+#[cfg(test)]
+mod tests;

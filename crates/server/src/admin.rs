@@ -15,6 +15,7 @@ mod own_stats;
 mod pools;
 mod query;
 mod redact;
+mod runtime;
 mod server_info;
 mod stats;
 
@@ -93,9 +94,9 @@ impl Terminal for AdminTerminal {
         let (control, stats) = (self.control.clone(), self.stats.clone());
         Box::pin(async move {
             let connection = stats.connection();
-            let reason = simple_http::serve(conn, async |head, _body| {
+            let reason = simple_http::serve(conn, async |head, body| {
                 let begun = Begun { info: info.clone(), at: SystemTime::now(), instant: Instant::now() };
-                let answer = answer(&control, &head).await.into_answer();
+                let answer = answer(&control, &head, &body).await.into_answer();
                 stats.answered(answer.status);
                 begun.log(&control, head, &answer);
                 answer
@@ -193,7 +194,7 @@ impl Reply {
 }
 
 /// Finds the command and runs it.
-async fn answer(control: &Rc<Control>, head: &RequestHead) -> Reply {
+async fn answer(control: &Rc<Control>, head: &RequestHead, body: &[u8]) -> Reply {
     let path = head.path_only();
     let Some(command) = COMMANDS.iter().find(|command| command.path == path) else {
         let help = commands::help_lines();
@@ -203,11 +204,20 @@ async fn answer(control: &Rc<Control>, head: &RequestHead) -> Reply {
         let text = format!("Method {} not allowed, POST required.", head.method);
         return Reply::with(StatusCode::METHOD_NOT_ALLOWED, text);
     }
-    let query = Query::parse(head.query().unwrap_or_default());
+    let mut query = Query::parse(head.query().unwrap_or_default());
+    if is_form(head) {
+        query.add(&String::from_utf8_lossy(body));
+    }
     match command.handler {
         Handler::Now(handler) => handler(control, &query),
         Handler::Later(handler) => handler(control.clone(), query).await,
     }
+}
+
+/// Parameters in the body, as a browser sends them.
+fn is_form(head: &RequestHead) -> bool {
+    let kind = head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    kind.is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"))
 }
 
 const TEXT: &str = "text/plain; charset=UTF-8";

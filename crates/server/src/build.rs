@@ -12,6 +12,7 @@ use std::time::SystemTime;
 use tidegate_cluster::ClusterShared;
 use tidegate_config::access_log::AccessLogConfig;
 use tidegate_config::listener::{FilterChainConfig, NetworkFilterConfig};
+use tidegate_config::runtime::{Answers, Runtime};
 use tidegate_config::{Bootstrap, ClusterConfig, ConfigError, Format, ListenerConfig, from_str};
 use tidegate_filter::{AccessLog, AccessLogContext, Registry};
 use tidegate_http::{BuildContext, access_log};
@@ -21,7 +22,8 @@ use tidegate_types::Compat;
 use tidegate_types::json::{JsonPath, Problem, Span};
 
 use crate::cli::ServeOptions;
-use crate::snapshot::{ChainSnapshot, ListenerSnapshot, Snapshot, Source};
+use crate::runtime::RuntimeLoader;
+use crate::snapshot::{ChainSnapshot, ListenerFilters, ListenerSnapshot, Snapshot, Source};
 use crate::stats_policy;
 use upstream::Transports;
 
@@ -34,6 +36,7 @@ pub(crate) struct Builder<'a> {
     pub(crate) registry: &'a Registry,
     pub(crate) store: &'a Store,
     pub(crate) options: &'a ServeOptions,
+    pub(crate) runtime: &'a RuntimeLoader,
 }
 
 /// A configuration that is valid, with its connection managers built.
@@ -43,6 +46,7 @@ pub(crate) struct Draft {
     pub(crate) bootstrap: Bootstrap,
     pub(crate) listeners: Vec<ListenerSnapshot>,
     admin_logs: Vec<Arc<dyn AccessLog>>,
+    admin_answers: Answers,
     transports: Transports,
 }
 
@@ -60,11 +64,40 @@ impl Draft {
         let (text, format) = read(source, &file)?;
         let mut bootstrap = from_str(&text, &file, format)?;
         command_line_node(&mut bootstrap, builder.options);
+        let runtime = builder.runtime.load(&bootstrap);
+        let runtime =
+            runtime.map_err(|problem| vec![ConfigError::from_problem(&file.as_str().into(), problem)])?;
+        bootstrap.set_runtime(runtime);
         if previous.is_none() {
             // Before anything is counted.
             builder.store.set_policy(stats_policy::policy(&bootstrap.stats_config));
         }
-        let file: Arc<str> = file.into();
+        Self::assemble((text, format), &file.into(), bootstrap, builder, previous)
+    }
+
+    /// What `previous` serves, with `runtime`: what read a value that differs is built anew.
+    ///
+    /// # Errors
+    /// What does not go with the values.
+    pub(crate) fn with_runtime(
+        runtime: Runtime,
+        source: &Source,
+        builder: &Builder<'_>,
+        previous: &Snapshot,
+    ) -> Result<Self, Vec<ConfigError>> {
+        let mut bootstrap = previous.bootstrap.clone();
+        bootstrap.set_runtime(runtime);
+        let text = (previous.text.clone(), previous.format);
+        Self::assemble(text, &source.name().into(), bootstrap, builder, Some(previous))
+    }
+
+    fn assemble(
+        (text, format): (Arc<str>, Format),
+        file: &Arc<str>,
+        bootstrap: Bootstrap,
+        builder: &Builder<'_>,
+        previous: Option<&Snapshot>,
+    ) -> Result<Self, Vec<ConfigError>> {
         let mut problems = match builder.options.compat() {
             Compat::Tidegate => Vec::new(),
             Compat::EnvoyStrict => extensions(&bootstrap),
@@ -85,7 +118,9 @@ impl Draft {
             problems.extend(more);
             Transports::default()
         });
-        let admin_logs = admin_logs(&bootstrap, builder, previous).unwrap_or_else(|more| {
+        let (admin_logs, admin_answers) =
+            bootstrap.runtime.recorded(|| admin_logs(&bootstrap, builder, previous));
+        let admin_logs = admin_logs.unwrap_or_else(|more| {
             problems.extend(more);
             Vec::new()
         });
@@ -93,9 +128,9 @@ impl Draft {
             tracing::warn!(target: "config", "admin.profile_path has no effect: there is no CPU profiler");
         }
         if problems.is_empty() {
-            return Ok(Self { text, format, bootstrap, listeners, admin_logs, transports });
+            return Ok(Self { text, format, bootstrap, listeners, admin_logs, admin_answers, transports });
         }
-        Err(problems.into_iter().map(|problem| ConfigError::from_problem(&file, problem)).collect())
+        Err(problems.into_iter().map(|problem| ConfigError::from_problem(file, problem)).collect())
     }
 
     /// Builds the clusters. On the main thread.
@@ -120,13 +155,14 @@ impl Draft {
             bootstrap: self.bootstrap,
             listeners: self.listeners,
             admin_logs: self.admin_logs,
+            admin_answers: self.admin_answers,
             client_contexts: self.transports.contexts,
             loaded_at: SystemTime::now(),
         };
-        // What is unchanged was not built, and so read, anew.
-        if previous.is_none_or(|previous| previous.bootstrap.runtime != snapshot.bootstrap.runtime) {
-            for key in snapshot.bootstrap.runtime.unread() {
-                tracing::warn!(target: "config", "{}", unread(&key));
+        let told = previous.map(|old| unread(&old.bootstrap)).unwrap_or_default();
+        for line in unread(&snapshot.bootstrap) {
+            if !told.contains(&line) {
+                tracing::warn!(target: "config", "{line}");
             }
         }
         let told = previous.map(|old| warnings(&old.bootstrap)).unwrap_or_default();
@@ -164,9 +200,16 @@ pub(crate) fn warnings(bootstrap: &Bootstrap) -> Vec<String> {
     all
 }
 
-/// What is said of a runtime key that nothing reads. Envoy takes any key in silence.
-pub(crate) fn unread(key: &str) -> String {
-    format!("runtime key `{key}` has no effect: nothing in this configuration or this build reads it")
+/// What is said of runtime keys that nothing reads. Envoy takes any key in silence.
+pub(crate) fn unread(bootstrap: &Bootstrap) -> Vec<String> {
+    // Read by those who attend clusters, while they serve.
+    let read_later = ["health_check.", "outlier_detection."];
+    let keys = bootstrap.runtime.unread().into_iter();
+    keys.filter(|key| !read_later.iter().any(|prefix| key.starts_with(prefix)))
+        .map(|key| {
+            format!("runtime key `{key}` has no effect: nothing in this configuration or this build reads it")
+        })
+        .collect()
 }
 
 /// The text of `source`.
@@ -236,6 +279,17 @@ fn listener(
     if let Some(old) = unchanged(config, bootstrap, previous) {
         return Ok(old.clone());
     }
+    let runtime = &bootstrap.runtime;
+    let (built, answers) = runtime.recorded(|| new_listener(config, bootstrap, builder, previous));
+    built.map(|listener| ListenerSnapshot { answers, ..listener })
+}
+
+fn new_listener(
+    config: &Arc<ListenerConfig>,
+    bootstrap: &Bootstrap,
+    builder: &Builder<'_>,
+    previous: Option<&Snapshot>,
+) -> Result<ListenerSnapshot, Vec<Problem>> {
     let stat_name = ListenerSnapshot::stat_name(config);
     let cx = BuildContext {
         registry: builder.registry,
@@ -251,7 +305,7 @@ fn listener(
     let mut problems = Vec::new();
     let filters = listener_filters::build(config, bootstrap, builder, previous).unwrap_or_else(|more| {
         problems.extend(more);
-        Vec::new()
+        ListenerFilters::default()
     });
     let mut chains = Vec::new();
     let namesake = previous.and_then(|previous| {
@@ -263,7 +317,10 @@ fn listener(
     for chain in config.all_chains() {
         let built = match unchanged_chain(config, chain, bootstrap, previous) {
             Some(old) => Ok(old),
-            None => chain::build(chain, &cx, namesake),
+            None => {
+                let (built, answers) = bootstrap.runtime.recorded(|| chain::build(chain, &cx, namesake));
+                built.map(|chain| Arc::new(ChainSnapshot { answers, ..chain }))
+            }
         };
         match built {
             Ok(chain) => chains.push(chain),
@@ -278,7 +335,8 @@ fn listener(
     let limit = format!("envoy.resource_limits.listener.{}.connection_limit", config.name);
     let max_connections = bootstrap.runtime.integer(&limit);
     let index = Arc::new(ChainIndex::new(config));
-    Ok(ListenerSnapshot { config: config.clone(), filters, index, chains, logs, max_connections })
+    let answers = Answers::default();
+    Ok(ListenerSnapshot { config: config.clone(), filters, index, chains, logs, max_connections, answers })
 }
 
 fn admin_logs(
@@ -287,7 +345,7 @@ fn admin_logs(
     previous: Option<&Snapshot>,
 ) -> Result<Vec<Arc<dyn AccessLog>>, Vec<Problem>> {
     let same = |previous: &&Snapshot| {
-        previous.bootstrap.admin == bootstrap.admin && previous.bootstrap.runtime == bootstrap.runtime
+        previous.bootstrap.admin == bootstrap.admin && previous.admin_answers.hold(&bootstrap.runtime)
     };
     match previous.filter(same) {
         Some(previous) => Ok(previous.admin_logs.clone()),
@@ -316,10 +374,11 @@ fn unchanged<'a>(
     previous: Option<&'a Snapshot>,
 ) -> Option<&'a ListenerSnapshot> {
     let previous = previous?;
-    if previous.bootstrap.node != bootstrap.node || previous.bootstrap.runtime != bootstrap.runtime {
+    if previous.bootstrap.node != bootstrap.node {
         return None;
     }
-    previous.listeners.iter().find(|old| *old.config == *config)
+    let old = previous.listeners.iter().find(|old| *old.config == *config)?;
+    old.answers.hold(&bootstrap.runtime).then_some(old)
 }
 
 /// A chain of which nothing but the match differs, in a listener of which it sees no difference: it keeps the
@@ -331,7 +390,7 @@ fn unchanged_chain(
     previous: Option<&Snapshot>,
 ) -> Option<Arc<ChainSnapshot>> {
     let previous = previous?;
-    if previous.bootstrap.node != bootstrap.node || previous.bootstrap.runtime != bootstrap.runtime {
+    if previous.bootstrap.node != bootstrap.node {
         return None;
     }
     let same = |old: &&ListenerSnapshot| {
@@ -340,7 +399,9 @@ fn unchanged_chain(
             && ListenerSnapshot::stat_name(&old.config) == ListenerSnapshot::stat_name(listener)
     };
     let old = previous.listeners.iter().find(same)?;
-    let kept = old.chains.iter().find(|old| old.config.same_but_match(chain))?;
+    let kept =
+        |old: &&Arc<ChainSnapshot>| old.config.same_but_match(chain) && old.answers.hold(&bootstrap.runtime);
+    let kept = old.chains.iter().find(kept)?;
     // Under the new configuration, whose match may differ.
     Some(Arc::new(ChainSnapshot { config: Arc::new(chain.clone()), ..(**kept).clone() }))
 }

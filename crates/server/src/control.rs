@@ -21,6 +21,7 @@ use crate::cli::ServeOptions;
 use crate::logging::Log;
 use crate::plan::{ListenerPlan, Step};
 use crate::reload::Trigger;
+use crate::runtime::RuntimeLoader;
 use crate::snapshot::{ListenerSnapshot, Snapshot, Source};
 use crate::stats::ControlStats;
 use crate::workers::{ListenerUpdate, SocketUpdate, WorkerState, WorkerUpdate};
@@ -32,6 +33,7 @@ pub(crate) struct Control {
     pub(crate) log: Log,
     pub(crate) registry: Registry,
     pub(crate) store: Store,
+    pub(crate) runtime: RuntimeLoader,
     pub(crate) stats: ControlStats,
     pub(crate) limit: Arc<ConnectionLimit>,
     pub(crate) workers: Mailboxes<WorkerState>,
@@ -111,6 +113,7 @@ pub(crate) struct Parts {
     pub(crate) log: Log,
     pub(crate) registry: Registry,
     pub(crate) store: Store,
+    pub(crate) runtime: RuntimeLoader,
     pub(crate) workers: Mailboxes<WorkerState>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) started: Instant,
@@ -128,6 +131,7 @@ impl Control {
             log: parts.log,
             registry: parts.registry,
             store: parts.store,
+            runtime: parts.runtime,
             workers: parts.workers,
             attendance: Attendance::new(parts.peers),
             started: parts.started,
@@ -151,7 +155,12 @@ impl Control {
     }
 
     pub(crate) fn builder(&self) -> Builder<'_> {
-        Builder { registry: &self.registry, store: &self.store, options: &self.options }
+        Builder {
+            registry: &self.registry,
+            store: &self.store,
+            options: &self.options,
+            runtime: &self.runtime,
+        }
     }
 
     pub(crate) fn state(&self) -> State {
@@ -186,6 +195,7 @@ impl Control {
         self.limit.set(snapshot.bootstrap.global_downstream_max_connections);
         self.remember_addresses(&snapshot, &sockets);
         self.set_own_limits(&snapshot, plan);
+        self.runtime.serves(&snapshot.bootstrap);
         self.snapshot.replace(snapshot.clone());
         let mut sockets: HashMap<String, std::vec::IntoIter<ListenSocket>> =
             sockets.into_iter().map(|(name, bound)| (name, bound.sockets.into_iter())).collect();
@@ -235,7 +245,7 @@ impl Control {
                     &self.limit,
                     own_limit,
                     listener.logs.clone(),
-                    listener.filters.clone(),
+                    listener.filters.all.clone(),
                 ),
                 snapshot: listener.clone(),
             };

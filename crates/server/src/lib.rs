@@ -27,6 +27,7 @@ mod overload;
 mod plan;
 mod reload;
 mod run;
+mod runtime;
 mod serve;
 mod shutdown;
 mod signals;

@@ -86,6 +86,12 @@ async fn try_reload(control: &Control) -> Result<u64, String> {
     let old = control.snapshot();
     let builder = control.builder();
     let draft = Draft::build(&control.source, &builder, Some(&old)).map_err(|errors| lines(&errors))?;
+    serve(control, &old, draft).await
+}
+
+/// Swaps `draft` in for `old`.
+async fn serve(control: &Control, old: &Arc<Snapshot>, draft: Draft) -> Result<u64, String> {
+    let builder = control.builder();
     let plan =
         ListenerPlan::new(&old.bootstrap.listeners, &draft.bootstrap.listeners, &control.held_addresses());
     let sockets = bind_all(&draft.bootstrap.listeners, &plan, builder.options.workers());
@@ -96,13 +102,13 @@ async fn try_reload(control: &Control) -> Result<u64, String> {
     if old.bootstrap.stats_config != draft.bootstrap.stats_config {
         tracing::warn!(target: "config", "a change of `stats_config` takes effect at the next start");
     }
-    let snapshot = Arc::new(draft.finish(&builder, Some(&old)));
+    let snapshot = Arc::new(draft.finish(&builder, Some(old)));
     control.attendance.begin(&snapshot, &control.store);
     control.attendance.warmed(&snapshot).await;
     if control.stage() == Stage::Ending {
         return Err("the process is about to end".to_owned());
     }
-    count(control, &plan, Some(&old), &snapshot);
+    count(control, &plan, Some(old), &snapshot);
     let published = control.publish(snapshot.clone(), &plan, sockets).await;
     control.attendance.end_all_but(&snapshot);
     published?;
@@ -110,6 +116,56 @@ async fn try_reload(control: &Control) -> Result<u64, String> {
     certificates::refresh(control);
     control.reloaded.notify_one();
     Ok(snapshot.generation)
+}
+
+/// Sets values of the admin layer; returns once every worker goes by them. What read none of them goes on as it was.
+///
+/// # Errors
+/// What does not go with the values, one problem a line. Nothing has changed then.
+pub(crate) async fn modify_runtime(control: &Control, pairs: &[(String, String)]) -> Result<(), String> {
+    let _turn = control.reloading.lock().await;
+    let old = control.snapshot();
+    let overrides = control.runtime.overrides_with(pairs);
+    let runtime = control.runtime.load_with(&old.bootstrap, &overrides).map_err(|problem| problem.message)?;
+    let draft = Draft::with_runtime(runtime, &control.source, &control.builder(), &old);
+    let draft = draft.map_err(|errors| lines(&errors))?;
+    control.runtime.set_overrides(overrides);
+    serve(control, &old, draft).await.map(drop)
+}
+
+/// Reads the directories of disk layers again, in a task of its own: the link may have been swapped. The values that
+/// were read last stay if anything is wrong.
+pub(crate) fn refresh_runtime(control: &Rc<Control>) {
+    if control.snapshot().bootstrap.layered_runtime.disk_layers().next().is_none() {
+        return;
+    }
+    let control = control.clone();
+    tokio::task::spawn_local(async move {
+        let _turn = control.reloading.lock().await;
+        match read_runtime(&control).await {
+            Ok(News::None) => {}
+            Ok(News::Served) => tracing::info!(target: "runtime", "runtime reloaded"),
+            Err(error) => {
+                tracing::error!(target: "runtime", "runtime refused, the old one goes on:\n{error}")
+            }
+        }
+    });
+}
+
+/// Whether there was something new.
+enum News {
+    None,
+    Served,
+}
+
+async fn read_runtime(control: &Control) -> Result<News, String> {
+    let old = control.snapshot();
+    let runtime = control.runtime.load(&old.bootstrap).map_err(|problem| problem.message)?;
+    if runtime == old.bootstrap.runtime {
+        return Ok(News::None);
+    }
+    let draft = Draft::with_runtime(runtime, &control.source, &control.builder(), &old);
+    serve(control, &old, draft.map_err(|errors| lines(&errors))?).await.map(|_| News::Served)
 }
 
 /// The first configuration: as a reload of nothing.

@@ -13,6 +13,7 @@ use crate::build::{Builder, Draft, unread, warnings};
 use crate::cli::{Cli, Command, Mode, ServeOptions};
 use crate::demo::{Demo, GREETING};
 use crate::reload::lines;
+use crate::runtime::RuntimeLoader;
 use crate::serve::serve;
 use crate::snapshot::Source;
 
@@ -73,12 +74,12 @@ fn validate(sources: &[Source], registry: &Registry, options: &ServeOptions) -> 
     let mut code = ExitCode::SUCCESS;
     for source in sources {
         let store = Store::new(1 + options.workers());
-        let builder = Builder { registry, store: &store, options };
+        let runtime = RuntimeLoader::new(&store);
+        let builder = Builder { registry, store: &store, options, runtime: &runtime };
         match Draft::build(source, &builder, None) {
             Ok(draft) => {
                 let bootstrap = draft.finish(&builder, None).bootstrap;
-                let unread = bootstrap.runtime.unread().into_iter().map(|key| unread(&key));
-                for warning in unread.chain(warnings(&bootstrap)) {
+                for warning in unread(&bootstrap).into_iter().chain(warnings(&bootstrap)) {
                     let _ = writeln!(io::stderr(), "warning: {warning}");
                 }
                 say(&format!("configuration '{}' OK", source.name()));

@@ -18,6 +18,7 @@ use crate::cli::ServeOptions;
 use crate::control::{Control, Parts, Stage};
 use crate::logging::Log;
 use crate::reload::{self, Trigger, lines};
+use crate::runtime::RuntimeLoader;
 use crate::signals::{Signal, Signals};
 use crate::snapshot::Source;
 use crate::watch::Watch;
@@ -54,7 +55,8 @@ pub(crate) fn serve(
     log.set_components(&options.component_log_level);
     // One shard for the main thread.
     let store = Store::new(1 + options.workers());
-    let builder = Builder { registry: &registry, store: &store, options: &options };
+    let runtime_loader = RuntimeLoader::new(&store);
+    let builder = Builder { registry: &registry, store: &store, options: &options, runtime: &runtime_loader };
     let draft = Draft::build(&source, &builder, None)
         .map_err(|errors| StartError::Config { name: source.name(), problems: lines(&errors) })?;
     let snapshot = Arc::new(draft.finish(&builder, None));
@@ -70,6 +72,7 @@ pub(crate) fn serve(
         log,
         registry,
         store,
+        runtime: runtime_loader,
         workers: workers.mailboxes().clone(),
         peers,
         started,
@@ -154,8 +157,9 @@ async fn until_end(control: &Rc<Control>, signals: &mut Signals) {
                     reload::ask(control, Trigger::File);
                 }
                 certificates::refresh(control);
+                reload::refresh_runtime(control);
             }
-            // Whoever reloaded may have named other certificates.
+            // Whoever reloaded may have named other files.
             () = control.reloaded.notified() => follow(&mut watch, control),
             _ = flush.tick() => gauges::flush(control),
             () = overload.refresh(control) => {}
@@ -177,10 +181,12 @@ fn start_watch(control: &Control) -> Option<Watch> {
     }
 }
 
-/// The configuration file, and the certificates that it names.
+/// The configuration file, and the certificates and runtime directories that it names.
 fn watched(control: &Control) -> BTreeSet<PathBuf> {
     let mut paths = certificates::files(&control.snapshot());
     paths.extend(file_of(control).map(Path::to_owned));
+    let snapshot = control.snapshot();
+    paths.extend(snapshot.bootstrap.layered_runtime.disk_layers().map(|disk| disk.symlink_root.clone()));
     paths
 }
 
@@ -196,7 +202,7 @@ fn follow(watch: &mut Option<Watch>, control: &Control) {
     if let Some(watch) = watch
         && let Err(error) = watch.set(watched(control))
     {
-        tracing::warn!(target: "config", %error, "not all certificate files are watched");
+        tracing::warn!(target: "config", %error, "not all files of the configuration are watched");
     }
 }
 

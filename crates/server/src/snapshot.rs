@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use tidegate_cluster::ClusterShared;
+use tidegate_config::runtime::Answers;
 use tidegate_config::{Bootstrap, Format, ListenerConfig};
 use tidegate_filter::{AccessLog, ListenerFilterFactory};
 use tidegate_listener::ChainIndex;
@@ -33,6 +34,8 @@ pub(crate) struct Snapshot {
     pub(crate) client_contexts: HashMap<String, Arc<ClientContext>>,
     /// `admin.access_log`.
     pub(crate) admin_logs: Vec<Arc<dyn AccessLog>>,
+    /// What they asked of the runtime.
+    pub(crate) admin_answers: Answers,
     /// When it was loaded.
     pub(crate) loaded_at: SystemTime,
 }
@@ -52,7 +55,7 @@ impl Snapshot {
 pub(crate) struct ListenerSnapshot {
     pub(crate) config: Arc<ListenerConfig>,
     /// `listener_filters`, in order.
-    pub(crate) filters: Vec<Arc<dyn ListenerFilterFactory>>,
+    pub(crate) filters: ListenerFilters,
     /// Chooses among the chains.
     pub(crate) index: Arc<ChainIndex>,
     /// In file order, the default chain last.
@@ -61,6 +64,16 @@ pub(crate) struct ListenerSnapshot {
     pub(crate) logs: Vec<Arc<dyn AccessLog>>,
     /// Most connections at a time; `None`: no limit.
     pub(crate) max_connections: Option<u64>,
+    /// What all of it asked of the runtime.
+    pub(crate) answers: Answers,
+}
+
+/// A listener's filters.
+#[derive(Clone, Default)]
+pub(crate) struct ListenerFilters {
+    pub(crate) all: Vec<Arc<dyn ListenerFilterFactory>>,
+    /// What they asked of the runtime.
+    pub(crate) answers: Answers,
 }
 
 impl ListenerSnapshot {

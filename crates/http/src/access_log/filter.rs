@@ -61,7 +61,9 @@ impl LogFilter {
             AccessLogFilter::Duration(compare) => Self::Duration(Compare::compile(compare, runtime)),
             AccessLogFilter::NotHealthCheck => Self::Always,
             AccessLogFilter::Traceable => Self::Never,
-            AccessLogFilter::Runtime { key, sampled, .. } => Self::Share(share(key, *sampled, runtime)),
+            AccessLogFilter::Runtime { key, sampled, .. } => {
+                Self::Share(runtime.share(key).unwrap_or(*sampled))
+            }
             AccessLogFilter::And(list) => Self::And(all(list)?),
             AccessLogFilter::Or(list) => Self::Or(all(list)?),
             AccessLogFilter::Header(matcher) => Self::Header(HeaderMatcher::compile(matcher)?),
@@ -106,11 +108,3 @@ impl LogFilter {
 
 /// gRPC docs, "Status codes".
 const UNKNOWN: u64 = 2;
-
-/// A runtime key holds a whole percentage.
-fn share(key: &str, default: FractionalPercent, runtime: &Runtime) -> FractionalPercent {
-    match runtime.integer(key) {
-        Some(percent) => FractionalPercent { numerator: percent.min(100) as u32, denominator: 100 },
-        None => default,
-    }
-}

@@ -3,53 +3,69 @@
 
 use std::sync::Arc;
 
-use tidegate_config::route::{Action, ClusterSpecifier, Route, WeightedTarget};
-use tidegate_config::values::FractionalPercent;
+use tidegate_config::route::{
+    Action, ClusterSpecifier, ClusterWeight, MirrorPolicy, Route, WeightedClusters, WeightedTarget,
+};
+use tidegate_config::values::{FractionalPercent, RuntimeFraction};
 use tidegate_config::{RouteConfig, Runtime};
 
-/// `config` with the runtime's values in place of the defaults of `runtime_fraction` and the weights of
-/// `weighted_clusters`.
+/// `config` with the runtime's values in place of the defaults of `runtime_fraction`, of routes as of mirrors, and of
+/// the weights of `weighted_clusters`.
 pub(super) fn resolve(config: &Arc<RouteConfig>, runtime: &Runtime) -> Arc<RouteConfig> {
     let mut config = config.clone();
-    if runtime.values.is_empty() {
+    if !has_news(&config, runtime) {
         return config;
     }
-    for host in &mut Arc::make_mut(&mut config).virtual_hosts {
-        for route in host.routes.iter_mut().filter(|route| names_runtime(route)) {
+    let table = Arc::make_mut(&mut config);
+    resolve_mirrors(&mut table.mirrors, runtime);
+    for host in &mut table.virtual_hosts {
+        resolve_mirrors(&mut host.mirrors, runtime);
+        for route in host.routes.iter_mut().filter(|route| route_has_news(route, runtime)) {
             resolve_route(Arc::make_mut(route), runtime);
         }
     }
     config
 }
 
-fn names_runtime(route: &Route) -> bool {
-    let weighted = match &route.action {
-        Action::Route(action) => match &action.cluster {
-            ClusterSpecifier::Weighted(weighted) => !weighted.runtime_key_prefix.is_empty(),
-            _ => false,
-        },
+/// Whether any key that the table names has a value. Asks for all of them: one that has none yet may get one.
+fn has_news(config: &RouteConfig, runtime: &Runtime) -> bool {
+    let of_hosts = config.virtual_hosts.iter().map(|host| {
+        let of_routes = host.routes.iter().map(|route| route_has_news(route, runtime));
+        // All of them, and not until the first.
+        of_routes.fold(mirrors_have_news(&host.mirrors, runtime), |any, news| any | news)
+    });
+    of_hosts.fold(mirrors_have_news(&config.mirrors, runtime), |any, news| any | news)
+}
+
+fn mirrors_have_news(mirrors: &[MirrorPolicy], runtime: &Runtime) -> bool {
+    let shares = mirrors.iter().filter_map(|mirror| mirror.runtime_fraction.as_ref());
+    shares.fold(false, |any, share| any | value(share, runtime).is_some())
+}
+
+fn route_has_news(route: &Route, runtime: &Runtime) -> bool {
+    let share = route.matcher.runtime_fraction.as_ref().and_then(|share| value(share, runtime)).is_some();
+    let Action::Route(action) = &route.action else { return share };
+    let mirrors = mirrors_have_news(&action.mirrors, runtime);
+    let weights = match &action.cluster {
+        ClusterSpecifier::Weighted(weighted) => weighted
+            .clusters
+            .iter()
+            .fold(false, |any, cluster| any | weight(weighted, cluster, runtime).is_some()),
         _ => false,
     };
-    weighted || route.matcher.runtime_fraction.as_ref().is_some_and(|share| !share.runtime_key.is_empty())
+    share | mirrors | weights
 }
 
 fn resolve_route(route: &mut Route, runtime: &Runtime) {
-    if let Some(share) = &mut route.matcher.runtime_fraction
-        && let Some(percent) = runtime.integer(&share.runtime_key)
-    {
-        let numerator = u32::try_from(percent).unwrap_or(u32::MAX);
-        share.default = FractionalPercent { numerator, denominator: 100 };
+    if let Some(share) = &mut route.matcher.runtime_fraction {
+        resolve_share(share, runtime);
     }
     let Action::Route(action) = &mut route.action else { return };
+    resolve_mirrors(&mut action.mirrors, runtime);
     let ClusterSpecifier::Weighted(weighted) = &mut action.cluster else { return };
-    let mut weights: Vec<u32> = weighted.clusters.iter().map(|cluster| cluster.weight).collect();
-    for (weight, cluster) in weights.iter_mut().zip(&weighted.clusters) {
-        let WeightedTarget::Name(name) = &cluster.cluster else { continue };
-        let key = format!("{}.{name}", weighted.runtime_key_prefix);
-        if let Some(value) = runtime.integer(&key) {
-            *weight = u32::try_from(value).unwrap_or(u32::MAX);
-        }
-    }
+    let weights =
+        weighted.clusters.iter().map(|cluster| weight(weighted, cluster, runtime).unwrap_or(cluster.weight));
+    let weights: Vec<u32> = weights.collect();
     // Nothing could be picked: the file's weights are better than none.
     let sum = weights.iter().try_fold(0_u32, |sum, weight| sum.checked_add(*weight));
     if sum.is_some_and(|sum| sum > 0) {
@@ -57,15 +73,39 @@ fn resolve_route(route: &mut Route, runtime: &Runtime) {
     }
 }
 
+fn resolve_mirrors(mirrors: &mut [MirrorPolicy], runtime: &Runtime) {
+    mirrors
+        .iter_mut()
+        .filter_map(|mirror| mirror.runtime_fraction.as_mut())
+        .for_each(|share| resolve_share(share, runtime));
+}
+
+fn resolve_share(share: &mut RuntimeFraction, runtime: &Runtime) {
+    share.default = value(share, runtime).unwrap_or(share.default);
+}
+
+fn value(share: &RuntimeFraction, runtime: &Runtime) -> Option<FractionalPercent> {
+    if share.runtime_key.is_empty() { None } else { runtime.share(&share.runtime_key) }
+}
+
+fn weight(weighted: &WeightedClusters, cluster: &ClusterWeight, runtime: &Runtime) -> Option<u32> {
+    let WeightedTarget::Name(name) = &cluster.cluster else { return None };
+    if weighted.runtime_key_prefix.is_empty() {
+        return None;
+    }
+    let weight = runtime.integer(&format!("{}.{name}", weighted.runtime_key_prefix))?;
+    Some(u32::try_from(weight).unwrap_or(u32::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use tidegate_config::{Format, from_str, listener::NetworkFilterConfig};
+    use tidegate_config::{Format, RuntimeValue, from_str, listener::NetworkFilterConfig};
 
     use super::*;
 
     const FILE: &str = r#"
-layered_runtime: {layers: [{name: l, static_layer: {share: 30, weights: {a: 9}}}]}
+layered_runtime: {layers: [{name: l, static_layer: {share: 30, weights: {a: 9}, copies: {numerator: 5, denominator: MILLION}}}]}
 static_resources:
   clusters: [{name: a}, {name: b}]
   listeners:
@@ -83,7 +123,9 @@ static_resources:
               domains: ["*"]
               routes:
               - match: {prefix: /, runtime_fraction: {runtime_key: share, default_value: {numerator: 1, denominator: MILLION}}}
-                route: {weighted_clusters: {runtime_key_prefix: weights, clusters: [{name: a, weight: 1}, {name: b, weight: 2}]}}
+                route:
+                  weighted_clusters: {runtime_key_prefix: weights, clusters: [{name: a, weight: 1}, {name: b, weight: 2}]}
+                  request_mirror_policies: [{cluster: b, runtime_fraction: {runtime_key: copies, default_value: {}}}]
 "#;
 
     #[test]
@@ -100,6 +142,23 @@ static_resources:
         let ClusterSpecifier::Weighted(weighted) = &action.cluster else { panic!("no weights") };
         let weights: Vec<_> = weighted.clusters.iter().map(|cluster| cluster.weight).collect();
         assert_eq!(weights, [9, 2]);
-        assert!(Arc::ptr_eq(&resolve(&hcm.route_config, &Runtime::default()), &hcm.route_config));
+        let copies = action.mirrors[0].runtime_fraction.as_ref().unwrap().default;
+        assert_eq!((copies.numerator, copies.denominator), (5, 1_000_000));
+    }
+
+    #[test]
+    fn keys_without_a_value_are_asked_for_too() {
+        let bootstrap = from_str(FILE, "x.yaml", Format::Yaml).unwrap();
+        let NetworkFilterConfig::Http(hcm) = &bootstrap.listeners[0].filter_chains[0].filters[0] else {
+            panic!("no HTTP")
+        };
+        let nothing = Runtime::default();
+        let (same, answers) = nothing.recorded(|| resolve(&hcm.route_config, &nothing));
+        assert!(Arc::ptr_eq(&same, &hcm.route_config));
+        for key in ["share", "weights.a", "weights.b", "copies"] {
+            let mut other = Runtime::default();
+            other.values.insert(key.into(), RuntimeValue::Number(1.0));
+            assert!(!answers.hold(&other), "{key}");
+        }
     }
 }

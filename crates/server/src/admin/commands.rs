@@ -8,7 +8,8 @@ use serde_json::json;
 
 use super::query::Query;
 use super::{
-    HTML, Reply, certs, clusters, config_dump, lifecycle, listeners, logging, pools, server_info, stats,
+    HTML, Reply, certs, clusters, config_dump, lifecycle, listeners, logging, pools, runtime, server_info,
+    stats,
 };
 use crate::control::Control;
 
@@ -102,7 +103,16 @@ pub(crate) const COMMANDS: &[Command] = &[
     ),
     command("/reopen_logs", Post, "reopen access logs", &[], Now(lifecycle::reopen_logs)),
     command("/reset_counters", Post, "reset all counters to zero", &[], Now(stats::reset_counters)),
-    command("/runtime", Any, "print runtime values", &[], Now(server_info::runtime)),
+    command("/runtime", Any, "print runtime values", &[], Now(runtime::runtime)),
+    command(
+        "/runtime_modify",
+        Post,
+        "Adds or modifies runtime values as passed in query parameters. To delete a previously added key, use an \
+         empty string as the value. Note that deletion only applies to overrides added via this endpoint; values \
+         loaded from disk can be modified via override but not deleted. E.g. ?key1=value1&key2=value2...",
+        &[],
+        Later(|control, query| Box::pin(runtime::modify(control, query))),
+    ),
     command("/server_info", Any, "print server version/status information", &[], Now(server_info::info)),
     command("/stats", Any, "print server stats", STATS, Now(stats::stats)),
     command(

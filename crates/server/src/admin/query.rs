@@ -16,6 +16,11 @@ impl Query {
         Self { pairs: pairs.collect() }
     }
 
+    /// Adds the parameters of `text`.
+    pub(crate) fn add(&mut self, text: &str) {
+        self.pairs.extend(Self::parse(text).pairs);
+    }
+
     /// The first value of `key`; empty if it stands there without one.
     pub(crate) fn value(&self, key: &str) -> Option<&str> {
         self.pairs.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())

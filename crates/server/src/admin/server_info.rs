@@ -1,11 +1,10 @@
-//! `/server_info`, `/memory`, `/runtime`.
+//! `/server_info`, `/memory`.
 
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
-use tidegate_config::RuntimeValue;
+use serde_json::{Value, json};
 
 use super::Reply;
 use super::query::Query;
@@ -133,21 +132,4 @@ pub(super) fn memory(_: &Rc<Control>, _: &Query) -> Reply {
         "total_thread_cache": "0",
         "total_physical_bytes": memory.resident.to_string(),
     }))
-}
-
-/// `/runtime`: the flattened layers, shown as one.
-pub(super) fn runtime(control: &Rc<Control>, _: &Query) -> Reply {
-    let snapshot = control.snapshot();
-    let values = &snapshot.bootstrap.runtime.values;
-    let layers: &[&str] = if values.is_empty() { &[] } else { &["static"] };
-    let entry = |(key, value): (&String, &RuntimeValue)| {
-        let text = match value {
-            RuntimeValue::Number(number) => number.to_string(),
-            RuntimeValue::Bool(flag) => flag.to_string(),
-            RuntimeValue::Text(text) => text.clone(),
-        };
-        (key.clone(), json!({"final_value": text, "layer_values": [text]}))
-    };
-    let entries: Map<_, _> = values.iter().map(entry).collect();
-    Reply::json(&json!({"entries": entries, "layers": layers}))
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tidegate_config::TcpProxyConfig;
 use tidegate_config::listener::{FilterChainConfig, NetworkFilterConfig};
+use tidegate_config::runtime::Answers;
 use tidegate_config::tls::DownstreamTls;
 use tidegate_config::transport::TransportSocket;
 use tidegate_config::values::TimeoutOverride;
@@ -27,15 +28,16 @@ pub(super) fn build(
     config: &Arc<FilterChainConfig>,
     cx: &BuildContext<'_>,
     previous: Option<&ListenerSnapshot>,
-) -> Result<Arc<ChainSnapshot>, Vec<Problem>> {
+) -> Result<ChainSnapshot, Vec<Problem>> {
     let (filters, terminal) = filters(config, cx)?;
-    Ok(Arc::new(ChainSnapshot {
+    Ok(ChainSnapshot {
         transport: transport(config, cx, previous)?,
         handshake_timeout: handshake_timeout(config.transport_socket_connect_timeout, cx.compat),
         filters,
         terminal,
         config: config.clone(),
-    }))
+        answers: Answers::default(),
+    })
 }
 
 /// Each kind of transport is a line here.

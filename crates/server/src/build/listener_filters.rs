@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use tidegate_config::{Bootstrap, ListenerConfig, TypedConfig};
+use tidegate_config::{Bootstrap, ListenerConfig, Runtime, TypedConfig};
 use tidegate_filter::{FactoryContext, ListenerFilterFactory};
 use tidegate_stats::Scope;
 use tidegate_types::json::Problem;
 
 use super::Builder;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{ListenerFilters, Snapshot};
 
 /// Builds them all, or takes those of the listener's former self, with their state, if nothing differs.
 ///
@@ -19,19 +19,27 @@ pub(super) fn build(
     bootstrap: &Bootstrap,
     builder: &Builder<'_>,
     previous: Option<&Snapshot>,
-) -> Result<Vec<Arc<dyn ListenerFilterFactory>>, Vec<Problem>> {
+) -> Result<ListenerFilters, Vec<Problem>> {
     warn_of_blind_matches(config);
-    let former = previous.filter(|previous| previous.bootstrap.runtime == bootstrap.runtime);
-    let former = former.and_then(|previous| {
+    let runtime = &bootstrap.runtime;
+    let former = previous.and_then(|previous| {
         let same = |old: &tidegate_config::ListenerConfig| {
             old.name == config.name && old.listener_filters == config.listener_filters
         };
         previous.listeners.iter().find(|old| same(&old.config))
     });
-    if let Some(former) = former {
+    if let Some(former) = former.filter(|former| former.filters.answers.hold(runtime)) {
         return Ok(former.filters.clone());
     }
-    let runtime = &bootstrap.runtime;
+    let (filters, answers) = runtime.recorded(|| new(config, runtime, builder));
+    Ok(ListenerFilters { all: filters?, answers })
+}
+
+fn new(
+    config: &ListenerConfig,
+    runtime: &Runtime,
+    builder: &Builder<'_>,
+) -> Result<Vec<Arc<dyn ListenerFilterFactory>>, Vec<Problem>> {
     let values = |key: &str| runtime.integer(key).or_else(|| runtime.flag(key).map(u64::from));
     let cx = FactoryContext { stats: builder.store, scope: &Scope::root(), runtime: &values };
     let mut problems = Vec::new();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_config::listener::FilterChainConfig;
+use tidegate_config::runtime::Answers;
 use tidegate_filter::{AccessLog, ResponderFactory};
 use tidegate_http::Hcm;
 use tidegate_listener::NetworkFilters;
@@ -22,6 +23,8 @@ pub(crate) struct ChainSnapshot {
     /// What stands before the terminal.
     pub(crate) filters: NetworkFilters,
     pub(crate) terminal: TerminalSnapshot,
+    /// What it asked of the runtime.
+    pub(crate) answers: Answers,
 }
 
 /// A transport, shared by all workers. A further kind is a variant here and a line in [`Self::open`].
