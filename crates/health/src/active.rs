@@ -31,7 +31,8 @@ use plan::Plan;
 /// Starts the checks that `cluster` asks for.
 pub fn attend(cluster: &Arc<ClusterShared>, cx: AttendContext<'_>) -> Vec<Attendant> {
     let Some(config) = &cluster.config().health_check else { return Vec::new() };
-    match Plan::new(config, cluster.config().per_connection_buffer_limit_bytes) {
+    let verify_percent = cx.runtime.integer("health_check.verify_cluster").unwrap_or(ALL);
+    match Plan::new(config, cluster.config().per_connection_buffer_limit_bytes, verify_percent) {
         Ok(plan) => vec![Attendant::spawn(Driver::new(cluster, config, plan, cx).run())],
         // Such a configuration was refused.
         Err(_) => Vec::new(),
@@ -41,6 +42,9 @@ pub fn attend(cluster: &Arc<ClusterShared>, cx: AttendContext<'_>) -> Vec<Attend
 /// What is wrong with the checks of a cluster, beside what their message shows.
 pub fn problem(cluster: &ClusterConfig) -> Option<Problem> {
     let config = cluster.health_check.as_ref()?;
-    let wrong = Plan::new(config, cluster.per_connection_buffer_limit_bytes).err()?;
+    let wrong = Plan::new(config, cluster.per_connection_buffer_limit_bytes, ALL).err()?;
     Some(config.place.problem(wrong))
 }
+
+/// Per cent.
+const ALL: u64 = 100;

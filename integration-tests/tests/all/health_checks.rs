@@ -405,3 +405,44 @@ fn tcp_sessions_end_with_their_host_where_that_is_asked_for() {
         }
     }
 }
+
+/// A changed cluster is checked beside the one that it replaces, and takes over when its hosts had their first result.
+#[test]
+fn a_reload_waits_for_checks_and_fails_no_request() {
+    let host = Flapping::new();
+    let config = |interval: &str| checked(&[host.address()], http(), json!({"unhealthy_interval": interval}));
+    let proxy = Proxy::start(&config("0.05s"));
+    await_healthy(&proxy, 1);
+    let mut client = proxy.connect();
+    for (reloads, interval) in [(1, "0.06s"), (2, "0.07s"), (3, "0.08s")] {
+        std::fs::write(proxy.config_file(), config(interval).0.to_string()).unwrap();
+        wait::until("the reload", || {
+            assert_eq!(client.ask("GET / HTTP/1.1\r\nhost: a\r\n\r\n").status, 200);
+            proxy.stat("config.reload_success") == reloads
+        });
+        for _ in 0..20 {
+            assert_eq!(client.ask("GET / HTTP/1.1\r\nhost: a\r\n\r\n").status, 200);
+        }
+    }
+    // The checks of former clusters have ended.
+    proxy.admin.await_stat(&format!("{HC}healthy"), 1);
+    wait::until("the former checks' connections to close", || host.origin.open_connections() <= 2);
+    assert_eq!(proxy.admin.stat(&format!("{HC}failure")), 0);
+}
+
+#[test]
+fn what_checks_found_is_in_the_json_page() {
+    let host = Flapping::new();
+    host.say("hang");
+    let proxy = Proxy::start(&checked(&[host.address()], http(), json!({})));
+    let health = || -> Value {
+        let page: Value = serde_json::from_str(&proxy.admin.get("/clusters?format=json").text()).unwrap();
+        page["cluster_statuses"][0]["host_statuses"][0]["health_status"].clone()
+    };
+    let failed = json!({
+        "failed_active_health_check": true, "active_hc_timeout": true, "eds_health_status": "HEALTHY",
+    });
+    wait::until("its flags", || health() == failed);
+    host.say(OK);
+    wait::until("its health", || health() == json!({"eds_health_status": "HEALTHY"}));
+}

@@ -286,6 +286,7 @@ impl Driver {
         self.news.changed |= verdict.transition == Transition::Changed;
         self.news.failed |= verdict.turned && lane.session.standing().failing;
         self.news.log(&self.tools, &lane.host, outcome, verdict);
+        self.tools.say(&lane.host, outcome, verdict);
         if let Some(warm_up) = self.warm_up.as_mut().filter(|_| verdict.first) {
             warm_up.unchecked -= 1;
         }
@@ -374,6 +375,28 @@ impl Tools {
         }
         self.stats.healthy().add(i64::from(before.failing) - i64::from(after.failing));
         self.stats.degraded().add(i64::from(after.degraded) - i64::from(before.degraded));
+    }
+
+    /// The line about a failure, or about a host that turned; its fields cost nothing while the level is off.
+    fn say(&self, host: &HostShared, outcome: Outcome, verdict: Verdict) {
+        let words = match (outcome, verdict.turned) {
+            (Outcome::Pass { .. }, true) => "host works",
+            (Outcome::Fail(_), true) => "host fails",
+            (Outcome::Fail(_), false) => "check failed",
+            (Outcome::Pass { .. }, false) => return,
+        };
+        let result = match outcome {
+            Outcome::Pass { .. } => None,
+            Outcome::Fail(failure) => Some(failure.name()),
+        };
+        tracing::debug!(
+            target: "health_checker",
+            cluster = &**self.cluster.name(),
+            host = %host.address(),
+            result,
+            flags = &*host.health_flags(),
+            "{words}",
+        );
     }
 
     /// Notes at the host how it stands.

@@ -90,13 +90,8 @@ struct Failed(Failure, Option<bool>);
 
 impl std::fmt::Display for Failed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (kind, status) = match self.0 {
-            Failure::Answer { status, .. } => ("ACTIVE", status),
-            Failure::Passive => ("PASSIVE", 0),
-            Failure::Network => ("NETWORK", 0),
-            Failure::Timeout => ("NETWORK_TIMEOUT", 0),
-        };
-        write!(f, r#""failure_type":"{kind}""#)?;
+        let status = if let Failure::Answer { status, .. } = self.0 { status } else { 0 };
+        write!(f, r#""failure_type":"{}""#, self.0.name())?;
         if let Some(first) = self.1 {
             write!(f, r#","first_check":{first}"#)?;
         }

@@ -21,6 +21,8 @@ pub(super) struct HttpPlan {
     pub(super) headers: HeaderChanges,
     pub(super) body: Bytes,
     pub(super) service_name: Option<Matcher>,
+    /// Of 100 checks so many compare it: the runtime key `health_check.verify_cluster`.
+    pub(super) verify_percent: u64,
 }
 
 /// `grpc.health.v1.Health/Check`.
@@ -45,12 +47,17 @@ impl Plan {
     ///
     /// # Errors
     /// What is wrong with a header's value.
-    pub(super) fn new(config: &HealthCheckConfig, buffer_limit: u32) -> Result<Self, String> {
+    pub(super) fn new(
+        config: &HealthCheckConfig,
+        buffer_limit: u32,
+        verify_percent: u64,
+    ) -> Result<Self, String> {
         Ok(match &config.checker {
             Checker::Http(check) => Self::Http(Box::new(HttpPlan {
                 headers: HeaderChanges::new(&check.headers)?,
                 body: Bytes::from(check.send.clone()),
                 service_name: check.service_name.as_ref().map(Matcher::new),
+                verify_percent,
                 check: HttpCheck::clone(check),
             })),
             Checker::Grpc(check) => Self::Grpc(GrpcPlan {

@@ -46,6 +46,16 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// Envoy's name for it (`failure_type` of events).
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Answer { .. } => "ACTIVE",
+            Self::Passive => "PASSIVE",
+            Self::Network => "NETWORK",
+            Self::Timeout => "NETWORK_TIMEOUT",
+        }
+    }
+
     /// Whether it says nothing definite of the host.
     fn is_network(self) -> bool {
         matches!(self, Self::Network | Self::Timeout)

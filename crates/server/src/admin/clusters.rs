@@ -6,7 +6,7 @@ use std::rc::Rc;
 use regex::Regex;
 use serde_json::{Value, json};
 use tidegate_cluster::judged::{NO_RATE, Record};
-use tidegate_cluster::{ClusterShared, Failing, HostShared, HostStat, Priority};
+use tidegate_cluster::{ClusterShared, Failing, HostShared, HostStat, Mark, Priority};
 
 use super::Reply;
 use super::listeners::address_json;
@@ -189,6 +189,17 @@ fn health_json(host: &HostShared) -> Value {
         ("failed_degraded_outlier_detection", Failing::OutlierDegraded),
     ] {
         if host.is_failing(by) {
+            health.insert(name.to_owned(), true.into());
+        }
+    }
+    for (name, set) in [
+        ("failed_active_degraded_check", host.checks.has(Mark::Degraded)),
+        ("pending_dynamic_removal", host.is_removing()),
+        ("pending_active_hc", host.checks.has(Mark::Pending)),
+        ("excluded_via_immediate_hc_fail", host.checks.has(Mark::Excluded)),
+        ("active_hc_timeout", host.checks.has(Mark::TimedOut)),
+    ] {
+        if set {
             health.insert(name.to_owned(), true.into());
         }
     }

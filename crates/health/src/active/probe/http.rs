@@ -8,7 +8,7 @@ use tidegate_types::{EndStream, RequestHead, Scheme};
 
 use super::exchange::Response;
 use super::{Answer, Outcome, Site};
-use crate::active::plan::{HttpPlan, holds};
+use crate::active::plan::{HttpPlan, Matcher, holds};
 use crate::active::session::Failure;
 
 /// Sends the request.
@@ -46,7 +46,8 @@ pub(super) fn judge(plan: &HttpPlan, response: &Response) -> Option<Answer> {
         return Some(fails(plan.check.retriable_statuses.contain(status)));
     }
     let passed = Answer::pass(says("x-envoy-degraded"));
-    let Some(matcher) = &plan.service_name else { return Some(passed) };
+    let verifies = |_: &&Matcher| fastrand::u64(..100) < plan.verify_percent;
+    let Some(matcher) = plan.service_name.as_ref().filter(verifies) else { return Some(passed) };
     let name = head.headers.get("x-envoy-upstream-healthchecked-cluster");
     let name = name.and_then(|name| name.to_str().ok()).unwrap_or_default();
     let outcome = match matcher.matches(name) {
