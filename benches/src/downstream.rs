@@ -48,6 +48,7 @@ impl Downstream {
         let directory = Directory::new(&Arc::<Peers>::default());
         let cx = ClusterContext {
             runtime: &bootstrap.runtime,
+            home: &Arc::default(),
             store: &store,
             workers: 1,
             compat: Compat::Tidegate,

@@ -83,6 +83,9 @@ impl Cluster {
         if pick.panic {
             stats.members.lb_healthy_panic().inc();
         }
+        if let Some(zone) = pick.zone {
+            stats.members.count_zone(zone);
+        }
         let host = pick.host.and_then(|index| members.hosts.get(index)).cloned();
         if host.is_none() {
             stats.upstream.upstream_cx_none_healthy().inc();

@@ -24,8 +24,9 @@ use tokio::time::Instant;
 
 use crate::checks::{Checks, Mark};
 use crate::cut::{Cut, Cuts};
+use crate::home::Home;
 use crate::judged::{Record, Verdict, Watch};
-use crate::lb::{Health, Member, Method, Roster, Terms};
+use crate::lb::{Census, Health, Member, Method, Roster, Scene, Terms};
 
 /// One host of a cluster, shared by all workers.
 ///
@@ -66,6 +67,8 @@ pub struct HostAttributes {
     pub health_status: HealthStatus,
     /// Where it is.
     pub locality: Locality,
+    /// `load_balancing_weight` of its locality.
+    pub locality_weight: Option<u32>,
     /// The priority of its locality.
     pub priority: u32,
     /// `metadata`, `envoy.lb`: labels that retries may avoid.
@@ -83,6 +86,7 @@ impl HostAttributes {
             weight: endpoint.weight,
             health_status: endpoint.health_status,
             locality: place.locality.clone(),
+            locality_weight: place.weight,
             priority: place.priority,
             labels: endpoint.metadata.as_ref().and_then(|all| all.member("envoy.lb")).cloned(),
             metadata: endpoint.metadata.clone(),
@@ -128,7 +132,7 @@ impl HostSet {
     }
 
     /// Makes what load balancers share: off the workers, since that of many hosts takes a while.
-    pub(crate) fn prepare(&mut self, terms: &Terms) {
+    pub(crate) fn prepare(&mut self, terms: &Terms, cluster: &str, home: &Home) {
         let by = match terms.method {
             Method::Ring(ring) => Some(ring.host_name),
             Method::Maglev(maglev) => Some(maglev.host_name),
@@ -138,8 +142,15 @@ impl HostSet {
         if terms.ramp.is_some() {
             self.hosts.iter().for_each(|host| host.note_eligible(now_ms));
         }
-        let members: Vec<_> = self.hosts.iter().map(|host| host.member(by)).collect();
-        self.roster = Arc::new(Roster::build(terms, &members, now_ms));
+        let attributes: Vec<_> = self.hosts.iter().map(|host| host.attributes.load_full()).collect();
+        let hosts = self.hosts.iter().zip(&attributes);
+        let members: Vec<_> = hosts.map(|(host, attributes)| host.member(attributes, by)).collect();
+        let census = home.census(cluster);
+        let scene = Scene { now_ms, home: home.locality(), census: census.as_deref() };
+        self.roster = Arc::new(Roster::build(terms, &members, scene));
+        if home.is_local(cluster) {
+            home.count(Census::new(&members, home.locality()));
+        }
     }
 }
 
@@ -300,25 +311,23 @@ impl HostShared {
     }
 
     /// As the load balancer sees it; `by`: what of it is hashed.
-    fn member(&self, by: Option<HashedName>) -> Member<'_> {
-        let name = by.map_or(Cow::Borrowed(""), |by| Cow::Owned(self.hashed_name(by)));
+    fn member<'a>(&'a self, attributes: &'a HostAttributes, by: Option<HashedName>) -> Member<'a> {
+        let name = match (by, attributes.hash_key()) {
+            (None, _) => Cow::Borrowed(""),
+            (Some(_), Some(key)) => Cow::Borrowed(key),
+            (Some(HashedName::Hostname), None) => Cow::Borrowed(&*attributes.hostname),
+            (Some(HashedName::Address), None) => Cow::Owned(self.address().to_string()),
+        };
         Member {
-            weight: self.weight(),
+            weight: attributes.weight,
             health: self.health(),
-            priority: self.priority(),
             excluded: self.checks.is_excluded(),
+            priority: attributes.priority,
             name,
             load: self.stats.load(),
             since_ms: self.eligible_since.load(Relaxed),
-        }
-    }
-
-    fn hashed_name(&self, by: HashedName) -> String {
-        let attributes = self.attributes.load();
-        match (attributes.hash_key(), by) {
-            (Some(key), _) => key.to_owned(),
-            (None, HashedName::Hostname) => attributes.hostname.clone(),
-            (None, HashedName::Address) => self.address().to_string(),
+            place: &attributes.locality,
+            place_weight: attributes.locality_weight.unwrap_or(0),
         }
     }
 

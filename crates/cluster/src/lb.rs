@@ -12,9 +12,11 @@ mod edf;
 pub mod hash;
 mod hashed;
 mod least;
+mod places;
 mod priority;
 mod roster;
 mod terms;
+mod zone;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -23,9 +25,11 @@ pub use balancer::{Balancer, Moment};
 pub use edf::Edf;
 pub use hashed::{HashTables, Spread};
 pub use priority::{Among, Level, Loads, Priorities};
-pub use roster::Roster;
-pub use terms::{Method, Ramp, Terms};
+pub use roster::{Roster, Scene};
+pub use terms::{Method, Places as PlaceTerms, Ramp, Terms, Zones};
+use tidegate_config::bootstrap::Locality;
 use tidegate_pool::host::HostLoad;
+pub use zone::{Census, ZoneChoice, ZoneFault};
 
 /// How a host may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +49,8 @@ pub struct Pick {
     pub host: Option<usize>,
     /// Chosen in panic mode, that is among all hosts whatever their health (`lb_healthy_panic`).
     pub panic: bool,
+    /// What routing by zones came to, where there is any.
+    pub zone: Option<ZoneChoice>,
 }
 
 /// A host, as the main thread shows it to the load balancer.
@@ -65,11 +71,17 @@ pub struct Member<'a> {
     pub load: Option<&'a Arc<HostLoad>>,
     /// When it became eligible, in ms; 0: it does not start slowly.
     pub since_ms: u64,
+    /// Where it is.
+    pub place: &'a Locality,
+    /// `load_balancing_weight` of its locality; 0 if that has none.
+    pub place_weight: u32,
 }
 
 impl Member<'_> {
     /// One of weight 1 without a name.
     pub fn of(priority: u32, health: Health) -> Self {
+        static NOWHERE: Locality =
+            Locality { region: String::new(), zone: String::new(), sub_zone: String::new() };
         Self {
             weight: 1,
             health,
@@ -78,6 +90,8 @@ impl Member<'_> {
             name: Cow::Borrowed(""),
             load: None,
             since_ms: 0,
+            place: &NOWHERE,
+            place_weight: 0,
         }
     }
 

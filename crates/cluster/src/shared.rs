@@ -17,10 +17,11 @@ use tokio::sync::{Notify, watch};
 
 use crate::attend::Warming;
 use crate::checks::Mark;
+use crate::home::Home;
 use crate::host::{Failing, HostScale, HostSet, HostShared};
 use crate::host_update::{HostChanges, HostUpdate};
 use crate::judged::Watch;
-use crate::lb::{Health, Terms};
+use crate::lb::{Health, Terms, ZoneFault};
 use crate::stats::ClusterStats;
 
 /// A cluster as the whole process sees it: configuration, hosts, limits, statistics.
@@ -46,6 +47,7 @@ pub struct ClusterShared {
     tuning: ArcSwap<Tuning>,
     maintenance_percent: AtomicU64,
     terms: Terms,
+    home: Arc<Home>,
     learns_idle: bool,
     stats: Arc<ClusterStats>,
 }
@@ -69,6 +71,8 @@ pub struct BuildContext<'a> {
     pub store: &'a Store,
     /// Worker threads.
     pub workers: usize,
+    /// Where this proxy is.
+    pub home: &'a Arc<Home>,
     /// Whose behaviour holds: Envoy learns no idle limits.
     pub compat: Compat,
 }
@@ -88,6 +92,7 @@ impl ClusterShared {
         if let Some(previous) = previous
             && previous.config.same_but_content(config)
             && previous.terms == terms
+            && Arc::ptr_eq(&previous.home, cx.home)
         {
             previous.tune(tuning);
             return previous.clone();
@@ -133,6 +138,7 @@ impl ClusterShared {
             maintenance_percent: AtomicU64::new(tuning.maintenance_percent),
             tuning: ArcSwap::from_pointee(tuning),
             terms,
+            home: cx.home.clone(),
             learns_idle: config.reuse.learn_idle && !cx.compat.is_strict(),
             stats,
         };
@@ -222,6 +228,21 @@ impl ClusterShared {
         self.publish(HostSet::new(hosts));
     }
 
+    /// Where this proxy is.
+    pub(crate) fn home(&self) -> &Arc<Home> {
+        &self.home
+    }
+
+    /// Whether the local cluster's hosts are looked at; so they are, as in Envoy, where weights of places then decide.
+    fn zone_aware(&self) -> bool {
+        !self.terms.method.hashes() && self.home.census(&self.name).is_some()
+    }
+
+    /// The hosts of the local cluster changed, by which requests are routed.
+    pub(crate) fn rebalance(&self) {
+        self.publish(HostSet::new(self.hosts.load().hosts.clone()));
+    }
+
     /// A response of `host` said that it fails (`x-envoy-immediate-health-check-fail`): if the cluster is checked, it
     /// counts as failed. For workers.
     pub fn host_says_it_fails(&self, host: &HostShared) {
@@ -254,9 +275,9 @@ impl ClusterShared {
 
     fn publish(&self, mut hosts: HostSet) {
         self.meet(&hosts);
-        hosts.prepare(&self.terms);
+        hosts.prepare(&self.terms, &self.name, &self.home);
         publish_membership(&self.stats, &hosts);
-        publish_spread(&self.stats, &hosts);
+        publish_choice(&self.stats, &hosts, self.zone_aware());
         self.hosts.store(Arc::new(hosts));
         let generation = self.generation.fetch_add(1, SeqCst) + 1;
         self.changes.send_replace(generation);
@@ -398,7 +419,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn publish_spread(stats: &ClusterStats, hosts: &HostSet) {
+/// What making the roster came to.
+fn publish_choice(stats: &ClusterStats, hosts: &HostSet, zone_aware: bool) {
+    if zone_aware {
+        stats.members.lb_recalculate_zone_structures().inc();
+    }
+    match hosts.roster().zone_fault() {
+        None => {}
+        Some(ZoneFault::LocalClusterNotOk) => stats.members.lb_local_cluster_not_ok().inc(),
+        Some(ZoneFault::ClusterTooSmall) => stats.members.lb_zone_cluster_too_small().inc(),
+    }
     let spread = hosts.roster().hashed().map(|table| table.spread()).unwrap_or_default();
     let [size, min, max] = [spread.size, spread.min, spread.max].map(|count| count as i64);
     if let Some(ring) = &stats.ring_hash {

@@ -11,6 +11,8 @@ use tidegate_pool::h2::CodecStats;
 use tidegate_pool::stats::UpstreamStats;
 use tidegate_stats::{CodeCounters, DynScope, OwnedHistogram, Scope, Store, stat_block};
 
+use crate::lb::ZoneChoice;
+
 stat_block! {
     /// Counted by the router.
     pub struct RouterStats {
@@ -138,6 +140,22 @@ stat_block! {
             upstream_rs_headers_size,
             upstream_rs_headers_count,
             upstream_rs_body_size,
+        }
+    }
+}
+
+impl MemberStats {
+    /// Counts what a choice by zones came to.
+    pub(crate) fn count_zone(&self, choice: ZoneChoice) {
+        match choice {
+            ZoneChoice::AllDirectly => self.lb_zone_routing_all_directly().inc(),
+            ZoneChoice::Sampled => self.lb_zone_routing_sampled().inc(),
+            ZoneChoice::CrossZone => self.lb_zone_routing_cross_zone().inc(),
+            ZoneChoice::NoCapacityLeft => {
+                self.lb_zone_routing_cross_zone().inc();
+                self.lb_zone_no_capacity_left().inc();
+            }
+            ZoneChoice::LocalClusterNotOk => self.lb_local_cluster_not_ok().inc(),
         }
     }
 }

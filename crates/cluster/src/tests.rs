@@ -83,7 +83,13 @@ fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
 
 fn build(config: ClusterConfig, store: &Store, previous: Option<&Arc<ClusterShared>>) -> Arc<ClusterShared> {
     let runtime = Runtime::default();
-    let cx = BuildContext { runtime: &runtime, store, workers: 2, compat: Compat::Tidegate };
+    let cx = BuildContext {
+        runtime: &runtime,
+        home: &Arc::default(),
+        store,
+        workers: 2,
+        compat: Compat::Tidegate,
+    };
     ClusterShared::build(&Arc::new(config), None, cx, previous)
 }
 
@@ -257,7 +263,13 @@ async fn runtime_overrides_limits() {
     let mut runtime = Runtime::default();
     let value = tidegate_config::runtime::RuntimeValue::Number(7.0);
     runtime.values.insert("circuit_breakers.c.high.max_connections".into(), value);
-    let cx = BuildContext { runtime: &runtime, store: &store, workers: 1, compat: Compat::Tidegate };
+    let cx = BuildContext {
+        runtime: &runtime,
+        home: &Arc::default(),
+        store: &store,
+        workers: 1,
+        compat: Compat::Tidegate,
+    };
     let shared = ClusterShared::build(&Arc::new(config("c", &[])), None, cx, None);
     assert_eq!(shared.limits(Priority::High).connections.max(), 7);
     assert_eq!(shared.limits(Priority::Default).connections.max(), 1024);
@@ -373,7 +385,7 @@ fn connection_reuse_says_what_is_learned_and_how_many_connect_at_once() {
     assert_eq!(shared.limits(Priority::High).connecting.max(), 3);
     let runtime = Runtime::default();
     for (compat, learns) in [(Compat::Tidegate, true), (Compat::EnvoyStrict, false)] {
-        let cx = BuildContext { runtime: &runtime, store: &store, workers: 1, compat };
+        let cx = BuildContext { runtime: &runtime, home: &Arc::default(), store: &store, workers: 1, compat };
         let shared = ClusterShared::build(&Arc::new(config("d", &[])), None, cx, None);
         assert_eq!(shared.learns_idle(), learns);
     }

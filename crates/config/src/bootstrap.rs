@@ -18,6 +18,9 @@ use crate::{ClusterConfig, ListenerConfig};
 pub struct Bootstrap {
     /// `node`: who this proxy says it is.
     pub node: Node,
+    /// `cluster_manager.local_cluster_name`: the cluster whose hosts are the proxies like this one, for zone-aware
+    /// routing. It exists.
+    pub local_cluster: Option<String>,
     /// `admin`; `None` starts no admin server.
     pub admin: Option<AdminConfig>,
     /// `static_resources.listeners`, in file order, names unique.
@@ -93,12 +96,14 @@ impl Message for Bootstrap {
         let StaticResources { listeners, clusters } = r.message_or_defaults("static_resources");
         let layered_runtime = r.message_or_defaults::<LayeredRuntime>("layered_runtime");
         let overload = r.message::<OverloadConfig>("overload_manager").optional().unwrap_or_default();
+        let ClusterManager { local_cluster, outlier_events } = r.message_or_defaults("cluster_manager");
         let mut bootstrap = Self {
             node: r.message_or_defaults("node"),
+            local_cluster,
             admin: r.message("admin").optional(),
             listeners,
             clusters,
-            outlier_event_log: r.message_or_defaults::<ClusterManager>("cluster_manager").0,
+            outlier_event_log: outlier_events,
             global_downstream_max_connections: None,
             overload,
             layered_runtime: LayeredRuntime::default(),
@@ -121,13 +126,21 @@ impl Message for Bootstrap {
 }
 
 /// `cluster_manager`.
-struct ClusterManager(Option<String>);
+struct ClusterManager {
+    local_cluster: Option<String>,
+    outlier_events: Option<String>,
+}
 
 impl Message for ClusterManager {
     const NAME: &'static str = "envoy.config.bootstrap.v3.ClusterManager";
 
     fn read(r: &Reader<'_>) -> Self {
-        Self(r.message_or_defaults::<OutlierEvents>("outlier_detection").0)
+        let name = r.string("local_cluster_name");
+        if let Some(cluster) = name.peek().filter(|name| !name.is_empty()) {
+            r.cx.refer(cluster, name.path(), name.span);
+        }
+        let outlier_events = r.message_or_defaults::<OutlierEvents>("outlier_detection").0;
+        Self { local_cluster: name.non_empty(), outlier_events }
     }
 }
 

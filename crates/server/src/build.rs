@@ -9,7 +9,7 @@ use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tidegate_cluster::ClusterShared;
+use tidegate_cluster::{ClusterShared, Home};
 use tidegate_config::access_log::AccessLogConfig;
 use tidegate_config::listener::{FilterChainConfig, NetworkFilterConfig};
 use tidegate_config::runtime::{Answers, Runtime};
@@ -135,8 +135,10 @@ impl Draft {
 
     /// Builds the clusters. On the main thread.
     pub(crate) fn finish(self, builder: &Builder<'_>, previous: Option<&Snapshot>) -> Snapshot {
+        let home = Home::of(&self.bootstrap, previous.map(|previous| &previous.home));
         let cx = tidegate_cluster::BuildContext {
             runtime: &self.bootstrap.runtime,
+            home: &home,
             store: builder.store,
             workers: builder.options.workers(),
             compat: builder.options.compat(),
@@ -150,6 +152,7 @@ impl Draft {
         let snapshot = Snapshot {
             generation: previous.map_or(1, |previous| previous.generation + 1),
             clusters: self.bootstrap.clusters.iter().map(cluster).collect(),
+            home: home.clone(),
             text: self.text,
             format: self.format,
             bootstrap: self.bootstrap,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tidegate_cluster::ClusterShared;
+use tidegate_cluster::{ClusterShared, Home};
 use tidegate_config::runtime::Answers;
 use tidegate_config::{Bootstrap, Format, ListenerConfig};
 use tidegate_filter::{AccessLog, ListenerFilterFactory};
@@ -30,6 +30,8 @@ pub(crate) struct Snapshot {
     pub(crate) listeners: Vec<ListenerSnapshot>,
     /// In file order.
     pub(crate) clusters: Vec<Arc<ClusterShared>>,
+    /// Where this proxy is.
+    pub(crate) home: Arc<Home>,
     /// TLS towards hosts, by cluster.
     pub(crate) client_contexts: HashMap<String, Arc<ClientContext>>,
     /// `admin.access_log`.

@@ -3,9 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::places::ByPlace;
 use super::roster::{Group, Roster};
 use super::terms::Method;
-use super::{Among, Edf, Loads, Pick, Wish, least};
+use super::zone::ZoneRoutes;
+use super::{Among, Edf, Loads, Pick, Wish, ZoneChoice, least};
 
 /// The load balancer of one worker.
 #[derive(Debug)]
@@ -24,6 +26,16 @@ struct Turns {
     all: Turn,
     healthy: Turn,
     degraded: Turn,
+    healthy_places: PlaceTurns,
+    degraded_places: PlaceTurns,
+}
+
+/// Whose turn it is among places, and in each of them.
+#[derive(Debug, Default)]
+struct PlaceTurns {
+    /// Of those that have a weight.
+    schedule: Option<Edf>,
+    groups: Vec<Turn>,
 }
 
 /// Whose turn it is in a group.
@@ -65,6 +77,10 @@ impl Balancer {
         for turns in &mut self.turns {
             for turn in [&mut turns.all, &mut turns.healthy, &mut turns.degraded] {
                 turn.schedule = None;
+            }
+            for places in [&mut turns.healthy_places, &mut turns.degraded_places] {
+                places.schedule = None;
+                places.groups.iter_mut().for_each(|turn| turn.schedule = None);
             }
         }
         self.turns.resize_with(self.roster.tiers.len(), Turns::default);
@@ -116,20 +132,81 @@ impl Balancer {
             Some(loads) => roster.priorities.choose_by(loads, random),
         };
         let panic = among == Among::All;
-        let none = Pick { host: None, panic };
+        let none = Pick { host: None, panic, zone: None };
         if panic && roster.fails_on_panic {
             return none;
         }
         let (Some(tier), Some(turns)) = (roster.tiers.get(priority), self.turns.get_mut(priority)) else {
             return none;
         };
+        let draw = Draw { seed: self.seed, random, moment };
+        if let Some(places) = &tier.places
+            && !panic
+            && let Some(pick) = turns.by_place(roster, tier.zones.as_ref(), places, among, draw, chance)
+        {
+            return pick;
+        }
         let (group, turn) = match among {
             Among::Healthy => (&tier.healthy, &mut turns.healthy),
             Among::Degraded => (&tier.degraded, &mut turns.degraded),
             Among::All => (&tier.all, &mut turns.all),
         };
-        let host = turn.choose(roster, group, Draw { seed: self.seed, random, moment }, chance);
-        Pick { host: host.map(|host| host as usize), panic }
+        let host = turn.choose(roster, group, draw, chance);
+        Pick { host: host.map(|host| host as usize), panic, zone: None }
+    }
+}
+
+impl Turns {
+    /// Chooses a place and one of its hosts; `None`: this choice does not go by places.
+    fn by_place(
+        &mut self,
+        roster: &Roster,
+        zones: Option<&ZoneRoutes>,
+        places: &ByPlace,
+        among: Among,
+        draw: Draw,
+        chance: &mut impl FnMut() -> u64,
+    ) -> Option<Pick> {
+        let (lot, turns) = match among {
+            Among::Degraded => (&places.degraded, &mut self.degraded_places),
+            Among::Healthy | Among::All => (&places.healthy, &mut self.healthy_places),
+        };
+        let (place, zone) = match zones {
+            None => (turns.scheduled(&lot.weights, draw.seed)?, None),
+            Some(zones) if zones.enabled < 100 && chance() % 100 >= u64::from(zones.enabled) => return None,
+            Some(zones) if zones.local_panic => {
+                let zone = Some(ZoneChoice::LocalClusterNotOk);
+                if roster.fails_on_panic {
+                    return Some(Pick { host: None, panic: false, zone });
+                }
+                let (group, turn) = match among {
+                    Among::Degraded => (&roster.tiers.first()?.degraded, &mut self.degraded),
+                    Among::Healthy | Among::All => (&roster.tiers.first()?.healthy, &mut self.healthy),
+                };
+                let host = turn.choose(roster, group, draw, chance);
+                return Some(Pick { host: host.map(|host| host as usize), panic: false, zone });
+            }
+            Some(zones) => {
+                let (place, zone) = zones.mode.choose(chance);
+                (place, Some(zone))
+            }
+        };
+        let group = lot.groups.get(place)?;
+        if turns.groups.len() <= place {
+            turns.groups.resize_with(lot.groups.len(), Turn::default);
+        }
+        let host = turns.groups.get_mut(place)?.choose(roster, group, draw, chance);
+        Some(Pick { host: host.map(|host| host as usize), panic: false, zone })
+    }
+}
+
+impl PlaceTurns {
+    fn scheduled(&mut self, weights: &[(u32, f64)], seed: u64) -> Option<usize> {
+        let schedule = self.schedule.get_or_insert_with(|| {
+            Edf::new(weights.iter().map(|(_, weight)| *weight), (seed >> 8) as u32 & MAX_PICKS)
+        });
+        let next = schedule.next(|index| weights.get(index).map_or(1.0, |(_, weight)| *weight))?;
+        weights.get(next).map(|(place, _)| *place as usize)
     }
 }
 

@@ -3,13 +3,15 @@
 //! Both tables choose what Envoy 1.40 chooses for the same hosts (Envoy docs, "Ring hash" and "Maglev"). They
 //! are built once, on the main thread, and shared by all workers.
 
+use tidegate_config::bootstrap::Locality;
 use tidegate_config::cluster::{HashFunction, MaglevConfig, RingHashConfig};
 use xxhash_rust::xxh64::xxh64;
 
 use super::bound::Bound;
 use super::hash::{murmur2, xx64};
+use super::places::Places;
 use super::roster::Facts;
-use super::{Among, Health, Loads, Member, Method, Pick, Priorities, Terms};
+use super::{Among, Health, Loads, Member, Method, Pick, PlaceTerms, Priorities, Terms};
 
 /// The tables of one host set, one for each priority.
 #[derive(Debug)]
@@ -21,7 +23,12 @@ pub struct HashTables {
 
 impl HashTables {
     /// The tables of `members`; `None` if the method does not hash.
-    pub(super) fn build(terms: &Terms, priorities: &Priorities, members: &[Member<'_>]) -> Option<Self> {
+    pub(super) fn build(
+        terms: &Terms,
+        priorities: &Priorities,
+        members: &[Member<'_>],
+        home: &Locality,
+    ) -> Option<Self> {
         let bound = match terms.method {
             Method::Ring(ring) => ring.balance_factor,
             Method::Maglev(maglev) => maglev.balance_factor,
@@ -29,9 +36,15 @@ impl HashTables {
         };
         let table = |priority| {
             let all = priorities.is_panicking(priority);
-            HashTable::build(terms, members, bound, |host| {
-                host.priority as usize == priority && (all || host.health == Health::Healthy)
-            })
+            let gets_keys = |host: &Member<'_>| all || host.health == Health::Healthy;
+            let places = Places::new(members, priority, home);
+            let shares = match terms.places {
+                PlaceTerms::Weighted => places.shares(gets_keys),
+                PlaceTerms::Zones(_) => {
+                    shares(members, |host| host.priority as usize == priority && gets_keys(host))
+                }
+            };
+            HashTable::build(terms, members, bound, &shares)
         };
         let tables = (0..priorities.count()).map(table).collect::<Option<_>>()?;
         let bounded = bound.is_some();
@@ -46,7 +59,7 @@ impl HashTables {
             Some(loads) => self.priorities.choose_by(loads, hash),
         };
         let host = self.tables.get(priority).and_then(|table| table.choose(hash, hosts, active));
-        Pick { host, panic: among == Among::All }
+        Pick { host, panic: among == Among::All, zone: None }
     }
 
     /// Whether a host's load is bounded (`hash_balance_factor`).
@@ -90,6 +103,13 @@ enum Slots {
     Maglev(Box<[u32]>),
 }
 
+/// The share of each host that gets keys, by its index: its weight's of all.
+fn shares(members: &[Member<'_>], gets_keys: impl Fn(&Member<'_>) -> bool) -> Vec<(usize, f64)> {
+    let chosen = || members.iter().enumerate().filter(|(_, host)| gets_keys(host));
+    let total: u64 = chosen().map(|(_, host)| u64::from(host.weight)).sum();
+    chosen().map(|(index, host)| (index, f64::from(host.weight) / total as f64)).collect()
+}
+
 /// A host that gets keys.
 struct Keeper<'a> {
     host: u32,
@@ -99,20 +119,18 @@ struct Keeper<'a> {
 }
 
 impl HashTable {
-    /// The table of those of `members` that get keys; `None` if the method does not hash.
+    /// The table of those of `members` that have `shares`; `None` if the method does not hash.
     fn build(
         terms: &Terms,
         members: &[Member<'_>],
         bound: Option<u32>,
-        gets_keys: impl Fn(&Member<'_>) -> bool,
+        shares: &[(usize, f64)],
     ) -> Option<Self> {
-        let chosen = || members.iter().enumerate().filter(|(_, host)| gets_keys(host));
-        let total: u64 = chosen().map(|(_, host)| u64::from(host.weight)).sum();
-        let keeper = |(index, host)| {
-            let Member { name, weight, .. }: &Member<'_> = host;
-            Keeper { host: index as u32, name, share: f64::from(*weight) / total as f64 }
+        let keeper = |(index, share): &(usize, f64)| {
+            let member = members.get(*index)?;
+            Some(Keeper { host: *index as u32, name: &member.name, share: *share })
         };
-        let keepers: Vec<_> = chosen().map(keeper).collect();
+        let keepers: Vec<_> = shares.iter().filter_map(keeper).collect();
         let bound =
             bound.map(|factor| Bound::new(factor, keepers.iter().map(|keeper| (keeper.host, keeper.share))));
         let (slots, spread) = match &terms.method {

@@ -4,10 +4,13 @@
 
 use std::sync::Arc;
 
+use tidegate_config::bootstrap::Locality;
 use tidegate_pool::host::HostLoad;
 
+use super::places::{ByPlace, Places};
 use super::terms::{Method, Ramp, Terms};
-use super::{HashTables, Health, Level, Member, Priorities};
+use super::zone::ZoneRoutes;
+use super::{Census, HashTables, Health, Level, Member, PlaceTerms, Priorities, ZoneFault};
 
 /// The hosts of one set as load balancers see them, by their index.
 #[derive(Debug, Default)]
@@ -19,6 +22,8 @@ pub struct Roster {
     pub(super) hosts: Facts,
     /// Hosts are new: what they get grows.
     pub(super) ramp: Option<Ramp>,
+    /// Why requests are not routed by zones, if they ought to be.
+    zone_fault: Option<ZoneFault>,
     /// In panic no host is chosen at all.
     pub(super) fails_on_panic: bool,
     hashed: Option<HashTables>,
@@ -39,6 +44,10 @@ pub(super) struct Tier {
     pub(super) all: Group,
     pub(super) healthy: Group,
     pub(super) degraded: Group,
+    /// Where places have weights, or requests are routed by zones.
+    pub(super) places: Option<ByPlace>,
+    /// `None`: by the weights of places.
+    pub(super) zones: Option<ZoneRoutes>,
 }
 
 /// Hosts among which one is chosen.
@@ -49,20 +58,38 @@ pub(super) struct Group {
     pub(super) scheduled: bool,
 }
 
+/// What a roster is built in, beside hosts and terms.
+#[derive(Clone, Copy, Debug)]
+pub struct Scene<'a> {
+    /// On the clock of [`Member::since_ms`].
+    pub now_ms: u64,
+    /// Where this proxy is.
+    pub home: &'a Locality,
+    /// The hosts of the local cluster, if there is one.
+    pub census: Option<&'a Census>,
+}
+
 impl Roster {
-    /// The roster of `members`. `now_ms` is compared with [`Member::since_ms`].
-    pub fn build(terms: &Terms, members: &[Member<'_>], now_ms: u64) -> Self {
+    /// The roster of `members`.
+    pub fn build(terms: &Terms, members: &[Member<'_>], scene: Scene<'_>) -> Self {
+        let now_ms = scene.now_ms;
         let levels = levels(members, terms.weighted_priority_health);
         let priorities = Priorities::new(&levels, terms.overprovisioning, f64::from(terms.panic_threshold));
-        let hashed = HashTables::build(terms, &priorities, members);
+        let hashed = HashTables::build(terms, &priorities, members, scene.home);
         let ramp =
             terms.ramp.filter(|ramp| members.iter().any(|member| member.is_ramping(now_ms, ramp.window_ms)));
-        let tiers = match hashed {
+        let mut zone_fault = None;
+        let mut tiers: Box<[Tier]> = match hashed {
             Some(_) => Box::default(),
             None => (0..levels.len())
                 .map(|priority| Tier::new(terms, members, priority, ramp.is_some()))
                 .collect(),
         };
+        for (priority, tier) in tiers.iter_mut().enumerate() {
+            if let Err(fault) = tier.place(priority, terms, members, scene, ramp.is_some()) {
+                zone_fault = Some(fault);
+            }
+        }
         let counts = terms.method.counts_requests() || hashed.as_ref().is_some_and(HashTables::is_bounded);
         let load = |member: &Member<'_>| member.load.cloned().unwrap_or_default();
         let since = |member: &Member<'_>| if member.health == Health::Healthy { member.since_ms } else { 0 };
@@ -77,6 +104,7 @@ impl Roster {
             tiers,
             hosts,
             ramp,
+            zone_fault,
             fails_on_panic: terms.fail_on_panic,
             hashed,
         }
@@ -90,6 +118,11 @@ impl Roster {
     /// The priorities of its hosts.
     pub fn priorities(&self) -> &Priorities {
         &self.priorities
+    }
+
+    /// Why requests are not routed by zones, if they ought to be.
+    pub(crate) fn zone_fault(&self) -> Option<ZoneFault> {
+        self.zone_fault
     }
 
     /// Whether choices depend on the time.
@@ -126,7 +159,33 @@ impl Tier {
             all: group(|_| true),
             healthy: group(|health| health == Health::Healthy),
             degraded: group(|health| health == Health::Degraded),
+            places: None,
+            zones: None,
         }
+    }
+
+    /// Groups its hosts by where they are, if that matters.
+    fn place(
+        &mut self,
+        priority: usize,
+        terms: &Terms,
+        members: &[Member<'_>],
+        scene: Scene<'_>,
+        ramping: bool,
+    ) -> Result<(), ZoneFault> {
+        match (terms.places, scene.census) {
+            (PlaceTerms::Weighted, _) => {
+                let places = Places::new(members, priority, scene.home);
+                self.places = Some(places.grouped(terms, members, ramping));
+            }
+            (PlaceTerms::Zones(zones), Some(census)) if priority == 0 => {
+                let places = Places::new(members, priority, scene.home);
+                self.zones = ZoneRoutes::new(&zones, terms.panic_threshold, census, &places)?;
+                self.places = self.zones.is_some().then(|| places.grouped(terms, members, ramping));
+            }
+            _ => {}
+        }
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use tidegate_config::ClusterConfig;
 use tidegate_config::cluster::{
-    LbPolicy, LocalityLb, MaglevConfig, RingHashConfig, SelectionMethod, ZoneAware,
+    LbPolicy, LocalityBasis, LocalityLb, MaglevConfig, RingHashConfig, SelectionMethod, ZoneAware,
 };
 use tidegate_config::runtime::Runtime;
 
@@ -19,8 +19,32 @@ pub struct Terms {
     pub weighted_priority_health: bool,
     /// `fail_traffic_on_panic`.
     pub fail_on_panic: bool,
+    /// How the places of hosts count.
+    pub places: Places,
     /// `slow_start_config`.
     pub ramp: Option<Ramp>,
+}
+
+/// How the places of hosts count.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Places {
+    /// Requests are kept in this proxy's zone, if the hosts of the local cluster are known.
+    Zones(Zones),
+    /// Each has its weight.
+    Weighted,
+}
+
+/// When requests are kept in this proxy's zone.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Zones {
+    /// `routing_enabled`, per cent.
+    pub enabled: u32,
+    /// `min_cluster_size`.
+    pub min_cluster_size: u64,
+    /// `force_local_zone`: all, if there are so many healthy hosts.
+    pub force_local: Option<u32>,
+    /// `locality_basis`.
+    pub basis: LocalityBasis,
 }
 
 /// How one of several hosts is chosen.
@@ -72,6 +96,10 @@ impl Terms {
             overprovisioning: config.overprovisioning_factor,
             weighted_priority_health: config.weighted_priority_health,
             fail_on_panic: zones.fail_traffic_on_panic,
+            places: match &config.locality_lb {
+                LocalityLb::Weighted => Places::Weighted,
+                LocalityLb::ZoneAware(zones) => Places::Zones(Zones::new(zones, runtime)),
+            },
             ramp: config.lb_policy.slow_start().map(|slow| {
                 let aggression = slow.aggression.as_ref().map_or(1.0, |double| double.value(runtime));
                 Ramp {
@@ -94,7 +122,23 @@ impl Default for Terms {
             overprovisioning: 140,
             weighted_priority_health: false,
             fail_on_panic: false,
+            places: Places::Zones(Zones::new(&ZoneAware::default(), &Runtime::default())),
             ramp: None,
+        }
+    }
+}
+
+impl Zones {
+    fn new(zones: &ZoneAware, runtime: &Runtime) -> Self {
+        let integer = |key: &str| runtime.integer(&format!("upstream.zone_routing.{key}"));
+        let deprecated = zones.force_locality_direct_routing.then_some(1);
+        let configured = zones.force_local_zone.map(|force| force.min_size).or(deprecated);
+        let overridden = integer("force_local_zone.min_size").filter(|least| *least > 0);
+        Self {
+            enabled: integer("enabled").map_or(zones.routing_enabled, |percent| percent.min(100) as u32),
+            min_cluster_size: integer("min_cluster_size").unwrap_or(zones.min_cluster_size),
+            force_local: overridden.map(|least| least as u32).or(configured),
+            basis: zones.basis,
         }
     }
 }
@@ -112,6 +156,11 @@ impl Method {
             LbPolicy::RingHash(ring) => Self::Ring(*ring),
             LbPolicy::Maglev(maglev) => Self::Maglev(*maglev),
         }
+    }
+
+    /// Whether keys decide.
+    pub(crate) fn hashes(self) -> bool {
+        matches!(self, Self::Ring(_) | Self::Maglev(_))
     }
 
     pub(super) fn counts_requests(self) -> bool {

@@ -1,5 +1,10 @@
 use super::*;
 
+/// Nowhere, at a time.
+pub(super) fn at(now_ms: u64) -> Scene<'static> {
+    Scene { now_ms, home: Member::of(0, Health::Healthy).place, census: None }
+}
+
 fn terms(method: Method) -> Terms {
     Terms { method, ..Terms::default() }
 }
@@ -11,7 +16,7 @@ fn members(hosts: &[(u32, Health)]) -> Vec<Member<'static>> {
 /// A load balancer of hosts in one priority.
 fn balancer(method: Method, panic_threshold: u32, hosts: &[(u32, Health)], seed: u64) -> Balancer {
     let terms = Terms { panic_threshold, ..terms(method) };
-    Balancer::new(Arc::new(Roster::build(&terms, &members(hosts), 0)), seed)
+    Balancer::new(Arc::new(Roster::build(&terms, &members(hosts), at(0))), seed)
 }
 
 fn choose(table: &mut Balancer, random: u64) -> Pick {
@@ -70,11 +75,11 @@ fn too_few_healthy_hosts_are_panic() {
     assert_eq!(picks(&mut table, 3), [0, 1, 2]);
     assert!(choose(&mut table, 0).panic);
     let mut off = balancer(Method::RoundRobin, 0, &hosts, 0);
-    assert_eq!(choose(&mut off, 0), Pick { host: Some(0), panic: false });
+    assert_eq!(choose(&mut off, 0), Pick { host: Some(0), panic: false, zone: None });
     let mut none = balancer(Method::RoundRobin, 0, &hosts[1..], 0);
-    assert_eq!(choose(&mut none, 0), Pick { host: None, panic: false });
+    assert_eq!(choose(&mut none, 0), Pick { host: None, panic: false, zone: None });
     let mut empty = balancer(Method::RoundRobin, 50, &[], 0);
-    assert_eq!(choose(&mut empty, 0), Pick { host: None, panic: true });
+    assert_eq!(choose(&mut empty, 0), Pick { host: None, panic: true, zone: None });
 }
 
 #[test]
@@ -94,7 +99,7 @@ fn the_next_priority_takes_what_the_first_one_cannot() {
         host(Health::Healthy, 1),
         host(Health::Healthy, 1),
     ];
-    let mut balancer = Balancer::new(Arc::new(Roster::build(&Terms::default(), &members, 0)), 0);
+    let mut balancer = Balancer::new(Arc::new(Roster::build(&Terms::default(), &members, at(0))), 0);
     let count =
         |balancer: &mut Balancer, host| (0..1000).filter(|i| choose(balancer, *i).host == Some(host)).count();
     // One of two can take 70 of 100.
@@ -123,7 +128,7 @@ fn loaded(method: Method, weights: &[u32]) -> (Balancer, Vec<Arc<HostLoad>>) {
         ..Member::of(0, Health::Healthy)
     });
     let members: Vec<_> = hosts.collect();
-    let roster = Roster::build(&terms(method), &members, 0);
+    let roster = Roster::build(&terms(method), &members, at(0));
     (Balancer::new(Arc::new(roster), 0), loads)
 }
 
@@ -187,7 +192,8 @@ fn where_weights_differ_requests_in_hand_lower_them() {
 
 #[test]
 fn rotation_goes_on_when_hosts_change_and_what_was_peeked_is_forgotten() {
-    let roster = |n| Arc::new(Roster::build(&Terms::default(), &members(&vec![(1, Health::Healthy); n]), 0));
+    let roster =
+        |n| Arc::new(Roster::build(&Terms::default(), &members(&vec![(1, Health::Healthy); n]), at(0)));
     let mut balancer = Balancer::new(roster(4), 0);
     assert_eq!(picks(&mut balancer, 6), [0, 1, 2, 3, 0, 1]);
     assert!(peek(&mut balancer, 0).is_some());
@@ -206,16 +212,16 @@ fn a_new_host_gets_its_share_little_by_little() {
     let terms = Terms { ramp: Some(ramp), ..Terms::default() };
     let member = |since_ms| Member { since_ms, ..Member::of(0, Health::Healthy) };
     let mut balancer =
-        Balancer::new(Arc::new(Roster::build(&terms, &[member(1), member(10_000)], 10_250)), 0);
-    let mut at = |ms, n| {
+        Balancer::new(Arc::new(Roster::build(&terms, &[member(1), member(10_000)], at(10_250))), 0);
+    let mut new_of = |ms, n| {
         let moment = Moment { ms, active: 0 };
         let hosts = (0..n).filter_map(|_| balancer.choose(Wish::default(), moment, &mut || 0).host);
         hosts.filter(|host| *host == 1).count()
     };
-    assert!(at(10_250, 1000).abs_diff(200) <= 2);
-    assert!(at(10_500, 900).abs_diff(300) <= 2);
-    assert!(at(20_000, 1000).abs_diff(500) <= 2);
+    assert!(new_of(10_250, 1000).abs_diff(200) <= 2);
+    assert!(new_of(10_500, 900).abs_diff(300) <= 2);
+    assert!(new_of(20_000, 1000).abs_diff(500) <= 2);
     // Long after, there is nothing to schedule.
-    let roster = Roster::build(&terms, &[member(1), member(10_000)], 20_000);
+    let roster = Roster::build(&terms, &[member(1), member(10_000)], at(20_000));
     assert!(!roster.needs_time());
 }

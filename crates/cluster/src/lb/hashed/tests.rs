@@ -1,6 +1,7 @@
 use tidegate_config::cluster::HashedName;
 
 use super::*;
+use crate::lb::tests::at;
 use crate::lb::{Roster, hash};
 
 fn ring_method(hash_function: HashFunction) -> Method {
@@ -49,7 +50,7 @@ impl Table {
 }
 
 fn table(method: Method, hosts: &[Member<'_>]) -> Table {
-    Table(Roster::build(&Terms { method, ..Terms::default() }, hosts, 0))
+    Table(Roster::build(&Terms { method, ..Terms::default() }, hosts, at(0)))
 }
 
 fn key(n: u64) -> u64 {
@@ -119,14 +120,14 @@ fn only_healthy_hosts_get_keys_unless_in_panic() {
     for method in methods() {
         let mixed = hosts(&[("a", 1, Healthy), ("b", 1, Unhealthy), ("c", 1, Degraded)]);
         let calm = table(method, &mixed);
-        assert!((0..1000).all(|n| calm.choose(key(n)) == Pick { host: Some(0), panic: false }));
+        assert!((0..1000).all(|n| calm.choose(key(n)) == Pick { host: Some(0), panic: false, zone: None }));
         let sick = hosts(&[("a", 1, Healthy), ("b", 1, Unhealthy), ("c", 1, Unhealthy)]);
         let panic = table(method, &sick);
         assert!(panic.choose(0).panic);
         assert!((0..1000).any(|n| panic.choose(key(n)).host == Some(1)));
-        assert_eq!(table(method, &[]).choose(7), Pick { host: None, panic: true });
+        assert_eq!(table(method, &[]).choose(7), Pick { host: None, panic: true, zone: None });
         let degraded = table(method, &hosts(&[("c", 1, Degraded)]));
-        assert_eq!(degraded.choose(7), Pick { host: None, panic: false });
+        assert_eq!(degraded.choose(7), Pick { host: None, panic: false, zone: None });
     }
 }
 
