@@ -45,8 +45,13 @@ fn checks(criterion: &mut Criterion) {
 /// CPU time of so many rounds, of a second each.
 fn cpu_of(bootstrap: &Bootstrap, rounds: u32) -> Duration {
     let store = Store::new(2);
-    let context =
-        BuildContext { runtime: &bootstrap.runtime, store: &store, workers: 1, compat: Compat::Tidegate };
+    let context = BuildContext {
+        runtime: &bootstrap.runtime,
+        home: &Arc::default(),
+        store: &store,
+        workers: 1,
+        compat: Compat::Tidegate,
+    };
     let peers = Arc::new(Peers::default());
     tidegate_benches::runtime().block_on(async {
         let cluster = ClusterShared::build(&bootstrap.clusters[0], None, context, None);

@@ -32,6 +32,12 @@ impl Home {
         })
     }
 
+    /// Whether clusters built with one can go on with the other.
+    pub(crate) fn serves_for(self: &Arc<Self>, other: &Arc<Self>) -> bool {
+        let nobody_counts = self.local_cluster.is_none() && other.local_cluster.is_none();
+        Arc::ptr_eq(self, other) || (nobody_counts && self.locality == other.locality)
+    }
+
     /// Where this proxy is.
     pub(crate) fn locality(&self) -> &Locality {
         &self.locality

@@ -60,10 +60,10 @@ pub struct Member<'a> {
     pub weight: u32,
     /// How it may be used. Hashing methods give degraded hosts no keys, as in Envoy.
     pub health: Health,
+    /// Whether it counts neither for what its priority can take nor for panic (Envoy docs, "Excluded endpoints").
+    pub excluded: bool,
     /// 0 is the first to be used.
     pub priority: u32,
-    /// It does not count among its priority's hosts.
-    pub excluded: bool,
     /// What stands for it in tables of hashes: metadata `hash_key`, `hostname`, or its address. Other methods do not
     /// look at it.
     pub name: Cow<'a, str>,
@@ -85,8 +85,8 @@ impl Member<'_> {
         Self {
             weight: 1,
             health,
-            priority,
             excluded: false,
+            priority,
             name: Cow::Borrowed(""),
             load: None,
             since_ms: 0,

@@ -92,7 +92,7 @@ impl ClusterShared {
         if let Some(previous) = previous
             && previous.config.same_but_content(config)
             && previous.terms == terms
-            && Arc::ptr_eq(&previous.home, cx.home)
+            && previous.home.serves_for(cx.home)
         {
             previous.tune(tuning);
             return previous.clone();

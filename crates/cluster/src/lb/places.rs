@@ -86,7 +86,8 @@ impl<'m> Places<'m> {
     fn weights(&self, health: Health, overprovisioning: u32) -> Box<[(u32, f64)]> {
         let worth = |place: &Place<'_>| {
             let usable = place.hosts.iter().filter(|(_, host)| host.health == health).count();
-            let ratio = usable as f64 / place.hosts.len().max(1) as f64;
+            let counted = place.hosts.iter().filter(|(_, host)| !host.excluded).count();
+            let ratio = usable as f64 / counted.max(1) as f64;
             f64::from(place.weight()) * (f64::from(overprovisioning) / 100.0 * ratio).min(1.0)
         };
         let worths = self.places.iter().enumerate().map(|(index, place)| (index as u32, worth(place)));

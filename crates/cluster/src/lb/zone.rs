@@ -81,7 +81,7 @@ impl Census {
                 census.localities.push(Populace { locality, hosts: 0, healthy: 0, healthy_weight: 0 });
                 census.localities.len() - 1
             });
-            census.hosts += 1;
+            census.hosts += u32::from(!member.excluded);
             census.usable += u32::from(member.health != Health::Unhealthy);
             if let Some(populace) = census.localities.get_mut(index) {
                 let healthy = member.health == Health::Healthy;
