@@ -55,7 +55,12 @@ fn cpu_of(bootstrap: &Bootstrap, rounds: u32) -> Duration {
     let peers = Arc::new(Peers::default());
     tidegate_benches::runtime().block_on(async {
         let cluster = ClusterShared::build(&bootstrap.clusters[0], None, context, None);
-        let cx = AttendContext { peers: &peers, store: &store, runtime: &bootstrap.runtime };
+        let cx = AttendContext {
+            peers: &peers,
+            store: &store,
+            runtime: &bootstrap.runtime,
+            outlier_event_log: None,
+        };
         let attendants = tidegate_health::attend(&cluster, cx);
         cluster.warming().over().await;
         let before = cpu();
