@@ -94,7 +94,8 @@ async fn walk_once(
 fn factories(length: usize) -> Vec<Arc<dyn HttpFilterFactory>> {
     let bootstrap = Document::with_action(DIRECT).with_filters(Onlooker::TYPE_URL, length).load();
     let (registry, store) = (registry(), Store::new(2));
-    let cx = FactoryContext { stats: &store, scope: &Scope::http("bench"), runtime: &|_| None };
+    let cx =
+        FactoryContext { stats: &store, scope: &Scope::http("bench"), runtime: &|_| None, local_cluster: "" };
     let filters = connection_manager(&bootstrap).http_filters.iter().take(length);
     filters
         .map(|filter| registry.build_http(&filter.config, &cx).unwrap_or_else(|all| panic!("{all:?}")))

@@ -14,7 +14,7 @@ fn the_example_file_is_accepted() {
     let registry = super::registry();
     let store = Store::new(1);
     let scope = Scope::http("ingress");
-    let cx = FactoryContext { stats: &store, scope: &scope, runtime: &|_| None };
+    let cx = FactoryContext { stats: &store, scope: &scope, runtime: &|_| None, local_cluster: "" };
     for config in &found {
         let problems = match config.type_url.strip_suffix("PerRoute") {
             Some(filter) => registry.build_route(filter, config, &cx).err(),

@@ -7,12 +7,13 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Poll;
 
-use tidegate_filter::{Clusters, HttpCallout};
+use tidegate_filter::{Clusters, HttpCallout, Presence};
 use tidegate_pool::report::PoolReport;
 use tidegate_types::hash::ConfiguredMap;
 
 use crate::callout::Callout;
 use crate::cluster::Cluster;
+use crate::lb::Health;
 use crate::neighbours::{Letter, PeerBell, Peers};
 use crate::shared::ClusterShared;
 
@@ -93,6 +94,16 @@ impl Clusters for Directory {
     fn http(&self, cluster: &str) -> Option<Rc<dyn HttpCallout>> {
         let cluster = self.cluster(cluster)?;
         Some(Rc::new(Callout::new(cluster)))
+    }
+
+    fn presence(&self, cluster: &str) -> Option<Presence> {
+        let hosts = self.cluster(cluster)?.shared().hosts();
+        let serving = hosts.hosts.iter().filter(|host| host.health() != Health::Unhealthy).count();
+        Some(Presence { total: hosts.hosts.len() as u64, serving: serving as u64 })
+    }
+
+    fn server_fails_checks(&self) -> bool {
+        self.peers.fails_checks()
     }
 }
 

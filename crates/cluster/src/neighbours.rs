@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -92,6 +93,7 @@ fn reclaim_oldest(pools: &[Rc<dyn Neighbour>]) -> bool {
 #[derive(Debug, Default)]
 pub struct Peers {
     bells: Mutex<Vec<Arc<PeerBell>>>,
+    fails_checks: AtomicBool,
 }
 
 /// A worker's letter box.
@@ -111,6 +113,15 @@ pub(crate) enum Letter {
 }
 
 impl Peers {
+    /// Whether health checks of the process itself are to fail, for filters that answer them.
+    pub fn set_fails_checks(&self, fails: bool) {
+        self.fails_checks.store(fails, Relaxed);
+    }
+
+    pub(crate) fn fails_checks(&self) -> bool {
+        self.fails_checks.load(Relaxed)
+    }
+
     /// Lets all workers follow what happened to the cluster's hosts at once, and not with their next requests:
     /// connections to hosts that left or failed close.
     pub fn tell_of_hosts(&self, shared: &Arc<ClusterShared>) {

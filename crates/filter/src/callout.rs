@@ -12,6 +12,25 @@ use crate::LocalFuture;
 pub trait Clusters {
     /// A handle to send HTTP requests to `cluster`, or `None` if there is no such cluster.
     fn http(&self, cluster: &str) -> Option<Rc<dyn HttpCallout>>;
+
+    /// How many hosts `cluster` has now, or `None` if there is no such cluster.
+    fn presence(&self, _cluster: &str) -> Option<Presence> {
+        None
+    }
+
+    /// Whether health checks of the proxy itself are to fail: the operator said so (`/healthcheck/fail`), or it ends.
+    fn server_fails_checks(&self) -> bool {
+        false
+    }
+}
+
+/// The hosts of a cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Presence {
+    /// All of them.
+    pub total: u64,
+    /// Those that are healthy or degraded.
+    pub serving: u64,
 }
 
 /// Sends requests to one cluster.

@@ -116,6 +116,8 @@ pub struct FactoryContext<'a> {
     pub scope: &'a Scope,
     /// The values of `layered_runtime`.
     pub runtime: RuntimeValues<'a>,
+    /// `node.cluster`, or `--service-cluster`: the service that this proxy is part of.
+    pub local_cluster: &'a str,
 }
 
 /// Looks a runtime key up: its value if it is an unsigned integer.

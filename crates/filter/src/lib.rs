@@ -22,7 +22,7 @@ pub mod route;
 pub mod stream;
 
 pub use access_log::{AccessLog, AccessLogContext, LogContext};
-pub use callout::{CalloutError, CalloutResponse, Clusters, HttpCallout};
+pub use callout::{CalloutError, CalloutResponse, Clusters, HttpCallout, Presence};
 pub use flow::{Flow, HeadFlow, LocalFuture, Step};
 pub use format::{Format, FormatError, JsonFormat, Missing};
 pub use from_fn::{from_request_fn, from_response_fn};

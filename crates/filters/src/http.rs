@@ -2,4 +2,5 @@
 
 pub mod buffer;
 pub mod header_mutation;
+pub mod health_check;
 pub mod local_ratelimit;

@@ -21,6 +21,7 @@ pub fn registry() -> Registry {
     Registry::default()
         .http::<http::header_mutation::HeaderMutation>()
         .http::<http::buffer::Buffer>()
+        .http::<http::health_check::HealthCheck>()
         .http::<http::local_ratelimit::LocalRateLimit>()
         .listener::<listener::http_inspector::HttpInspector>()
         .listener::<listener::local_ratelimit::LocalRateLimit>()

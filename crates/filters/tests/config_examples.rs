@@ -45,7 +45,7 @@ fn build(node: &Node, type_url: &str, path: &JsonPath, built: &mut usize) {
     let registry = tidegate_filters::registry();
     let store = Store::new(1);
     let scope = Scope::http("test");
-    let cx = FactoryContext { stats: &store, scope: &scope, runtime: &|_| None };
+    let cx = FactoryContext { stats: &store, scope: &scope, runtime: &|_| None, local_cluster: "" };
     let problems = if registry.knows_http(type_url) {
         registry.build_http(&typed, &cx).err()
     } else if type_url.contains("access_loggers") {

@@ -72,6 +72,8 @@ impl Driver {
                     self.follow_hosts();
                     for (host, signal) in signals {
                         self.handle(&host, signal);
+                        // One by one: the log tells of each as things stand then.
+                        self.carry_out();
                     }
                 }
                 changed = changes.changed() => match changed {

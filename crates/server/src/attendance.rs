@@ -31,6 +31,11 @@ impl Attendance {
         Self { peers, attended: RefCell::default() }
     }
 
+    /// Whether health checks of the process itself are to fail.
+    pub(crate) fn set_fails_checks(&self, fails: bool) {
+        self.peers.set_fails_checks(fails);
+    }
+
     /// Attends the clusters of `snapshot` too.
     pub(crate) fn begin(&self, snapshot: &Snapshot, store: &Store) {
         let cx = AttendContext {

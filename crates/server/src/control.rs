@@ -309,6 +309,7 @@ impl Control {
     pub(crate) fn set_health(&self, health: Health) {
         self.health.set(health);
         self.show_state();
+        self.attendance.set_fails_checks(health == Health::Fail);
         let phase = match health {
             Health::Pass => DrainPhase::Serving,
             Health::Fail => DrainPhase::Announce,

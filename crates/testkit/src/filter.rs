@@ -92,6 +92,11 @@ impl FilterHarness {
         self
     }
 
+    /// What streams see of the clusters.
+    pub fn clusters(&self) -> &FakeClusters {
+        &self.clusters
+    }
+
     /// The filter's statistics; print them with [`FilterHarness::stat`].
     pub fn store(&self) -> &Store {
         &self.store
@@ -130,7 +135,7 @@ pub(crate) fn with_scope<T>(
     build: impl FnOnce(&FactoryContext<'_>) -> T,
 ) -> T {
     let value = |key: &str| runtime.iter().find(|(name, _)| *name == key).map(|(_, value)| *value);
-    build(&FactoryContext { stats: store, scope, runtime: &value })
+    build(&FactoryContext { stats: store, scope, runtime: &value, local_cluster: "local" })
 }
 
 /// The counter or gauge of that full name in the text that `/stats` prints.

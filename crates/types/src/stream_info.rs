@@ -126,6 +126,8 @@ pub struct StreamInfo {
     pub first_downstream_tx: Cell<Option<Duration>>,
     /// At which event a log line is written (`%ACCESS_LOG_TYPE%`), `DownstreamEnd` by default.
     pub log_type: Cell<&'static str>,
+    /// The request is a health check of the proxy itself: it counts in no numbers of responses.
+    pub health_check: Cell<bool>,
     /// When the stream ended.
     pub ended: Cell<Option<Duration>>,
 }
@@ -160,6 +162,7 @@ impl StreamInfo {
             last_upstream_rx: Cell::default(),
             first_downstream_tx: Cell::default(),
             log_type: Cell::new(Self::REQUEST_END),
+            health_check: Cell::default(),
             ended: Cell::default(),
         }
     }

@@ -27,6 +27,11 @@ enum Case {
 }
 
 impl StringMatcher {
+    /// Whether a regex finds something: anchors are the caller's.
+    pub(super) fn of_regex(pattern: &str) -> Result<Self, regex::Error> {
+        Ok(Self { pattern: Pattern::Regex(Regex::new(pattern)?), case: Case::Sensitive })
+    }
+
     /// Whether `text` matches.
     pub fn matches(&self, text: &str) -> bool {
         let lower;

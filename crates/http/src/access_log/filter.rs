@@ -12,7 +12,7 @@ pub(crate) enum LogFilter {
     Status(Compare),
     Duration(Compare),
     /// Every request is a request of its own here: health checks are told by a filter of theirs.
-    Always,
+    NotHealthCheck,
     /// Nothing is traced.
     Never,
     Share(FractionalPercent),
@@ -59,7 +59,7 @@ impl LogFilter {
         Ok(match config {
             AccessLogFilter::StatusCode(compare) => Self::Status(Compare::compile(compare, runtime)),
             AccessLogFilter::Duration(compare) => Self::Duration(Compare::compile(compare, runtime)),
-            AccessLogFilter::NotHealthCheck => Self::Always,
+            AccessLogFilter::NotHealthCheck => Self::NotHealthCheck,
             AccessLogFilter::Traceable => Self::Never,
             AccessLogFilter::Runtime { key, sampled, .. } => {
                 Self::Share(runtime.share(key).unwrap_or(*sampled))
@@ -89,7 +89,7 @@ impl LogFilter {
                 let duration = cx.info.ended.get().unwrap_or_default();
                 compare.holds(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
             }
-            Self::Always => true,
+            Self::NotHealthCheck => !cx.info.health_check.get(),
             Self::Never => false,
             Self::Share(share) => fastrand::u32(..share.denominator.max(1)) < share.numerator,
             Self::And(list) => list.iter().all(|one| one.matches(cx)),

@@ -155,6 +155,9 @@ impl Exchange<'_> {
 
     /// Counts a head that was sent, a 1xx as well.
     pub(super) fn count_response(&self, status: StatusCode) {
+        if self.stream.info().health_check.get() {
+            return;
+        }
         let (stats, listener) = (&self.hcm.shared.stats, &self.hcm.shared.listener_stats);
         match status.as_u16() / 100 {
             1 => (stats.downstream_rq_1xx().inc(), listener.downstream_rq_1xx().inc()),

@@ -55,7 +55,12 @@ impl Hcm {
         let mut problems = Vec::new();
         let scope = Scope::http(&config.stat_prefix);
         let values = |key: &str| cx.runtime.integer(key);
-        let factory = FactoryContext { stats: cx.store, scope: &scope, runtime: &values };
+        let factory = FactoryContext {
+            stats: cx.store,
+            scope: &scope,
+            runtime: &values,
+            local_cluster: &cx.node.cluster,
+        };
         let (filters, slots, router) = filters(config, cx, &factory, &mut problems);
         let routes = match RouteTable::compile(
             &runtime::resolve(&config.route_config, cx.runtime),

@@ -46,7 +46,9 @@ impl Upstream<'_> {
 
     /// A response gives way to another attempt: whatever it was, it is taken for the host's error.
     pub(super) fn count_retried_response(&self, head: &ResponseHead) {
-        self.facts.cluster.stats().codes.record_as(CodePrefix::Retry, head.status.as_u16());
+        if !self.stream.info().health_check.get() {
+            self.facts.cluster.stats().codes.record_as(CodePrefix::Retry, head.status.as_u16());
+        }
         self.count_host(HostStat::RqError);
     }
 
@@ -132,6 +134,9 @@ impl Upstream<'_> {
         self.stream.info().last_upstream_rx.set(Some(self.facts.clock.elapsed()));
         let Some(sent) = self.request_complete.get() else { return };
         self.record_budget();
+        if self.stream.info().health_check.get() {
+            return;
+        }
         let ms = u64::try_from((now - sent).as_millis()).unwrap_or(u64::MAX);
         let origin = if self.facts.internal { Origin::Internal } else { Origin::External };
         self.facts.cluster.stats().record_time(Some(origin), ms);
@@ -144,7 +149,11 @@ impl Upstream<'_> {
         }
     }
 
+    /// Checks of the proxy itself that pass through are no part of the service's answers.
     fn count_code(&self, status: StatusCode) {
+        if self.stream.info().health_check.get() {
+            return;
+        }
         count_code(self.facts.cluster.stats(), status, self.facts.internal);
     }
 

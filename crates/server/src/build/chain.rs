@@ -139,7 +139,12 @@ const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
 
 fn network_filter(config: &TypedConfig, cx: &BuildContext<'_>) -> Result<BuiltNetwork, Vec<Problem>> {
     let runtime = |key: &str| cx.runtime.integer(key).or_else(|| cx.runtime.flag(key).map(u64::from));
-    let factory = FactoryContext { stats: cx.store, scope: &Scope::root(), runtime: &runtime };
+    let factory = FactoryContext {
+        stats: cx.store,
+        scope: &Scope::root(),
+        runtime: &runtime,
+        local_cluster: &cx.node.cluster,
+    };
     cx.registry.build_network(config, &factory)
 }
 

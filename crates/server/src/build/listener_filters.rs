@@ -41,7 +41,12 @@ fn new(
     builder: &Builder<'_>,
 ) -> Result<Vec<Arc<dyn ListenerFilterFactory>>, Vec<Problem>> {
     let values = |key: &str| runtime.integer(key).or_else(|| runtime.flag(key).map(u64::from));
-    let cx = FactoryContext { stats: builder.store, scope: &Scope::root(), runtime: &values };
+    let cx = FactoryContext {
+        stats: builder.store,
+        scope: &Scope::root(),
+        runtime: &values,
+        local_cluster: &bootstrap.node.cluster,
+    };
     let mut problems = Vec::new();
     let mut filters = Vec::new();
     for filter in &config.listener_filters {

@@ -1,13 +1,13 @@
 //! Clusters that answer callouts from a script.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
-use tidegate_filter::{CalloutError, CalloutResponse, Clusters, HttpCallout, LocalFuture};
+use tidegate_filter::{CalloutError, CalloutResponse, Clusters, HttpCallout, LocalFuture, Presence};
 use tidegate_types::{RequestHead, ResponseHead};
 
 /// What a fake cluster does with a callout.
@@ -102,9 +102,21 @@ impl HttpCallout for FakeCluster {
 #[derive(Debug, Default)]
 pub struct FakeClusters {
     clusters: RefCell<HashMap<String, FakeCluster>>,
+    presences: RefCell<HashMap<String, Presence>>,
+    fails_checks: Cell<bool>,
 }
 
 impl FakeClusters {
+    /// Says how many hosts a cluster has.
+    pub fn set_presence(&self, name: &str, presence: Presence) {
+        self.presences.borrow_mut().insert(name.to_owned(), presence);
+    }
+
+    /// Lets the server fail health checks, or pass them.
+    pub fn set_fails_checks(&self, fails: bool) {
+        self.fails_checks.set(fails);
+    }
+
     /// Adds a cluster, or puts it in the place of a former one.
     pub fn insert(&self, name: &str, cluster: FakeCluster) {
         self.clusters.borrow_mut().insert(name.to_owned(), cluster);
@@ -115,5 +127,13 @@ impl Clusters for FakeClusters {
     fn http(&self, cluster: &str) -> Option<Rc<dyn HttpCallout>> {
         let cluster = self.clusters.borrow().get(cluster)?.clone();
         Some(Rc::new(cluster))
+    }
+
+    fn presence(&self, cluster: &str) -> Option<Presence> {
+        self.presences.borrow().get(cluster).copied()
+    }
+
+    fn server_fails_checks(&self) -> bool {
+        self.fails_checks.get()
     }
 }

@@ -27,7 +27,7 @@ struct Test {
 fn test(config: &str) -> Test {
     let store = Store::new(1);
     let scope = Scope::root();
-    let cx = FactoryContext { stats: &store, scope: &scope, runtime: &|_| None };
+    let cx = FactoryContext { stats: &store, scope: &scope, runtime: &|_| None, local_cluster: "" };
     let node = json::parse(config).unwrap();
     let settings = ProxyProtocol::build(json::from_node(&node, &JsonPath::root()).unwrap(), &cx).unwrap();
     let address = |text: &str| Address::Ip(text.parse().unwrap());

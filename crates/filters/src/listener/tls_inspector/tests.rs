@@ -52,7 +52,7 @@ fn decode(config: &str) -> Result<Config, Vec<json::Problem>> {
 fn test(config: &str) -> Test {
     let store = Store::new(1);
     let scope = Scope::root();
-    let cx = FactoryContext { stats: &store, scope: &scope, runtime: &|_| None };
+    let cx = FactoryContext { stats: &store, scope: &scope, runtime: &|_| None, local_cluster: "" };
     let inspector = TlsInspector::build(decode(config).unwrap(), &cx).unwrap();
     let address = |text: &str| Address::Ip(text.parse().unwrap());
     let arrival = Arrival::new(address("127.0.0.1:443"), address("127.0.0.1:5000"));
