@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use tidegate_config::ClusterConfig;
-use tidegate_config::cluster::{LocalityEndpoints, Thresholds};
+use tidegate_config::cluster::{LocalityEndpoints, OutlierDetectionConfig, Thresholds};
 use tidegate_config::route::Priority;
 use tidegate_config::runtime::Runtime;
 use tidegate_pool::TransportFactory;
@@ -58,6 +58,7 @@ struct Tuning {
     maxima: [Maxima; 2],
     maintenance_percent: u64,
     tries_all_addresses: bool,
+    outlier_detection: Option<OutlierDetectionConfig>,
 }
 
 /// What a cluster is built with beside its own message.
@@ -293,6 +294,11 @@ impl ClusterShared {
         &self.warming
     }
 
+    /// `outlier_detection`, runtime overrides included.
+    pub fn outlier_detection(&self) -> Option<OutlierDetectionConfig> {
+        self.tuning.load().outlier_detection.clone()
+    }
+
     /// What outlier detection hears from the workers, if the cluster has it.
     pub fn watch(&self) -> Option<&Arc<Watch>> {
         self.watch.as_ref()
@@ -347,6 +353,7 @@ impl Tuning {
             maxima: [Priority::Default, Priority::High].map(|priority| maxima(config, cx.runtime, priority)),
             maintenance_percent: maintenance_percent(config, cx.runtime),
             tries_all_addresses: tries_all_addresses(cx),
+            outlier_detection: config.outlier_detection.as_ref().map(|outlier| outlier.under(cx.runtime)),
         }
     }
 }

@@ -10,8 +10,6 @@ use std::time::SystemTime;
 use tidegate_cluster::attend::{AttendContext, Attendant};
 use tidegate_cluster::judged::{Consecutive, Record, Signal, Watch};
 use tidegate_cluster::{ClusterShared, Failing, HostShared, HostStat, Peers};
-use tidegate_config::cluster::OutlierDetectionConfig;
-use tidegate_config::runtime::Runtime;
 use tokio::time::Instant;
 
 use crate::event_log::EventLog;
@@ -26,16 +24,14 @@ mod stats;
 
 /// Starts what `cluster` asks for.
 pub fn attend(cluster: &Arc<ClusterShared>, cx: AttendContext<'_>) -> Vec<Attendant> {
-    let (Some(config), Some(watch)) = (&cluster.config().outlier_detection, cluster.watch()) else {
+    let (Some(config), Some(watch)) = (cluster.outlier_detection(), cluster.watch()) else {
         return Vec::new();
     };
     let log = cx.outlier_event_log.and_then(|path| {
         EventLog::open(path).inspect_err(|error| tracing::warn!(target: "health", "{path}: {error}")).ok()
     });
     let driver = Driver {
-        config: config.clone(),
-        runtime: cx.runtime.clone(),
-        detector: Detector::new(Settings::new(config, cx.runtime)),
+        detector: Detector::new(Settings::new(config)),
         hosts: Vec::new(),
         stats: OutlierStats::of(cx.store, cluster.config()),
         peers: cx.peers.clone(),
@@ -47,8 +43,6 @@ pub fn attend(cluster: &Arc<ClusterShared>, cx: AttendContext<'_>) -> Vec<Attend
 }
 
 struct Driver {
-    config: OutlierDetectionConfig,
-    runtime: Runtime,
     detector: Detector,
     /// As the detector has them.
     hosts: Vec<Arc<HostShared>>,
@@ -96,7 +90,8 @@ impl Driver {
     }
 
     fn follow_runtime(&mut self) {
-        let settings = Settings::new(&self.config, &self.runtime);
+        let Some(config) = self.cluster.outlier_detection() else { return };
+        let settings = Settings::new(config);
         for count in COUNTS {
             self.watch.set_threshold(count, settings.threshold(count));
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::reader::{Message, Reader};
+use crate::runtime::Runtime;
 
 /// `outlier_detection`. Each number may be overridden by the runtime key `outlier_detection.<field>` (times with
 /// `_ms` behind the name, in ms).
@@ -80,6 +81,52 @@ pub struct EnforcingConfig {
     pub failure_percentage: u32,
     /// `enforcing_failure_percentage_local_origin`, 0 when unset.
     pub failure_percentage_local_origin: u32,
+}
+
+impl OutlierDetectionConfig {
+    /// With the runtime keys `outlier_detection.*` applied (Envoy docs, "Cluster manager: runtime").
+    #[must_use]
+    pub fn under(&self, runtime: &Runtime) -> Self {
+        let mut config = self.clone();
+        let value = |key: &str| runtime.integer(&format!("outlier_detection.{key}"));
+        let time = |key: &str, time: &mut Duration| {
+            *time = value(key).map_or(*time, Duration::from_millis);
+        };
+        time("interval_ms", &mut config.interval);
+        time("base_ejection_time_ms", &mut config.base_ejection_time);
+        time("max_ejection_time_ms", &mut config.max_ejection_time);
+        time("max_ejection_time_jitter_ms", &mut config.max_ejection_time_jitter);
+        // A sweep without a pause would starve the main thread.
+        config.interval = config.interval.max(Duration::from_millis(1));
+        let enforcing = &mut config.enforcing;
+        let rates = &mut config.success_rate;
+        let percentages = &mut config.failure_percentage;
+        for (key, number) in [
+            ("consecutive_5xx", &mut config.consecutive_5xx),
+            ("consecutive_gateway_failure", &mut config.consecutive_gateway_failure),
+            ("consecutive_local_origin_failure", &mut config.consecutive_local_origin_failure),
+            ("max_ejection_percent", &mut config.max_ejection_percent),
+            ("success_rate_minimum_hosts", &mut rates.minimum_hosts),
+            ("success_rate_request_volume", &mut rates.request_volume),
+            ("success_rate_stdev_factor", &mut rates.stdev_factor),
+            ("failure_percentage_threshold", &mut percentages.threshold),
+            ("failure_percentage_minimum_hosts", &mut percentages.minimum_hosts),
+            ("failure_percentage_request_volume", &mut percentages.request_volume),
+            ("enforcing_consecutive_5xx", &mut enforcing.consecutive_5xx),
+            ("enforcing_consecutive_gateway_failure", &mut enforcing.consecutive_gateway_failure),
+            ("enforcing_consecutive_local_origin_failure", &mut enforcing.consecutive_local_origin_failure),
+            ("enforcing_success_rate", &mut enforcing.success_rate),
+            ("enforcing_local_origin_success_rate", &mut enforcing.local_origin_success_rate),
+            ("enforcing_failure_percentage", &mut enforcing.failure_percentage),
+            ("enforcing_failure_percentage_local_origin", &mut enforcing.failure_percentage_local_origin),
+        ] {
+            if let Some(value) = value(key) {
+                *number = u32::try_from(value).unwrap_or(u32::MAX);
+            }
+        }
+        config.max_ejection_percent = config.max_ejection_percent.min(100);
+        config
+    }
 }
 
 impl Message for OutlierDetectionConfig {

@@ -1,61 +1,22 @@
-//! The numbers that outlier detection goes by: the cluster's, unless the runtime says otherwise.
+//! The numbers that outlier detection goes by.
 
 use std::time::Duration;
 
 use tidegate_cluster::judged::Consecutive;
 use tidegate_config::cluster::OutlierDetectionConfig;
-use tidegate_config::runtime::Runtime;
 
 use super::machine::Kind;
 
-/// The cluster's message with the runtime keys `outlier_detection.*` applied (Envoy docs, "Cluster manager: runtime").
+/// The cluster's message as the runtime has it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// See [`OutlierDetectionConfig`], of which this is one with other numbers.
+    /// See [`OutlierDetectionConfig`].
     pub config: OutlierDetectionConfig,
 }
 
 impl Settings {
-    /// What holds now.
-    pub fn new(config: &OutlierDetectionConfig, runtime: &Runtime) -> Self {
-        let mut config = config.clone();
-        let value = |key: &str| runtime.integer(&format!("outlier_detection.{key}"));
-        let time = |key: &str, time: &mut Duration| {
-            *time = value(key).map_or(*time, Duration::from_millis);
-        };
-        time("interval_ms", &mut config.interval);
-        time("base_ejection_time_ms", &mut config.base_ejection_time);
-        time("max_ejection_time_ms", &mut config.max_ejection_time);
-        time("max_ejection_time_jitter_ms", &mut config.max_ejection_time_jitter);
-        // A sweep without a pause would starve the main thread.
-        config.interval = config.interval.max(Duration::from_millis(1));
-        let enforcing = &mut config.enforcing;
-        let rates = &mut config.success_rate;
-        let percentages = &mut config.failure_percentage;
-        for (key, number) in [
-            ("consecutive_5xx", &mut config.consecutive_5xx),
-            ("consecutive_gateway_failure", &mut config.consecutive_gateway_failure),
-            ("consecutive_local_origin_failure", &mut config.consecutive_local_origin_failure),
-            ("max_ejection_percent", &mut config.max_ejection_percent),
-            ("success_rate_minimum_hosts", &mut rates.minimum_hosts),
-            ("success_rate_request_volume", &mut rates.request_volume),
-            ("success_rate_stdev_factor", &mut rates.stdev_factor),
-            ("failure_percentage_threshold", &mut percentages.threshold),
-            ("failure_percentage_minimum_hosts", &mut percentages.minimum_hosts),
-            ("failure_percentage_request_volume", &mut percentages.request_volume),
-            ("enforcing_consecutive_5xx", &mut enforcing.consecutive_5xx),
-            ("enforcing_consecutive_gateway_failure", &mut enforcing.consecutive_gateway_failure),
-            ("enforcing_consecutive_local_origin_failure", &mut enforcing.consecutive_local_origin_failure),
-            ("enforcing_success_rate", &mut enforcing.success_rate),
-            ("enforcing_local_origin_success_rate", &mut enforcing.local_origin_success_rate),
-            ("enforcing_failure_percentage", &mut enforcing.failure_percentage),
-            ("enforcing_failure_percentage_local_origin", &mut enforcing.failure_percentage_local_origin),
-        ] {
-            if let Some(value) = value(key) {
-                *number = u32::try_from(value).unwrap_or(u32::MAX);
-            }
-        }
-        config.max_ejection_percent = config.max_ejection_percent.min(100);
+    /// Those of a cluster.
+    pub fn new(config: OutlierDetectionConfig) -> Self {
         Self { config }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidegate_config::{Bootstrap, ListenerConfig, Runtime, TypedConfig};
+use tidegate_config::{Bootstrap, ListenerConfig, TypedConfig};
 use tidegate_filter::{FactoryContext, ListenerFilterFactory};
 use tidegate_stats::Scope;
 use tidegate_types::json::Problem;
@@ -31,15 +31,16 @@ pub(super) fn build(
     if let Some(former) = former.filter(|former| former.filters.answers.hold(runtime)) {
         return Ok(former.filters.clone());
     }
-    let (filters, answers) = runtime.recorded(|| new(config, runtime, builder));
+    let (filters, answers) = runtime.recorded(|| new(config, bootstrap, builder));
     Ok(ListenerFilters { all: filters?, answers })
 }
 
 fn new(
     config: &ListenerConfig,
-    runtime: &Runtime,
+    bootstrap: &Bootstrap,
     builder: &Builder<'_>,
 ) -> Result<Vec<Arc<dyn ListenerFilterFactory>>, Vec<Problem>> {
+    let runtime = &bootstrap.runtime;
     let values = |key: &str| runtime.integer(key).or_else(|| runtime.flag(key).map(u64::from));
     let cx = FactoryContext {
         stats: builder.store,

@@ -263,7 +263,7 @@ fn the_runtime_overrides_every_number() {
     for (key, value) in [("interval_ms", 250.0), ("consecutive_5xx", 7.0), ("max_ejection_percent", 500.0)] {
         runtime.values.insert(format!("outlier_detection.{key}"), RuntimeValue::Number(value));
     }
-    let settings = Settings::new(&config(), &runtime);
+    let settings = Settings::new(config().under(&runtime));
     assert_eq!(settings.config.interval, Duration::from_millis(250));
     assert_eq!(settings.threshold(SERVER_ERROR), 7);
     assert_eq!(settings.config.max_ejection_percent, 100);
