@@ -1,8 +1,9 @@
 use tidegate_config::cluster::HashedName;
+use tidegate_pool::host::HostLoad;
 
 use super::*;
 use crate::lb::tests::at;
-use crate::lb::{Roster, hash};
+use crate::lb::{Balancer, Moment, Roster, Wish, hash};
 
 fn ring_method(hash_function: HashFunction) -> Method {
     Method::Ring(RingHashConfig {
@@ -142,4 +143,75 @@ fn hosts_are_those_of_envoy() {
     };
     assert_eq!(chosen(ring), [1, 0, 0, 1, 1, 0, 1, 1]);
     assert_eq!(chosen(maglev), [1, 1, 0, 1, 1, 0, 1, 0]);
+}
+
+/// The hosts of the recordings: `127.0.0.(1 + n):(20001 + 7 n)` of weight `1 + n % 3`.
+fn recorded_hosts() -> Vec<Member<'static>> {
+    let host = |n: u32| Member {
+        name: format!("127.0.0.{}:{}", 1 + n, 20_001 + 7 * n).into(),
+        weight: 1 + n % 3,
+        ..Member::of(0, Health::Healthy)
+    };
+    (0..12).map(host).collect()
+}
+
+/// Envoy 1.40.0 (9e5580933739775e8bce696a57a2e1bc99368f23) was sent requests with the headers `key: key-0` to `key:
+/// key-9999` and a `hash_policy` of that header; its access log told the host of each. A file has a digit of base 12
+/// for each key.
+#[test]
+fn hosts_of_10_000_keys_are_those_of_envoy() {
+    let Method::Ring(ring) = ring_method(HashFunction::MurmurHash2) else { panic!() };
+    let murmur = Method::Ring(RingHashConfig { minimum_size: 4096, ..ring });
+    let [xx, _, maglev] = methods();
+    for (method, recorded) in [
+        (xx, include_str!("envoy-1.40/ring-xx-hash.txt")),
+        (murmur, include_str!("envoy-1.40/ring-murmur-hash-2.txt")),
+        (maglev, include_str!("envoy-1.40/maglev.txt")),
+    ] {
+        let table = table(method, &recorded_hosts());
+        let recorded: Vec<_> = recorded.chars().filter_map(|digit| digit.to_digit(12)).collect();
+        assert_eq!(recorded.len(), 10_000);
+        for (n, host) in recorded.into_iter().enumerate() {
+            let hash = hash::xx64_of_all([format!("key-{n}").as_bytes()]);
+            assert_eq!(table.choose(hash).host, Some(host as usize), "{method:?}: key-{n}");
+        }
+    }
+}
+
+/// A key whose host has more than its share goes to another, always the same; the rest stay.
+#[test]
+fn a_host_takes_no_more_than_its_bound() {
+    let host_name = HashedName::Address;
+    for method in [
+        Method::Maglev(MaglevConfig { table_size: 65_537, host_name, balance_factor: Some(120) }),
+        Method::Ring(RingHashConfig {
+            minimum_size: 1024,
+            maximum_size: 8_388_608,
+            hash_function: HashFunction::XxHash,
+            host_name,
+            balance_factor: Some(120),
+        }),
+    ] {
+        let loads: Vec<_> = (0..4).map(|_| std::sync::Arc::new(HostLoad::default())).collect();
+        let mut hosts = healthy(&["a", "b", "c", "d"]);
+        hosts.iter_mut().zip(&loads).for_each(|(host, load)| host.load = Some(load));
+        let roster = Roster::build(&Terms { method, ..Terms::default() }, &hosts, at(0));
+        let mut balancer = Balancer::new(std::sync::Arc::new(roster), 0);
+        let mut in_hand = 0;
+        let mut choose = |key_number| {
+            let wish = Wish { hash: Some(key(key_number)), loads: None };
+            let moment = Moment { ms: 0, active: in_hand };
+            let host = balancer.choose(wish, moment, &mut || 0).host.unwrap();
+            loads[host].add(1);
+            in_hand += 1;
+            host
+        };
+        // One key 400 times: each host may have 120 % of the average, rounded up, and one more.
+        for _ in 0..400 {
+            choose(7);
+        }
+        let taken: Vec<_> = loads.iter().map(|load| load.active()).collect();
+        assert!(taken.iter().all(|taken| *taken <= 122), "{taken:?}");
+        assert!(taken.iter().filter(|taken| **taken >= 100).count() >= 3, "{taken:?}");
+    }
 }
