@@ -11,6 +11,7 @@ mod checks;
 mod cluster;
 mod cut;
 mod directory;
+pub mod discovery;
 pub mod home;
 mod host;
 mod host_update;

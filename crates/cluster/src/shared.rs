@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use tidegate_config::ClusterConfig;
-use tidegate_config::cluster::{LocalityEndpoints, OutlierDetectionConfig, Thresholds};
+use tidegate_config::cluster::{Discovery, LocalityEndpoints, OutlierDetectionConfig, Thresholds};
 use tidegate_config::route::Priority;
 use tidegate_config::runtime::Runtime;
 use tidegate_pool::TransportFactory;
@@ -143,7 +143,14 @@ impl ClusterShared {
             learns_idle: config.reuse.learn_idle && !cx.compat.is_strict(),
             stats,
         };
-        shared.replace_endpoints(&config.endpoints);
+        match &config.discovery {
+            Discovery::Static => {
+                let named = config.endpoints.iter().map(|place| place.endpoints.len()).sum();
+                shared.replace_endpoints(&config.endpoints, named, Ancestors::Forget);
+            }
+            // They are to be found yet.
+            _ => drop(shared.replace_endpoints(&[], 0, Ancestors::Keep)),
+        }
         Arc::new(shared)
     }
 
@@ -186,25 +193,63 @@ impl ClusterShared {
     ///
     /// [`Peers::tell_of_hosts`]: crate::Peers::tell_of_hosts
     pub fn set_endpoints(&self, endpoints: &[LocalityEndpoints]) -> HostChanges {
-        let changes = self.replace_endpoints(endpoints);
-        // As in Envoy, not of those that the configuration names.
-        let heaviest = self.hosts.load().hosts.iter().map(|host| host.weight()).max().unwrap_or(0);
-        self.stats.members.max_host_weight().set(i64::from(heaviest));
+        let named = endpoints.iter().map(|place| place.endpoints.len()).sum();
+        self.take_over(endpoints, named, Ancestors::Forget)
+    }
+
+    /// As [`ClusterShared::set_endpoints`], where only so many as `made` were found anew.
+    pub(crate) fn take_over(
+        &self,
+        endpoints: &[LocalityEndpoints],
+        made: usize,
+        ancestors: Ancestors,
+    ) -> HostChanges {
+        let changes = self.replace_endpoints(endpoints, made, ancestors);
+        // As in Envoy, not of those that the configuration names; and none is lighter than 1.
+        let heaviest = self.hosts.load().hosts.iter().map(|host| host.weight()).max();
+        self.stats.members.max_host_weight().set(i64::from(heaviest.unwrap_or(1)));
         changes
     }
 
-    fn replace_endpoints(&self, endpoints: &[LocalityEndpoints]) -> HostChanges {
+    fn replace_endpoints(
+        &self,
+        endpoints: &[LocalityEndpoints],
+        made: usize,
+        ancestors: Ancestors,
+    ) -> HostChanges {
         let old = self.hosts.load_full();
-        let ancestors = lock(&self.ancestors).take();
-        let update = HostUpdate::new(&old, ancestors.as_deref(), endpoints, &self.scale);
+        let mut kept = lock(&self.ancestors);
+        let update = HostUpdate::new(&old, kept.as_deref(), endpoints, &self.scale);
+        if ancestors == Ancestors::Forget {
+            *kept = None;
+        }
+        drop(kept);
         let update = update.keeping(|host| self.stays_when_removed(host));
         let HostUpdate { hosts, changes, priorities, .. } = update;
-        self.stats.members.default_total_match_count().add(changes.named as u64);
+        // Envoy's `default` transport-socket match, made once for each host, also if it turns out to be known.
+        self.stats.members.default_total_match_count().add(made as u64);
         if changes.is_news() || self.generation() == 0 {
             self.stats.members.membership_change().add(priorities as u64);
             self.publish(HostSet::new(hosts));
         }
         changes
+    }
+
+    /// The one host of the cluster is the one of `place` now, wherever that is: new connections go there, the others
+    /// stay. Whether that is news.
+    pub(crate) fn move_sole_host(&self, place: &LocalityEndpoints) -> bool {
+        let old = self.hosts.load_full();
+        let (Some(host), [endpoint]) = (old.hosts.first(), place.endpoints.as_slice()) else {
+            let places = std::slice::from_ref(place);
+            return self.replace_endpoints(places, place.endpoints.len(), Ancestors::Forget).is_news();
+        };
+        self.stats.members.default_total_match_count().inc();
+        let changed = host.update(endpoint, place);
+        if changed {
+            self.stats.members.membership_change().inc();
+            self.publish(HostSet::new(old.hosts.clone()));
+        }
+        changed
     }
 
     /// Whether `host`, which discovery does not name any more, stays.
@@ -345,6 +390,15 @@ impl ClusterShared {
     pub fn stats(&self) -> &Arc<ClusterStats> {
         &self.stats
     }
+}
+
+/// What becomes of the hosts of the cluster that this one replaces, once others took over from them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ancestors {
+    /// More hosts will come.
+    Keep,
+    /// All are there.
+    Forget,
 }
 
 impl Tuning {

@@ -28,10 +28,11 @@ use crate::{Ask, BuildContext, ClusterShared, Directory, HostStat, Peers, Priori
 
 mod pools;
 
-fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
+pub(crate) fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
     let endpoint = |address: &Address| EndpointConfig {
         address: address.clone(),
         additional_addresses: Vec::new(),
+        name: None,
         hostname: String::new(),
         weight: 1,
         health_check: Default::default(),
@@ -81,7 +82,11 @@ fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
     }
 }
 
-fn build(config: ClusterConfig, store: &Store, previous: Option<&Arc<ClusterShared>>) -> Arc<ClusterShared> {
+pub(crate) fn build(
+    config: ClusterConfig,
+    store: &Store,
+    previous: Option<&Arc<ClusterShared>>,
+) -> Arc<ClusterShared> {
     let runtime = Runtime::default();
     let cx = BuildContext {
         runtime: &runtime,

@@ -28,8 +28,45 @@ impl Message for Endpoint {
     }
 }
 
+/// Where a host is: an address, or where the cluster looks names up a name and a port.
+pub(crate) enum Place {
+    Address(Address),
+    Named { name: String, port: u16 },
+}
+
+impl Message for Place {
+    const NAME: &'static str = Endpoint::NAME;
+
+    fn read(r: &Reader<'_>) -> Self {
+        if !r.cx.takes_names.get() {
+            return Self::Address(Endpoint::read(r).address);
+        }
+        r.refuse("pipe", "a cluster that looks names up has no pipes");
+        r.exactly_one(&["socket_address"]);
+        r.message::<Named>("socket_address")
+            .optional()
+            .map_or(Self::Address(Address::Ip(NOWHERE)), |named| named.0)
+    }
+}
+
+/// `SocketAddress` with a name or an IP address.
+struct Named(Place);
+
+impl Message for Named {
+    const NAME: &'static str = Socket::NAME;
+
+    fn read(r: &Reader<'_>) -> Self {
+        r.enumeration("protocol", &[("TCP", 0, ())], &[("UDP", 1)]).or_default();
+        r.refuse("resolver_name", "clusters that look names up have no resolver for each address");
+        let name = r.string("address").required_non_empty();
+        let port = r.u32("port_value").within(0..=65535).or_default().try_into().unwrap_or_default();
+        r.exactly_one(&["port_value"]);
+        Self(Place::Named { name, port })
+    }
+}
+
 /// Stands for an address that was reported as missing.
-const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+pub(crate) const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// `SocketAddress`.
 pub(crate) struct Socket(pub(crate) SocketAddr);

@@ -11,6 +11,9 @@ use crate::transport::UpstreamTransport;
 use crate::values::{Percent, TcpKeepalive};
 
 mod circuit_breakers;
+mod discovery;
+mod dns;
+mod dns_resolver;
 mod endpoint;
 mod happy_eyeballs;
 mod health_check;
@@ -24,6 +27,9 @@ use endpoint::LoadAssignment;
 use http_options::HttpOptions;
 
 pub use circuit_breakers::{CircuitBreakers, RetryBudget, Thresholds};
+pub use discovery::Discovery;
+pub use dns::{DnsConfig, FailureRefresh, LookupFamily};
+pub use dns_resolver::DnsResolverConfig;
 pub use endpoint::{EndpointConfig, HealthStatus, LocalityEndpoints};
 pub use happy_eyeballs::{FirstFamily, HappyEyeballsConfig};
 pub use health_check::{
@@ -145,13 +151,6 @@ impl ClusterConfig {
     }
 }
 
-/// `type`: where hosts come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Discovery {
-    /// `STATIC`: the addresses in `load_assignment`.
-    Static,
-}
-
 /// The upstream's protocol.
 #[derive(Debug, Clone, PartialEq)]
 pub enum UpstreamProtocol {
@@ -201,8 +200,6 @@ impl Message for ClusterConfig {
     const NAME: &'static str = "envoy.config.cluster.v3.Cluster";
 
     fn read(r: &Reader<'_>) -> Self {
-        const TYPES: &[(&str, u32)] =
-            &[("STRICT_DNS", 1), ("LOGICAL_DNS", 2), ("EDS", 3), ("ORIGINAL_DST", 4)];
         let common_lb = r.message_or_defaults::<CommonLb>("common_lb_config");
         let balancing = Balancing::read(r, common_lb.balancing);
         let http = HttpOptions::read(r);
@@ -215,13 +212,15 @@ impl Message for ClusterConfig {
                 "`auto_config` chooses by ALPN, and the `transport_socket` is not one that negotiates it",
             );
         }
+        let discovery = Discovery::read(r);
+        r.cx.takes_names.set(discovery.takes_names());
         let assignment = r.message::<LoadAssignment>("load_assignment").optional().unwrap_or_default();
+        r.cx.takes_names.set(false);
+        check_discovery(r, &discovery, &assignment.endpoints);
         Self {
             name: r.string("name").unique(Space::Cluster).required_non_empty(),
             alt_stat_name: r.string("alt_stat_name").non_empty(),
-            discovery: r
-                .enumeration("type", &[("STATIC", 0, Discovery::Static)], TYPES)
-                .or(Discovery::Static),
+            discovery,
             lb_policy: balancing.policy,
             locality_lb: balancing.locality,
             healthy_panic_threshold: common_lb.healthy_panic_threshold,
@@ -258,6 +257,15 @@ impl Message for ClusterConfig {
             wait_for_warm_on_init: r.bool("wait_for_warm_on_init").or(true),
             track_stats,
         }
+    }
+}
+
+/// What a type of cluster demands of its endpoints.
+fn check_discovery(r: &Reader<'_>, discovery: &Discovery, places: &[LocalityEndpoints]) {
+    if let Discovery::LogicalDns(_) = discovery
+        && !matches!(places, [place] if place.endpoints.len() == 1)
+    {
+        r.problem("a logical DNS cluster has exactly one locality, and in it exactly one endpoint");
     }
 }
 

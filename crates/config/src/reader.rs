@@ -43,6 +43,8 @@ pub(crate) struct Context<'a> {
     references: RefCell<Vec<Reference>>,
     /// `max_direct_response_body_size_bytes` of the route table that is being read.
     pub(crate) direct_response_limit: Cell<u32>,
+    /// Whether the endpoints that are being read may be names.
+    pub(crate) takes_names: Cell<bool>,
     pub(crate) read_file: &'a dyn Fn(&str) -> Result<Vec<u8>, String>,
 }
 
@@ -86,6 +88,7 @@ impl<'a> Context<'a> {
             names: RefCell::default(),
             references: RefCell::default(),
             direct_response_limit: Cell::new(u32::MAX),
+            takes_names: Cell::new(false),
             read_file,
         }
     }

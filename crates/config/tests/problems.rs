@@ -101,13 +101,13 @@ fn syntax_errors_stop_the_reading() {
 #[test]
 fn unsupported_fields_are_told_from_unknown_ones() {
     cluster(
-        "\"lrs_server\": {}, \"dnsLookupFamily\": \"AUTO\", \"foo\": 1",
+        "\"lrs_server\": {}, \"upstreamConfig\": 1, \"foo\": 1",
         &[
             "6:1: static_resources.clusters[0].lrs_server: `lrs_server` is known to Envoy, but not \
              supported by this build",
-            "6:19: static_resources.clusters[0].dnsLookupFamily: `dnsLookupFamily` is known to Envoy, but not \
+            "6:19: static_resources.clusters[0].upstreamConfig: `upstreamConfig` is known to Envoy, but not \
              supported by this build",
-            "6:46: static_resources.clusters[0].foo: unknown field `foo`",
+            "6:40: static_resources.clusters[0].foo: unknown field `foo`",
         ],
     );
     cluster(

@@ -4,6 +4,7 @@
 //! No TLS, no HTTP, no retries. This is the one crate of the data path that may touch descriptors.
 
 pub mod dial;
+pub mod dns;
 pub mod io;
 pub mod listen;
 pub mod options;

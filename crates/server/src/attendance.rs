@@ -49,7 +49,8 @@ impl Attendance {
             if attended.contains_key(&Arc::as_ptr(cluster)) {
                 continue;
             }
-            let mut attendants = tidegate_health::attend(cluster, cx);
+            let mut attendants = tidegate_cluster::discovery::attend(cluster, cx);
+            attendants.extend(tidegate_health::attend(cluster, cx));
             attendants.extend(tidegate_cluster::home::attend(cluster));
             if !attendants.is_empty() {
                 let entry = Attended { _cluster: cluster.clone(), _attendants: attendants };

@@ -41,7 +41,7 @@ const TABLE: &[Row] = &[
     row("tidegate-codec", &["types", "net"], NOTHING),
     row("tidegate-http", &["types", "config", "stats", "codec", "filter", "router"], NOTHING),
     row("tidegate-router", &["types", "config", "stats", "filter", "cluster"], NOTHING),
-    row("tidegate-cluster", &["types", "config", "stats", "filter", "pool"], NOTHING),
+    row("tidegate-cluster", &["types", "config", "stats", "net", "filter", "pool"], NOTHING),
     row("tidegate-pool", &["types", "stats", "net", "tls", "codec"], NOTHING),
     row("tidegate-health", &["types", "config", "stats", "filter", "cluster", "pool"], NOTHING),
     row("tidegate-filters", &["filter", "types", "stats"], NOTHING),

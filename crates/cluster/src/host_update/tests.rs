@@ -17,6 +17,7 @@ fn endpoint(port: u16) -> EndpointConfig {
         health_status: HealthStatus::Unknown,
         health_check: Default::default(),
         additional_addresses: Vec::new(),
+        name: None,
         metadata: None,
     }
 }

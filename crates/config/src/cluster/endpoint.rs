@@ -4,7 +4,7 @@ use tidegate_types::Address;
 use tidegate_types::json::Node;
 
 use super::health_check::EndpointHealthCheck;
-use crate::address::Endpoint;
+use crate::address::{Endpoint, NOWHERE, Place};
 use crate::bootstrap::Locality;
 use crate::reader::{Message, Reader};
 use crate::values::metadata;
@@ -29,6 +29,8 @@ pub struct EndpointConfig {
     pub address: Address,
     /// `endpoint.additional_addresses`: other ways to the same host, raced with the first.
     pub additional_addresses: Vec<Address>,
+    /// The name of `endpoint.address` where the cluster looks names up: `address` holds only its port then.
+    pub name: Option<String>,
     /// `endpoint.hostname`; empty when unset.
     pub hostname: String,
     /// `load_balancing_weight`, 1 when unset, at least 1.
@@ -142,9 +144,10 @@ impl Message for Option<EndpointConfig> {
         let weight = r.u32("load_balancing_weight").positive().or(1);
         let health_status = r.enumeration("health_status", STATES, &[]).or_default();
         let metadata = metadata(r);
-        let Host { address, additional_addresses, hostname, health_check } = host?;
+        let Host { address, name, additional_addresses, hostname, health_check } = host?;
         Some(EndpointConfig {
             address,
+            name,
             additional_addresses,
             hostname,
             weight,
@@ -158,6 +161,7 @@ impl Message for Option<EndpointConfig> {
 /// `Endpoint`.
 struct Host {
     address: Address,
+    name: Option<String>,
     additional_addresses: Vec<Address>,
     hostname: String,
     health_check: EndpointHealthCheck,
@@ -167,7 +171,11 @@ impl Message for Host {
     const NAME: &'static str = "envoy.config.endpoint.v3.Endpoint";
 
     fn read(r: &Reader<'_>) -> Self {
-        let HostAddress(address) = HostAddress::read(r);
+        let (address, name) = match r.required_message::<Place>("address") {
+            Place::Address(address) => (address, None),
+            Place::Named { name, port } => (Address::Ip((NOWHERE.ip(), port).into()), Some(name)),
+        };
+        check_port(r, &address);
         let additional = r.repeated::<HostAddress>("additional_addresses").or_default();
         let health_check = r.message_or_defaults::<EndpointHealthCheck>("health_check_config");
         if health_check.port.is_some() && matches!(health_check.address(&address), Address::Unix(_)) {
@@ -175,6 +183,7 @@ impl Message for Host {
         }
         Self {
             address,
+            name,
             additional_addresses: additional.into_iter().map(|address| address.0).collect(),
             hostname: r.string("hostname").or_default(),
             health_check,
@@ -182,7 +191,7 @@ impl Message for Host {
     }
 }
 
-/// `Endpoint.AdditionalAddress`; an endpoint's own address is the same field.
+/// `Endpoint.AdditionalAddress`.
 struct HostAddress(Address);
 
 impl Message for HostAddress {
@@ -190,9 +199,13 @@ impl Message for HostAddress {
 
     fn read(r: &Reader<'_>) -> Self {
         let address = r.required_message::<Endpoint>("address").address;
-        if address.port() == Some(0) {
-            r.problem("a host needs a port other than 0");
-        }
+        check_port(r, &address);
         Self(address)
+    }
+}
+
+fn check_port(r: &Reader<'_>, address: &Address) {
+    if address.port() == Some(0) {
+        r.problem("a host needs a port other than 0");
     }
 }

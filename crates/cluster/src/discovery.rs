@@ -1,0 +1,177 @@
+//! Finding hosts by DNS (Envoy docs, "Service discovery": strict DNS, logical DNS).
+//!
+//! When a name is looked up again is decided by `schedule`, a machine without a clock; what an answer means for the
+//! hosts by `strict` and `logical`. The loop that waits and asks is here; it runs on the main thread. Start from
+//! [`attend`].
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tidegate_config::cluster::{Discovery, DnsConfig, DnsResolverConfig, EndpointConfig, LookupFamily};
+use tidegate_net::dns::{DnsStats, Families, Found, Resolve, ResolveError, Resolver, ResolverOptions};
+use tidegate_stats::Scope;
+use tidegate_types::Address;
+
+use crate::attend::{AttendContext, Attendant, Hold};
+use crate::neighbours::Peers;
+use crate::shared::ClusterShared;
+
+mod logical;
+mod schedule;
+mod strict;
+
+use logical::Logical;
+use schedule::{Outcome, Schedule};
+use strict::{Board, Target};
+
+/// Starts looking up the names of `cluster`, if it has some. On the main thread, within a `LocalSet` or local runtime.
+/// The cluster is not warm before each name was looked up once, whatever came of it.
+pub fn attend(cluster: &Arc<ClusterShared>, cx: AttendContext<'_>) -> Vec<Attendant> {
+    let (Discovery::StrictDns(config) | Discovery::LogicalDns(config)) = &cluster.config().discovery else {
+        return Vec::new();
+    };
+    let stats = DnsStats::new(cx.store, Scope::new("dns", &["cares"]));
+    let resolver = Resolver::new(options(config.resolver.as_ref()), stats);
+    look_up(cluster, config, &(Rc::new(resolver) as Rc<dyn Resolve>), cx.peers)
+}
+
+/// As [`attend`], with answers of `resolver`.
+fn look_up(
+    cluster: &Arc<ClusterShared>,
+    config: &DnsConfig,
+    resolver: &Rc<dyn Resolve>,
+    peers: &Arc<Peers>,
+) -> Vec<Attendant> {
+    let start = |name: &str, takes: Box<dyn Takes>| {
+        let lookup = Lookup {
+            name: name.to_owned(),
+            families: families(config.family),
+            resolver: resolver.clone(),
+            schedule: Schedule::new(config),
+            cluster: cluster.clone(),
+            peers: peers.clone(),
+            takes,
+        };
+        Attendant::spawn(lookup.run(cluster.warming().hold()))
+    };
+    match &cluster.config().discovery {
+        Discovery::LogicalDns(_) => {
+            Logical::of(cluster.config()).map(|logical| start(logical.name(), Box::new(logical.clone())))
+        }
+        _ => None,
+    }
+    .into_iter()
+    .chain(Board::targets(cluster.config()).map(|target: Target| {
+        let name = target.name().to_owned();
+        start(&name, Box::new(target))
+    }))
+    .collect()
+}
+
+/// Does with the cluster what an answer means.
+trait Takes {
+    /// The addresses that the name has; none if it has none, or does not exist.
+    fn take(&mut self, cluster: &ClusterShared, found: &[Found]) -> Taken;
+}
+
+/// What came of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    /// Hosts differ.
+    Changed,
+    /// All is as it was.
+    Same,
+    /// It is of no use: as if nobody had answered.
+    Useless,
+}
+
+/// A name, looked up again and again.
+struct Lookup {
+    name: String,
+    families: Families,
+    resolver: Rc<dyn Resolve>,
+    schedule: Schedule,
+    cluster: Arc<ClusterShared>,
+    peers: Arc<Peers>,
+    takes: Box<dyn Takes>,
+}
+
+impl Lookup {
+    async fn run(mut self, hold: Hold) {
+        let mut hold = Some(hold);
+        loop {
+            self.cluster.stats().members.update_attempt().inc();
+            let answer = self.resolver.resolve(&self.name, self.families).await;
+            let outcome = self.take(answer);
+            // Also after a failure: a cluster that cannot be resolved keeps none from starting.
+            drop(hold.take());
+            tokio::time::sleep(self.schedule.wait(outcome, || fastrand::u64(..))).await;
+        }
+    }
+
+    fn take(&mut self, answer: Result<Vec<Found>, ResolveError>) -> Outcome {
+        let members = &self.cluster.stats().members;
+        let cluster = self.cluster.name();
+        let found = match answer {
+            Ok(found) => found,
+            Err(error) => {
+                members.update_failure().inc();
+                tracing::debug!(target: "dns", %cluster, name = %self.name, %error, "a name cannot be resolved");
+                return Outcome::Failed;
+            }
+        };
+        match self.takes.take(&self.cluster, &found) {
+            Taken::Useless => {
+                members.update_failure().inc();
+                tracing::debug!(target: "dns", %cluster, name = %self.name, "a name has no address");
+                return Outcome::Failed;
+            }
+            Taken::Same => members.update_no_rebuild().inc(),
+            Taken::Changed => {
+                tracing::debug!(target: "dns", %cluster, name = %self.name, addresses = found.len(), "hosts change");
+                self.peers.tell_of_hosts(&self.cluster);
+            }
+        }
+        members.update_success().inc();
+        Outcome::Answered { ttl: found.iter().map(|found| found.ttl).min() }
+    }
+}
+
+/// A host of `template` at the addresses `found`, of which the first is its own.
+fn host(template: &EndpointConfig, found: &[Found]) -> Option<EndpointConfig> {
+    let port = template.address.port().unwrap_or_default();
+    let mut addresses = found.iter().map(|found| Address::Ip((found.ip, port).into()));
+    let address = addresses.next()?;
+    let name = template.name.clone().unwrap_or_default();
+    // What TLS and `auto_host_rewrite` know the host by.
+    let hostname = if template.hostname.is_empty() { name } else { template.hostname.clone() };
+    Some(EndpointConfig { address, additional_addresses: addresses.collect(), hostname, ..template.clone() })
+}
+
+fn families(family: LookupFamily) -> Families {
+    match family {
+        LookupFamily::Auto => Families::V6ThenV4,
+        LookupFamily::V4Only => Families::V4,
+        LookupFamily::V6Only => Families::V6,
+        LookupFamily::V4Preferred => Families::V4ThenV6,
+        LookupFamily::All => Families::Both,
+    }
+}
+
+fn options(config: Option<&DnsResolverConfig>) -> ResolverOptions {
+    let Some(config) = config else { return ResolverOptions::default() };
+    ResolverOptions {
+        servers: config.servers.clone(),
+        servers_are_fallback: config.servers_are_fallback,
+        filter_unroutable_families: config.filter_unroutable_families,
+        tcp: config.tcp,
+        no_search: config.no_search,
+        timeout: config.query_timeout,
+        tries: config.query_tries,
+        rotate: config.rotate,
+        max_payload: config.max_payload,
+    }
+}
+
+#[cfg(test)]
+mod tests;
