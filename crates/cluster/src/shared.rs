@@ -59,6 +59,7 @@ struct Tuning {
     maintenance_percent: u64,
     tries_all_addresses: bool,
     outlier_detection: Option<OutlierDetectionConfig>,
+    check_interval_ms: (u64, u64),
 }
 
 /// What a cluster is built with beside its own message.
@@ -344,6 +345,12 @@ impl ClusterShared {
         self.tuning.load().outlier_detection.clone()
     }
 
+    /// The shortest and the longest time between two health checks of a host, in ms: the runtime's
+    /// `health_check.min_interval` and `.max_interval`.
+    pub fn check_interval_ms(&self) -> (u64, u64) {
+        self.tuning.load().check_interval_ms
+    }
+
     /// What outlier detection hears from the workers, if the cluster has it.
     pub fn watch(&self) -> Option<&Arc<Watch>> {
         self.watch.as_ref()
@@ -408,6 +415,13 @@ impl Tuning {
             maintenance_percent: maintenance_percent(config, cx.runtime),
             tries_all_addresses: tries_all_addresses(cx),
             outlier_detection: config.outlier_detection.as_ref().map(|outlier| outlier.under(cx.runtime)),
+            check_interval_ms: match config.health_check {
+                Some(_) => (
+                    cx.runtime.integer("health_check.min_interval").unwrap_or(0),
+                    cx.runtime.integer("health_check.max_interval").unwrap_or(u64::MAX),
+                ),
+                None => (0, u64::MAX),
+            },
         }
     }
 }

@@ -6,15 +6,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::HeaderMap;
+use tidegate_config::runtime::Answers;
 use tidegate_filter::{
     Cx, Flow, HeadFlow, HttpFilterFactory, LocalReply, RequestFilter, ResponseFilter, RouteView, Step, Stream,
 };
 use tidegate_types::{BodyBuf, EndStream, RequestHead, ResponseHead};
 
 /// One filter of a connection manager's configuration.
+#[derive(Clone)]
 pub(crate) struct ConfiguredFilter {
     pub(crate) factory: Arc<dyn HttpFilterFactory>,
     pub(crate) disabled: bool,
+    /// What the factory asked of the runtime.
+    pub(crate) answers: Answers,
 }
 
 /// Why a walk stopped.

@@ -205,14 +205,12 @@ pub(crate) fn warnings(bootstrap: &Bootstrap) -> Vec<String> {
 
 /// What is said of runtime keys that nothing reads. Envoy takes any key in silence.
 pub(crate) fn unread(bootstrap: &Bootstrap) -> Vec<String> {
-    // Read by those who attend clusters, while they serve.
-    let read_later = ["health_check.", "outlier_detection."];
-    let keys = bootstrap.runtime.unread().into_iter();
-    keys.filter(|key| !read_later.iter().any(|prefix| key.starts_with(prefix)))
-        .map(|key| {
-            format!("runtime key `{key}` has no effect: nothing in this configuration or this build reads it")
-        })
-        .collect()
+    // Read by those who check hosts, once they begin.
+    let keys = bootstrap.runtime.unread().into_iter().filter(|key| key != "health_check.verify_cluster");
+    keys.map(|key| {
+        format!("runtime key `{key}` has no effect: nothing in this configuration or this build reads it")
+    })
+    .collect()
 }
 
 /// The text of `source`.

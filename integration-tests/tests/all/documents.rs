@@ -113,10 +113,17 @@ fn the_statistics_page_names_only_what_exists() {
     let page = binary::root().join("docs/statistics.md");
     let origin = integration_tests::Origin::ok();
     // What is counted only where it is asked for.
+    let endpoint = |at: std::net::SocketAddr| serde_json::json!({"socket_address": {"address": at.ip().to_string(), "port_value": at.port()}});
     let measured = serde_json::json!({"timeout_budgets": true, "request_response_sizes": true});
     let per_try = serde_json::json!({"retry_policy": {"retry_on": "5xx", "per_try_timeout": "5s"}});
+    let (first, other) = (endpoint(origin.address()), endpoint(origin.address()));
+    let first = serde_json::json!({"address": first, "additional_addresses": [{"address": other}]});
+    let several_addresses = serde_json::json!({"load_assignment": {
+        "cluster_name": "origin", "endpoints": [{"lb_endpoints": [{"endpoint": first}]}],
+    }});
     let mut config = integration_tests::Config::new(origin.address())
         .cluster(serde_json::json!({"track_cluster_stats": measured}))
+        .cluster(several_addresses)
         .route(serde_json::json!({"route": per_try}));
     let certificate = |end: &str| serde_json::json!({"filename": binary::root().join(format!("crates/testkit/certs/server.{end}"))});
     let tcp = serde_json::json!({

@@ -150,6 +150,32 @@ fn limits_follow_while_connections_and_filters_go_on() {
 }
 
 #[test]
+fn a_key_of_a_route_leaves_filters_alone() {
+    let origin = Origin::ok();
+    let bucket = json!({
+        "stat_prefix": "l",
+        "token_bucket": {"max_tokens": 2, "tokens_per_fill": 1, "fill_interval": "3600s"},
+        "filter_enabled": {"default_value": {"numerator": 100}},
+        "filter_enforced": {"default_value": {"numerator": 100}},
+    });
+    let limit = integration_tests::config::filter(
+        "limit",
+        "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
+        bucket,
+    );
+    let config = Config::new(origin.address())
+        .routes(split())
+        .filters(json!([limit]))
+        .bootstrap(layers(json!([{"name": "a", "admin_layer": {}}])));
+    let proxy = Proxy::start(&config);
+    assert_eq!(proxy.get("/").status, 200);
+    modify(&proxy, "k=100");
+    assert_eq!(proxy.get("/").status, 201);
+    modify(&proxy, "k=0");
+    assert_eq!(proxy.get("/").status, 429, "the bucket is the same");
+}
+
+#[test]
 fn a_share_of_a_filter_follows() {
     let origin = Origin::ok();
     let bucket = json!({

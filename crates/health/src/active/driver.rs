@@ -49,7 +49,6 @@ struct Tools {
     plan: Plan,
     options: Rc<TransportOptions>,
     stats: CheckStats,
-    jitter: Jitter,
     secure: bool,
     /// The cluster had a connection for traffic.
     used: Cell<bool>,
@@ -92,7 +91,6 @@ impl Driver {
         cx: AttendContext<'_>,
     ) -> Self {
         let alpn = config.alpn_protocols.iter().map(|name| Arc::from(name.as_bytes())).collect();
-        let bound = |key: &str| cx.runtime.integer(key);
         let tools = Tools {
             cluster: cluster.clone(),
             peers: cx.peers.clone(),
@@ -103,11 +101,6 @@ impl Driver {
                 cx.store,
                 Scope::cluster(cluster.config().stat_name()).child("health_check"),
             ),
-            jitter: Jitter {
-                percent: u64::from(config.interval_jitter_percent),
-                min_ms: bound("health_check.min_interval").unwrap_or(0),
-                max_ms: bound("health_check.max_interval").unwrap_or(u64::MAX),
-            },
             secure: cluster.config().transport_socket.tls().is_some(),
             used: Cell::new(false),
             config: config.clone(),
@@ -202,7 +195,7 @@ impl Driver {
         let jitter = self.tools.config.initial_jitter.as_millis() as u64;
         let wait = match jitter {
             0 => 0,
-            jitter => self.tools.jitter.apply(0, jitter, || fastrand::u64(..)),
+            jitter => self.tools.jitter().apply(0, jitter, || fastrand::u64(..)),
         };
         self.schedule.set(number, Instant::now() + Duration::from_millis(wait));
         if let Some(warm_up) = &mut self.warm_up {
@@ -333,6 +326,12 @@ impl Drop for Driver {
 }
 
 impl Tools {
+    /// With the bounds that the runtime has now.
+    fn jitter(&self) -> Jitter {
+        let (min_ms, max_ms) = self.cluster.check_interval_ms();
+        Jitter { percent: u64::from(self.config.interval_jitter_percent), min_ms, max_ms }
+    }
+
     fn site<'a>(&'a self, host: &'a HostShared, authority: &'a str) -> Site<'a> {
         Site {
             kit: &self.kit,
@@ -358,7 +357,7 @@ impl Tools {
         }
         let base = interval_ms(&self.config.intervals, passed, transition, self.used.get());
         let jitter = self.config.interval_jitter.as_millis() as u64;
-        Duration::from_millis(self.jitter.apply(base, jitter, || fastrand::u64(..)))
+        Duration::from_millis(self.jitter().apply(base, jitter, || fastrand::u64(..)))
     }
 
     fn count(&self, outcome: Outcome, before: Standing, after: Standing) {

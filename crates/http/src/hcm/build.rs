@@ -52,6 +52,19 @@ impl Hcm {
     /// # Errors
     /// Everything that is wrong with filters, per-route configurations, access logs and format strings.
     pub fn build(config: &Arc<HcmConfig>, cx: &BuildContext<'_>) -> Result<Arc<Self>, Vec<Problem>> {
+        Self::rebuild(config, cx, None)
+    }
+
+    /// Builds a connection manager in the place of `former`: if its configuration was the same, filters that the
+    /// runtime answers the same keep their state.
+    ///
+    /// # Errors
+    /// As [`Hcm::build`].
+    pub fn rebuild(
+        config: &Arc<HcmConfig>,
+        cx: &BuildContext<'_>,
+        former: Option<&Self>,
+    ) -> Result<Arc<Self>, Vec<Problem>> {
         let mut problems = Vec::new();
         let scope = Scope::http(&config.stat_prefix);
         let values = |key: &str| cx.runtime.integer(key);
@@ -61,7 +74,10 @@ impl Hcm {
             runtime: &values,
             local_cluster: &cx.node.cluster,
         };
-        let (filters, slots, router) = filters(config, cx, &factory, &mut problems);
+        let text = |text: &str| HeaderValue::from_str(text).ok().filter(|value| !value.is_empty());
+        // Factories see the cluster's name.
+        let same = |former: &&Self| former.config == *config && former.node_cluster == text(&cx.node.cluster);
+        let (filters, slots, router) = filters(config, cx, &factory, former.filter(same), &mut problems);
         let routes = match RouteTable::compile(
             &runtime::resolve(&config.route_config, cx.runtime),
             &JsonPath::root().field("route_config"),
@@ -91,7 +107,6 @@ impl Hcm {
         let (Some(routes), Ok(server_name), true) = (routes, server_name, problems.is_empty()) else {
             return Err(problems);
         };
-        let text = |text: &str| HeaderValue::from_str(text).ok().filter(|value| !value.is_empty());
         Ok(Arc::new(Self {
             stats: HcmStats::new(cx.store, scope.clone()),
             codec_stats: CodecStats::new(cx.store, Scope::root()),
@@ -156,9 +171,11 @@ fn filters<'a>(
     config: &HcmConfig,
     cx: &'a BuildContext<'a>,
     factory: &'a FactoryContext<'a>,
+    former: Option<&Hcm>,
     problems: &mut Vec<Problem>,
 ) -> (Vec<ConfiguredFilter>, Slots<'a>, RouterOptions) {
-    let (mut filters, mut slots, mut router) = (Vec::new(), Vec::new(), None);
+    let (mut filters, mut slots, mut router) = (Vec::<ConfiguredFilter>::new(), Vec::new(), None);
+    let former = former.map_or(&[][..], |former| &former.filters);
     for (index, filter) in config.http_filters.iter().enumerate() {
         let last = index + 1 == config.http_filters.len();
         let typed = &filter.config;
@@ -178,9 +195,15 @@ fn filters<'a>(
         if last {
             problems.push(at(typed, "the last HTTP filter must be the router"));
         }
-        match cx.registry.build_http(typed, factory) {
+        if let Some(former) = former.get(filters.len()).filter(|former| former.answers.hold(cx.runtime)) {
+            filters.push(former.clone());
+            slots.push(typed.clone());
+            continue;
+        }
+        let (built, answers) = cx.runtime.recorded(|| cx.registry.build_http(typed, factory));
+        match built {
             Ok(factory) => {
-                filters.push(ConfiguredFilter { factory, disabled: filter.disabled });
+                filters.push(ConfiguredFilter { factory, disabled: filter.disabled, answers });
                 slots.push(typed.clone());
             }
             Err(errors) => problems.extend(errors),

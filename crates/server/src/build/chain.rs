@@ -29,7 +29,7 @@ pub(super) fn build(
     cx: &BuildContext<'_>,
     previous: Option<&ListenerSnapshot>,
 ) -> Result<ChainSnapshot, Vec<Problem>> {
-    let (filters, terminal) = filters(config, cx)?;
+    let (filters, terminal) = filters(config, cx, previous)?;
     Ok(ChainSnapshot {
         transport: transport(config, cx, previous)?,
         handshake_timeout: handshake_timeout(config.transport_socket_connect_timeout, cx.compat),
@@ -77,6 +77,7 @@ fn same_context(tls: &DownstreamTls, previous: &ListenerSnapshot) -> Option<Arc<
 fn filters(
     config: &FilterChainConfig,
     cx: &BuildContext<'_>,
+    previous: Option<&ListenerSnapshot>,
 ) -> Result<(NetworkFilters, TerminalSnapshot), Vec<Problem>> {
     if config.filters.is_empty() {
         return Ok((NetworkFilters::default(), TerminalSnapshot::Nothing));
@@ -86,7 +87,8 @@ fn filters(
     for filter in &config.filters {
         let built = match filter {
             NetworkFilterConfig::Http(hcm) => {
-                Hcm::build(hcm, cx).map(|hcm| terminal = Some(TerminalSnapshot::Http(hcm)))
+                let former = previous.and_then(|previous| former(config, previous));
+                Hcm::rebuild(hcm, cx, former).map(|hcm| terminal = Some(TerminalSnapshot::Http(hcm)))
             }
             NetworkFilterConfig::Tcp(proxy) => {
                 tcp_proxy(proxy, cx).map(|proxy| terminal = Some(TerminalSnapshot::Tcp(proxy)))
@@ -102,6 +104,15 @@ fn filters(
         Some(terminal) if problems.is_empty() => Ok((filters.into(), terminal)),
         None if problems.is_empty() => Err(vec![general(config, "no terminal filter")]),
         _ => Err(problems),
+    }
+}
+
+/// The connection manager that served this chain.
+fn former<'a>(config: &FilterChainConfig, previous: &'a ListenerSnapshot) -> Option<&'a Hcm> {
+    let mut chains = previous.chains.iter();
+    match &chains.find(|old| old.config.same_but_match(config))?.terminal {
+        TerminalSnapshot::Http(hcm) => Some(hcm),
+        _ => None,
     }
 }
 
