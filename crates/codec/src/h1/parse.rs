@@ -44,6 +44,34 @@ pub struct Extent {
     pub lines: usize,
 }
 
+/// Where the lines of a head end, as one call of [`HeadScan::find_end`] found it: what the parser need not look
+/// for again.
+#[derive(Debug, Default)]
+struct LineEnds {
+    /// The line that the first of `ends` ends.
+    first: usize,
+    count: usize,
+    ends: [u32; MAX_LINE_ENDS],
+}
+
+impl LineEnds {
+    fn push(&mut self, end: usize) {
+        if let Some(place) = self.ends.get_mut(self.count) {
+            *place = end as u32;
+            self.count += 1;
+        }
+    }
+
+    /// Where line `line` ends that begins at `start`.
+    fn of(&self, line: usize, start: usize, block: &[u8]) -> Option<usize> {
+        let known = line.checked_sub(self.first).filter(|at| *at < self.count);
+        match known.and_then(|at| self.ends.get(at)) {
+            Some(end) => Some(*end as usize),
+            None => memchr(b'\n', block.get(start..)?).map(|end| start + end),
+        }
+    }
+}
+
 impl HeadScan {
     /// Goes on in `buf`, which begins where the head begins. `start_lines` is 1 for a head and 0 for
     /// trailers.
@@ -53,6 +81,18 @@ impl HeadScan {
         limits: Limits,
         start_lines: usize,
     ) -> Result<Option<Extent>, Violation> {
+        self.find_lines(buf, limits, start_lines, &mut LineEnds::default())
+    }
+
+    /// The same, which notes the lines' ends.
+    fn find_lines(
+        &mut self,
+        buf: &[u8],
+        limits: Limits,
+        start_lines: usize,
+        ends: &mut LineEnds,
+    ) -> Result<Option<Extent>, Violation> {
+        ends.first = self.lines;
         while let Some(found) = buf.get(self.scanned..).and_then(|rest| memchr(b'\n', rest)) {
             let end = self.scanned + found;
             // A recipient MAY take a bare LF for a line's end (RFC 9112 §2.2); readers that differ in it
@@ -67,6 +107,7 @@ impl HeadScan {
             if end - 1 == self.line_start {
                 return Ok(Some(Extent { len: self.scanned, lines: self.lines }));
             }
+            ends.push(end);
             self.line_start = self.scanned;
             self.lines += 1;
             if self.lines > limits.fields.saturating_add(start_lines) {
@@ -124,14 +165,15 @@ pub fn parse_request(
     if buf.first().is_some_and(|first| !first.is_ascii_alphabetic() && !options.allow_custom_methods) {
         return Err(Violation::Method.into());
     }
-    let Some(extent) = scan.find_end(buf, limits, 1)? else { return Ok(None) };
+    let mut ends = LineEnds::default();
+    let Some(extent) = scan.find_lines(buf, limits, 1, &mut ends)? else { return Ok(None) };
     let block = buf.split_to(extent.len).freeze();
-    let (line, at) = first_line(&block)?;
+    let (line, at) = first_line(&block, &ends)?;
     let line = RequestLine::parse(line)?;
     let target = target::parse(&block, line.target, &line.method, options)?;
 
     let mut headers = header_map(extent.lines + ADDED_FIELDS)?;
-    let fields = parse_fields(&block, at, &mut headers, names::is_joined_in_requests)?;
+    let fields = parse_fields(&block, at, &ends, &mut headers, names::is_joined_in_requests)?;
     let authority = match target.authority {
         Some(authority) => authority,
         None => fields.host.as_ref().map(|host| block.slice_ref(host.as_bytes())).unwrap_or_default(),
@@ -225,7 +267,8 @@ pub fn parse_response(
     limits: Limits,
     asked: Asked,
 ) -> Result<Option<ParsedResponse>, Violation> {
-    let Some(extent) = scan.find_end(buf, limits, 1)? else {
+    let mut ends = LineEnds::default();
+    let Some(extent) = scan.find_lines(buf, limits, 1, &mut ends)? else {
         // Not HTTP at all: say so without waiting for a line's end.
         let start = buf.len().min(STATUS_LINE_START.len());
         return if buf.get(..start) == STATUS_LINE_START.get(..start) {
@@ -235,10 +278,10 @@ pub fn parse_response(
         };
     };
     let block = buf.split_to(extent.len).freeze();
-    let (line, at) = first_line(&block)?;
+    let (line, at) = first_line(&block, &ends)?;
     let (version, status) = parse_status_line(line)?;
     let mut headers = header_map(extent.lines + ADDED_FIELDS)?;
-    let mut fields = parse_fields(&block, at, &mut headers, names::is_joined_in_responses)?;
+    let mut fields = parse_fields(&block, at, &ends, &mut headers, names::is_joined_in_responses)?;
     // Meaningless here, and gone from the map: an upstream's mistake that must not vanish silently.
     if let Some(host) = fields.host.take() {
         append(&mut headers, http::header::HOST, host)?;
@@ -274,7 +317,7 @@ pub fn parse_response(
 /// dropped (RFC 9110 §6.5.1).
 pub fn parse_trailers(block: &Bytes) -> Result<HeaderMap, Violation> {
     let mut trailers = HeaderMap::new();
-    for_each_field(block, 0, |name, value, _| {
+    for_each_field(block, 0, &LineEnds::default(), |name, value, _| {
         let forbidden = rules::is_connection_field(&name)
             || matches!(name, http::header::CONTENT_LENGTH | http::header::HOST | http::header::TE);
         if forbidden { Ok(()) } else { append(&mut trailers, name, value) }
@@ -338,8 +381,8 @@ fn parse_status_line(line: &[u8]) -> Result<(Version, StatusCode), Violation> {
     StatusCode::from_bytes(code).map(|status| (version, status)).map_err(|_| Violation::StartLine)
 }
 
-fn first_line(block: &Bytes) -> Result<(&[u8], usize), Violation> {
-    let end = memchr(b'\n', block).ok_or(Violation::StartLine)?;
+fn first_line<'b>(block: &'b Bytes, ends: &LineEnds) -> Result<(&'b [u8], usize), Violation> {
+    let end = ends.of(0, 0, block).ok_or(Violation::StartLine)?;
     let line = block.get(..end).and_then(|line| line.strip_suffix(b"\r")).ok_or(Violation::LineEnd)?;
     Ok((line, end + 1))
 }
@@ -348,12 +391,13 @@ fn first_line(block: &Bytes) -> Result<(&[u8], usize), Violation> {
 fn parse_fields(
     block: &Bytes,
     at: usize,
+    ends: &LineEnds,
     headers: &mut HeaderMap,
     joined: fn(&HeaderName) -> bool,
 ) -> Result<Fields, Violation> {
     let mut fields = Fields::default();
     let mut repeated = false;
-    for_each_field(block, at, |name, value, meaning| {
+    for_each_field(block, at, ends, |name, value, meaning| {
         if meaning == Meaning::None {
             repeated |= headers.try_append(name, value).map_err(|_| Violation::TooManyFields)?;
             return Ok(());
@@ -407,9 +451,10 @@ pub(crate) fn join_response_fields(headers: &mut HeaderMap) -> Result<(), Violat
 fn for_each_field(
     block: &Bytes,
     mut at: usize,
+    ends: &LineEnds,
     mut each: impl FnMut(HeaderName, HeaderValue, Meaning) -> Result<(), Violation>,
 ) -> Result<(), Violation> {
-    loop {
+    for line in 1.. {
         let rest = block.get(at..).ok_or(Violation::LineEnd)?;
         if rest.starts_with(b"\r\n") {
             return Ok(());
@@ -422,8 +467,8 @@ fn for_each_field(
         if after.first() != Some(&b':') {
             return Err(Violation::FieldLine);
         }
-        let end = colon + memchr(b'\n', after).ok_or(Violation::LineEnd)?;
-        let value = rest.get(colon + 1..end).and_then(|value| value.strip_suffix(b"\r"));
+        let end = ends.of(line, at + colon, block).ok_or(Violation::LineEnd)?;
+        let value = block.get(at + colon + 1..end).and_then(|value| value.strip_suffix(b"\r"));
         let value = value.ok_or(Violation::LineEnd)?;
         let (name, meaning) = names::known(name)
             .ok_or_else(|| if name.contains(&0) { Violation::Character } else { Violation::FieldLine })?;
@@ -431,8 +476,9 @@ fn for_each_field(
         let value =
             HeaderValue::from_maybe_shared(block.slice_ref(value)).map_err(|_| Violation::Character)?;
         each(name, value, meaning)?;
-        at += end + 1;
+        at = end + 1;
     }
+    Ok(())
 }
 
 /// Cuts optional white space (RFC 9110 §5.6.3) from both ends: space and tab, nothing else.
@@ -455,6 +501,9 @@ const STATUS_LINE_START: &[u8] = b"HTTP/1.";
 
 /// Room in a head's map for the fields that a proxy adds: growing it means hashing every name again.
 const ADDED_FIELDS: usize = 8;
+
+/// Lines whose ends are noted: those of nearly all heads.
+const MAX_LINE_ENDS: usize = 32;
 
 #[cfg(test)]
 mod tests;
