@@ -117,6 +117,3 @@ impl Question {
         found.collect()
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -61,9 +61,13 @@ impl Inner {
             Families::V6 => self.look_up(name, Family::V6).await,
             Families::V4ThenV6 => self.one_after_the_other(name, [Family::V4, Family::V6]).await,
             Families::V6ThenV4 => self.one_after_the_other(name, [Family::V6, Family::V4]).await,
+            // One look-up, as for c-ares.
             Families::Both => {
-                let (v4, v6) = tokio::join!(self.look_up(name, Family::V4), self.look_up(name, Family::V6));
-                merge(v4, v6)
+                let both = async {
+                    let (v4, v6) = tokio::join!(self.find(name, Family::V4), self.find(name, Family::V6));
+                    merge(v4, v6)
+                };
+                self.counted(both).await
             }
         }
     }

@@ -102,6 +102,3 @@ pub(super) fn with_port(server: SocketAddr) -> SocketAddr {
         _ => server,
     }
 }
-
-#[cfg(test)]
-mod tests;
