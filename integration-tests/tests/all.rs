@@ -14,6 +14,7 @@ mod all {
     mod connections;
     mod custom_proxy;
     mod demo;
+    mod dns;
     mod documents;
     mod examples;
     mod filter_chains;

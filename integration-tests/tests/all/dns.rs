@@ -6,7 +6,8 @@ use integration_tests::{Config, Origin, Proxy, wait};
 use serde_json::{Value, json};
 use tidegate_testkit::dns::{DnsServer, Say};
 
-const CARES: &str = "type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig";
+const CARES: &str =
+    "type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig";
 const DNS_CLUSTER: &str = "type.googleapis.com/envoy.extensions.clusters.dns.v3.DnsCluster";
 const NAME: &str = "a.test";
 
@@ -133,9 +134,12 @@ fn the_time_to_live_is_respected() {
 
 #[test]
 fn families_are_asked_for_as_configured() {
-    for (family, kinds, hosts) in
-        [("AUTO", vec![28, 1], 1), ("V6_ONLY", vec![28], 0), ("V4_PREFERRED", vec![1], 1), ("ALL", vec![1, 28], 1)]
-    {
+    for (family, kinds, hosts) in [
+        ("AUTO", vec![28, 1], 1),
+        ("V6_ONLY", vec![28], 0),
+        ("V4_PREFERRED", vec![1], 1),
+        ("ALL", vec![1, 28], 1),
+    ] {
         let server = DnsServer::start();
         server.has(NAME, &["127.0.0.1"]);
         let slow = json!({"dns_lookup_family": family, "dns_refresh_rate": "60s"});
