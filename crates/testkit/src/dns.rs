@@ -3,6 +3,9 @@
 //! It runs on threads of its own, beside whatever runtime a test has. It knows just enough of the format (RFC 1035) to
 //! answer questions for addresses, and to answer them wrongly.
 
+// A test that cannot go on fails.
+#![allow(clippy::expect_used, clippy::panic)]
+
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
