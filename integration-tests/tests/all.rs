@@ -38,6 +38,7 @@ mod all {
     mod learned;
     mod limits;
     mod listener_filters;
+    mod load_balancing;
     mod malformed;
     mod monitoring;
     mod network_filters;
