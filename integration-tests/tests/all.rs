@@ -29,6 +29,7 @@ mod all {
     mod h2_upstream;
     mod happy_eyeballs;
     mod headers;
+    mod health_check_filter;
     mod health_checks;
     mod http2_downstream;
     mod idle_rows;
@@ -43,6 +44,7 @@ mod all {
     mod monitoring;
     mod network_filters;
     mod oracle;
+    mod outlier;
     mod overload;
     mod pools;
     mod pools_more;

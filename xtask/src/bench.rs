@@ -15,6 +15,7 @@ mod compare;
 mod distant;
 mod h1;
 mod h2;
+mod host_death;
 mod html;
 mod instructions;
 mod load;
@@ -101,6 +102,9 @@ pub(crate) struct Arguments {
     /// Seconds of GETs, and then of POSTs, of the stale-reuse scenario
     #[arg(long, default_value_t = 20.0)]
     stale_duration: f64,
+    /// Instead of measuring time, kill an origin under load and count the requests that fail (`--rate`, `--rounds`)
+    #[arg(long, conflicts_with_all = ["strace", "instructions"])]
+    host_death: bool,
     /// Instead of measuring time, count each proxy's system calls a request with strace
     #[arg(long)]
     strace: bool,
@@ -137,6 +141,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     // Read first: a wrong file must not show up after minutes of measuring.
     let baseline = arguments.baseline.as_deref().map(Report::load).transpose()?;
     let bench = Bench::prepare(arguments)?;
+    if arguments.host_death {
+        return host_death::run(&bench);
+    }
     let origins = Origins {
         near: Origin::start(bench.cpus.load, &[])?,
         distant: Origin::start(bench.cpus.load, &["--distant"])?,

@@ -276,6 +276,9 @@ impl Driver {
         };
         self.tools.count(outcome, before, lane.session.standing());
         self.tools.mark(&lane.host, lane.session.standing(), verdict);
+        if matches!(outcome, Outcome::Pass { .. }) && !lane.session.standing().failing {
+            lane.host.check_passed();
+        }
         self.news.changed |= verdict.transition == Transition::Changed;
         self.news.failed |= verdict.turned && lane.session.standing().failing;
         self.news.log(&self.tools, &lane.host, outcome, verdict);
