@@ -170,6 +170,8 @@ fn config(port: u16, admin: u16, origins: &[u16]) -> Value {
                 "name": "origins",
                 "type": "STATIC",
                 "connect_timeout": "1s",
+                // The default of 3 retries at a time is less than what is refused in the first moment.
+                "circuit_breakers": {"thresholds": [{"max_retries": 1024}]},
                 "health_checks": [{
                     "timeout": "0.25s",
                     "interval": "0.25s",
