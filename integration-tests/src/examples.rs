@@ -6,7 +6,8 @@ use crate::binary::root;
 use crate::origin::Origin;
 use crate::proxy::{Options, Proxy};
 
-/// All configurations of the proxy, those of filters too, sorted; not the files for other programs.
+/// All configurations of the proxy, those of filters too, sorted; not the files for other programs, nor what
+/// configurations watch.
 ///
 /// # Panics
 /// When the folder cannot be read.
@@ -18,7 +19,7 @@ pub fn all() -> Vec<PathBuf> {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap_or_default();
             match path.is_dir() {
-                true if name == "prometheus" || name == "grafana" => {}
+                true if ["prometheus", "grafana", "resources"].iter().any(|other| name == *other) => {}
                 true => folders.push(path),
                 false => found.push(path),
             }

@@ -69,4 +69,5 @@ mod all {
     mod tunnels;
     mod upgrade;
     mod upstream_failures;
+    mod xds;
 }

@@ -61,6 +61,24 @@ impl Directory {
         old.values().for_each(Entry::drain);
     }
 
+    /// Follows a change: `changed` are new, or replace those of the same name, `removed` go. As
+    /// [`Directory::apply`], at the cost of what changes.
+    pub fn update<'a>(
+        &self,
+        changed: impl IntoIterator<Item = &'a Arc<ClusterShared>>,
+        removed: &[Arc<str>],
+    ) {
+        let mut gone = Vec::new();
+        let mut entries = self.entries.borrow_mut();
+        for shared in changed {
+            let entry = Entry { shared: shared.clone(), cluster: OnceCell::new() };
+            gone.extend(entries.insert(shared.name().clone(), entry));
+        }
+        gone.extend(removed.iter().filter_map(|name| entries.remove(name)));
+        drop(entries);
+        gone.iter().for_each(Entry::drain);
+    }
+
     /// The cluster of that name: one hash of a short name.
     pub fn cluster(&self, name: &str) -> Option<Rc<Cluster>> {
         let entries = self.entries.borrow();

@@ -49,6 +49,7 @@ pub(crate) fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
         name: name.into(),
         alt_stat_name: None,
         discovery: Discovery::Static,
+        eds: None,
         lb_policy: LbPolicy::default(),
         locality_lb: Default::default(),
         weighted_priority_health: false,

@@ -7,6 +7,7 @@ use tidegate_types::Address;
 
 use crate::access_log::{AccessLogConfig, access_logs};
 use crate::address::Endpoint;
+use crate::discovery::DynamicResources;
 use crate::overload::OverloadConfig;
 use crate::reader::{Message, Reader};
 use crate::runtime::{LayerSource, LayeredRuntime, Runtime};
@@ -27,6 +28,8 @@ pub struct Bootstrap {
     pub listeners: Vec<Arc<ListenerConfig>>,
     /// `static_resources.clusters`, in file order, names unique.
     pub clusters: Vec<Arc<ClusterConfig>>,
+    /// `dynamic_resources`: the files with more of both.
+    pub dynamic: DynamicResources,
     /// `layered_runtime`.
     pub layered_runtime: LayeredRuntime,
     /// What its layers hold. After reading: the static ones alone; see [`Bootstrap::set_runtime`].
@@ -100,6 +103,7 @@ impl Message for Bootstrap {
         let mut bootstrap = Self {
             node: r.message_or_defaults("node"),
             local_cluster,
+            dynamic: r.message_or_defaults("dynamic_resources"),
             admin: r.message("admin").optional(),
             listeners,
             clusters,
@@ -165,8 +169,8 @@ impl Message for StaticResources {
 
     fn read(r: &Reader<'_>) -> Self {
         Self {
-            listeners: r.repeated("listeners").or_default().into_iter().map(Arc::new).collect(),
-            clusters: r.repeated("clusters").or_default().into_iter().map(Arc::new).collect(),
+            listeners: r.repeated("listeners").or_default(),
+            clusters: r.repeated("clusters").or_default(),
         }
     }
 }

@@ -3,7 +3,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use tidegate_types::json::Problem;
+
 use crate::address::Socket;
+use crate::discovery::Eds;
 use crate::protocol::{CommonHttpOptions, Http1Options, Http2Options};
 use crate::reader::{Message, Reader, Space};
 use crate::route::{MirrorPolicy, RetryPolicy};
@@ -23,14 +26,13 @@ mod outlier_detection;
 mod preconnect;
 mod reuse;
 
-use endpoint::LoadAssignment;
 use http_options::HttpOptions;
 
 pub use circuit_breakers::{CircuitBreakers, RetryBudget, Thresholds};
 pub use discovery::Discovery;
 pub use dns::{DnsConfig, FailureRefresh, LookupFamily};
 pub use dns_resolver::DnsResolverConfig;
-pub use endpoint::{EndpointConfig, HealthStatus, LocalityEndpoints};
+pub use endpoint::{AssignmentPolicy, EndpointConfig, HealthStatus, LoadAssignment, LocalityEndpoints};
 pub use happy_eyeballs::{FirstFamily, HappyEyeballsConfig};
 pub use health_check::{
     CheckEvents, CheckIntervals, CheckProtocol, Checker, EndpointHealthCheck, GrpcCheck, HealthCheckConfig,
@@ -58,6 +60,8 @@ pub struct ClusterConfig {
     pub alt_stat_name: Option<String>,
     /// `type`.
     pub discovery: Discovery,
+    /// `eds_cluster_config` of an `EDS` cluster.
+    pub eds: Option<Box<Eds>>,
     /// `lb_policy`, or what `load_balancing_policy` says.
     pub lb_policy: LbPolicy,
     /// How the places of hosts count.
@@ -145,6 +149,21 @@ impl ClusterConfig {
         self.health_check.is_some() && !self.ignore_health_on_host_removal
     }
 
+    /// Whether `policy`, of hosts that come from elsewhere, is what holds.
+    pub fn has_policy(&self, policy: AssignmentPolicy) -> bool {
+        (self.overprovisioning_factor, self.weighted_priority_health)
+            == (policy.overprovisioning_factor, policy.weighted_priority_health)
+    }
+
+    /// The same cluster under another `policy`.
+    pub fn with_policy(&self, policy: AssignmentPolicy) -> Self {
+        Self {
+            overprovisioning_factor: policy.overprovisioning_factor,
+            weighted_priority_health: policy.weighted_priority_health,
+            ..self.clone()
+        }
+    }
+
     /// The name that statistics carry.
     pub fn stat_name(&self) -> &str {
         self.alt_stat_name.as_deref().unwrap_or(&self.name)
@@ -220,6 +239,7 @@ impl Message for ClusterConfig {
         Self {
             name: r.string("name").unique(Space::Cluster).required_non_empty(),
             alt_stat_name: r.string("alt_stat_name").non_empty(),
+            eds: eds(r, &discovery),
             discovery,
             lb_policy: balancing.policy,
             locality_lb: balancing.locality,
@@ -267,6 +287,26 @@ fn check_discovery(r: &Reader<'_>, discovery: &Discovery, places: &[LocalityEndp
     {
         r.problem("a logical DNS cluster has exactly one locality, and in it exactly one endpoint");
     }
+}
+
+/// The source of an `EDS` cluster's hosts.
+fn eds(r: &Reader<'_>, discovery: &Discovery) -> Option<Box<Eds>> {
+    let eds = r.message::<Option<Eds>>("eds_cluster_config");
+    match (discovery, eds.peek()) {
+        (Discovery::Eds, None) if !r.has("eds_cluster_config") => {
+            r.problem("an `EDS` cluster needs `eds_cluster_config`")
+        }
+        (other, Some(_)) if *other != Discovery::Eds => {
+            eds.report("only a cluster of type `EDS` has it", None);
+        }
+        _ => {}
+    }
+    if *discovery == Discovery::Eds && r.has("load_assignment") {
+        let place = r.place("load_assignment");
+        let message = "an `EDS` cluster has its hosts from `eds_cluster_config`";
+        r.cx.report(Problem::new(r.path.field("load_assignment"), place, message));
+    }
+    eds.optional().flatten().map(Box::new)
 }
 
 struct CommonLb {

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_types::json::TypedConfig;
+use tidegate_types::json::{Problem, TypedConfig};
 
 use crate::RouteConfig;
 use crate::access_log::{AccessLogConfig, access_logs};
+use crate::discovery::Rds;
 use crate::protocol::{CommonHttpOptions, Http1Options, Http2Options};
 use crate::reader::{Message, Reader};
 use crate::values::TimeoutOverride;
@@ -35,8 +36,10 @@ pub struct HcmConfig {
     pub stat_prefix: String,
     /// `codec_type`.
     pub codec_type: CodecType,
-    /// `route_config`.
+    /// `route_config`; with `rds` an empty one.
     pub route_config: Arc<RouteConfig>,
+    /// `rds`: the table is in a file of its own.
+    pub rds: Option<Rds>,
     /// `http_filters` in request order; the last one is the router.
     pub http_filters: Vec<HttpFilterConfig>,
     /// `common_http_protocol_options`.
@@ -154,11 +157,13 @@ impl Message for HcmConfig {
         if let (Some(table), Some(router)) = (route_config.peek(), http_filters.last()) {
             routers_name(r, table, &router.config.name);
         }
-        r.exactly_one(&["route_config"]);
+        let rds = r.message::<Option<Rds>>("rds").optional().flatten();
+        r.exactly_one(&["route_config", "rds"]);
         Self {
             stat_prefix: r.string("stat_prefix").required_non_empty(),
             codec_type: r.enumeration("codec_type", CODECS, &[("HTTP3", 3)]).or_default(),
             route_config: Arc::new(route_config.optional().unwrap_or_else(|| r.cx.empty())),
+            rds,
             http_filters,
             common: r.message_or_defaults("common_http_protocol_options"),
             http1: r.message_or_defaults("http_protocol_options"),
@@ -220,12 +225,21 @@ const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
 
 /// What is said to the router of single routes is said under its name.
 fn routers_name(r: &Reader<'_>, table: &RouteConfig, name: &str) {
-    for (given, place) in table.router_overrides().filter_map(|router| router.own.as_ref()) {
-        if given != name {
-            r.cx.report(
-                place.problem(format!("this is the router's, whose name in `http_filters` is `{name}`")),
-            );
-        }
+    misnamed_routers(table, name).for_each(|problem| r.cx.report(problem));
+}
+
+fn misnamed_routers(table: &RouteConfig, name: &str) -> impl Iterator<Item = Problem> {
+    let given = table.router_overrides().filter_map(|router| router.own.as_ref());
+    given.filter(move |(given, _)| given != name).map(move |(_, place)| {
+        place.problem(format!("this is the router's, whose name in `http_filters` is `{name}`"))
+    })
+}
+
+impl HcmConfig {
+    /// What is wrong with a table that comes from elsewhere ([`HcmConfig::rds`]) for this manager's filters.
+    pub fn check_table(&self, table: &RouteConfig) -> Vec<Problem> {
+        let router = self.http_filters.last().map(|router| &*router.config.name);
+        router.map(|name| misnamed_routers(table, name).collect()).unwrap_or_default()
     }
 }
 

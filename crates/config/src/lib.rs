@@ -11,6 +11,7 @@ pub mod access_log;
 mod address;
 pub mod bootstrap;
 pub mod cluster;
+pub mod discovery;
 pub mod error;
 pub mod hcm;
 pub mod listener;

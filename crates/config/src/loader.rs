@@ -27,7 +27,7 @@ impl Format {
         }
     }
 
-    fn parse(self, text: &str) -> Result<Node, SyntaxError> {
+    pub(crate) fn parse(self, text: &str) -> Result<Node, SyntaxError> {
         match self {
             Self::Json => json::parse(text),
             Self::Yaml => yaml::parse(text),
@@ -44,7 +44,8 @@ pub fn tree(text: &str, format: Format) -> Option<serde_json::Value> {
     }
 }
 
-fn value(node: &Node) -> serde_json::Value {
+/// `node` without its places.
+pub(crate) fn value(node: &Node) -> serde_json::Value {
     match &node.kind {
         Kind::Null => serde_json::Value::Null,
         Kind::Bool(bool) => (*bool).into(),

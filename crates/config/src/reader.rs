@@ -32,6 +32,15 @@ pub(crate) trait Message: Sized {
     fn read(r: &Reader<'_>) -> Self;
 }
 
+/// A message that is shared from the start: a large one is not moved about in lists that grow.
+impl<T: Message> Message for std::sync::Arc<T> {
+    const NAME: &'static str = T::NAME;
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self::new(T::read(r))
+    }
+}
+
 /// What all readers of a run share.
 pub(crate) struct Context<'a> {
     problems: RefCell<Vec<Problem>>,
@@ -45,6 +54,8 @@ pub(crate) struct Context<'a> {
     pub(crate) direct_response_limit: Cell<u32>,
     /// Whether the endpoints that are being read may be names.
     pub(crate) takes_names: Cell<bool>,
+    /// Route tables need not refer to clusters that exist, unless they say so themselves.
+    pub(crate) references_may_dangle: Cell<bool>,
     pub(crate) read_file: &'a dyn Fn(&str) -> Result<Vec<u8>, String>,
 }
 
@@ -89,6 +100,7 @@ impl<'a> Context<'a> {
             references: RefCell::default(),
             direct_response_limit: Cell::new(u32::MAX),
             takes_names: Cell::new(false),
+            references_may_dangle: Cell::new(false),
             read_file,
         }
     }
@@ -97,8 +109,7 @@ impl<'a> Context<'a> {
     pub(crate) fn read_root<T: Message>(&'a self, node: &'a Node) -> Result<T, Vec<Problem>> {
         let value = Reader::open::<T>(self, node, JsonPath::root());
         self.check_references();
-        let mut problems = self.problems.take();
-        problems.sort_by_key(|problem| problem.span.start);
+        let problems = self.take_problems();
         if problems.is_empty() { Ok(value) } else { Err(problems) }
     }
 
@@ -167,6 +178,22 @@ impl<'a> Context<'a> {
         self.references.borrow_mut().truncate(from);
     }
 
+    /// The problems so far, in file order.
+    pub(crate) fn take_problems(&self) -> Vec<Problem> {
+        let mut problems = self.problems.take();
+        problems.sort_by_key(|problem| problem.span.start);
+        problems
+    }
+
+    /// The clusters that were referred to, with what is to be said of each that does not exist.
+    pub(crate) fn take_references(&self) -> Vec<(String, Problem)> {
+        let problem = |Reference { cluster, path, span }| {
+            let message = format!("unknown cluster `{cluster}`");
+            (cluster, Problem::new(path, span, message))
+        };
+        self.references.take().into_iter().map(problem).collect()
+    }
+
     fn check_references(&self) {
         let names = self.names.borrow();
         let clusters =
@@ -203,6 +230,11 @@ impl<'a> Reader<'a> {
         path: JsonPath,
     ) -> Self {
         Self { cx, message, members, span, path, taken: RefCell::default(), required: RefCell::default() }
+    }
+
+    /// A reader of no message, to open others from.
+    pub(crate) fn nowhere(cx: &'a Context<'a>) -> Self {
+        Self::new(cx, "", &[], Span::default(), JsonPath::root())
     }
 
     /// Reads `node` as a `T`, and reports the fields that `T` did not take.

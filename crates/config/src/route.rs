@@ -55,7 +55,7 @@ pub struct RouteConfig {
     pub ignore_port_in_host_matching: bool,
     /// `max_direct_response_body_size_bytes`, 4096 when unset.
     pub max_direct_response_body_size_bytes: u32,
-    /// `validate_clusters`, true when unset for an inline table.
+    /// `validate_clusters`, when unset true for an inline table and false for one of `rds`.
     pub validate_clusters: bool,
     /// `request_mirror_policies` for virtual hosts and routes that have none.
     pub mirrors: Vec<MirrorPolicy>,
@@ -172,7 +172,7 @@ impl Message for RouteConfig {
         let first_reference = r.cx.reference_count();
         let virtual_hosts = r.repeated("virtual_hosts").or_default();
         let mirrors = mirror_policies(r);
-        let validate_clusters = r.bool("validate_clusters").or(true);
+        let validate_clusters = r.bool("validate_clusters").or(!r.cx.references_may_dangle.get());
         if !validate_clusters {
             r.cx.drop_references(first_reference);
         }

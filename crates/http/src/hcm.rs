@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use tidegate_codec::h1::ServerOptions;
 use tidegate_codec::h2;
-use tidegate_config::HcmConfig;
+use tidegate_config::{HcmConfig, RouteConfig};
 use tidegate_filter::AccessLog;
 use tidegate_router::{RouteTable, RouterOptions};
 use tidegate_types::Compat;
@@ -25,13 +25,16 @@ use crate::stats::{CodecStats, HcmStats, Http2Stats, ListenerHttpStats};
 pub use build::BuildContext;
 
 /// A connection manager, built once per configuration and shared by all workers.
+#[derive(Clone)]
 pub struct Hcm {
     pub(crate) config: Arc<HcmConfig>,
     pub(crate) filters: Vec<ConfiguredFilter>,
-    pub(crate) routes: RouteTable,
+    pub(crate) routes: Arc<RouteTable>,
+    /// What `routes` was compiled from.
+    table: Arc<RouteConfig>,
     pub(crate) router: RouterOptions,
     pub(crate) logs: Vec<Arc<dyn AccessLog>>,
-    pub(crate) replies: ReplyTemplates,
+    pub(crate) replies: Arc<ReplyTemplates>,
     pub(crate) stats: HcmStats,
     pub(crate) listener_stats: ListenerHttpStats,
     pub(crate) codec_stats: CodecStats,
@@ -56,6 +59,11 @@ impl Hcm {
     /// The configuration.
     pub fn config(&self) -> &Arc<HcmConfig> {
         &self.config
+    }
+
+    /// The route table that it serves: of the configuration, or the last one from elsewhere.
+    pub fn table(&self) -> &Arc<RouteConfig> {
+        &self.table
     }
 
     /// The statistics.

@@ -8,6 +8,7 @@ mod certs;
 mod clusters;
 mod commands;
 mod config_dump;
+mod discovered;
 mod lifecycle;
 mod listeners;
 mod logging;
@@ -46,7 +47,7 @@ use query::Query;
 /// When its address cannot be bound or written to `--admin-address-path`.
 pub(crate) fn start(control: &Rc<Control>) -> Result<Option<Rc<Listener>>, String> {
     let snapshot = control.snapshot();
-    let Some(config) = &snapshot.bootstrap.admin else { return Ok(None) };
+    let Some(config) = &snapshot.base.bootstrap.admin else { return Ok(None) };
     let options = ListenOptions {
         sockets: 1,
         reuse_port: false,

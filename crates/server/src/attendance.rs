@@ -22,7 +22,7 @@ pub(crate) struct Attendance {
 }
 
 struct Attended {
-    _cluster: Arc<ClusterShared>,
+    cluster: Arc<ClusterShared>,
     _attendants: Vec<Attendant>,
 }
 
@@ -36,13 +36,18 @@ impl Attendance {
         self.peers.set_fails_checks(fails);
     }
 
+    /// The workers' way to hear of hosts.
+    pub(crate) fn peers(&self) -> &Arc<Peers> {
+        &self.peers
+    }
+
     /// Attends the clusters of `snapshot` too.
     pub(crate) fn begin(&self, snapshot: &Snapshot, store: &Store) {
         let cx = AttendContext {
             peers: &self.peers,
             store,
-            runtime: &snapshot.bootstrap.runtime,
-            outlier_event_log: snapshot.bootstrap.outlier_event_log.as_deref(),
+            runtime: &snapshot.base.bootstrap.runtime,
+            outlier_event_log: snapshot.base.bootstrap.outlier_event_log.as_deref(),
         };
         let mut attended = self.attended.borrow_mut();
         for cluster in &snapshot.clusters {
@@ -53,7 +58,7 @@ impl Attendance {
             attendants.extend(tidegate_health::attend(cluster, cx));
             attendants.extend(tidegate_cluster::home::attend(cluster));
             if !attendants.is_empty() {
-                let entry = Attended { _cluster: cluster.clone(), _attendants: attendants };
+                let entry = Attended { cluster: cluster.clone(), _attendants: attendants };
                 attended.insert(Arc::as_ptr(cluster), entry);
             }
         }
@@ -62,13 +67,18 @@ impl Attendance {
     /// Returns when all clusters of `snapshot` that are to be waited for can be used.
     pub(crate) async fn warmed(&self, snapshot: &Snapshot) {
         for cluster in snapshot.clusters.iter().filter(|cluster| cluster.config().wait_for_warm_on_init) {
-            cluster.warming().over().await;
+            if !cluster.warming().is_over() {
+                cluster.warming().over().await;
+            }
         }
     }
 
-    /// Attends only the clusters of `snapshot` any longer.
-    pub(crate) fn end_all_but(&self, snapshot: &Snapshot) {
-        let kept: std::collections::HashSet<_> = snapshot.clusters.iter().map(Arc::as_ptr).collect();
-        self.attended.borrow_mut().retain(|cluster, _| kept.contains(cluster));
+    /// Attends only the clusters of `snapshot`, and those that `warm` to replace some, any longer.
+    pub(crate) fn end_all_but(&self, snapshot: &Snapshot, warm: &HashMap<Arc<str>, Arc<ClusterShared>>) {
+        let is = |other: Option<&Arc<ClusterShared>>, cluster| other.map(Arc::as_ptr) == Some(cluster);
+        self.attended.borrow_mut().retain(|cluster, attended| {
+            let name = attended.cluster.name();
+            is(snapshot.cluster(name), *cluster) || is(warm.get(name), *cluster)
+        });
     }
 }

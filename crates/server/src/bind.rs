@@ -14,7 +14,7 @@ use crate::plan::{Address, ListenerPlan, Step};
 #[derive(Debug, thiserror::Error)]
 #[error("listener `{listener}`: {error}")]
 pub(crate) struct BindError {
-    listener: String,
+    pub(crate) listener: String,
     error: ListenError,
 }
 

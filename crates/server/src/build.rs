@@ -1,35 +1,40 @@
-//! From a configuration text to a [`Snapshot`], or to everything that is wrong with it.
+//! From a configuration text, and what watched files brought beside it, to a [`Snapshot`], or to everything that
+//! is wrong with it.
 //!
-//! In two steps, so that a refused configuration leaves no trace: [`Draft::build`] validates and builds what
-//! is new, [`Draft::finish`] (which cannot fail, and may touch limits that live clusters share) makes the
-//! snapshot once the sockets are bound too.
+//! In two steps, so that a refused configuration leaves no trace: [`Draft`] validates and builds what is new,
+//! [`Draft::finish`] (which cannot fail, and may touch limits that live clusters share) makes the snapshot once
+//! the sockets are bound too.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use tidegate_cluster::{ClusterShared, Home};
 use tidegate_config::access_log::AccessLogConfig;
-use tidegate_config::listener::{FilterChainConfig, NetworkFilterConfig};
+use tidegate_config::listener::NetworkFilterConfig;
 use tidegate_config::runtime::{Answers, Runtime};
 use tidegate_config::{Bootstrap, ClusterConfig, ConfigError, Format, ListenerConfig, from_str};
 use tidegate_filter::{AccessLog, AccessLogContext, Registry};
-use tidegate_http::{BuildContext, access_log};
-use tidegate_listener::ChainIndex;
+use tidegate_http::access_log;
 use tidegate_stats::Store;
 use tidegate_types::Compat;
 use tidegate_types::json::{JsonPath, Problem, Span};
 
 use crate::cli::ServeOptions;
+use crate::discovered::{Discovered, Tally};
 use crate::runtime::RuntimeLoader;
-use crate::snapshot::{ChainSnapshot, ListenerFilters, ListenerSnapshot, Snapshot, Source};
+use crate::snapshot::{Base, ListenerSnapshot, Snapshot, Source};
 use crate::stats_policy;
-use upstream::Transports;
+use bench::{Bench, Piece};
 
+mod bench;
 mod chain;
+mod dynamic;
+mod listener;
 mod listener_filters;
 mod upstream;
+
+pub(crate) use dynamic::{Incoming, assignment, table};
 
 /// What building needs besides the text.
 pub(crate) struct Builder<'a> {
@@ -39,26 +44,36 @@ pub(crate) struct Builder<'a> {
     pub(crate) runtime: &'a RuntimeLoader,
 }
 
+/// What serves, and what is about to.
+#[derive(Clone, Copy)]
+pub(crate) struct Previous<'a> {
+    pub(crate) snapshot: &'a Snapshot,
+    /// Clusters that are not warm yet, by name.
+    pub(crate) warming: &'a HashMap<Arc<str>, Arc<ClusterShared>>,
+}
+
 /// A configuration that is valid, with its connection managers built.
 pub(crate) struct Draft {
-    text: Arc<str>,
-    format: Format,
-    pub(crate) bootstrap: Bootstrap,
+    pub(crate) base: Arc<Base>,
+    pub(crate) discovered: Discovered,
+    /// Those of the bootstrap, then the others.
     pub(crate) listeners: Vec<ListenerSnapshot>,
+    clusters: Vec<Piece>,
     admin_logs: Vec<Arc<dyn AccessLog>>,
     admin_answers: Answers,
-    transports: Transports,
+    /// To be counted when this is in force.
+    pub(crate) tallies: Vec<Tally>,
 }
 
 impl Draft {
-    /// Reads `source`, validates it, and builds every connection manager that `previous` does not have.
+    /// Reads `source`, validates it, and builds everything that `previous` does not have.
     ///
     /// # Errors
     /// All that is wrong with it.
     pub(crate) fn build(
         source: &Source,
         builder: &Builder<'_>,
-        previous: Option<&Snapshot>,
+        previous: Option<Previous<'_>>,
     ) -> Result<Self, Vec<ConfigError>> {
         let file = source.name();
         let (text, format) = read(source, &file)?;
@@ -72,7 +87,8 @@ impl Draft {
             // Before anything is counted.
             builder.store.set_policy(stats_policy::policy(&bootstrap.stats_config));
         }
-        Self::assemble((text, format), &file.into(), bootstrap, builder, previous)
+        let base = Base { text, format, bootstrap, loaded_at: SystemTime::now() };
+        Self::assemble(base, &file.into(), builder, previous)
     }
 
     /// What `previous` serves, with `runtime`: what read a value that differs is built anew.
@@ -83,98 +99,172 @@ impl Draft {
         runtime: Runtime,
         source: &Source,
         builder: &Builder<'_>,
-        previous: &Snapshot,
+        previous: Previous<'_>,
     ) -> Result<Self, Vec<ConfigError>> {
-        let mut bootstrap = previous.bootstrap.clone();
+        let old = &previous.snapshot.base;
+        let mut bootstrap = old.bootstrap.clone();
         bootstrap.set_runtime(runtime);
-        let text = (previous.text.clone(), previous.format);
-        Self::assemble(text, &source.name().into(), bootstrap, builder, Some(previous))
+        let base = Base { text: old.text.clone(), format: old.format, bootstrap, loaded_at: old.loaded_at };
+        Self::assemble(base, &source.name().into(), builder, Some(previous))
     }
 
     fn assemble(
-        (text, format): (Arc<str>, Format),
+        base: Base,
         file: &Arc<str>,
-        bootstrap: Bootstrap,
         builder: &Builder<'_>,
-        previous: Option<&Snapshot>,
+        previous: Option<Previous<'_>>,
     ) -> Result<Self, Vec<ConfigError>> {
+        let bootstrap = &base.bootstrap;
         let mut problems = match builder.options.compat() {
             Compat::Tidegate => Vec::new(),
-            Compat::EnvoyStrict => extensions(&bootstrap),
+            Compat::EnvoyStrict => extensions(&bootstrap.clusters, &bootstrap.listeners),
         };
-        problems.extend(cluster_policies(&bootstrap));
-        problems.extend(
-            bootstrap.clusters.iter().filter_map(|cluster| tidegate_health::active::problem(cluster)),
-        );
-        problems.extend(event_logs(&bootstrap));
-        let mut listeners = Vec::new();
-        for config in &bootstrap.listeners {
-            match listener(config, &bootstrap, builder, previous) {
-                Ok(listener) => listeners.push(listener),
-                Err(more) => problems.extend(more),
-            }
+        problems.extend(event_logs(bootstrap));
+        if builder.options.compat().is_strict() {
+            problems.extend(own_keys(bootstrap));
         }
-        let transports = Transports::build(&bootstrap, builder, previous).unwrap_or_else(|more| {
-            problems.extend(more);
-            Transports::default()
-        });
-        let (admin_logs, admin_answers) =
-            bootstrap.runtime.recorded(|| admin_logs(&bootstrap, builder, previous));
-        let admin_logs = admin_logs.unwrap_or_else(|more| {
-            problems.extend(more);
-            Vec::new()
-        });
         if bootstrap.admin.as_ref().is_some_and(|admin| admin.profile_path.is_some()) {
             tracing::warn!(target: "config", "admin.profile_path has no effect: there is no CPU profiler");
         }
-        if problems.is_empty() {
-            return Ok(Self { text, format, bootstrap, listeners, admin_logs, admin_answers, transports });
+        let base = Arc::new(base);
+        let composed = Self::compose(&base, Incoming::Nothing, builder, previous);
+        drop(base);
+        match composed {
+            Ok(draft) if problems.is_empty() => Ok(draft.without_doubles()),
+            outcome => {
+                problems.extend(outcome.err().into_iter().flatten());
+                Err(problems.into_iter().map(|problem| ConfigError::from_problem(file, problem)).collect())
+            }
         }
-        Err(problems.into_iter().map(|problem| ConfigError::from_problem(file, problem)).collect())
+    }
+
+    /// What was built before holds the configuration that it was built from: the same is not kept twice.
+    fn without_doubles(mut self) -> Self {
+        if let Some(base) = Arc::get_mut(&mut self.base) {
+            for (config, piece) in base.bootstrap.clusters.iter_mut().zip(&self.clusters) {
+                // What hosts from elsewhere say of their cluster is not the file's.
+                if config.eds.is_none() && piece.kept.is_some() && **config == *piece.config {
+                    *config = piece.config.clone();
+                }
+            }
+        }
+        self
+    }
+
+    /// Builds everything of `base`, and of what files brought, that `previous` does not have. `incoming` is what one
+    /// of the files holds now; what of it cannot be used is left out, and said in the draft's tallies.
+    ///
+    /// # Errors
+    /// What is wrong with the bootstrap itself, or with an [`Incoming`] that is taken whole or not at all.
+    pub(crate) fn compose(
+        base: &Arc<Base>,
+        incoming: Incoming<'_>,
+        builder: &Builder<'_>,
+        previous: Option<Previous<'_>>,
+    ) -> Result<Self, Vec<Problem>> {
+        let mut bench = Bench::new(&base.bootstrap, builder, previous, incoming);
+        let mut problems = Vec::new();
+        for (number, config) in base.bootstrap.clusters.iter().enumerate() {
+            let path = JsonPath::root().field("static_resources").field("clusters").index(number);
+            problems.extend(bench.add_cluster(config, &path).err().into_iter().flatten());
+        }
+        let cds = bench.discover_clusters(base.bootstrap.dynamic.cds.as_ref());
+        for config in &base.bootstrap.listeners {
+            problems.extend(bench.add_listener(config).err().into_iter().flatten());
+        }
+        let lds = bench.discover_listeners(base.bootstrap.dynamic.lds.as_ref());
+        let old = previous.map(|previous| previous.snapshot);
+        let runtime = &base.bootstrap.runtime;
+        let (admin_logs, admin_answers) = runtime.recorded(|| admin_logs(&base.bootstrap, builder, old));
+        let (cds, lds, admin_logs) = match (cds, lds, admin_logs) {
+            (Ok(cds), Ok(lds), Ok(logs)) if problems.is_empty() => (cds, lds, logs),
+            (cds, lds, logs) => {
+                problems.extend(cds.err());
+                problems.extend(lds.err());
+                problems.extend(logs.err().into_iter().flatten());
+                return Err(problems);
+            }
+        };
+        Ok(Self {
+            base: base.clone(),
+            discovered: Discovered { cds, lds, rds: Arc::new(bench.rds), eds: Arc::new(bench.eds) },
+            listeners: bench.listeners,
+            clusters: bench.clusters,
+            admin_logs,
+            admin_answers,
+            tallies: bench.tallies,
+        })
     }
 
     /// Builds the clusters. On the main thread.
-    pub(crate) fn finish(self, builder: &Builder<'_>, previous: Option<&Snapshot>) -> Snapshot {
-        let home = Home::of(&self.bootstrap, previous.map(|previous| &previous.home));
+    pub(crate) fn finish(
+        self,
+        builder: &Builder<'_>,
+        previous: Option<Previous<'_>>,
+    ) -> (Snapshot, Vec<Tally>) {
+        let bootstrap = &self.base.bootstrap;
+        let old = previous.map(|previous| previous.snapshot);
+        let runtime_is_old = old.is_some_and(|old| {
+            Arc::ptr_eq(&old.base, &self.base) || old.base.bootstrap.runtime == bootstrap.runtime
+        });
+        let home = Home::of(bootstrap, old.map(|old| &old.home));
+        // Then a cluster of the same configuration is the same.
+        let as_before = runtime_is_old && old.is_some_and(|old| Arc::ptr_eq(&old.home, &home));
         let cx = tidegate_cluster::BuildContext {
-            runtime: &self.bootstrap.runtime,
+            runtime: &bootstrap.runtime,
             home: &home,
             store: builder.store,
             workers: builder.options.workers(),
             compat: builder.options.compat(),
         };
-        let old: HashMap<&str, &Arc<ClusterShared>> =
-            previous.iter().flat_map(|p| &p.clusters).map(|cluster| (&**cluster.name(), cluster)).collect();
-        let cluster = |config: &Arc<ClusterConfig>| {
-            let transports = self.transports.of(&config.name);
-            ClusterShared::build(config, transports, cx, old.get(config.name.as_str()).copied())
-        };
+        let mut contexts = HashMap::new();
+        let mut clusters = Vec::with_capacity(self.clusters.len());
+        let mut by_name = HashMap::with_capacity(self.clusters.len());
+        for piece in self.clusters {
+            if let Some(context) = piece.context {
+                contexts.insert(piece.config.name.clone(), context);
+            }
+            let shared = match piece.kept {
+                Some(kept) if as_before => kept,
+                kept => {
+                    let before =
+                        kept.or_else(|| old.and_then(|old| old.cluster(&piece.config.name).cloned()));
+                    let built = ClusterShared::build(&piece.config, piece.transports, cx, before.as_ref());
+                    let found = self.discovered.eds.get(&piece.config.name).and_then(|single| single.found());
+                    if let Some(found) = found {
+                        built.set_endpoints(&found.config.endpoints);
+                    }
+                    built
+                }
+            };
+            by_name.insert(shared.name().clone(), clusters.len());
+            clusters.push(shared);
+        }
         let snapshot = Snapshot {
-            generation: previous.map_or(1, |previous| previous.generation + 1),
-            clusters: self.bootstrap.clusters.iter().map(cluster).collect(),
+            generation: old.map_or(1, |old| old.generation + 1),
+            clusters,
+            by_name,
+            base: self.base,
+            discovered: self.discovered,
             home: home.clone(),
-            text: self.text,
-            format: self.format,
-            bootstrap: self.bootstrap,
             listeners: self.listeners,
             admin_logs: self.admin_logs,
             admin_answers: self.admin_answers,
-            client_contexts: self.transports.contexts,
-            loaded_at: SystemTime::now(),
+            client_contexts: contexts,
         };
-        let told = previous.map(|old| unread(&old.bootstrap)).unwrap_or_default();
-        for line in unread(&snapshot.bootstrap) {
-            if !told.contains(&line) {
+        if old.is_none_or(|old| !Arc::ptr_eq(&old.base, &snapshot.base)) {
+            let all = |bootstrap| unread(bootstrap).into_iter().chain(warnings(bootstrap));
+            let told: Vec<_> = old.map(|old| all(&old.base.bootstrap).collect()).unwrap_or_default();
+            for line in all(&snapshot.base.bootstrap).filter(|line| !told.contains(line)) {
                 tracing::warn!(target: "config", "{line}");
             }
         }
-        let told = previous.map(|old| warnings(&old.bootstrap)).unwrap_or_default();
-        for line in warnings(&snapshot.bootstrap) {
-            if !told.contains(&line) {
-                tracing::warn!(target: "config", "{line}");
-            }
-        }
-        snapshot
+        (snapshot, self.tallies)
+    }
+
+    /// The listeners' configurations.
+    pub(crate) fn listener_configs(&self) -> Vec<Arc<ListenerConfig>> {
+        self.listeners.iter().map(|listener| listener.config.clone()).collect()
     }
 }
 
@@ -186,14 +276,10 @@ fn event_logs(bootstrap: &Bootstrap) -> Option<Problem> {
     Some(Problem::new(at, Span::default(), format!("cannot open {path}: {error}")))
 }
 
-/// What is wrong with the retry and mirror policies of clusters.
-fn cluster_policies(bootstrap: &Bootstrap) -> impl Iterator<Item = Problem> {
-    let clusters = JsonPath::root().field("static_resources").field("clusters");
-    bootstrap.clusters.iter().enumerate().filter_map(move |(number, cluster)| {
-        let wrong = tidegate_router::OfCluster::compile(cluster).err()?;
-        let path = clusters.index(number).field("typed_extension_protocol_options");
-        Some(Problem::new(path, Span::default(), wrong))
-    })
+/// What is wrong with the retry and mirror policies of a cluster that stands at `path`.
+fn cluster_policies(cluster: &ClusterConfig, path: &JsonPath) -> Option<Problem> {
+    let wrong = tidegate_router::OfCluster::compile(cluster).err()?;
+    Some(Problem::new(path.field("typed_extension_protocol_options"), Span::default(), wrong))
 }
 
 /// What is valid, and yet hardly meant.
@@ -239,25 +325,28 @@ fn command_line_node(bootstrap: &mut Bootstrap, options: &ServeOptions) {
     fill(&mut bootstrap.node.locality.zone, &options.service_zone);
 }
 
-/// Uses of Tidegate's own additions to the configuration, which `--envoy-strict` refuses.
-fn extensions(bootstrap: &Bootstrap) -> Vec<Problem> {
+/// Runtime keys of Tidegate's own, which `--envoy-strict` refuses.
+fn own_keys(bootstrap: &Bootstrap) -> impl Iterator<Item = Problem> {
     let own = bootstrap.runtime.values.keys().filter(|key| key.starts_with("tidegate."));
-    let keys = own.map(|key| {
+    own.map(|key| {
         let message = format!("runtime key `{key}` is Tidegate's own, which --envoy-strict refuses");
         Problem::new(JsonPath::root().field("layered_runtime"), Span::default(), message)
-    });
-    let upstream =
-        bootstrap.clusters.iter().filter_map(|cluster| cluster.transport_socket.tls()?.own.clone());
-    let chains = bootstrap.listeners.iter().flat_map(|listener| listener.all_chains());
+    })
+}
+
+/// Uses of Tidegate's own additions to the configuration, which `--envoy-strict` refuses.
+fn extensions(clusters: &[Arc<ClusterConfig>], listeners: &[Arc<ListenerConfig>]) -> Vec<Problem> {
+    let upstream = clusters.iter().filter_map(|cluster| cluster.transport_socket.tls()?.own.clone());
+    let chains = listeners.iter().flat_map(|listener| listener.all_chains());
     let downstream = chains.filter_map(|chain| chain.transport_socket.tls()?.own.clone());
     let sockets = upstream.chain(downstream).map(|own| {
         own.problem("`tidegate.transport_sockets.tls` is Tidegate's own, which --envoy-strict refuses")
     });
-    let reuse = bootstrap.clusters.iter().filter_map(|cluster| cluster.reuse.own.as_ref());
+    let reuse = clusters.iter().filter_map(|cluster| cluster.reuse.own.as_ref());
     let reuse = reuse.map(|own| {
         own.problem("`tidegate.connection_reuse` is Tidegate's own, which --envoy-strict refuses")
     });
-    let filters = bootstrap.listeners.iter().flat_map(|listener| listener.all_chains());
+    let filters = listeners.iter().flat_map(|listener| listener.all_chains());
     let managers = filters.flat_map(|chain| &chain.filters).filter_map(|filter| match filter {
         NetworkFilterConfig::Http(manager) => Some(manager),
         _ => None,
@@ -268,76 +357,7 @@ fn extensions(bootstrap: &Bootstrap) -> Vec<Problem> {
             "the router's own message for single routes is Tidegate's own, which --envoy-strict refuses",
         )
     });
-    keys.chain(sockets).chain(reuse).chain(routers).collect()
-}
-
-fn listener(
-    config: &Arc<ListenerConfig>,
-    bootstrap: &Bootstrap,
-    builder: &Builder<'_>,
-    previous: Option<&Snapshot>,
-) -> Result<ListenerSnapshot, Vec<Problem>> {
-    if let Some(old) = unchanged(config, bootstrap, previous) {
-        return Ok(old.clone());
-    }
-    let runtime = &bootstrap.runtime;
-    let (built, answers) = runtime.recorded(|| new_listener(config, bootstrap, builder, previous));
-    built.map(|listener| ListenerSnapshot { answers, ..listener })
-}
-
-fn new_listener(
-    config: &Arc<ListenerConfig>,
-    bootstrap: &Bootstrap,
-    builder: &Builder<'_>,
-    previous: Option<&Snapshot>,
-) -> Result<ListenerSnapshot, Vec<Problem>> {
-    let stat_name = ListenerSnapshot::stat_name(config);
-    let cx = BuildContext {
-        registry: builder.registry,
-        store: builder.store,
-        listener: &stat_name,
-        buffer_limit: config.per_connection_buffer_limit_bytes as usize,
-        runtime: &bootstrap.runtime,
-        node: &bootstrap.node,
-        local_address: local_address(),
-        log_flush_interval: builder.options.log_flush_interval(),
-        compat: builder.options.compat(),
-    };
-    let mut problems = Vec::new();
-    let filters = listener_filters::build(config, bootstrap, builder, previous).unwrap_or_else(|more| {
-        problems.extend(more);
-        ListenerFilters::default()
-    });
-    let mut chains = Vec::new();
-    let namesake = previous.and_then(|previous| {
-        let same = |old: &&ListenerSnapshot| {
-            old.config.name == config.name && ListenerSnapshot::stat_name(&old.config) == stat_name
-        };
-        previous.listeners.iter().find(same)
-    });
-    for chain in config.all_chains() {
-        let built = match unchanged_chain(config, chain, bootstrap, previous) {
-            Some(old) => Ok(old),
-            None => {
-                let (built, answers) = bootstrap.runtime.recorded(|| chain::build(chain, &cx, namesake));
-                built.map(|chain| Arc::new(ChainSnapshot { answers, ..chain }))
-            }
-        };
-        match built {
-            Ok(chain) => chains.push(chain),
-            Err(more) => problems.extend(more),
-        }
-    }
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    let logs = access_logs(&config.access_log, bootstrap, builder)?;
-    // https://www.envoyproxy.io/docs/envoy/latest/configuration/listeners/runtime
-    let limit = format!("envoy.resource_limits.listener.{}.connection_limit", config.name);
-    let max_connections = bootstrap.runtime.integer(&limit);
-    let index = Arc::new(ChainIndex::new(config));
-    let answers = Answers::default();
-    Ok(ListenerSnapshot { config: config.clone(), filters, index, chains, logs, max_connections, answers })
+    sockets.chain(reuse).chain(routers).collect()
 }
 
 fn admin_logs(
@@ -346,7 +366,7 @@ fn admin_logs(
     previous: Option<&Snapshot>,
 ) -> Result<Vec<Arc<dyn AccessLog>>, Vec<Problem>> {
     let same = |previous: &&Snapshot| {
-        previous.bootstrap.admin == bootstrap.admin && previous.admin_answers.hold(&bootstrap.runtime)
+        previous.base.bootstrap.admin == bootstrap.admin && previous.admin_answers.hold(&bootstrap.runtime)
     };
     match previous.filter(same) {
         Some(previous) => Ok(previous.admin_logs.clone()),
@@ -365,52 +385,4 @@ fn access_logs(
 ) -> Result<Vec<Arc<dyn AccessLog>>, Vec<Problem>> {
     let cx = AccessLogContext { stats: builder.store, flush_interval: builder.options.log_flush_interval() };
     access_log::build(configs, builder.registry, &cx, &bootstrap.runtime)
-}
-
-/// A connection manager is built anew when anything that it was built from differs; an unchanged one keeps
-/// the state of its filters.
-fn unchanged<'a>(
-    config: &ListenerConfig,
-    bootstrap: &Bootstrap,
-    previous: Option<&'a Snapshot>,
-) -> Option<&'a ListenerSnapshot> {
-    let previous = previous?;
-    if previous.bootstrap.node != bootstrap.node {
-        return None;
-    }
-    let old = previous.listeners.iter().find(|old| *old.config == *config)?;
-    old.answers.hold(&bootstrap.runtime).then_some(old)
-}
-
-/// A chain of which nothing but the match differs, in a listener of which it sees no difference: it keeps the
-/// state of its filters.
-fn unchanged_chain(
-    listener: &ListenerConfig,
-    chain: &FilterChainConfig,
-    bootstrap: &Bootstrap,
-    previous: Option<&Snapshot>,
-) -> Option<Arc<ChainSnapshot>> {
-    let previous = previous?;
-    if previous.bootstrap.node != bootstrap.node {
-        return None;
-    }
-    let same = |old: &&ListenerSnapshot| {
-        old.config.name == listener.name
-            && old.config.per_connection_buffer_limit_bytes == listener.per_connection_buffer_limit_bytes
-            && ListenerSnapshot::stat_name(&old.config) == ListenerSnapshot::stat_name(listener)
-    };
-    let old = previous.listeners.iter().find(same)?;
-    let kept =
-        |old: &&Arc<ChainSnapshot>| old.config.same_but_match(chain) && old.answers.hold(&bootstrap.runtime);
-    let kept = old.chains.iter().find(kept)?;
-    // Under the new configuration, whose match may differ.
-    Some(Arc::new(ChainSnapshot { config: Arc::new(chain.clone()), ..(**kept).clone() }))
-}
-
-/// The address that this machine would use towards the Internet: Envoy's "local address", which stands in
-/// for a loopback client in `x-forwarded-for`. Connecting a UDP socket sends nothing.
-fn local_address() -> Option<IpAddr> {
-    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
-    socket.connect("192.0.2.1:9").ok()?;
-    socket.local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_loopback())
 }

@@ -28,7 +28,7 @@ fn server_contexts(snapshot: &Snapshot) -> Vec<(&str, &Arc<ServerContext>)> {
 
 /// Every TLS context towards hosts, with its cluster's name.
 fn client_contexts(snapshot: &Snapshot) -> impl Iterator<Item = (&str, &Arc<ClientContext>)> {
-    let clusters = snapshot.bootstrap.clusters.iter().map(|cluster| cluster.name.as_str());
+    let clusters = snapshot.clusters.iter().map(|cluster| &**cluster.name());
     clusters.filter_map(|name| Some((name, snapshot.client_contexts.get(name)?)))
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use tidegate_cluster::Peers;
+use tidegate_cluster::{ClusterShared, Peers};
 use tidegate_filter::Registry;
 use tidegate_http::DrainPhase;
 use tidegate_listener::{ConnectionLimit, ListenerOptions};
@@ -19,7 +19,7 @@ use crate::attendance::Attendance;
 use crate::build::Builder;
 use crate::cli::ServeOptions;
 use crate::logging::Log;
-use crate::plan::{ListenerPlan, Step};
+use crate::plan::{ClusterPlan, ListenerPlan, Step};
 use crate::reload::Trigger;
 use crate::runtime::RuntimeLoader;
 use crate::snapshot::{ListenerSnapshot, Snapshot, Source};
@@ -43,7 +43,9 @@ pub(crate) struct Control {
     pub(crate) quit: Notify,
     /// Another configuration serves.
     pub(crate) reloaded: Notify,
-    /// One reload at a time.
+    /// Clusters that files brought and that are not ready yet, by name.
+    pub(crate) warming: RefCell<HashMap<Arc<str>, Arc<ClusterShared>>>,
+    /// One reload at a time, and one update.
     pub(crate) reloading: tokio::sync::Mutex<()>,
     /// One waits for it, beside the one that runs.
     pub(crate) reload_waits: Cell<Option<Trigger>>,
@@ -125,7 +127,7 @@ impl Control {
         let stats = ControlStats::new(&parts.store);
         Self {
             stats,
-            limit: ConnectionLimit::new(parts.snapshot.bootstrap.global_downstream_max_connections),
+            limit: ConnectionLimit::new(parts.snapshot.base.bootstrap.global_downstream_max_connections),
             options: parts.options,
             source: parts.source,
             log: parts.log,
@@ -137,6 +139,7 @@ impl Control {
             started: parts.started,
             quit: Notify::new(),
             reloaded: Notify::new(),
+            warming: RefCell::default(),
             reloading: tokio::sync::Mutex::default(),
             reload_waits: Cell::default(),
             last_failure: RefCell::default(),
@@ -152,6 +155,11 @@ impl Control {
     /// The configuration that is served.
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.borrow().clone()
+    }
+
+    /// The workers' way to hear of hosts.
+    pub(crate) fn peers(&self) -> &Arc<Peers> {
+        self.attendance.peers()
     }
 
     pub(crate) fn builder(&self) -> Builder<'_> {
@@ -189,19 +197,21 @@ impl Control {
     pub(crate) async fn publish(
         &self,
         snapshot: Arc<Snapshot>,
+        clusters: ClusterPlan,
         plan: &ListenerPlan,
         sockets: HashMap<String, Bound>,
     ) -> Result<(), String> {
-        self.limit.set(snapshot.bootstrap.global_downstream_max_connections);
+        self.limit.set(snapshot.base.bootstrap.global_downstream_max_connections);
         self.remember_addresses(&snapshot, &sockets);
         self.set_own_limits(&snapshot, plan);
-        self.runtime.serves(&snapshot.bootstrap);
+        self.runtime.serves(&snapshot.base.bootstrap);
         self.snapshot.replace(snapshot.clone());
         let mut sockets: HashMap<String, std::vec::IntoIter<ListenSocket>> =
             sockets.into_iter().map(|(name, bound)| (name, bound.sockets.into_iter())).collect();
+        let clusters = Arc::new(clusters);
         let mut answers = Vec::new();
         for mailbox in self.workers.iter() {
-            let update = self.worker_update(&snapshot, plan, &mut sockets);
+            let update = self.worker_update(&snapshot, &clusters, plan, &mut sockets);
             let mailbox = mailbox.clone();
             // All workers at once: each answer is awaited after all were asked.
             answers.push(tokio::task::spawn_local(async move {
@@ -226,6 +236,7 @@ impl Control {
     fn worker_update(
         &self,
         snapshot: &Snapshot,
+        clusters: &Arc<ClusterPlan>,
         plan: &ListenerPlan,
         sockets: &mut HashMap<String, std::vec::IntoIter<ListenSocket>>,
     ) -> WorkerUpdate {
@@ -252,7 +263,7 @@ impl Control {
             Some((update, socket))
         };
         WorkerUpdate {
-            clusters: snapshot.clusters.clone(),
+            clusters: clusters.clone(),
             listeners: snapshot
                 .listeners
                 .iter()

@@ -21,6 +21,8 @@ mod certificates;
 mod cli;
 mod control;
 mod demo;
+mod discovered;
+mod discovery;
 mod gauges;
 mod logging;
 mod overload;

@@ -70,7 +70,7 @@ impl Manager {
 
     /// Begins anew with the snapshot's configuration.
     fn reset(mut self, store: &Store) -> Self {
-        let config = &self.snapshot.bootstrap.overload;
+        let config = &self.snapshot.base.bootstrap.overload;
         self.pressures = vec![None; config.monitors.len()];
         self.stats = (!config.monitors.is_empty()).then(|| Stats::new(store, config));
         self
@@ -90,12 +90,12 @@ impl Manager {
     }
 
     fn interval(&self) -> Duration {
-        self.snapshot.bootstrap.overload.refresh_interval
+        self.snapshot.base.bootstrap.overload.refresh_interval
     }
 
     /// A reload happened.
     fn adopt(&mut self, snapshot: Arc<Snapshot>, control: &Control) {
-        let changed = snapshot.bootstrap.overload != self.snapshot.bootstrap.overload;
+        let changed = snapshot.base.bootstrap.overload != self.snapshot.base.bootstrap.overload;
         self.snapshot = snapshot;
         if changed {
             let levels = self.levels;
@@ -113,7 +113,7 @@ impl Manager {
         let delay = u64::try_from((now - self.measured).as_millis()).unwrap_or(u64::MAX);
         stats.manager.refresh_interval_delay().record(delay);
         self.measured = now;
-        let config = &self.snapshot.bootstrap.overload;
+        let config = &self.snapshot.base.bootstrap.overload;
         for ((monitor, pressure), stats) in
             config.monitors.iter().zip(&mut self.pressures).zip(&stats.monitors)
         {

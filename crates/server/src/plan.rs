@@ -1,9 +1,11 @@
 //! What a reload has to do, as plain data: a pure function of the old and the new configuration.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use tidegate_config::{ClusterConfig, ListenerConfig};
+use tidegate_cluster::ClusterShared;
+use tidegate_config::ListenerConfig;
+
+use crate::snapshot::Snapshot;
 
 /// What happens to one listener of the new configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,27 +87,31 @@ fn same_socket(old: &ListenerConfig, new: &ListenerConfig) -> bool {
     old.address == new.address && socket(old) == socket(new) && old.stat_prefix == new.stat_prefix
 }
 
-/// A reload's clusters, for the counters; each worker finds out by itself what to keep.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// What workers have to do about clusters.
+#[derive(Debug, Default)]
 pub(crate) struct ClusterPlan {
-    pub(crate) added: u64,
-    pub(crate) modified: u64,
-    pub(crate) removed: u64,
+    /// Those that are new.
+    pub(crate) added: Vec<Arc<ClusterShared>>,
+    /// Those that replace one of the same name.
+    pub(crate) modified: Vec<Arc<ClusterShared>>,
+    /// The names of those that are no longer there.
+    pub(crate) removed: Vec<Arc<str>>,
 }
 
 impl ClusterPlan {
-    /// Compares two configurations.
-    pub(crate) fn new(old: &[Arc<ClusterConfig>], new: &[Arc<ClusterConfig>]) -> Self {
+    /// From the clusters of `old` to those of `new`.
+    pub(crate) fn new(old: Option<&Snapshot>, new: &Snapshot) -> Self {
         let mut plan = Self::default();
-        let mut gone: HashMap<&str, _> = old.iter().map(|cluster| (cluster.name.as_str(), cluster)).collect();
-        for cluster in new {
-            match gone.remove(cluster.name.as_str()) {
-                None => plan.added += 1,
-                Some(old) if !old.same_but_content(cluster) => plan.modified += 1,
+        for cluster in &new.clusters {
+            match old.and_then(|old| old.cluster(cluster.name())) {
+                None => plan.added.push(cluster.clone()),
+                Some(old) if !Arc::ptr_eq(old, cluster) => plan.modified.push(cluster.clone()),
                 Some(_) => {}
             }
         }
-        plan.removed = gone.len() as u64;
+        let gone = |old: &&Arc<ClusterShared>| !new.by_name.contains_key(old.name());
+        let before = old.map_or(&[][..], |old| &old.clusters);
+        plan.removed = before.iter().filter(gone).map(|old| old.name().clone()).collect();
         plan
     }
 }

@@ -1,17 +1,20 @@
 //! Reloading: build, bind, publish. Any error before the publishing leaves everything as it was.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use tidegate_cluster::ClusterShared;
 use tidegate_config::ListenerConfig;
 
-use crate::bind::bind_all;
-use crate::build::{self, Draft};
-use crate::certificates;
+use crate::bind::{BindError, bind_all};
+use crate::build::{self, Draft, Previous};
 use crate::control::{Control, ReloadFailure, Stage};
+use crate::discovered::Tally;
 use crate::plan::{ClusterPlan, ListenerPlan, Opening, Step};
 use crate::snapshot::Snapshot;
+use crate::{certificates, discovery};
 
 /// Why there is a reload; printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,12 +55,12 @@ pub(crate) fn ask(control: &Rc<Control>, trigger: Trigger) {
 ///
 /// # Errors
 /// What is wrong, one problem a line. Nothing has changed then (unless a worker failed, which the text says).
-pub(crate) async fn reload(control: &Control, trigger: Trigger) -> Result<(), String> {
+pub(crate) async fn reload(control: &Rc<Control>, trigger: Trigger) -> Result<(), String> {
     let _turn = control.reloading.lock().await;
     in_turn(control, trigger).await
 }
 
-async fn in_turn(control: &Control, trigger: Trigger) -> Result<(), String> {
+async fn in_turn(control: &Rc<Control>, trigger: Trigger) -> Result<(), String> {
     if trigger == Trigger::File && !content_changed(control) {
         return Ok(());
     }
@@ -82,61 +85,58 @@ async fn in_turn(control: &Control, trigger: Trigger) -> Result<(), String> {
     result.map(drop)
 }
 
-async fn try_reload(control: &Control) -> Result<u64, String> {
+async fn try_reload(control: &Rc<Control>) -> Result<u64, String> {
     let old = control.snapshot();
+    let warming = control.warming.borrow().clone();
     let builder = control.builder();
-    let draft = Draft::build(&control.source, &builder, Some(&old)).map_err(|errors| lines(&errors))?;
-    serve(control, &old, draft).await
+    let previous = Previous { snapshot: &old, warming: &warming };
+    let draft = Draft::build(&control.source, &builder, Some(previous)).map_err(|errors| lines(&errors))?;
+    serve(control, draft).await
 }
 
-/// Swaps `draft` in for `old`.
-async fn serve(control: &Control, old: &Arc<Snapshot>, draft: Draft) -> Result<u64, String> {
-    let builder = control.builder();
-    let plan =
-        ListenerPlan::new(&old.bootstrap.listeners, &draft.bootstrap.listeners, &control.held_addresses());
-    let sockets = bind_all(&draft.bootstrap.listeners, &plan, builder.options.workers());
-    let sockets = sockets.map_err(|errors| lines(&errors))?;
-    if old.bootstrap.admin != draft.bootstrap.admin {
+/// Puts `draft` in force, as one whole.
+async fn serve(control: &Rc<Control>, draft: Draft) -> Result<u64, String> {
+    let old = control.snapshot();
+    let (before, after) = (&old.base.bootstrap, &draft.base.bootstrap);
+    if before.admin != after.admin {
         tracing::warn!(target: "config", "a change of `admin` takes effect at the next start");
     }
-    if old.bootstrap.stats_config != draft.bootstrap.stats_config {
+    if before.stats_config != after.stats_config {
         tracing::warn!(target: "config", "a change of `stats_config` takes effect at the next start");
     }
-    let snapshot = Arc::new(draft.finish(&builder, Some(old)));
-    control.attendance.begin(&snapshot, &control.store);
-    control.attendance.warmed(&snapshot).await;
-    if control.stage() == Stage::Ending {
-        return Err("the process is about to end".to_owned());
+    let other_listeners = before.dynamic.lds != after.dynamic.lds;
+    swap(control, draft, Wait::ForAll).await.map_err(|error| error.to_string())?;
+    if other_listeners {
+        discovery::listeners(control).await;
     }
-    count(control, &plan, Some(old), &snapshot);
-    let published = control.publish(snapshot.clone(), &plan, sockets).await;
-    control.attendance.end_all_but(&snapshot);
-    published?;
     // Contexts that went on serve what their files held before.
     certificates::refresh(control);
     control.reloaded.notify_one();
-    Ok(snapshot.generation)
+    Ok(control.snapshot().generation)
 }
 
 /// Sets values of the admin layer; returns once every worker goes by them. What read none of them goes on as it was.
 ///
 /// # Errors
 /// What does not go with the values, one problem a line. Nothing has changed then.
-pub(crate) async fn modify_runtime(control: &Control, pairs: &[(String, String)]) -> Result<(), String> {
+pub(crate) async fn modify_runtime(control: &Rc<Control>, pairs: &[(String, String)]) -> Result<(), String> {
     let _turn = control.reloading.lock().await;
     let old = control.snapshot();
     let overrides = control.runtime.overrides_with(pairs);
-    let runtime = control.runtime.load_with(&old.bootstrap, &overrides).map_err(|problem| problem.message)?;
-    let draft = Draft::with_runtime(runtime, &control.source, &control.builder(), &old);
+    let runtime =
+        control.runtime.load_with(&old.base.bootstrap, &overrides).map_err(|problem| problem.message)?;
+    let warming = control.warming.borrow().clone();
+    let previous = Previous { snapshot: &old, warming: &warming };
+    let draft = Draft::with_runtime(runtime, &control.source, &control.builder(), previous);
     let draft = draft.map_err(|errors| lines(&errors))?;
     control.runtime.set_overrides(overrides);
-    serve(control, &old, draft).await.map(drop)
+    serve(control, draft).await.map(drop)
 }
 
 /// Reads the directories of disk layers again, in a task of its own: the link may have been swapped. The values that
 /// were read last stay if anything is wrong.
 pub(crate) fn refresh_runtime(control: &Rc<Control>) {
-    if control.snapshot().bootstrap.layered_runtime.disk_layers().next().is_none() {
+    if control.snapshot().base.bootstrap.layered_runtime.disk_layers().next().is_none() {
         return;
     }
     let control = control.clone();
@@ -158,30 +158,101 @@ enum News {
     Served,
 }
 
-async fn read_runtime(control: &Control) -> Result<News, String> {
+async fn read_runtime(control: &Rc<Control>) -> Result<News, String> {
     let old = control.snapshot();
-    let runtime = control.runtime.load(&old.bootstrap).map_err(|problem| problem.message)?;
-    if runtime == old.bootstrap.runtime {
+    let runtime = control.runtime.load(&old.base.bootstrap).map_err(|problem| problem.message)?;
+    if runtime == old.base.bootstrap.runtime {
         return Ok(News::None);
     }
-    let draft = Draft::with_runtime(runtime, &control.source, &control.builder(), &old);
-    serve(control, &old, draft.map_err(|errors| lines(&errors))?).await.map(|_| News::Served)
+    let warming = control.warming.borrow().clone();
+    let previous = Previous { snapshot: &old, warming: &warming };
+    let draft = Draft::with_runtime(runtime, &control.source, &control.builder(), previous);
+    serve(control, draft.map_err(|errors| lines(&errors))?).await.map(|_| News::Served)
+}
+
+/// For which new clusters to wait before any of a new configuration is in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// The configuration is one whole.
+    ForAll,
+    /// Each is in force when it is warm.
+    ForNone,
+}
+
+/// Why a configuration could not be put in force.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SwapError {
+    /// Its sockets.
+    #[error("{}", lines(.0))]
+    Bind(Vec<BindError>),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// Puts `draft` in force: a reload's way, and that of all that files bring. It must be the caller's turn.
+///
+/// # Errors
+/// See [`SwapError`]. Nothing has changed then, unless a worker failed.
+pub(crate) async fn swap(control: &Rc<Control>, draft: Draft, wait: Wait) -> Result<u64, SwapError> {
+    let old = control.snapshot();
+    let warming = control.warming.borrow().clone();
+    let builder = control.builder();
+    let configs = draft.listener_configs();
+    let plan = ListenerPlan::new(&old.listener_configs(), &configs, &control.held_addresses());
+    let sockets = bind_all(&configs, &plan, builder.options.workers()).map_err(SwapError::Bind)?;
+    let previous = Previous { snapshot: &old, warming: &warming };
+    let (mut snapshot, tallies) = draft.finish(&builder, Some(previous));
+    control.attendance.begin(&snapshot, &control.store);
+    let held = match wait {
+        Wait::ForAll => {
+            control.attendance.warmed(&snapshot).await;
+            Vec::new()
+        }
+        Wait::ForNone => snapshot.hold_back(&old, |cluster| {
+            let serves = old.cluster(cluster.name()).is_some_and(|old| std::ptr::eq(&**old, cluster));
+            !serves && cluster.config().wait_for_warm_on_init && !cluster.warming().is_over()
+        }),
+    };
+    if control.stage() == Stage::Ending {
+        return Err(SwapError::Other("the process is about to end".to_owned()));
+    }
+    let known = |cluster: &Arc<ClusterShared>| {
+        warming.get(cluster.name()).is_some_and(|known| Arc::ptr_eq(known, cluster))
+    };
+    held.iter()
+        .filter(|cluster| !known(cluster))
+        .for_each(|new| discovery::await_warmth(control, new.clone()));
+    let warming: HashMap<_, _> = held.into_iter().map(|cluster| (cluster.name().clone(), cluster)).collect();
+    control.warming.replace(warming.clone());
+    let snapshot = Arc::new(snapshot);
+    let clusters = ClusterPlan::new(Some(&old), &snapshot);
+    count(control, &plan, &clusters, &snapshot);
+    let published = control.publish(snapshot.clone(), clusters, &plan, sockets).await;
+    control.attendance.end_all_but(&snapshot, &warming);
+    published.map_err(SwapError::Other)?;
+    tallies.into_iter().for_each(Tally::count);
+    Ok(snapshot.generation)
 }
 
 /// The first configuration: as a reload of nothing.
 ///
 /// # Errors
 /// Sockets that cannot be bound, one a line.
-pub(crate) async fn first(control: &Control) -> Result<(), String> {
+pub(crate) async fn first(control: &Rc<Control>) -> Result<(), String> {
     let _turn = control.reloading.lock().await;
     let snapshot = control.snapshot();
-    let plan = ListenerPlan::new(&[], &snapshot.bootstrap.listeners, &[]);
-    let sockets = bind_all(&snapshot.bootstrap.listeners, &plan, control.options.workers());
+    let configs = snapshot.listener_configs();
+    let plan = ListenerPlan::new(&[], &configs, &[]);
+    let sockets = bind_all(&configs, &plan, control.options.workers());
     let sockets = sockets.map_err(|errors| lines(&errors))?;
     control.attendance.begin(&snapshot, &control.store);
     control.attendance.warmed(&snapshot).await;
-    count(control, &plan, None, &snapshot);
-    control.publish(snapshot, &plan, sockets).await
+    let clusters = ClusterPlan::new(None, &snapshot);
+    count(control, &plan, &clusters, &snapshot);
+    control.publish(snapshot, clusters, &plan, sockets).await?;
+    discovery::listeners(control).await;
+    Ok(())
 }
 
 /// One a line.
@@ -195,32 +266,33 @@ fn content_changed(control: &Control) -> bool {
     match build::read(&control.source, "") {
         Ok((text, _)) => match &*control.last_failure.borrow() {
             Some(failure) => failure.text.as_ref() != Some(&text),
-            None => text != control.snapshot().text,
+            None => text != control.snapshot().base.text,
         },
         Err(_) => true,
     }
 }
 
-fn count(control: &Control, plan: &ListenerPlan, old: Option<&Snapshot>, new: &Snapshot) {
+fn count(control: &Control, plan: &ListenerPlan, changes: &ClusterPlan, new: &Snapshot) {
     let listeners = &control.stats.listeners;
     listeners.listener_added().add(plan.count(|step| matches!(step, Step::Open(Opening::Added, _))));
-    listeners.listener_modified().add(plan.count(|step| matches!(step, Step::Open(Opening::Replaces, _))));
+    // As in Envoy, one that is updated in place is modified too.
+    let modified = |step: &Step| matches!(step, Step::Open(Opening::Replaces, _) | Step::Update);
+    listeners.listener_modified().add(plan.count(modified));
     listeners.listener_in_place_updated().add(plan.count(|step| *step == Step::Update));
     listeners.listener_removed().add(plan.removed.len() as u64);
     listeners.total_listeners_active().set(new.listeners.len() as i64);
-    let before: &[_] = old.map_or(&[], |old| &old.bootstrap.clusters);
-    let changes = ClusterPlan::new(before, &new.bootstrap.clusters);
     let clusters = &control.stats.clusters;
-    clusters.cluster_added().add(changes.added);
-    clusters.cluster_modified().add(changes.modified);
-    clusters.cluster_removed().add(changes.removed);
+    clusters.cluster_added().add(changes.added.len() as u64);
+    clusters.cluster_modified().add(changes.modified.len() as u64);
+    clusters.cluster_removed().add(changes.removed.len() as u64);
     clusters.active_clusters().set(new.clusters.len() as i64);
-    clusters.warming_clusters().set(0);
+    clusters.warming_clusters().set(control.warming.borrow().len() as i64);
     control.stats.config.generation().set(i64::try_from(new.generation).unwrap_or(i64::MAX));
 }
 
 /// The names of the listeners that `which` takes.
 pub(crate) fn names(snapshot: &Snapshot, which: impl Fn(&ListenerConfig) -> bool) -> Vec<Arc<str>> {
-    let listeners = snapshot.bootstrap.listeners.iter().filter(|listener| which(listener));
+    let listeners =
+        snapshot.listeners.iter().map(|listener| &listener.config).filter(|listener| which(listener));
     listeners.map(|listener| listener.name.as_str().into()).collect()
 }

@@ -78,8 +78,9 @@ fn validate(sources: &[Source], registry: &Registry, options: &ServeOptions) -> 
         let builder = Builder { registry, store: &store, options, runtime: &runtime };
         match Draft::build(source, &builder, None) {
             Ok(draft) => {
-                let bootstrap = draft.finish(&builder, None).bootstrap;
-                for warning in unread(&bootstrap).into_iter().chain(warnings(&bootstrap)) {
+                let (snapshot, _) = draft.finish(&builder, None);
+                let bootstrap = &snapshot.base.bootstrap;
+                for warning in unread(bootstrap).into_iter().chain(warnings(bootstrap)) {
                     let _ = writeln!(io::stderr(), "warning: {warning}");
                 }
                 say(&format!("configuration '{}' OK", source.name()));

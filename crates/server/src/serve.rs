@@ -16,14 +16,15 @@ use tokio::time::MissedTickBehavior;
 use crate::build::{Builder, Draft};
 use crate::cli::ServeOptions;
 use crate::control::{Control, Parts, Stage};
+use crate::discovered::Tally;
 use crate::logging::Log;
 use crate::reload::{self, Trigger, lines};
 use crate::runtime::RuntimeLoader;
 use crate::signals::{Signal, Signals};
 use crate::snapshot::Source;
-use crate::watch::Watch;
+use crate::watch::{Watch, Watched};
 use crate::workers::WorkerState;
-use crate::{admin, certificates, gauges, overload, shutdown};
+use crate::{admin, certificates, discovery, gauges, overload, shutdown};
 
 /// Why the process could not start; printed once.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +60,9 @@ pub(crate) fn serve(
     let builder = Builder { registry: &registry, store: &store, options: &options, runtime: &runtime_loader };
     let draft = Draft::build(&source, &builder, None)
         .map_err(|errors| StartError::Config { name: source.name(), problems: lines(&errors) })?;
-    let snapshot = Arc::new(draft.finish(&builder, None));
+    let (snapshot, tallies) = draft.finish(&builder, None);
+    tallies.into_iter().for_each(Tally::count);
+    let snapshot = Arc::new(snapshot);
     let peers = Arc::new(Peers::default());
     let workers = start_workers(&options, &store, &peers)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -141,7 +144,7 @@ async fn ended_early(control: &Rc<Control>, signals: &mut Signals) {
 async fn until_end(control: &Rc<Control>, signals: &mut Signals) {
     let mut watch = start_watch(control);
     let mut overload = overload::Manager::new(control);
-    let flush_every = control.snapshot().bootstrap.stats_flush_interval.max(Duration::from_millis(1));
+    let flush_every = control.snapshot().base.bootstrap.stats_flush_interval.max(Duration::from_millis(1));
     let mut flush = tokio::time::interval(flush_every);
     flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -152,12 +155,13 @@ async fn until_end(control: &Rc<Control>, signals: &mut Signals) {
                 Signal::ReopenLogs => shutdown::reopen_logs(control),
             },
             () = control.quit.notified() => return,
-            () = changed(&mut watch) => {
-                if file_of(control).is_some() {
+            touched = changed(&mut watch) => {
+                if file_of(control).is_some_and(|file| touched.contains(file)) {
                     reload::ask(control, Trigger::File);
                 }
                 certificates::refresh(control);
                 reload::refresh_runtime(control);
+                discovery::ask(control, touched);
             }
             // Whoever reloaded may have named other files.
             () = control.reloaded.notified() => follow(&mut watch, control),
@@ -170,8 +174,11 @@ async fn until_end(control: &Rc<Control>, signals: &mut Signals) {
 fn start_watch(control: &Control) -> Option<Watch> {
     match Watch::start(watched(control)) {
         Ok(mut watch) => {
-            // They were read before they were watched.
-            watch.suspect();
+            // It was read before it was watched.
+            if let Some(file) = file_of(control) {
+                watch.suspect(file.to_owned());
+            }
+            suspect_stale(&mut watch, control);
             Some(watch)
         }
         Err(error) => {
@@ -181,13 +188,16 @@ fn start_watch(control: &Control) -> Option<Watch> {
     }
 }
 
-/// The configuration file, and the certificates and runtime directories that it names.
-fn watched(control: &Control) -> BTreeSet<PathBuf> {
-    let mut paths = certificates::files(&control.snapshot());
-    paths.extend(file_of(control).map(Path::to_owned));
+/// The configuration file, the certificates and runtime directories that it names, and the files of dynamic
+/// resources.
+fn watched(control: &Control) -> BTreeSet<Watched> {
     let snapshot = control.snapshot();
-    paths.extend(snapshot.bootstrap.layered_runtime.disk_layers().map(|disk| disk.symlink_root.clone()));
-    paths
+    let paths = certificates::files(&snapshot).into_iter().chain(file_of(control).map(Path::to_owned));
+    let runtime = snapshot.base.bootstrap.layered_runtime.disk_layers();
+    let paths = paths.chain(runtime.map(|disk| disk.symlink_root.clone()));
+    let mut files: BTreeSet<_> = paths.map(Watched::from).collect();
+    files.extend(snapshot.discovered.files());
+    files
 }
 
 /// The configuration file, if it can be read again: a pipe (`-c /dev/stdin`) cannot.
@@ -199,14 +209,22 @@ fn file_of(control: &Control) -> Option<&Path> {
 }
 
 fn follow(watch: &mut Option<Watch>, control: &Control) {
-    if let Some(watch) = watch
-        && let Err(error) = watch.set(watched(control))
-    {
-        tracing::warn!(target: "config", %error, "not all files of the configuration are watched");
+    let Some(watch) = watch else { return };
+    match watch.set(watched(control)) {
+        Ok(false) => {}
+        Ok(true) => suspect_stale(watch, control),
+        Err(error) => {
+            tracing::warn!(target: "config", %error, "not all files of the configuration are watched")
+        }
     }
 }
 
-async fn changed(watch: &mut Option<Watch>) {
+/// What changed before it was watched is to be read again.
+fn suspect_stale(watch: &mut Watch, control: &Control) {
+    control.snapshot().discovered.stale().into_iter().for_each(|path| watch.suspect(path));
+}
+
+async fn changed(watch: &mut Option<Watch>) -> BTreeSet<PathBuf> {
     match watch {
         Some(watch) => watch.changed().await,
         None => std::future::pending().await,

@@ -12,37 +12,88 @@ use tidegate_filter::{AccessLog, ListenerFilterFactory};
 use tidegate_listener::ChainIndex;
 use tidegate_tls::ClientContext;
 
+use crate::discovered::Discovered;
+
 mod chain;
 
 pub(crate) use chain::{ChainSnapshot, TerminalSnapshot, TransportSnapshot};
 
-/// A validated configuration with everything that was built from it.
-pub(crate) struct Snapshot {
-    /// Counts the configurations that were served, from 1.
-    pub(crate) generation: u64,
+/// A bootstrap as it was read.
+pub(crate) struct Base {
     /// The text that it came from.
     pub(crate) text: Arc<str>,
     /// Its format.
     pub(crate) format: Format,
     /// The validated tree.
     pub(crate) bootstrap: Bootstrap,
-    /// In file order.
+    /// When it was loaded.
+    pub(crate) loaded_at: SystemTime,
+}
+
+/// A validated configuration with everything that was built from it.
+pub(crate) struct Snapshot {
+    /// Counts the configurations that were served, from 1.
+    pub(crate) generation: u64,
+    /// The bootstrap.
+    pub(crate) base: Arc<Base>,
+    /// What its dynamic resources are.
+    pub(crate) discovered: Discovered,
+    /// Those of the bootstrap in file order, then those that files brought.
     pub(crate) listeners: Vec<ListenerSnapshot>,
-    /// In file order.
+    /// Likewise; without those that are still warming.
     pub(crate) clusters: Vec<Arc<ClusterShared>>,
     /// Where this proxy is.
     pub(crate) home: Arc<Home>,
+    /// Where in `clusters` each one is.
+    pub(crate) by_name: HashMap<Arc<str>, usize>,
     /// TLS towards hosts, by cluster.
     pub(crate) client_contexts: HashMap<String, Arc<ClientContext>>,
     /// `admin.access_log`.
     pub(crate) admin_logs: Vec<Arc<dyn AccessLog>>,
     /// What they asked of the runtime.
     pub(crate) admin_answers: Answers,
-    /// When it was loaded.
-    pub(crate) loaded_at: SystemTime,
 }
 
 impl Snapshot {
+    /// The cluster of that name.
+    pub(crate) fn cluster(&self, name: &str) -> Option<&Arc<ClusterShared>> {
+        self.clusters.get(*self.by_name.get(name)?)
+    }
+
+    /// Whether a file brought the cluster, and not the bootstrap.
+    pub(crate) fn is_discovered(&self, cluster: &ClusterShared) -> bool {
+        self.by_name.get(cluster.name()).is_some_and(|place| *place >= self.base.bootstrap.clusters.len())
+    }
+
+    /// Puts back, for the clusters that `still_warming` takes, what served before: another one, or nothing.
+    pub(crate) fn hold_back(
+        &mut self,
+        old: &Self,
+        still_warming: impl Fn(&ClusterShared) -> bool,
+    ) -> Vec<Arc<ClusterShared>> {
+        let mut held = Vec::new();
+        self.clusters.retain_mut(|cluster| {
+            if !still_warming(cluster) {
+                return true;
+            }
+            let before = old.cluster(cluster.name()).cloned();
+            let stays = before.is_some();
+            held.push(std::mem::replace(cluster, before.unwrap_or_else(|| cluster.clone())));
+            stays
+        });
+        if !held.is_empty() {
+            let places =
+                self.clusters.iter().enumerate().map(|(place, cluster)| (cluster.name().clone(), place));
+            self.by_name = places.collect();
+        }
+        held
+    }
+
+    /// The listeners' configurations.
+    pub(crate) fn listener_configs(&self) -> Vec<Arc<ListenerConfig>> {
+        self.listeners.iter().map(|listener| listener.config.clone()).collect()
+    }
+
     /// Every access log.
     pub(crate) fn access_logs(&self) -> impl Iterator<Item = &Arc<dyn AccessLog>> {
         let listeners = self.listeners.iter().flat_map(|listener| {

@@ -42,6 +42,9 @@ pub(crate) fn policy(config: &StatsConfig) -> Policy {
 /// A line for each place in the file that hides idle-timeout counters, with their names.
 pub(crate) fn hidden_idle_counters(bootstrap: &Bootstrap) -> Vec<String> {
     let matcher = Matcher::new(&bootstrap.stats_config.matcher);
+    if matches!(matcher, Matcher::AcceptAll) {
+        return Vec::new();
+    }
     let mut hidden: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for name in idle_counters(bootstrap) {
         if let Some(path) = matcher.rejects(&name) {

@@ -5,73 +5,97 @@
 //! Other files of those directories (logs) are nobody's business. Whether the content is new is for the
 //! reader to see.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use notify::event::{AccessKind, AccessMode};
+use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+/// A file to watch.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Watched {
+    /// The file.
+    pub(crate) path: PathBuf,
+    /// `watched_directory`: whatever is moved there is a change of the file.
+    pub(crate) directory: Option<PathBuf>,
+}
+
+impl From<PathBuf> for Watched {
+    fn from(path: PathBuf) -> Self {
+        Self { path, directory: None }
+    }
+}
+
 /// A running watch.
 pub(crate) struct Watch {
-    paths: Vec<PathBuf>,
+    files: BTreeSet<Watched>,
     watcher: RecommendedWatcher,
-    watched: Vec<PathBuf>,
-    /// Names whose change may change the content; shared with the watcher's thread.
-    trail: Arc<Mutex<HashSet<PathBuf>>>,
+    directories: Vec<PathBuf>,
+    /// Shared with the watcher's thread.
+    shared: Arc<Mutex<Shared>>,
     events: UnboundedReceiver<()>,
     /// When the change began that has not settled yet.
     unsettled: Option<Instant>,
 }
 
+#[derive(Default)]
+struct Shared {
+    /// Names whose change may change the content of the files behind them.
+    names: HashMap<PathBuf, BTreeSet<PathBuf>>,
+    /// Directories in which each move may.
+    directories: HashMap<PathBuf, BTreeSet<PathBuf>>,
+    /// Files that may have changed.
+    touched: BTreeSet<PathBuf>,
+}
+
 impl Watch {
-    /// Watches `paths`, which need not exist.
+    /// Watches `files`, which need not exist.
     ///
     /// # Errors
     /// When the system has no watches left or a directory cannot be read.
-    pub(crate) fn start(paths: impl IntoIterator<Item = PathBuf>) -> notify::Result<Self> {
+    pub(crate) fn start(files: impl IntoIterator<Item = Watched>) -> notify::Result<Self> {
         let (sender, events) = unbounded_channel();
-        let trail = Arc::new(Mutex::new(HashSet::new()));
-        let names = trail.clone();
+        let shared = Arc::new(Mutex::new(Shared::default()));
+        let ours = shared.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            let names = names.lock().unwrap_or_else(PoisonError::into_inner);
-            // An error (an overflowing queue) may hide a change: look.
-            if event.map_or(true, |event| is_of_interest(&event, &names)) {
+            if lock(&ours).note(event.ok().as_ref()) {
                 // The receiver is gone when the process ends.
                 let _ = sender.send(());
             }
         })?;
-        let mut watch =
-            Self { paths: absolute(paths), watcher, watched: Vec::new(), trail, events, unsettled: None };
-        watch.follow()?;
+        let files = files.into_iter().collect();
+        let mut watch = Self { files, watcher, directories: Vec::new(), shared, events, unsettled: None };
+        watch.follow(None)?;
         Ok(watch)
     }
 
-    /// Watches `paths` from now on.
+    /// Watches `files` from now on; whether these are others than before.
     ///
     /// # Errors
     /// As [`Watch::start`]; what could be watched is.
-    pub(crate) fn set(&mut self, paths: impl IntoIterator<Item = PathBuf>) -> notify::Result<()> {
-        let paths = absolute(paths);
-        if paths == self.paths {
-            return Ok(());
+    pub(crate) fn set(&mut self, files: impl IntoIterator<Item = Watched>) -> notify::Result<bool> {
+        let files = files.into_iter().collect();
+        if files == self.files {
+            return Ok(false);
         }
-        self.paths = paths;
-        self.follow()
+        self.files = files;
+        self.follow(None).map(|()| true)
     }
 
-    /// Lets the next [`Watch::changed`] return as if something had just happened: the file may have changed
-    /// between its reading and the watch's start.
-    pub(crate) fn suspect(&mut self) {
+    /// Lets the next [`Watch::changed`] return as if something had just happened to `path`: the file may have
+    /// changed between its reading and the watch's start.
+    pub(crate) fn suspect(&mut self, path: PathBuf) {
+        lock(&self.shared).touched.insert(path);
         self.unsettled = Some(Instant::now());
     }
 
-    /// Waits until something happened and nothing more did for [`QUIET`], at most [`PATIENCE`]. Dropped half
-    /// way and called again, it goes on where it was.
-    pub(crate) async fn changed(&mut self) {
+    /// Waits until something happened and nothing more did for [`QUIET`], at most [`PATIENCE`]; the files that may
+    /// have changed, as they were named. Dropped half way and called again, it goes on where it was.
+    pub(crate) async fn changed(&mut self) -> BTreeSet<PathBuf> {
         let since = match self.unsettled {
             Some(since) => since,
             None => {
@@ -90,33 +114,84 @@ impl Watch {
             }
         }
         self.unsettled = None;
-        if let Err(error) = self.follow() {
+        let touched = std::mem::take(&mut lock(&self.shared).touched);
+        if let Err(error) = self.follow(Some(&touched)) {
             tracing::warn!(target: "config", %error, "cannot watch a directory of the configuration");
         }
+        touched
     }
 
-    /// Watches the directories of the trail anew: one of the same name may be another by now.
-    fn follow(&mut self) -> notify::Result<()> {
-        let trail: Vec<_> = self.paths.iter().flat_map(|path| trail(path)).collect();
-        for old in self.watched.drain(..) {
+    /// Looks anew how one gets to the files, or only to those of `paths`, and watches the directories on the way:
+    /// one of the same name may be another by now.
+    fn follow(&mut self, paths: Option<&BTreeSet<PathBuf>>) -> notify::Result<()> {
+        let mut shared = lock(&self.shared);
+        match paths {
+            None => (shared.names, shared.directories) = Default::default(),
+            Some(paths) => shared.names.values_mut().for_each(|of| of.retain(|path| !paths.contains(path))),
+        }
+        for file in self.files.iter().filter(|file| paths.is_none_or(|paths| paths.contains(&file.path))) {
+            for name in trail(&absolute(&file.path)) {
+                shared.names.entry(name).or_default().insert(file.path.clone());
+            }
+            if let Some(directory) = &file.directory {
+                shared.directories.entry(absolute(directory)).or_default().insert(file.path.clone());
+            }
+        }
+        shared.names.retain(|_, of| !of.is_empty());
+        let parents = shared.names.keys().filter_map(|name| name.parent()).map(Path::to_owned);
+        let directories: HashSet<_> = parents.chain(shared.directories.keys().cloned()).collect();
+        drop(shared);
+        for old in self.directories.drain(..) {
             // It may be gone already.
             let _ = self.watcher.unwatch(&old);
         }
-        let directories: HashSet<_> = trail.iter().filter_map(|name| name.parent()).collect();
         let mut result = Ok(());
         for directory in directories {
-            match self.watcher.watch(directory, RecursiveMode::NonRecursive) {
-                Ok(()) => self.watched.push(directory.to_owned()),
+            match self.watcher.watch(&directory, RecursiveMode::NonRecursive) {
+                Ok(()) => self.directories.push(directory),
                 Err(error) => result = Err(error),
             }
         }
-        *self.trail.lock().unwrap_or_else(PoisonError::into_inner) = trail.into_iter().collect();
         result
     }
 }
 
-fn absolute(paths: impl IntoIterator<Item = PathBuf>) -> Vec<PathBuf> {
-    paths.into_iter().map(|path| std::path::absolute(&path).unwrap_or(path)).collect()
+impl Shared {
+    /// Whether the event, or what an overflowing queue may have lost (`None`), touches a file.
+    fn note(&mut self, event: Option<&Event>) -> bool {
+        let before = self.touched.len();
+        let Some(event) = event else {
+            let all = self.names.values().chain(self.directories.values()).flatten().cloned();
+            self.touched.extend(all.collect::<Vec<_>>());
+            return !self.touched.is_empty();
+        };
+        if !may_change_content(&event.kind) {
+            return false;
+        }
+        let mut noted = false;
+        for path in &event.paths {
+            let moved = path.parent().filter(|_| is_move(&event.kind));
+            let of_directory = moved.and_then(|parent| self.directories.get(parent));
+            for of in self.names.get(path).into_iter().chain(of_directory) {
+                self.touched.extend(of.iter().cloned());
+                noted = true;
+            }
+        }
+        noted || self.touched.len() > before
+    }
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// Whether something got a name.
+fn is_move(kind: &EventKind) -> bool {
+    matches!(kind, EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)))
 }
 
 /// Every name on the way from `path` to the file's content: the links on the way, then the file.
@@ -159,10 +234,6 @@ fn components(path: &Path) -> Vec<OsString> {
     components
 }
 
-fn is_of_interest(event: &Event, names: &HashSet<PathBuf>) -> bool {
-    may_change_content(&event.kind) && event.paths.iter().any(|path| names.contains(path))
-}
-
 /// Reading the file is an event too: answered by reading it, it would never end.
 fn may_change_content(kind: &EventKind) -> bool {
     match kind {
@@ -191,9 +262,11 @@ mod tests {
     fn seen(path: &Path, change: impl FnOnce()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut watch = Watch::start([path.to_owned()]).unwrap();
+            let mut watch = Watch::start([path.to_owned().into()]).unwrap();
             change();
-            tokio::time::timeout(Duration::from_secs(20), watch.changed()).await.expect("no event");
+            let touched =
+                tokio::time::timeout(Duration::from_secs(20), watch.changed()).await.expect("no event");
+            assert_eq!(touched, BTreeSet::from([path.to_owned()]));
         });
     }
 
@@ -212,7 +285,7 @@ mod tests {
         fs::write(&path, "1").unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut watch = Watch::start([path.clone()]).unwrap();
+            let mut watch = Watch::start([path.clone().into()]).unwrap();
             fs::write(&path, "2").unwrap();
             while watch.unsettled.is_none() {
                 let _ = tokio::time::timeout(Duration::from_millis(1), watch.changed()).await;
@@ -226,8 +299,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut watch = Watch::start([directory.path().join("c.json")]).unwrap();
-            watch.suspect();
+            let mut watch = Watch::start([directory.path().join("c.json").into()]).unwrap();
+            watch.suspect(directory.path().join("c.json"));
             tokio::time::timeout(Duration::from_secs(20), watch.changed()).await.expect("never looked");
         });
     }
@@ -279,10 +352,30 @@ mod tests {
 
     #[test]
     fn a_neighbour_is_no_change() {
-        let names = HashSet::from([PathBuf::from("/d/c.json")]);
+        let mut shared = Shared::default();
+        shared.names.insert(PathBuf::from("/d/c.json"), BTreeSet::from([PathBuf::from("c.json")]));
         let event = |path: &str| Event::new(EventKind::Any).add_path(path.into());
-        assert!(is_of_interest(&event("/d/c.json"), &names));
-        assert!(!is_of_interest(&event("/d/access.log"), &names));
+        assert!(!shared.note(Some(&event("/d/access.log"))));
+        assert!(shared.note(Some(&event("/d/c.json"))));
+        assert_eq!(shared.touched, BTreeSet::from([PathBuf::from("c.json")]));
+    }
+
+    #[test]
+    fn a_move_within_a_watched_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let path = elsewhere.path().join("c.json");
+        fs::write(&path, "1").unwrap();
+        fs::write(elsewhere.path().join("marker"), "").unwrap();
+        let watched = Watched { path: path.clone(), directory: Some(directory.path().to_owned()) };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut watch = Watch::start([watched]).unwrap();
+            fs::rename(elsewhere.path().join("marker"), directory.path().join("..data")).unwrap();
+            let touched =
+                tokio::time::timeout(Duration::from_secs(20), watch.changed()).await.expect("no event");
+            assert_eq!(touched, BTreeSet::from([path]));
+        });
     }
 
     #[test]

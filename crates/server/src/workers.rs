@@ -7,13 +7,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_cluster::{ClusterShared, Directory, Peers, PoolReport};
+use tidegate_cluster::{Directory, Peers, PoolReport};
 use tidegate_http::DrainPhase;
 use tidegate_listener::{Listener, ListenerOptions, ListenerStats};
 use tidegate_net::listen::ListenSocket;
 use tidegate_stats::Store;
 use tidegate_types::overload::{Overload, OverloadLevels};
 
+use crate::plan::ClusterPlan;
 use crate::snapshot::{ChainSnapshot, ListenerSnapshot};
 use crate::stats::{ControlStats, ListenerManagerStats};
 
@@ -41,7 +42,7 @@ pub(crate) struct WorkerState {
 
 /// A configuration on its way to one worker.
 pub(crate) struct WorkerUpdate {
-    pub(crate) clusters: Vec<Arc<ClusterShared>>,
+    pub(crate) clusters: Arc<ClusterPlan>,
     pub(crate) listeners: Vec<(ListenerUpdate, SocketUpdate)>,
     pub(crate) drain_time: Duration,
 }
@@ -83,7 +84,8 @@ impl WorkerState {
     /// # Errors
     /// A socket that could not be registered with the runtime; all else is applied.
     pub(crate) fn apply(self: &Rc<Self>, update: WorkerUpdate) -> Result<(), String> {
-        self.directory.apply(&update.clusters);
+        let ClusterPlan { added, modified, removed } = &*update.clusters;
+        self.directory.update(added.iter().chain(modified), removed);
         let mut old = self.listeners.take();
         let mut new = Vec::with_capacity(update.listeners.len());
         let mut failed = Vec::new();

@@ -12,6 +12,8 @@ mod text;
 
 use std::fmt;
 
+use crate::store::Store;
+
 pub use json::json;
 pub use prometheus::prometheus;
 pub use text::text;
@@ -47,7 +49,7 @@ pub enum UsedOnly {
 /// The types of statistics to print.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub enum Types {
-    /// All three.
+    /// All.
     #[default]
     All,
     /// `?type=Counters`
@@ -56,6 +58,21 @@ pub enum Types {
     Gauges,
     /// `?type=Histograms`
     Histograms,
+    /// `?type=TextReadouts`
+    Texts,
+}
+
+/// The texts that `filter` takes, sorted by name.
+fn texts(store: &Store, filter: &Filter<'_>) -> Vec<(String, Box<str>)> {
+    if !matches!(filter.types, Types::All | Types::Texts) {
+        return Vec::new();
+    }
+    let mut texts = store.texts();
+    texts.retain(|(name, value)| {
+        filter.name.is_none_or(|accepts| accepts(name))
+            && (filter.used_only == UsedOnly::No || !value.is_empty())
+    });
+    texts
 }
 
 /// The quantiles that Envoy prints, in percent.

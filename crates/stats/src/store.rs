@@ -4,7 +4,7 @@
 //! cluster that a reload rebuilds while the old one lives gets the same block, so that counters go on and
 //! never appear twice.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use crate::block::{Block, Kind, lock};
@@ -23,6 +23,8 @@ pub struct Store {
 pub(crate) struct StoreInner {
     shards: usize,
     blocks: Mutex<HashMap<Key, Weak<Block>>>,
+    /// Envoy's text readouts, by full name.
+    texts: Mutex<BTreeMap<String, Box<str>>>,
     policy: OnceLock<Policy>,
 }
 
@@ -32,7 +34,12 @@ type Key = (Arc<str>, usize);
 impl Store {
     /// A store for `shards` writing threads: the number of workers, plus 1 for the main thread.
     pub fn new(shards: usize) -> Self {
-        let inner = StoreInner { shards: shards.max(1), blocks: Mutex::default(), policy: OnceLock::new() };
+        let inner = StoreInner {
+            shards: shards.max(1),
+            blocks: Mutex::default(),
+            texts: Mutex::default(),
+            policy: OnceLock::new(),
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -81,6 +88,23 @@ impl Store {
         for block in self.living() {
             block.reset_counters();
         }
+    }
+
+    /// Sets a text (Envoy's text readouts: `cluster_manager.cds.version_text`). Not for the data path.
+    pub fn set_text(&self, name: &str, value: &str) {
+        if self.inner.accepts().is_none_or(|accepts| accepts(name)) {
+            lock(&self.inner.texts).insert(name.to_owned(), value.into());
+        }
+    }
+
+    /// Whoever set the text is gone.
+    pub fn forget_text(&self, name: &str) {
+        lock(&self.inner.texts).remove(name);
+    }
+
+    /// All texts, sorted by name.
+    pub(crate) fn texts(&self) -> Vec<(String, Box<str>)> {
+        lock(&self.inner.texts).iter().map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
     /// Number of living scopes, for tests and the admin's memory view.

@@ -13,6 +13,8 @@ pub enum Discovery {
     /// `LOGICAL_DNS`: the one name in `load_assignment` is the host; new connections go to the addresses that it has
     /// at that time.
     LogicalDns(Box<DnsConfig>),
+    /// `EDS`: those in a file that is watched ([`eds`](super::ClusterConfig::eds)).
+    Eds,
 }
 
 #[derive(Clone, Copy)]
@@ -20,6 +22,7 @@ enum Kind {
     Static,
     StrictDns,
     LogicalDns,
+    Eds,
 }
 
 impl Discovery {
@@ -33,10 +36,11 @@ impl Discovery {
             ("STATIC", 0, Kind::Static),
             ("STRICT_DNS", 1, Kind::StrictDns),
             ("LOGICAL_DNS", 2, Kind::LogicalDns),
+            ("EDS", 3, Kind::Eds),
         ];
         r.at_most_one(&["type", "cluster_type"]);
         let legacy = LegacyDns::read(r);
-        let kind = r.enumeration("type", KINDS, &[("EDS", 3), ("ORIGINAL_DST", 4)]).or(Kind::Static);
+        let kind = r.enumeration("type", KINDS, &[("ORIGINAL_DST", 4)]).or(Kind::Static);
         let custom = r.message::<CustomType>("cluster_type").optional();
         let kind = match custom {
             Some(CustomType(Custom::Dns(config, ManyHosts::OneHost))) => {
@@ -48,6 +52,7 @@ impl Discovery {
         };
         match kind {
             Kind::Static => Self::Static,
+            Kind::Eds => Self::Eds,
             Kind::StrictDns => Self::StrictDns(Box::new(legacy.config())),
             Kind::LogicalDns => Self::LogicalDns(Box::new(legacy.config())),
         }
@@ -89,6 +94,7 @@ fn typed_kind<'a>(r: &Reader<'a>, any: &Any<'a>) -> Custom {
 fn named_kind(r: &Reader<'_>, name: &str) -> Kind {
     match name {
         "envoy.cluster.static" => Kind::Static,
+        "envoy.cluster.eds" => Kind::Eds,
         // Without `typed_config` addresses are hosts each.
         "envoy.cluster.strict_dns" | "envoy.cluster.dns" => Kind::StrictDns,
         "envoy.cluster.logical_dns" => Kind::LogicalDns,

@@ -68,36 +68,44 @@ impl HealthStatus {
 }
 
 /// `ClusterLoadAssignment`.
-#[derive(Default)]
-pub(super) struct LoadAssignment {
-    pub(super) endpoints: Vec<LocalityEndpoints>,
-    pub(super) policy: Policy,
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LoadAssignment {
+    /// `cluster_name`; of meaning in EDS.
+    pub cluster_name: String,
+    /// `endpoints`.
+    pub endpoints: Vec<LocalityEndpoints>,
+    /// `policy`.
+    pub policy: AssignmentPolicy,
 }
 
 impl Message for LoadAssignment {
     const NAME: &'static str = "envoy.config.endpoint.v3.ClusterLoadAssignment";
 
     fn read(r: &Reader<'_>) -> Self {
-        r.string("cluster_name").required_non_empty();
-        Self { endpoints: r.repeated("endpoints").or_default(), policy: r.message_or_defaults("policy") }
+        Self {
+            cluster_name: r.string("cluster_name").required_non_empty(),
+            endpoints: r.repeated("endpoints").or_default(),
+            policy: r.message_or_defaults("policy"),
+        }
     }
 }
 
 /// `ClusterLoadAssignment.Policy`.
-pub(super) struct Policy {
-    /// `overprovisioning_factor`, per cent.
-    pub(super) overprovisioning_factor: u32,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AssignmentPolicy {
+    /// `overprovisioning_factor`, per cent, 140 when unset.
+    pub overprovisioning_factor: u32,
     /// `weighted_priority_health`.
-    pub(super) weighted_priority_health: bool,
+    pub weighted_priority_health: bool,
 }
 
-impl Default for Policy {
+impl Default for AssignmentPolicy {
     fn default() -> Self {
         Self { overprovisioning_factor: 140, weighted_priority_health: false }
     }
 }
 
-impl Message for Policy {
+impl Message for AssignmentPolicy {
     const NAME: &'static str = "envoy.config.endpoint.v3.ClusterLoadAssignment.Policy";
 
     fn read(r: &Reader<'_>) -> Self {

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use tidegate_types::json::{JsonPath, Kind, Node, Problem, TypedConfig};
 
 use super::{Field, Message, Reader};
+use crate::discovery::response::Wrapper;
 use crate::schema::Shape;
 
 /// An `Any` whose `@type` is a string.
 #[derive(Clone)]
 pub(crate) struct Any<'a> {
     pub(crate) type_url: &'a str,
-    node: &'a Node,
+    pub(crate) node: &'a Node,
     pub(crate) path: JsonPath,
 }
 
@@ -47,6 +48,22 @@ impl<'a> Any<'a> {
         value
     }
 
+    /// What an `envoy.service.discovery.v3.Resource` holds.
+    pub(crate) fn read_wrapper(&self, reader: &Reader<'a>) -> Option<Self> {
+        self.read::<Wrapper>(reader);
+        let Some(inner) = self.node.member("resource") else {
+            reader.cx.report(Problem::new(self.path.clone(), self.node.span, "missing field `resource`"));
+            return None;
+        };
+        // What is wrong with it was reported already.
+        self.open_quietly(inner, "resource")
+    }
+
+    fn open_quietly(&self, node: &'a Node, field: &str) -> Option<Self> {
+        let type_url = node.member("@type")?.as_str().filter(|name| !name.is_empty())?;
+        Some(Self { type_url, node, path: self.path.field(field) })
+    }
+
     /// Keeps it for the extension registry, under `name`.
     pub(crate) fn keep(&self, name: String) -> TypedConfig {
         let members = self.node.members().iter().filter(|m| &*m.key != "@type").cloned().collect();
@@ -68,6 +85,11 @@ impl<'a> Reader<'a> {
             Some(any) => self.set(name, node, any),
             None => self.broken(name, node),
         }
+    }
+
+    /// A list of `Any`s.
+    pub(crate) fn anys(&'a self, name: &'static str) -> Field<'a, Vec<Any<'a>>> {
+        self.list(name, Shape::Any, |node, path| Any::open(self, node, path))
     }
 
     /// An `Any` that may be `{}`, an unset one.

@@ -196,7 +196,7 @@ impl<'a> Reader<'a> {
         entries.map(|m| (m.key.to_string(), read(&m.key, &m.value, path.field(&m.key)))).collect()
     }
 
-    fn list<T>(
+    pub(super) fn list<T>(
         &'a self,
         name: &'static str,
         shape: Shape,
@@ -208,8 +208,8 @@ impl<'a> Reader<'a> {
             self.unwrap::<()>(Err(mismatch(node, "an array")), path, node.span);
             return self.broken(name, node);
         };
-        let all =
-            items.iter().enumerate().filter_map(|(index, item)| read(item, path.index(index))).collect();
+        let mut all = Vec::with_capacity(items.len());
+        all.extend(items.iter().enumerate().filter_map(|(index, item)| read(item, path.index(index))));
         self.set(name, node, all)
     }
 

@@ -11,7 +11,7 @@ use tidegate_codec::h2;
 use tidegate_config::bootstrap::Node;
 use tidegate_config::protocol::{HeaderKeyFormat, UnderscoreAction};
 use tidegate_config::values::TimeoutOverride;
-use tidegate_config::{HcmConfig, Runtime};
+use tidegate_config::{HcmConfig, RouteConfig, Runtime};
 use tidegate_filter::{AccessLogContext, FactoryContext, Registry};
 use tidegate_router::{FilterSlots, ROUTER_TYPE_URL, RouteTable, RouterOptions};
 use tidegate_stats::{Scope, Store};
@@ -78,11 +78,7 @@ impl Hcm {
         // Factories see the cluster's name.
         let same = |former: &&Self| former.config == *config && former.node_cluster == text(&cx.node.cluster);
         let (filters, slots, router) = filters(config, cx, &factory, former.filter(same), &mut problems);
-        let routes = match RouteTable::compile(
-            &runtime::resolve(&config.route_config, cx.runtime),
-            &JsonPath::root().field("route_config"),
-            &slots,
-        ) {
+        let routes = match compile(&config.route_config, "route_config", cx, &slots) {
             Ok(routes) => Some(routes),
             Err(errors) => {
                 problems.extend(errors);
@@ -117,10 +113,11 @@ impl Hcm {
             ),
             config: config.clone(),
             filters,
-            routes,
+            routes: Arc::new(routes),
+            table: config.route_config.clone(),
             router,
             logs,
-            replies,
+            replies: Arc::new(replies),
             server_name,
             node_id: text(&cx.node.id),
             node_cluster: text(&cx.node.cluster),
@@ -130,6 +127,49 @@ impl Hcm {
             compat: cx.compat,
         }))
     }
+}
+
+impl Hcm {
+    /// The same manager, with its filters and their state, serving another route table: how `rds` changes it.
+    ///
+    /// # Errors
+    /// What is wrong with the table for this manager's filters.
+    pub fn with_table(
+        &self,
+        table: &Arc<RouteConfig>,
+        cx: &BuildContext<'_>,
+    ) -> Result<Arc<Self>, Vec<Problem>> {
+        let misnamed = self.config.check_table(table);
+        if !misnamed.is_empty() {
+            return Err(misnamed);
+        }
+        let scope = Scope::http(&self.config.stat_prefix);
+        let values = |key: &str| cx.runtime.integer(key);
+        let factory = FactoryContext {
+            stats: cx.store,
+            scope: &scope,
+            runtime: &values,
+            local_cluster: &cx.node.cluster,
+        };
+        let filters = self.config.http_filters.iter().map(|filter| &filter.config);
+        // As `filters` chooses them.
+        let chosen = filters.filter(|typed| cx.registry.knows_http(&typed.type_url)).cloned().collect();
+        let slots = Slots::new(cx, &factory, chosen);
+        let routes = Arc::new(compile(table, "", cx, &slots)?);
+        Ok(Arc::new(Self { routes, table: table.clone(), ..self.clone() }))
+    }
+}
+
+/// Compiles a table that stands in the field `place`; an empty one: in a document of its own.
+fn compile(
+    table: &Arc<RouteConfig>,
+    place: &str,
+    cx: &BuildContext<'_>,
+    slots: &Slots<'_>,
+) -> Result<RouteTable, Vec<Problem>> {
+    let root = JsonPath::root();
+    let base = if place.is_empty() { root } else { root.field(place) };
+    RouteTable::compile(&runtime::resolve(table, cx.runtime), &base, slots)
 }
 
 /// 15 s unless configured: half a head must not hold a connection for ever (deviations, row 2). Envoy has no
@@ -148,6 +188,13 @@ struct Slots<'a> {
     factory: &'a FactoryContext<'a>,
     filters: Vec<TypedConfig>,
     names: Vec<String>,
+}
+
+impl<'a> Slots<'a> {
+    fn new(cx: &'a BuildContext<'a>, factory: &'a FactoryContext<'a>, filters: Vec<TypedConfig>) -> Self {
+        let names = filters.iter().map(|filter| filter.name.clone()).collect();
+        Self { registry: cx.registry, factory, filters, names }
+    }
 }
 
 impl FilterSlots for Slots<'_> {
@@ -209,9 +256,7 @@ fn filters<'a>(
             Err(errors) => problems.extend(errors),
         }
     }
-    let names = slots.iter().map(|filter| filter.name.clone()).collect();
-    let slots = Slots { registry: cx.registry, factory, filters: slots, names };
-    (filters, slots, router.unwrap_or_default())
+    (filters, Slots::new(cx, factory, slots), router.unwrap_or_default())
 }
 
 fn at(typed: &TypedConfig, message: &str) -> Problem {

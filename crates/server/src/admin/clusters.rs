@@ -23,7 +23,8 @@ pub(super) fn clusters(control: &Rc<Control>, query: &Query) -> Reply {
     let mut shown: Vec<_> = snapshot.clusters.iter().collect();
     shown.retain(|cluster| filter.as_ref().is_none_or(|filter| filter.is_match(cluster.name())));
     if query.value("format") == Some("json") {
-        let statuses: Vec<_> = shown.iter().map(|cluster| cluster_json(cluster)).collect();
+        let statuses: Vec<_> =
+            shown.iter().map(|cluster| cluster_json(cluster, snapshot.is_discovered(cluster))).collect();
         let mut answer = serde_json::Map::new();
         if !statuses.is_empty() {
             answer.insert("cluster_statuses".to_owned(), statuses.into());
@@ -32,12 +33,12 @@ pub(super) fn clusters(control: &Rc<Control>, query: &Query) -> Reply {
     }
     let mut text = String::new();
     for cluster in shown {
-        cluster_text(&mut text, cluster);
+        cluster_text(&mut text, cluster, snapshot.is_discovered(cluster));
     }
     Reply::text(text)
 }
 
-fn cluster_text(text: &mut String, cluster: &ClusterShared) {
+fn cluster_text(text: &mut String, cluster: &ClusterShared, discovered: bool) {
     let name = cluster.name();
     let mut line = |key: &str, value: &dyn std::fmt::Display| {
         // Writing to a `String` does not fail.
@@ -62,7 +63,10 @@ fn cluster_text(text: &mut String, cluster: &ClusterShared) {
             line(&format!("outlier::{name}success_rate_ejection_threshold"), &general(threshold));
         }
     }
-    line("added_via_api", &false);
+    line("added_via_api", &discovered);
+    if let Some(service) = cluster.config().eds.as_ref().and_then(|eds| eds.service_name.as_ref()) {
+        line("eds_service_name", service);
+    }
     for host in &cluster.hosts().hosts {
         let address = host.address();
         for (key, value) in host_lines(host) {
@@ -98,7 +102,7 @@ fn general(value: f64) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
-fn cluster_json(cluster: &ClusterShared) -> Value {
+fn cluster_json(cluster: &ClusterShared, discovered: bool) -> Value {
     let thresholds = [Priority::Default, Priority::High].map(|priority| {
         let maxima = cluster.maxima(priority);
         let mut threshold = json!({
@@ -127,6 +131,12 @@ fn cluster_json(cluster: &ClusterShared) -> Value {
                 fields.insert(format!("{name}success_rate_ejection_threshold"), json!({"value": threshold}));
             }
         }
+    }
+    if discovered {
+        status["added_via_api"] = true.into();
+    }
+    if let Some(service) = cluster.config().eds.as_ref().and_then(|eds| eds.service_name.as_ref()) {
+        status["eds_service_name"] = service.as_str().into();
     }
     status
 }

@@ -8,13 +8,14 @@ use serde_json::{Map, Value, json};
 use tidegate_types::json::lower_camel;
 
 use super::Reply;
+use super::discovered::{self, Part};
 use super::query::Query;
 use super::redact::redact;
 use crate::control::Control;
 use crate::logging::line::rfc3339;
 use crate::snapshot::Snapshot;
 
-/// `/config_dump[?resource=FIELD][&name_regex=REGEX]`
+/// `/config_dump[?resource=FIELD][&name_regex=REGEX][&include_eds]`
 pub(super) fn config_dump(control: &Rc<Control>, query: &Query) -> Reply {
     if query.has("mask") {
         return Reply::bad("mask is not supported");
@@ -24,7 +25,8 @@ pub(super) fn config_dump(control: &Rc<Control>, query: &Query) -> Reply {
         Err(error) => return Reply::bad(format!("Invalid re2 regex: {error}")),
     };
     let snapshot = control.snapshot();
-    let dump = Dump::new(&snapshot, names.as_ref());
+    let mut dump = Dump::new(control, &snapshot, names.as_ref());
+    dump.with_hosts = query.has("include_eds");
     match query.value("resource") {
         None => {
             let mut answer = json!({"configs": dump.all()});
@@ -43,7 +45,7 @@ fn reload_state(control: &Control, snapshot: &Snapshot) -> Value {
     let mut state = json!({
         "generation": snapshot.generation,
         "source": control.source.name(),
-        "last_updated": rfc3339(snapshot.loaded_at),
+        "last_updated": rfc3339(snapshot.base.loaded_at),
     });
     if let Some(failure) = &*control.last_failure.borrow() {
         state["error_state"] = json!({
@@ -55,37 +57,61 @@ fn reload_state(control: &Control, snapshot: &Snapshot) -> Value {
 }
 
 struct Dump<'a> {
+    control: &'a Control,
+    snapshot: &'a Snapshot,
+    with_hosts: bool,
     root: Value,
     updated: String,
     names: Option<&'a Regex>,
 }
 
 impl<'a> Dump<'a> {
-    fn new(snapshot: &Snapshot, names: Option<&'a Regex>) -> Self {
-        let mut root = tidegate_config::loader::tree(&snapshot.text, snapshot.format).unwrap_or_default();
+    fn new(control: &'a Control, snapshot: &'a Snapshot, names: Option<&'a Regex>) -> Self {
+        let mut root =
+            tidegate_config::loader::tree(&snapshot.base.text, snapshot.base.format).unwrap_or_default();
         redact(&mut root);
-        Self { root, updated: rfc3339(snapshot.loaded_at), names }
+        let updated = rfc3339(snapshot.base.loaded_at);
+        Self { control, snapshot, with_hosts: false, root, updated, names }
     }
 
-    /// Envoy's six parts in its order.
+    /// Envoy's parts in its order.
     fn all(&self) -> Vec<Value> {
         let mut parts = vec![json!({
             "@type": format!("{ADMIN}BootstrapConfigDump"),
             "bootstrap": self.root,
             "last_updated": self.updated,
         })];
-        for (message, field) in [
-            ("ClustersConfigDump", Some("static_clusters")),
-            ("ListenersConfigDump", Some("static_listeners")),
-            ("ScopedRoutesConfigDump", None),
-            ("RoutesConfigDump", Some("static_route_configs")),
-            ("SecretsConfigDump", None),
+        let hosts = ("EndpointsConfigDump", &["static_endpoint_configs", "dynamic_endpoint_configs"][..]);
+        let discovered = &self.snapshot.discovered;
+        for (message, fields) in [
+            (
+                "ClustersConfigDump",
+                &["static_clusters", "dynamic_active_clusters", "dynamic_warming_clusters"][..],
+            ),
+            hosts,
+            ("ListenersConfigDump", &["static_listeners", "dynamic_listeners"]),
+            ("ScopedRoutesConfigDump", &[]),
+            ("RoutesConfigDump", &["static_route_configs", "dynamic_route_configs"]),
+            ("SecretsConfigDump", &[]),
         ] {
+            if message == hosts.0 && !self.with_hosts {
+                continue;
+            }
             let mut part = Map::new();
             part.insert("@type".to_owned(), format!("{ADMIN}{message}").into());
-            let entries = field.and_then(|field| self.entries(field)).unwrap_or_default();
-            if let Some(field) = field.filter(|_| !entries.is_empty()) {
-                part.insert(field.to_owned(), entries.into());
+            let version = match message {
+                "ClustersConfigDump" => discovered.cds.as_ref().map(|cds| &cds.version),
+                "ListenersConfigDump" => discovered.lds.as_ref().map(|lds| &lds.version),
+                _ => None,
+            };
+            if let Some(version) = version.filter(|version| !version.is_empty()) {
+                part.insert("version_info".to_owned(), (**version).into());
+            }
+            for field in fields {
+                let entries = self.entries(field).unwrap_or_default();
+                if !entries.is_empty() {
+                    part.insert((*field).to_owned(), entries.into());
+                }
             }
             parts.push(Value::Object(part));
         }
@@ -103,6 +129,11 @@ impl<'a> Dump<'a> {
             "static_clusters" => "ClustersConfigDump.StaticCluster",
             "static_listeners" => "ListenersConfigDump.StaticListener",
             "static_route_configs" => "RoutesConfigDump.StaticRouteConfig",
+            "dynamic_active_clusters" | "dynamic_warming_clusters" => "ClustersConfigDump.DynamicCluster",
+            "dynamic_listeners" => "ListenersConfigDump.DynamicListener",
+            "dynamic_route_configs" => "RoutesConfigDump.DynamicRouteConfig",
+            "static_endpoint_configs" => "EndpointsConfigDump.StaticEndpointConfig",
+            "dynamic_endpoint_configs" => "EndpointsConfigDump.DynamicEndpointConfig",
             _ => return None,
         };
         let mut entries = self.entries(field)?;
@@ -113,6 +144,35 @@ impl<'a> Dump<'a> {
     }
 
     fn entries(&self, field: &str) -> Option<Vec<Value>> {
+        let shown = |name: &str| self.names.is_none_or(|names| names.is_match(name));
+        let found = match field {
+            "dynamic_active_clusters" => Part::ActiveClusters,
+            "dynamic_warming_clusters" => Part::WarmingClusters,
+            "dynamic_listeners" => Part::Listeners,
+            "dynamic_route_configs" => Part::Routes,
+            "dynamic_endpoint_configs" => Part::Hosts,
+            "static_endpoint_configs" => return Some(self.static_hosts(&shown)),
+            _ => return self.static_entries(field),
+        };
+        Some(discovered::entries(found, self.control, self.snapshot, &shown))
+    }
+
+    /// The hosts that clusters of the bootstrap name.
+    fn static_hosts(&self, shown: &dyn Fn(&str) -> bool) -> Vec<Value> {
+        let clusters = member(&self.root, "static_resources").and_then(|r| member(r, "clusters"));
+        let assignments = clusters.and_then(Value::as_array).into_iter().flatten().filter_map(|cluster| {
+            let name = cluster.get("name").and_then(Value::as_str).unwrap_or_default();
+            member(cluster, "load_assignment").filter(|_| shown(name))
+        });
+        let entry = |assignment: &Value| {
+            let mut assignment = assignment.clone();
+            assignment["@type"] = discovered::ASSIGNMENT.into();
+            json!({"endpoint_config": assignment})
+        };
+        assignments.filter(|assignment| assignment.is_object()).map(entry).collect()
+    }
+
+    fn static_entries(&self, field: &str) -> Option<Vec<Value>> {
         let resources = member(&self.root, "static_resources");
         let list = |name| resources.and_then(|r| member(r, name)).and_then(Value::as_array);
         let (key, message, values): (_, _, Vec<&Value>) = match field {

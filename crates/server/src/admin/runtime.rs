@@ -13,7 +13,7 @@ use crate::reload;
 
 /// `/runtime`
 pub(super) fn runtime(control: &Rc<Control>, _: &Query) -> Reply {
-    Reply::json(&page(&control.snapshot().bootstrap.runtime))
+    Reply::json(&page(&control.snapshot().base.bootstrap.runtime))
 }
 
 /// Every key with its value in each layer, empty where a layer does not have it.
@@ -36,7 +36,7 @@ pub(super) async fn modify(control: Rc<Control>, query: Query) -> Reply {
     if query.pairs().is_empty() {
         return Reply::bad(USAGE);
     }
-    if !control.snapshot().bootstrap.layered_runtime.has_admin_layer() {
+    if !control.snapshot().base.bootstrap.layered_runtime.has_admin_layer() {
         return Reply::with(StatusCode::SERVICE_UNAVAILABLE, "No admin layer specified");
     }
     match reload::modify_runtime(&control, query.pairs()).await {

@@ -14,7 +14,7 @@ use crate::gauges::Memory;
 /// `/server_info`
 pub(super) fn info(control: &Rc<Control>, _: &Query) -> Reply {
     let snapshot = control.snapshot();
-    let node = &snapshot.bootstrap.node;
+    let node = &snapshot.base.bootstrap.node;
     let uptime = seconds(Duration::from_secs(control.started.elapsed().as_secs()));
     let version: Vec<u32> = env!("CARGO_PKG_VERSION").split('.').filter_map(|n| n.parse().ok()).collect();
     let mut info = json!({

@@ -44,8 +44,7 @@ fn print(control: &Rc<Control>, query: &Query, format: &Format) -> Reply {
         "Counters" => Types::Counters,
         "Gauges" => Types::Gauges,
         "Histograms" => Types::Histograms,
-        // There are none.
-        "TextReadouts" => return empty(format),
+        "TextReadouts" => Types::Texts,
         _ => return Reply::bad("invalid &type= param"),
     };
     let regex = match query.value("filter").map(Regex::new).transpose() {

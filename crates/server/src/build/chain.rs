@@ -37,6 +37,7 @@ pub(super) fn build(
         terminal,
         config: config.clone(),
         answers: Answers::default(),
+        table_answers: Answers::default(),
     })
 }
 

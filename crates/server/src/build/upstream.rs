@@ -1,11 +1,10 @@
 //! The transports of clusters: TLS contexts with their keys loaded, PROXY headers.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use tidegate_cluster::TransportFactory;
+use tidegate_config::ClusterConfig;
 use tidegate_config::transport::{PassThroughTlvs, ProxyProtocolUpstream, ProxyVersion, UpstreamTransport};
-use tidegate_config::{Bootstrap, ClusterConfig};
 use tidegate_pool::proxy_protocol::{Pass, ProxyHeader, ProxyTransports, Version};
 use tidegate_stats::Scope;
 use tidegate_tls::client::SharedContext;
@@ -13,57 +12,23 @@ use tidegate_tls::{ClientContext, TlsStats};
 use tidegate_types::json::Problem;
 
 use super::Builder;
-use crate::snapshot::Snapshot;
 
-/// What clusters need of the transports that their configuration names.
-#[derive(Default)]
-pub(super) struct Transports {
-    factories: HashMap<String, Arc<dyn TransportFactory>>,
-    /// The TLS contexts among them.
-    pub(super) contexts: HashMap<String, Arc<ClientContext>>,
-}
+/// What connections to a cluster speak below their protocol (`None`: plain text), and the TLS context of it.
+pub(super) type Transports = (Option<Arc<dyn TransportFactory>>, Option<Arc<ClientContext>>);
 
-impl Transports {
-    /// Loads what the clusters of `bootstrap` name. A cluster that did not change keeps its context, with its
-    /// sessions.
-    pub(super) fn build(
-        bootstrap: &Bootstrap,
-        builder: &Builder<'_>,
-        previous: Option<&Snapshot>,
-    ) -> Result<Self, Vec<Problem>> {
-        let mut all = Self::default();
-        let mut problems = Vec::new();
-        for cluster in &bootstrap.clusters {
-            if let Some(context) = kept(cluster, previous) {
-                all.contexts.insert(cluster.name.clone(), context);
-            } else if let Some(tls) = cluster.transport_socket.tls() {
-                let stats = TlsStats::client(builder.store, &Scope::cluster(cluster.stat_name()));
-                match ClientContext::new(tls, stats) {
-                    Ok(context) => {
-                        all.contexts.insert(cluster.name.clone(), context);
-                    }
-                    Err(more) => problems.extend(more),
-                }
-            }
-            let context = all.contexts.get(&cluster.name);
-            if let Some(factory) = factory(&cluster.transport_socket, context) {
-                all.factories.insert(cluster.name.clone(), factory);
-            }
+/// Loads what the cluster names.
+///
+/// # Errors
+/// Everything that is wrong with its TLS context.
+pub(super) fn transports(cluster: &ClusterConfig, builder: &Builder<'_>) -> Result<Transports, Vec<Problem>> {
+    let context = match cluster.transport_socket.tls() {
+        Some(tls) => {
+            let stats = TlsStats::client(builder.store, &Scope::cluster(cluster.stat_name()));
+            Some(ClientContext::new(tls, stats)?)
         }
-        if problems.is_empty() { Ok(all) } else { Err(problems) }
-    }
-
-    /// The transports of the cluster `name`; `None`: plain text.
-    pub(super) fn of(&self, name: &str) -> Option<Arc<dyn TransportFactory>> {
-        self.factories.get(name).cloned()
-    }
-}
-
-fn kept(cluster: &ClusterConfig, previous: Option<&Snapshot>) -> Option<Arc<ClientContext>> {
-    let previous = previous?;
-    let old = previous.bootstrap.clusters.iter().find(|old| old.name == cluster.name)?;
-    let same = old.same_but_content(cluster);
-    previous.client_contexts.get(&cluster.name).filter(|_| same).cloned()
+        None => None,
+    };
+    Ok((factory(&cluster.transport_socket, context.as_ref()), context))
 }
 
 fn factory(

@@ -5,7 +5,7 @@ use tidegate_config::{Bootstrap, Format, from_str};
 use super::*;
 
 /// Listeners `(name, port, status)` that answer with a fixed status.
-fn bootstrap(listeners: &[(&str, u16, u16)], clusters: &[(&str, &str)]) -> Bootstrap {
+fn bootstrap(listeners: &[(&str, u16, u16)]) -> Bootstrap {
     let listeners: Vec<_> = listeners
         .iter()
         .map(|(name, port, status)| {
@@ -28,25 +28,19 @@ fn bootstrap(listeners: &[(&str, u16, u16)], clusters: &[(&str, &str)]) -> Boots
             })
         })
         .collect();
-    let clusters: Vec<_> = clusters
-        .iter()
-        .map(
-            |(name, timeout)| serde_json::json!({"name": name, "type": "STATIC", "connect_timeout": timeout}),
-        )
-        .collect();
-    let text = serde_json::json!({"static_resources": {"listeners": listeners, "clusters": clusters}});
+    let text = serde_json::json!({"static_resources": {"listeners": listeners}});
     from_str(&text.to_string(), "test.json", Format::Json).unwrap()
 }
 
 fn plan(old: &[(&str, u16, u16)], new: &[(&str, u16, u16)]) -> ListenerPlan {
-    let old = bootstrap(old, &[]).listeners;
+    let old = bootstrap(old).listeners;
     // The kernel gave port 7 to those that asked for any.
     let bound = |address: &tidegate_types::Address| match address.port() {
         Some(0) => tidegate_types::Address::Ip(([127, 0, 0, 1], 7).into()),
         _ => address.clone(),
     };
     let held: Vec<_> = old.iter().map(|listener| bound(&listener.address)).collect();
-    ListenerPlan::new(&old, &bootstrap(new, &[]).listeners, &held)
+    ListenerPlan::new(&old, &bootstrap(new).listeners, &held)
 }
 
 #[test]
@@ -84,12 +78,4 @@ fn a_renamed_listener_takes_its_address_over() {
 fn a_port_that_the_kernel_chose_can_be_taken_over_by_its_number() {
     let plan = plan(&[("z", 0, 200)], &[("y", 7, 200)]);
     assert_eq!(plan.steps, [Step::Open(Opening::Added, Address::TakenOver)]);
-}
-
-#[test]
-fn clusters_are_counted_by_what_happens_to_them() {
-    let old = bootstrap(&[], &[("keep", "1s"), ("change", "1s"), ("go", "1s")]);
-    let new = bootstrap(&[], &[("change", "2s"), ("keep", "1s"), ("come", "1s")]);
-    let plan = ClusterPlan::new(&old.clusters, &new.clusters);
-    assert_eq!(plan, ClusterPlan { added: 1, modified: 1, removed: 1 });
 }

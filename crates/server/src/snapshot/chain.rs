@@ -25,6 +25,8 @@ pub(crate) struct ChainSnapshot {
     pub(crate) terminal: TerminalSnapshot,
     /// What it asked of the runtime.
     pub(crate) answers: Answers,
+    /// What the route table did that came from elsewhere.
+    pub(crate) table_answers: Answers,
 }
 
 /// A transport, shared by all workers. A further kind is a variant here and a line in [`Self::open`].

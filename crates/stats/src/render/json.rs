@@ -3,15 +3,22 @@
 use std::fmt::Write;
 
 use super::sample::{Sample, Views, histograms, numbers, push_quantile};
-use super::{Filter, QUANTILES};
+use super::{Filter, QUANTILES, texts};
 use crate::store::Store;
 
 /// `{"stats":[{"name":..,"value":..},..,{"histograms":{..}}]}`; the last element is missing without histograms.
 pub fn json(store: &Store, filter: &Filter<'_>) -> String {
     let blocks = store.living();
     let mut out = String::from("{\"stats\":[");
-    for (i, sample) in numbers(&blocks, filter).iter().enumerate() {
-        out.push_str(if i == 0 { "{\"name\":" } else { ",{\"name\":" });
+    for (name, value) in texts(store, filter) {
+        out.push_str(if out.ends_with('[') { "{\"name\":" } else { ",{\"name\":" });
+        push_string(name.chars(), &mut out);
+        out.push_str(",\"value\":");
+        push_string(value.chars(), &mut out);
+        out.push('}');
+    }
+    for sample in &numbers(&blocks, filter) {
+        out.push_str(if out.ends_with('[') { "{\"name\":" } else { ",{\"name\":" });
         push_name(sample, &mut out);
         let _ = write!(out, ",\"value\":{}}}", sample.value);
     }
@@ -49,8 +56,12 @@ fn push_histograms(histograms: &[Sample<'_, Views>], out: &mut String) {
 }
 
 fn push_name<V>(sample: &Sample<'_, V>, out: &mut String) {
+    push_string(sample.scope.prefix().chars().chain(sample.name.chars()), out);
+}
+
+fn push_string(text: impl Iterator<Item = char>, out: &mut String) {
     out.push('"');
-    for c in sample.scope.prefix().chars().chain(sample.name.chars()) {
+    for c in text {
         match c {
             '"' => out.push_str("\\\""),
             '\\' => out.push_str("\\\\"),

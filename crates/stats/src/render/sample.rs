@@ -77,7 +77,9 @@ pub(super) fn gauges<'a>(blocks: &'a [Arc<Block>], filter: &Filter<'_>) -> Vec<S
             block.kind().gauges.iter().enumerate().filter(|(index, _)| block.has_gauge(*index))
         {
             let value = block.gauge(index);
-            all.offer(block, name, value.is_some(), || value.map_or(0, printed));
+            // Of a configuration: Envoy's is a hash of 64 bits.
+            let print = if *name == "version" { i64::cast_unsigned } else { printed };
+            all.offer(block, name, value.is_some(), || value.map_or(0, print));
         }
     }
     all.sorted(|into, from| *into = into.saturating_add(from))

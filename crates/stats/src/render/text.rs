@@ -3,13 +3,16 @@
 use std::fmt::Write;
 
 use super::sample::{Sample, Views, histograms, numbers, push_quantile};
-use super::{Filter, QUANTILES};
+use super::{Filter, QUANTILES, texts};
 use crate::store::Store;
 
-/// `name: value` lines sorted by name, then histograms as `name: P0(interval,cumulative) P25(..) ..`.
+/// `name: "text"` lines sorted by name, `name: value` lines likewise, then histograms as `name: P0(interval,cumulative) P25(..) ..`.
 pub fn text(store: &Store, filter: &Filter<'_>) -> String {
     let blocks = store.living();
     let mut out = String::new();
+    for (name, value) in texts(store, filter) {
+        let _ = writeln!(out, "{name}: \"{value}\"");
+    }
     for sample in numbers(&blocks, filter) {
         sample.push_name(&mut out);
         let _ = writeln!(out, ": {}", sample.value);

@@ -10,7 +10,8 @@ use super::{Kind, MAX_DEPTH, Member, Node, Span, SyntaxError};
 /// The first place where the text is not JSON, repeats a key, or nests deeper than [`MAX_DEPTH`].
 pub fn parse(text: &str) -> Result<Node, SyntaxError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut parser = Parser { text, at: 0, mark: Mark { offset: 0, line: 1, column: 1 } };
+    let mark = Mark { offset: 0, line: 1, column: 1 };
+    let mut parser = Parser { text, at: 0, mark, members: Vec::new(), items: Vec::new() };
     if u32::try_from(text.len()).is_err() {
         return Err(parser.fault("the file is larger than 4 GiB"));
     }
@@ -27,6 +28,11 @@ struct Parser<'a> {
     text: &'a str,
     at: usize,
     mark: Mark,
+    /// The members of all objects that are not complete yet, the innermost last: lists that grow by themselves would
+    /// take twice the memory of a large configuration.
+    members: Vec<Member>,
+    /// Likewise, the items of arrays.
+    items: Vec<Node>,
 }
 
 /// The last position whose line and column were asked for. Positions are asked for in ascending order, so
@@ -38,7 +44,7 @@ struct Mark {
     column: u32,
 }
 
-impl Parser<'_> {
+impl<'a> Parser<'a> {
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
@@ -110,12 +116,15 @@ impl Parser<'_> {
 
     fn object(&mut self, depth: usize) -> Result<Kind, SyntaxError> {
         self.at += 1;
-        let mut members: Vec<Member> = Vec::new();
+        let first = self.members.len();
         loop {
             self.skip_space();
             match self.peek() {
-                Some(b'}') if members.is_empty() => break,
-                Some(b'"') => members.push(self.member(depth)?),
+                Some(b'}') if self.members.len() == first => break,
+                Some(b'"') => {
+                    let member = self.member(depth)?;
+                    self.members.push(member);
+                }
                 Some(b'}') => return Err(self.fault("a comma before `}` is not JSON")),
                 _ => return Err(self.expected("a key in double quotes")),
             }
@@ -127,6 +136,8 @@ impl Parser<'_> {
             }
         }
         self.at += 1;
+        // In a list of just that length.
+        let members: Vec<Member> = self.members.drain(first..).collect();
         refuse_duplicates(&members)?;
         Ok(Kind::Object(members))
     }
@@ -146,13 +157,16 @@ impl Parser<'_> {
 
     fn array(&mut self, depth: usize) -> Result<Kind, SyntaxError> {
         self.at += 1;
-        let mut items = Vec::new();
+        let first = self.items.len();
         loop {
             self.skip_space();
             match self.peek() {
-                Some(b']') if items.is_empty() => break,
+                Some(b']') if self.items.len() == first => break,
                 Some(b']') => return Err(self.fault("a comma before `]` is not JSON")),
-                _ => items.push(self.value(depth + 1)?),
+                _ => {
+                    let item = self.value(depth + 1)?;
+                    self.items.push(item);
+                }
             }
             self.skip_space();
             match self.peek() {
@@ -162,7 +176,7 @@ impl Parser<'_> {
             }
         }
         self.at += 1;
-        Ok(Kind::Array(items))
+        Ok(Kind::Array(self.items.drain(first..).collect()))
     }
 
     fn number(&mut self) -> Result<Kind, SyntaxError> {
@@ -202,22 +216,27 @@ impl Parser<'_> {
 
     fn string(&mut self) -> Result<String, SyntaxError> {
         self.at += 1;
-        let mut out = String::new();
+        let mut out = String::from(self.plain());
         loop {
-            let from = self.at;
-            while matches!(self.peek(), Some(b) if b != b'"' && b != b'\\' && b >= 0x20) {
-                self.at += 1;
-            }
-            out.push_str(self.text.get(from..self.at).unwrap_or_default());
             match self.peek() {
                 Some(b'"') => break,
                 Some(b'\\') => out.push(self.escape()?),
                 Some(_) => return Err(self.fault("a control character in a string must be escaped")),
                 None => return Err(self.fault("the string does not end")),
             }
+            out.push_str(self.plain());
         }
         self.at += 1;
         Ok(out)
+    }
+
+    /// What follows, up to the end of the string or what needs a closer look.
+    fn plain(&mut self) -> &'a str {
+        let from = self.at;
+        while matches!(self.peek(), Some(b) if b != b'"' && b != b'\\' && b >= 0x20) {
+            self.at += 1;
+        }
+        self.text.get(from..self.at).unwrap_or_default()
     }
 
     fn escape(&mut self) -> Result<char, SyntaxError> {
