@@ -132,6 +132,23 @@ fn a_long_head_is_scanned_once() {
 }
 
 #[test]
+fn many_lines_are_found_however_they_came() {
+    let mut text = String::from("GET / HTTP/1.1\r\nHost: a\r\n");
+    (0..90).for_each(|field| text.push_str(&format!("X-{field}: {field}\r\n")));
+    text.push_str("\r\n");
+    for cut in (0..text.len()).step_by(7) {
+        let (first, rest) = text.as_bytes().split_at(cut);
+        let (mut scan, mut buf) = (HeadScan::default(), BytesMut::from(first));
+        let options = ServerOptions::default();
+        assert!(parse_request(&mut buf, &mut scan, &options).unwrap().is_none());
+        buf.extend_from_slice(rest);
+        let head = parse_request(&mut buf, &mut scan, &options).unwrap().unwrap().head;
+        assert_eq!(head.headers.len(), 90);
+        assert!((0..90).all(|field| head.headers[format!("x-{field}")] == field.to_string()));
+    }
+}
+
+#[test]
 fn lines_of_a_list_field_become_one_and_others_stay() {
     let text = "GET / HTTP/1.1\r\nHost: a\r\nAccept: x\r\nX-A: 1\r\nAccept: y\r\nX-A: 2\r\n\r\n";
     let mut buf = BytesMut::from(text);
