@@ -34,6 +34,7 @@ mod all {
     mod http2_downstream;
     mod idle_rows;
     mod idle_rows_upstream;
+    mod internal_redirects;
     mod interop;
     mod interop_grpc;
     mod learned;
@@ -53,6 +54,7 @@ mod all {
     mod priorities;
     mod reload;
     mod reload_load;
+    mod request_groups;
     mod resources;
     mod retries;
     mod reuse;

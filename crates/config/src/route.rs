@@ -14,11 +14,13 @@ mod cluster_specifier;
 mod hash_policy;
 mod headers;
 mod hedge;
+mod internal_redirect;
 mod matcher;
 mod mirror;
 mod redirect;
 mod retry;
 mod router;
+mod virtual_cluster;
 
 use headers::header_names;
 pub(crate) use headers::removable_names;
@@ -28,6 +30,7 @@ pub use cluster_specifier::{ClusterSpecifier, ClusterWeight, WeightedClusters, W
 pub use hash_policy::{HashBy, HashCookie, HashPolicy};
 pub use headers::{AppendAction, HeaderMutations, HeaderToAdd};
 pub use hedge::HedgePolicy;
+pub use internal_redirect::{InternalRedirectPolicy, RedirectPredicate};
 pub use matcher::{HeaderMatch, HeaderMatcher, PathMatch, QueryMatcher, RouteMatch};
 pub(crate) use mirror::mirror_policies;
 pub use mirror::{HeaderMutation, MirrorPolicy, MirrorTarget};
@@ -37,6 +40,7 @@ pub use retry::{
     RetryPolicy,
 };
 pub use router::RouterPerRoute;
+pub use virtual_cluster::VirtualCluster;
 
 /// A validated route table.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,6 +78,8 @@ pub struct VirtualHost {
     pub domains: Vec<String>,
     /// `routes`: the first match wins.
     pub routes: Vec<Arc<Route>>,
+    /// `virtual_clusters`: a request belongs to the first that matches.
+    pub virtual_clusters: Vec<VirtualCluster>,
     /// `require_tls`.
     pub require_tls: RequireTls,
     /// Header mutations of this host.
@@ -118,6 +124,8 @@ pub enum RequireTls {
 pub struct Route {
     /// `name`; may be empty.
     pub name: String,
+    /// `stat_prefix`: counted under `vhost.VHOST.route.STAT_PREFIX.`; may be empty: not counted by itself.
+    pub stat_prefix: String,
     /// `match`.
     pub matcher: RouteMatch,
     /// What to do.
@@ -206,6 +214,7 @@ impl Message for VirtualHost {
             name: r.string("name").required_non_empty(),
             domains: domains(r),
             routes: r.repeated::<Route>("routes").or_default().into_iter().map(Arc::new).collect(),
+            virtual_clusters: r.repeated("virtual_clusters").or_default(),
             require_tls: r.enumeration("require_tls", TLS, &[]).or_default(),
             headers: HeaderMutations::read(r),
             retry_policy: r.message("retry_policy").optional(),
@@ -260,6 +269,7 @@ impl Message for Route {
         let (per_filter, router) = per_filter(r);
         Self {
             name: r.string("name").or_default(),
+            stat_prefix: r.string("stat_prefix").or_default(),
             matcher: r.required_message("match"),
             action: action.unwrap_or(Action::NonForwarding),
             headers: HeaderMutations::read(r),

@@ -71,8 +71,10 @@ pub(crate) fn write(exchange: &Exchange<'_>) {
     }
     let response = exchange.response_head.borrow();
     let trailers = exchange.response_trailers.borrow();
+    let again = exchange.again.borrow();
     let cx = LogContext {
-        request: exchange.stream.request(),
+        // As in Envoy a redirect has made the request another one by now.
+        request: again.as_ref().map(|again| &*again.head).or(exchange.stream.request()),
         response: response.as_ref(),
         response_trailers: trailers.as_ref(),
         local_reply_body: "",

@@ -9,6 +9,7 @@ mod end;
 mod filter_phase;
 mod panics;
 mod proxy;
+mod redirected;
 mod reply;
 mod route_phase;
 
@@ -23,6 +24,7 @@ use http::Version;
 use tidegate_codec::{HeadError, ServerStream};
 use tidegate_config::values::TimeoutOverride;
 use tidegate_filter::{LocalReply, Stream};
+use tidegate_router::internal_redirect::Redirects;
 use tidegate_types::overload::OverloadAction;
 use tidegate_types::{CloseReason, EndStream, RequestHead, ResponseFlags, StreamInfo, details};
 use tokio::time::Instant;
@@ -33,6 +35,7 @@ use crate::hcm::WorkerHcm;
 use crate::timers::{StreamTimeout, StreamTimers};
 
 pub(crate) use end::ExchangeEnd;
+pub(crate) use redirected::Again;
 
 /// `append_local_overload`: who refused.
 const LOCAL_OVERLOADED: http::HeaderName = http::HeaderName::from_static("x-envoy-local-overloaded");
@@ -54,6 +57,8 @@ pub(crate) enum Abort {
     Cut { flag: ResponseFlags, details: &'static str },
     /// The upstream failed after the response began; flags and details are set.
     UpstreamReset,
+    /// The upstream redirected, and another exchange follows.
+    Redirected(Box<Again>),
     /// The codec refused the head; the reply closes the connection.
     Refused(Box<LocalReply>),
 }
@@ -104,6 +109,10 @@ pub(crate) struct Exchange<'a> {
     pub(crate) informed: Cell<bool>,
     /// The route's `flush_timeout`.
     pub(crate) flush_timeout: Cell<TimeoutOverride>,
+    /// The redirects that led here.
+    pub(crate) redirects: Cell<Option<Box<Redirects>>>,
+    /// What goes on after this exchange.
+    pub(crate) again: RefCell<Option<Box<Again>>>,
     /// The response is the proxy's own.
     pub(crate) replied: Cell<bool>,
     /// The response began before the request was complete.
@@ -117,12 +126,18 @@ pub(crate) async fn serve(
     hcm: Rc<WorkerHcm>,
     server: &mut dyn ServerStream,
 ) -> ExchangeEnd {
-    let exchange = Exchange::new(cx, hcm, server);
-    exchange.begin();
-    match panics::catch(pin!(exchange.run_to_end()), || cx.tick()).await {
-        Ok(end) => end,
-        Err(panics::Panicked) => Box::pin(exchange.after_panic()).await,
-    }
+    let (hcm, again) = {
+        let exchange = Exchange::new(cx, hcm, &mut *server);
+        exchange.begin();
+        let end = match panics::catch(pin!(exchange.run_to_end()), || cx.tick()).await {
+            Ok(end) => end,
+            Err(panics::Panicked) => Box::pin(exchange.after_panic()).await,
+        };
+        let Some(again) = exchange.again.take() else { return end };
+        (exchange.hcm.clone(), again)
+    };
+    // Boxed: few requests are redirected, and the others need no room for it.
+    Box::pin(redirected::follow(cx, hcm, server, again)).await
 }
 
 impl Drop for Exchange<'_> {
@@ -155,6 +170,8 @@ impl<'a> Exchange<'a> {
             tunnel: Cell::new(false),
             informed: Cell::new(false),
             flush_timeout: Cell::new(TimeoutOverride::Inherit),
+            redirects: Cell::new(None),
+            again: RefCell::new(None),
             replied: Cell::new(false),
             outran_request: Cell::new(false),
             hcm,
@@ -388,6 +405,7 @@ pub(crate) enum WatchClient {
 }
 
 /// A body after the filters saw the head: what was collected, and whether that is all.
+#[derive(Debug)]
 pub(crate) struct HeldBody {
     pub(crate) body: tidegate_types::BodyBuf,
     pub(crate) trailers: Option<Box<http::HeaderMap>>,

@@ -102,7 +102,7 @@ pub(crate) fn prepare(
 }
 
 /// Path and host in their canonical form, as routes are to see them.
-fn normalize(hcm: &Hcm, head: &mut RequestHead, info: &StreamInfo) -> Result<(), Box<LocalReply>> {
+pub(crate) fn normalize(hcm: &Hcm, head: &mut RequestHead, info: &StreamInfo) -> Result<(), Box<LocalReply>> {
     let options = &hcm.config.normalization;
     if head.path.first() != Some(&b'/') && head.method != http::Method::CONNECT {
         hcm.stats.downstream_rq_non_relative_path().inc();
@@ -150,6 +150,8 @@ fn forwarded_proto(hcm: &Hcm, head: &mut RequestHead, info: &StreamInfo) {
     }
     match head.headers.entry(X_FORWARDED_PROTO) {
         Entry::Occupied(mut entry) if untrusted => _ = entry.insert(scheme_value(scheme)),
+        // A client that names a scheme has its say.
+        Entry::Occupied(_) if head.version == Version::HTTP_2 => {}
         Entry::Occupied(entry) => match entry.get().as_bytes() {
             b"http" => head.scheme = Scheme::Http,
             b"https" => head.scheme = Scheme::Https,

@@ -123,6 +123,16 @@ stat_block! {
             rq_direct_response,
             /// Requests answered by a redirect.
             rq_redirect,
+            /// Redirects of upstreams that were to be followed and were not: no absolute URL.
+            passthrough_internal_redirect_bad_location,
+            /// To another scheme.
+            passthrough_internal_redirect_unsafe_scheme,
+            /// More than `max_internal_redirects`.
+            passthrough_internal_redirect_too_many_redirects,
+            /// No route takes the new request.
+            passthrough_internal_redirect_no_route,
+            /// One of `predicates` refused.
+            passthrough_internal_redirect_predicate,
             /// Upstream failures after the response began.
             rq_reset_after_downstream_response_started,
         }

@@ -6,8 +6,10 @@
 //! and [`Upstream`].
 
 mod clock;
+pub mod group;
 pub mod headers;
 pub mod host;
+pub mod internal_redirect;
 pub mod mirror;
 mod number;
 mod of_cluster;
@@ -21,6 +23,7 @@ mod upstream;
 pub mod weighted;
 
 pub use clock::PollClock;
+pub use group::Groups;
 pub use of_cluster::OfCluster;
 pub use options::{ROUTER_TYPE_URL, RouterOptions};
 pub use retry::RetryState;

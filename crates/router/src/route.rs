@@ -16,6 +16,8 @@ use tidegate_config::values::TimeoutOverride;
 use tidegate_filter::{LogContext, RouteView};
 use tidegate_types::{RequestHead, ResponseHead};
 
+use crate::group::{RequestGroup, VirtualCluster, VirtualClusters};
+use crate::internal_redirect::InternalRedirect;
 use crate::mirror::Mirror;
 use crate::retry::RetryPolicy;
 use crate::timeout::{GrpcTimeout, Timeouts};
@@ -41,6 +43,10 @@ pub struct Route {
     /// What to do.
     pub action: RouteAction,
     pub(crate) mutations: Mutations,
+    /// Those of its virtual host.
+    pub(crate) virtual_clusters: Option<Arc<VirtualClusters>>,
+    /// Where it has a `stat_prefix`.
+    pub(crate) group: Option<Box<RequestGroup>>,
 }
 
 /// What a route does.
@@ -83,6 +89,8 @@ pub struct Forward {
     pub grpc_timeout_offset: Option<Duration>,
     /// Copies of requests to other clusters.
     pub mirrors: Arc<[Mirror]>,
+    /// `internal_redirect_policy`.
+    pub internal_redirect: Option<Box<InternalRedirect>>,
     /// When to try again.
     pub retry: RetryPolicy,
     /// Which circuit-breaker thresholds count.
@@ -225,6 +233,17 @@ impl Route {
     /// The route's `name`, or `None` when it has none.
     pub fn name(&self) -> Option<&Arc<str>> {
         self.view.name.as_ref()
+    }
+
+    /// The virtual cluster of a request that takes this route, where its virtual host has any.
+    #[inline]
+    pub fn virtual_cluster(&self, head: &RequestHead) -> Option<&VirtualCluster> {
+        self.virtual_clusters.as_ref()?.of(head)
+    }
+
+    /// Where the route's own requests are counted, if it has a `stat_prefix`.
+    pub fn group(&self) -> Option<&RequestGroup> {
+        self.group.as_deref()
     }
 
     /// Makes the head what the upstream gets: header mutations from the most specific level outwards

@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue, Method};
 use tidegate_config::RouteConfig;
 use tidegate_config::route::RequireTls;
 use tidegate_filter::route::ErasedConfig;
+use tidegate_stats::Store;
 use tidegate_types::json::{JsonPath, Problem, TypedConfig};
 use tidegate_types::{RequestHead, Scheme};
 
@@ -40,6 +41,9 @@ pub trait FilterSlots {
     /// # Errors
     /// Everything that is wrong with it.
     fn resolve(&self, slot: usize, config: &TypedConfig) -> Result<ErasedConfig, Vec<Problem>>;
+
+    /// Where what the table counts is listed.
+    fn store(&self) -> &Store;
 }
 
 /// A compiled route table.
@@ -96,6 +100,8 @@ enum Target {
 }
 
 const INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
+/// `x-forwarded-proto`.
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 impl RouteTable {
     /// Compiles a table. `base` is the path of the table in the document, for errors.
@@ -148,10 +154,19 @@ impl VirtualHost {
     fn redirects_to_tls(&self, head: &RequestHead, scheme: Scheme) -> bool {
         match self.require_tls {
             RequireTls::None => false,
-            _ if scheme == Scheme::Https => false,
+            _ if client_scheme(head, scheme) == Scheme::Https => false,
             RequireTls::All => true,
             RequireTls::ExternalOnly => head.headers.get(&INTERNAL).is_none_or(|value| value != "true"),
         }
+    }
+}
+
+/// What the client spoke, as far as those before us know.
+fn client_scheme(head: &RequestHead, scheme: Scheme) -> Scheme {
+    match head.headers.get(&FORWARDED_PROTO).map(HeaderValue::as_bytes) {
+        Some(b"https") => Scheme::Https,
+        Some(b"http") => Scheme::Http,
+        _ => scheme,
     }
 }
 

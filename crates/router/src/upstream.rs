@@ -13,6 +13,7 @@ mod grpc;
 mod hedge;
 mod judging;
 mod outcome;
+mod redirected;
 mod replay;
 mod safe_retry;
 mod selection;
@@ -37,6 +38,7 @@ use tidegate_types::{CloseReason, Compat, EndStream, RequestHead, ResponseFlags,
 use tokio::time::Instant;
 
 use crate::clock::PollClock;
+use crate::group::Groups;
 use crate::mirror::{Copy, Shadow};
 use crate::retry::RetryState;
 use crate::route::{AttemptHeaders, EnvoyHeaders, Route};
@@ -60,6 +62,9 @@ pub enum UpstreamHead {
     Informational(ResponseHead),
     /// The final head; `EndStream::Yes` if nothing follows.
     Final(ResponseHead, EndStream),
+    /// A redirect that the route wants followed: the caller does ([`Upstream::redirected`]), or takes it for what goes
+    /// down ([`Upstream::pass_on`]).
+    Redirect(ResponseHead, EndStream),
 }
 
 /// Whether a body follows the request's head.
@@ -87,6 +92,8 @@ pub struct RequestFacts<'r> {
     pub clock: &'r PollClock,
     /// The request came from inside: response codes count as `internal.`.
     pub internal: bool,
+    /// The groups of requests that this one is counted in.
+    pub groups: Groups<'r>,
     /// Which attempt headers the virtual host asks for.
     pub attempt_headers: AttemptHeaders,
     /// The route, which may name the host after the upstream's.
@@ -158,7 +165,7 @@ impl<'r> Upstream<'r> {
                 .unwrap_or(facts.cluster.config().common_http.max_stream_duration),
         });
         let safe = SafeRetry::new(&facts);
-        let wanted = facts.retries.borrow().is_some() || !facts.copies.borrow().is_empty();
+        let wanted = facts.keeps_bodies();
         let by_policy = if wanted { facts.replay_limit } else { 0 };
         let limit = safe.kept_bytes().max(by_policy);
         let upstream = Self {
@@ -207,15 +214,17 @@ impl<'r> Upstream<'r> {
                 Err(failure) => Err(failure),
             };
             let setback = match answer {
-                Ok(UpstreamHead::Final(head, end)) => match self.judge_response(&head) {
+                Ok(UpstreamHead::Final(head, end)) => match self.judge_response(&head, end) {
                     Judgement::Again(wait) => Setback::Replaced(end, wait),
                     Judgement::Denied if !self.rivals.is_empty() => Setback::Denied(end),
+                    _ if self.is_redirect(head.status) => return Ok(UpstreamHead::Redirect(head, end)),
                     Judgement::Accepted | Judgement::Denied => return Ok(self.accept(head, end)),
                 },
                 Ok(UpstreamHead::Informational(head)) => {
                     self.count_informational(head.status);
                     return Ok(UpstreamHead::Informational(head));
                 }
+                Ok(redirect @ UpstreamHead::Redirect(..)) => return Ok(redirect),
                 Err(failure) => Setback::Failed(failure),
             };
             // Boxed: few requests need a second attempt, and the others no room for what comes before it.
@@ -237,7 +246,9 @@ impl<'r> Upstream<'r> {
                 let failure = self.await_rivals(Failure::NoHost).await;
                 return Err(self.give_up(&failure));
             }
-            Setback::Failed(Failure::Timeout(RouterTimeout::PerTry)) if self.hedges() => {
+            Setback::Failed(Failure::Timeout(RouterTimeout::PerTry | RouterTimeout::PerTryIdle))
+                if self.hedges() =>
+            {
                 match self.hedge().await {
                     Ok(()) => return Ok(()),
                     Err(failure) => failure,
@@ -301,7 +312,7 @@ impl<'r> Upstream<'r> {
             return;
         }
         let had_copies = !std::mem::take(&mut *self.facts.copies.borrow_mut()).is_empty();
-        if had_copies || (!self.response_began.get() && self.facts.retries.borrow().is_some()) {
+        if had_copies || (!self.response_began.get() && self.facts.keeps_bodies()) {
             self.facts.cluster.stats().router.retry_or_shadow_abandoned().inc();
         }
     }

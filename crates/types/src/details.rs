@@ -4,6 +4,8 @@
 
 /// The upstream's own response was passed on.
 pub const VIA_UPSTREAM: &str = "via_upstream";
+/// The upstream redirected, and the proxy followed.
+pub const INTERNAL_REDIRECT: &str = "internal_redirect";
 /// The route answered by itself.
 pub const DIRECT_RESPONSE: &str = "direct_response";
 /// No route matched.

@@ -108,6 +108,8 @@ pub struct StreamInfo {
     pub route_name: RefCell<Option<Arc<str>>>,
     /// The name of the matched virtual host.
     pub virtual_host: RefCell<Option<Arc<str>>>,
+    /// The name of the virtual cluster, where it has one.
+    pub virtual_cluster: RefCell<Option<Arc<str>>>,
     /// The cluster.
     pub cluster: RefCell<Option<Arc<str>>>,
     /// The upstream of the last attempt.
@@ -153,6 +155,7 @@ impl StreamInfo {
             bytes_sent: Cell::default(),
             route_name: RefCell::default(),
             virtual_host: RefCell::default(),
+            virtual_cluster: RefCell::default(),
             cluster: RefCell::default(),
             upstream: RefCell::default(),
             attempts: Cell::default(),

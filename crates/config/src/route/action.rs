@@ -5,7 +5,10 @@ use std::time::Duration;
 use crate::hcm::{RouteUpgrade, UpgradeConfig, upgrades};
 use crate::reader::{Message, Reader};
 use crate::route::headers::header_name;
-use crate::route::{ClusterSpecifier, HashPolicy, HedgePolicy, MirrorPolicy, RetryPolicy, mirror_policies};
+use crate::route::{
+    ClusterSpecifier, HashPolicy, HedgePolicy, InternalRedirectPolicy, MirrorPolicy, RetryPolicy,
+    mirror_policies,
+};
 use crate::values::{RegexRewrite, TimeoutOverride};
 
 /// `RouteAction`.
@@ -41,6 +44,8 @@ pub struct RouteAction {
     pub grpc_timeout_offset: Option<Duration>,
     /// `retry_policy`; `None`: the virtual host's.
     pub retry_policy: Option<RetryPolicy>,
+    /// `internal_redirect_policy`; `None`: redirects go to the client.
+    pub internal_redirect: Option<InternalRedirectPolicy>,
     /// `hedge_policy`; `None`: the virtual host's.
     pub hedge_policy: Option<HedgePolicy>,
     /// `request_mirror_policies`; empty: the virtual host's, else the table's.
@@ -113,6 +118,7 @@ impl Message for RouteAction {
             max_grpc_timeout: r.duration("max_grpc_timeout").overriding(),
             grpc_timeout_offset: r.duration("grpc_timeout_offset").optional(),
             retry_policy: r.message("retry_policy").optional(),
+            internal_redirect: r.message("internal_redirect_policy").optional(),
             hedge_policy: r.message("hedge_policy").optional(),
             mirrors: mirror_policies(r),
             priority: r.enumeration("priority", Priority::NAMES, &[]).or_default(),

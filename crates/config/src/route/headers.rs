@@ -83,7 +83,11 @@ pub(super) fn protected(name: &str, done: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn names(r: &Reader<'_>, field: &'static str, check: impl Fn(&str) -> Result<(), String>) -> Vec<String> {
+pub(super) fn names(
+    r: &Reader<'_>,
+    field: &'static str,
+    check: impl Fn(&str) -> Result<(), String>,
+) -> Vec<String> {
     let names = r
         .strings(field)
         .convert(|names| Ok(names.into_iter().map(|name| name.to_ascii_lowercase()).collect::<Vec<_>>()));

@@ -251,7 +251,7 @@ impl Message for Option<PreviousPriorities> {
     }
 }
 
-fn unsupported(r: &Reader<'_>, config: &Any<'_>, known: &[&str]) {
+pub(super) fn unsupported(r: &Reader<'_>, config: &Any<'_>, known: &[&str]) {
     r.cx.report(Problem {
         expected: Some(format!("one of {}", known.join(", "))),
         ..Problem::new(config.path.clone(), r.span, "this extension is not supported by this build")

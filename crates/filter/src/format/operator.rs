@@ -62,6 +62,7 @@ pub(super) enum Operator {
     FilterChainName,
     Metadata(Metadata),
     RouteName,
+    VirtualCluster,
     LocalReplyBody,
     HeaderBytes(Source),
     Grpc(GrpcStyle),
@@ -320,7 +321,8 @@ fn plain(name: &str) -> Option<Operator> {
         "ACCESS_LOG_TYPE" => Operator::LogType,
         "DOWNSTREAM_TRANSPORT_FAILURE_REASON" => Operator::DownstreamFailure,
         "REQUESTED_SERVER_NAME" => Operator::RequestedServerName(NameSource::Sni),
-        "VIRTUAL_CLUSTER_NAME" | "TRACE_ID" => Operator::Fixed(None),
+        "VIRTUAL_CLUSTER_NAME" => Operator::VirtualCluster,
+        "TRACE_ID" => Operator::Fixed(None),
         _ => return None,
     })
 }
@@ -398,6 +400,9 @@ impl Operator {
                 Value::maybe_owned((!name.is_empty()).then(|| name.to_owned()))
             }
             Self::Metadata(metadata) => metadata.value(info),
+            Self::VirtualCluster => {
+                Value::maybe_owned(info.virtual_cluster.borrow().as_deref().map(str::to_owned))
+            }
             Self::RouteName => Value::maybe_owned(
                 info.route_name.borrow().as_deref().filter(|name| !name.is_empty()).map(str::to_owned),
             ),

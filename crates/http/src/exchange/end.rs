@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::task::Poll;
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use tidegate_codec::{ClientEnd, ResetCode};
 use tidegate_filter::LocalReply;
 use tidegate_types::{CloseReason, EndStream, RequestHead, ResponseFlags, ResponseHead, details};
@@ -138,6 +138,11 @@ impl Exchange<'_> {
     async fn aborted(&self, abort: Abort, filters: &mut ResponseChain) -> ExchangeEnd {
         let reply = match abort {
             Abort::Gone => return self.gone(),
+            Abort::Redirected(again) => {
+                self.again.replace(Some(again));
+                // As far as this one is concerned: another exchange goes on with the client's stream.
+                return ExchangeEnd::Complete;
+            }
             Abort::Cut { flag, details } => {
                 let info = self.stream.info();
                 info.flag(flag);
@@ -222,6 +227,15 @@ impl Exchange<'_> {
         remote && !self.tunnel.get() && self.stream.request().is_some_and(RequestHead::is_grpc)
     }
 
+    /// Whether the request was for a tunnel, and the connection that it was to lead to failed.
+    fn lost_its_tunnel(&self) -> bool {
+        let flags = self.stream.info().flags.get();
+        let failed = flags.intersects(ResponseFlags::UPSTREAM_CONNECTION_FAILURE)
+            || flags.intersects(ResponseFlags::UPSTREAM_CONNECTION_TERMINATION);
+        let asks = |head: &RequestHead| head.method == Method::CONNECT || head.upgrade.is_some();
+        failed && self.stream.request().is_some_and(asks)
+    }
+
     fn gone(&self) -> ExchangeEnd {
         let info = self.stream.info();
         let lost = self.cx.connection.lost.get();
@@ -271,6 +285,10 @@ impl Exchange<'_> {
         }
         if self.response.get() != ResponseState::None {
             stats.downstream_rq_time().record(elapsed.as_millis() as u64);
+        }
+        if end == ExchangeEnd::DelayedClose && !self.cx.is_alone() && self.lost_its_tunnel() {
+            // RFC 9113 §8.5.
+            self.server.borrow_mut().reset_with(ResetCode::Connect);
         }
         if !matches!(end, ExchangeEnd::Complete | ExchangeEnd::Replied | ExchangeEnd::DelayedClose) {
             let mut server = self.server.borrow_mut();

@@ -19,7 +19,7 @@ impl Exchange<'_> {
         head: &mut RequestHead,
         held: &mut HeldBody,
     ) -> Result<(), Abort> {
-        let mut end = held.end;
+        let mut end = EndStream::from_last(held.end.is_end() && held.is_empty());
         // The filters up to this index have seen the head, and what is held.
         let mut seen = 0;
         while filters.len() > seen {
@@ -30,7 +30,7 @@ impl Exchange<'_> {
             seen = index + 1;
             end = EndStream::from_last(held.is_empty());
         }
-        if seen > 0 && seen < filters.len() && !held.body.is_empty() {
+        if seen < filters.len() && !held.body.is_empty() {
             Box::pin(filters.data(seen..filters.len(), &mut held.body, held.end)).await?;
         }
         Ok(())

@@ -188,6 +188,12 @@ impl Exchange<'_> {
                 Ok(UpstreamHead::Final(head, end)) => break (head, end),
                 // Boxed, as all that few exchanges need: it is no room in those that do not.
                 Ok(UpstreamHead::Informational(head)) => Box::pin(self.inform(head, filters)).await?,
+                Ok(UpstreamHead::Redirect(head, end)) => {
+                    let head = Box::pin(self.redirect(route, upstream, head, end)).await?;
+                    if let UpstreamHead::Final(head, end) = head {
+                        break (head, end);
+                    }
+                }
                 Err(reply) => {
                     self.read_waiting(&reply);
                     return Err(self.with_route_headers(route, reply));

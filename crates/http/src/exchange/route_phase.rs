@@ -10,8 +10,8 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use tidegate_config::values::TimeoutOverride;
 use tidegate_filter::{LocalReply, LogContext};
 use tidegate_router::{
-    Cluster, EnvoyHeaders, Forward, OfCluster, RequestBody, RequestFacts, RetryState, Route, RouteAction,
-    Timeouts, Upstream, mirror,
+    Cluster, EnvoyHeaders, Forward, Groups, OfCluster, RequestBody, RequestFacts, RetryState, Route,
+    RouteAction, Timeouts, Upstream, mirror,
 };
 use tidegate_types::{CloseReason, RequestHead, ResponseFlags, details};
 
@@ -112,16 +112,28 @@ impl Exchange<'_> {
         let Some(cluster) = cluster else {
             return Err(self.no_cluster(head, forward.cluster_not_found));
         };
+        let groups = self.groups(&route, &head);
         if cluster.shared().refuses_for_maintenance(|| fastrand::u64(..)) {
             self.stream.set_request(head);
             let envoy = self.envoy_headers();
-            let reply = tidegate_router::refuse_for_maintenance(cluster.stats(), self.internal.get(), envoy);
+            let internal = self.internal.get();
+            let reply = tidegate_router::refuse_for_maintenance(cluster.stats(), internal, envoy, groups);
             return Err(self.with_route_headers(&route, Box::new(reply)));
         }
         let of_cluster = OfCluster::of(&cluster);
         let facts = self.facts(&route, forward, cluster, of_cluster.as_deref(), head, held);
+        let facts = RequestFacts { groups, ..facts };
         let upstream = Upstream::new(self.stream.clone(), facts, self.now());
         self.proxy(&route, &upstream, held, request_filters, response_filters).await
+    }
+
+    /// The groups that the request is counted in, by its head before anything is done to it for the upstream.
+    fn groups<'r>(&self, route: &'r Route, head: &RequestHead) -> Groups<'r> {
+        let virtual_cluster = route.virtual_cluster(head);
+        if let Some(cluster) = virtual_cluster {
+            self.stream.info().virtual_cluster.borrow_mut().clone_from(&cluster.name);
+        }
+        Groups { virtual_cluster: virtual_cluster.map(|cluster| &cluster.group), route: route.group() }
     }
 
     /// Where the route sends the request, unless it answers by itself.
@@ -190,6 +202,7 @@ impl Exchange<'_> {
             replay_limit: limit.unwrap_or(self.stream_buffer_limit()),
             clock: &self.cx.clock,
             internal: self.internal.get(),
+            groups: Groups::default(),
             attempt_headers: forward.attempt_headers,
             route,
             envoy,

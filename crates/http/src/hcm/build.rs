@@ -212,6 +212,10 @@ impl FilterSlots for Slots<'_> {
             None => Err(vec![general("no such filter")]),
         }
     }
+
+    fn store(&self) -> &Store {
+        self.factory.stats
+    }
 }
 
 fn filters<'a>(

@@ -31,6 +31,7 @@ pub(crate) fn action(cluster: ClusterSpecifier) -> config::RouteAction {
         max_grpc_timeout: TimeoutOverride::Inherit,
         grpc_timeout_offset: None,
         retry_policy: None,
+        internal_redirect: None,
         hedge_policy: None,
         mirrors: Vec::new(),
         priority: Priority::Default,

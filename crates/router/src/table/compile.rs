@@ -14,6 +14,8 @@ use tidegate_types::json::{JsonPath, Problem, Span};
 use super::index::{IndexKey, RouteIndex, SlowPath};
 use super::matcher::{HeaderMatcher, QueryMatcher, whole_regex};
 use super::{Conditions, Entry, FilterSlots, HostIndex, PathCheck, RouteTable, Target, VirtualHost};
+use crate::group::{RequestGroup, VirtualClusters};
+use crate::internal_redirect::InternalRedirect;
 use crate::retry::RetryPolicy;
 use crate::route::hash::HashPolicy;
 use crate::route::headers::Mutations;
@@ -72,6 +74,7 @@ struct Outer<'a> {
     host: &'a config::VirtualHost,
     host_name: Arc<str>,
     host_path: &'a JsonPath,
+    virtual_clusters: Option<&'a Arc<VirtualClusters>>,
     route: &'a config::Route,
     route_path: JsonPath,
 }
@@ -82,10 +85,23 @@ type Level<'a, T> = (&'a T, JsonPath);
 impl Compiler<'_> {
     fn virtual_host(&mut self, host: &config::VirtualHost, path: &JsonPath) -> VirtualHost {
         let host_name: Arc<str> = host.name.as_str().into();
+        let clusters = VirtualClusters::compile(self.filters.store(), &host.name, &host.virtual_clusters);
+        let clusters = clusters.unwrap_or_else(|(number, message)| {
+            let at = path.field("virtual_clusters").index(number).field("headers");
+            self.problems.push(Problem::new(at, Span::default(), message));
+            None
+        });
         let mut entries = Vec::with_capacity(host.routes.len());
         for (number, route) in host.routes.iter().enumerate() {
             let route_path = path.field("routes").index(number);
-            let outer = Outer { host, host_name: host_name.clone(), host_path: path, route, route_path };
+            let outer = Outer {
+                host,
+                host_name: host_name.clone(),
+                host_path: path,
+                virtual_clusters: clusters.as_ref(),
+                route,
+                route_path,
+            };
             // An entry that is wrong is left out: the table is not used then.
             entries.extend(self.entry(&outer));
         }
@@ -102,6 +118,8 @@ impl Compiler<'_> {
             view: Arc::new(view),
             action: RouteAction::Redirect(Box::new(Redirect::to_tls())),
             mutations: Mutations::default(),
+            virtual_clusters: None,
+            group: None,
         });
         VirtualHost { entries, index, require_tls: host.require_tls, tls_redirect }
     }
@@ -241,6 +259,8 @@ impl Compiler<'_> {
                 .unwrap_or((&action.mirrors, &at));
         let mirrors = crate::mirror::compile(mirrors);
         let mirrors = self.checked(&mirrors_at.field("request_mirror_policies"), mirrors)?;
+        let internal_redirect = action.internal_redirect.as_ref().map(InternalRedirect::compile).transpose();
+        let internal_redirect = self.checked(&at.field("internal_redirect_policy"), internal_redirect)?;
         let hedge = action.hedge_policy.or(host.hedge_policy).unwrap_or_default();
         let router = outer.route.router.inside(&host.router.inside(&self.config.router));
         Some(Forward {
@@ -267,6 +287,7 @@ impl Compiler<'_> {
             max_stream_duration: action.max_stream_duration,
             grpc_timeout_header_max: action.grpc_timeout_header_max,
             grpc_timeout_header_offset: action.grpc_timeout_header_offset,
+            internal_redirect: internal_redirect.map(Box::new),
             retry,
             priority: action.priority,
             upgrades: action.upgrades.clone(),
@@ -324,7 +345,11 @@ impl Compiler<'_> {
             virtual_host: Some(outer.host_name.clone()),
             per_filter: self.per_filter(&levels),
         };
-        Arc::new(Route { view: Arc::new(view), action, mutations })
+        let group = (!route.stat_prefix.is_empty()).then(|| {
+            Box::new(RequestGroup::route(self.filters.store(), &outer.host.name, &route.stat_prefix))
+        });
+        let virtual_clusters = outer.virtual_clusters.cloned();
+        Arc::new(Route { view: Arc::new(view), action, mutations, virtual_clusters, group })
     }
 
     /// Resolves `typed_per_filter_config` of all levels to slots.

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use http::{HeaderValue, Method};
 use tidegate_config::route::{self as config, Action, DirectResponse, HeaderMatch, PathMatch};
@@ -6,6 +7,8 @@ use tidegate_config::values::{FractionalPercent, Pattern, RuntimeFraction, Strin
 
 use super::*;
 use crate::route::RouteAction;
+
+static STORE: LazyLock<Store> = LazyLock::new(|| Store::new(1));
 
 pub(crate) struct NoFilters;
 
@@ -17,12 +20,17 @@ impl FilterSlots for NoFilters {
     fn resolve(&self, _: usize, _: &TypedConfig) -> Result<ErasedConfig, Vec<Problem>> {
         Err(Vec::new())
     }
+
+    fn store(&self) -> &Store {
+        &STORE
+    }
 }
 
 /// A route that answers with its number as the name.
 pub(crate) fn route(name: impl ToString, path: PathMatch) -> config::Route {
     config::Route {
         name: name.to_string(),
+        stat_prefix: String::new(),
         matcher: config::RouteMatch {
             path,
             case_sensitive: true,
@@ -45,6 +53,7 @@ pub(crate) fn host(name: &str, domains: &[&str], routes: Vec<config::Route>) -> 
         name: name.to_owned(),
         domains: domains.iter().map(|domain| (*domain).to_owned()).collect(),
         routes: routes.into_iter().map(Arc::new).collect(),
+        virtual_clusters: Vec::new(),
         require_tls: RequireTls::None,
         headers: config::HeaderMutations::default(),
         retry_policy: None,
@@ -261,6 +270,10 @@ impl FilterSlots for TwoFilters {
             return Err(vec![Problem::new(config.path.clone(), config.span, "wrong")]);
         }
         Ok(Arc::new(format!("{slot} {}", config.type_url)))
+    }
+
+    fn store(&self) -> &Store {
+        &STORE
     }
 }
 

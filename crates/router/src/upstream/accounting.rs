@@ -12,20 +12,27 @@ use tokio::time::Instant;
 use super::Upstream;
 use super::deadlines::RouterTimeout;
 use super::outcome::Failure;
+use crate::group::Groups;
 use crate::route::EnvoyHeaders;
 
 /// Counts a response code of a cluster, and whose request it answered.
-fn count_code(stats: &ClusterStats, status: StatusCode, internal: bool) {
+fn count_code(stats: &ClusterStats, status: StatusCode, internal: bool, groups: Groups<'_>) {
     stats.codes.record(status.as_u16());
     let side = if internal { CodePrefix::Internal } else { CodePrefix::External };
     stats.codes.record_as(side, status.as_u16());
+    groups.each(|group| group.codes.record(status.as_u16()));
 }
 
 /// The answer to a request whose cluster is in maintenance, counted.
-pub fn refuse_for_maintenance(stats: &ClusterStats, internal: bool, envoy: EnvoyHeaders) -> LocalReply {
+pub fn refuse_for_maintenance(
+    stats: &ClusterStats,
+    internal: bool,
+    envoy: EnvoyHeaders,
+    groups: Groups<'_>,
+) -> LocalReply {
     let reply = super::outcome::maintenance(envoy);
     stats.router.upstream_rq_maintenance_mode().inc();
-    count_code(stats, reply.status, internal);
+    count_code(stats, reply.status, internal, groups);
     reply
 }
 
@@ -80,26 +87,30 @@ impl Upstream<'_> {
     /// The route's time is over for every attempt that runs. As in Envoy each counts, and each as a 504; the one
     /// that the reply is for is counted with the reply.
     fn count_route_timeout(&self) {
-        let stats = &self.facts.cluster.stats().router;
         if let Some(tally) = self.tally.borrow().as_ref() {
             tally.out_of_time();
         }
         let rivals = self.rivals.out_of_time();
         let mut with_reply = false;
         if rivals.is_empty() || self.lease.borrow().is_some() {
-            stats.upstream_rq_timeout().inc();
+            self.count_late_answer();
             self.count_host(HostStat::RqTimeout);
             self.count_host(HostStat::RqError);
             with_reply = true;
         }
         for host in rivals {
-            stats.upstream_rq_timeout().inc();
+            self.count_late_answer();
             host.counters().inc(HostStat::RqTimeout);
             host.counters().inc(HostStat::RqError);
             if std::mem::replace(&mut with_reply, true) {
                 self.count_code(StatusCode::GATEWAY_TIMEOUT);
             }
         }
+    }
+
+    fn count_late_answer(&self) {
+        self.facts.cluster.stats().router.upstream_rq_timeout().inc();
+        self.facts.groups.each(|group| group.stats.upstream_rq_timeout().inc());
     }
 
     /// The router answers in the upstream's place.
@@ -117,7 +128,7 @@ impl Upstream<'_> {
         let stats = &self.facts.cluster.stats().router;
         if let Failure::Timeout(timeout) = failure {
             match timeout {
-                RouterTimeout::Route => stats.upstream_rq_timeout().inc(),
+                RouterTimeout::Route => self.count_late_answer(),
                 RouterTimeout::PerTry => stats.upstream_rq_per_try_timeout().inc(),
                 RouterTimeout::PerTryIdle => stats.upstream_rq_per_try_idle_timeout().inc(),
                 RouterTimeout::MaxStreamDuration => return stats.upstream_rq_max_duration_reached().inc(),
@@ -140,6 +151,7 @@ impl Upstream<'_> {
         let ms = u64::try_from((now - sent).as_millis()).unwrap_or(u64::MAX);
         let origin = if self.facts.internal { Origin::Internal } else { Origin::External };
         self.facts.cluster.stats().record_time(Some(origin), ms);
+        self.facts.groups.each(|group| group.record_time(ms));
     }
 
     /// Envoy counts the first 1xx of a response, of those that it knows.
@@ -154,7 +166,7 @@ impl Upstream<'_> {
         if self.stream.info().health_check.get() {
             return;
         }
-        count_code(self.facts.cluster.stats(), status, self.facts.internal);
+        count_code(self.facts.cluster.stats(), status, self.facts.internal, self.facts.groups);
     }
 
     pub(super) fn count_host(&self, stat: HostStat) {

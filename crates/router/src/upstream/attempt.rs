@@ -81,6 +81,7 @@ impl Upstream<'_> {
             }
         };
         host.judge(Verdict::Connected);
+        self.facts.groups.each(|group| group.stats.upstream_rq_total().inc());
         *info.upstream.borrow_mut() = Some(lease.describe(&host));
         let now = self.now();
         self.deadlines.attached(now, self.request_complete.get().is_some());
@@ -204,13 +205,26 @@ impl Upstream<'_> {
     }
 
     /// What a response means for the attempts to come.
-    pub(super) fn judge_response(&self, head: &ResponseHead) -> Judgement {
+    pub(super) fn judge_response(&self, head: &ResponseHead, end: EndStream) -> Judgement {
+        if end.is_end() && self.facts.retries.borrow().is_some() {
+            self.release_stream();
+        }
         let judgement = self.decide(Outcome::Response(head));
         if matches!(judgement, Judgement::Again(_)) {
             self.count_retried_response(head);
             self.was_late.set(false);
         }
         judgement
+    }
+
+    /// A stream among others that has ended: as in Envoy it counts no more when a retry budget is asked.
+    fn release_stream(&self) {
+        let mut lease = self.lease.borrow_mut();
+        if lease.as_ref().is_some_and(Carrier::is_multiplexed)
+            && let Some(lease) = lease.take()
+        {
+            lease.finish();
+        }
     }
 
     /// Whether a failed attempt is followed by another.
@@ -257,6 +271,7 @@ impl Upstream<'_> {
         if decision == Decision::No {
             if made > 0 {
                 stats.upstream_rq_retry_success().inc();
+                self.facts.groups.each(|group| group.stats.upstream_rq_retry_success().inc());
             }
             return Judgement::Accepted;
         }
@@ -279,6 +294,7 @@ impl Upstream<'_> {
             Decision::No => return None,
             Decision::LimitExceeded => {
                 stats.upstream_rq_retry_limit_exceeded().inc();
+                self.facts.groups.each(|group| group.stats.upstream_rq_retry_limit_exceeded().inc());
                 self.stream.info().flag(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
                 return None;
             }
@@ -289,12 +305,14 @@ impl Upstream<'_> {
         }
         let Some(permit) = self.facts.cluster.reserve_retry(self.facts.priority, self.now()) else {
             stats.upstream_rq_retry_overflow().inc();
+            self.facts.groups.each(|group| group.stats.upstream_rq_retry_overflow().inc());
             self.stream.info().flag(ResponseFlags::UPSTREAM_OVERFLOW);
             return None;
         };
         // Held while the retry waits and runs.
         *self.retry_permit.borrow_mut() = Some(permit);
         stats.upstream_rq_retry().inc();
+        self.facts.groups.each(|group| group.stats.upstream_rq_retry().inc());
         Some(wait)
     }
 

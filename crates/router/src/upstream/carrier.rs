@@ -68,6 +68,14 @@ impl Carrier {
         }
     }
 
+    /// Whether the connection carries other requests beside.
+    pub(super) fn is_multiplexed(&self) -> bool {
+        match self {
+            Self::Http(lease) => lease.facts().protocol != Version::HTTP_11,
+            Self::Tcp(_) => false,
+        }
+    }
+
     /// Whether each direction of a tunnel ends by itself and in order. Over HTTP/1.1 the end of the connection is
     /// all there is, and means that it broke, as far as anybody can tell.
     pub(super) fn has_orderly_ends(&self) -> bool {
