@@ -45,6 +45,7 @@ mod all {
     mod monitoring;
     mod network_filters;
     mod oracle;
+    mod original_dst;
     mod outlier;
     mod overload;
     mod pools;

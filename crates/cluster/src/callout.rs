@@ -63,7 +63,11 @@ async fn exchange(
     asked: &Cell<Option<Rc<Host>>>,
 ) -> Result<CalloutResponse, CalloutError> {
     let started = Instant::now();
-    let Some(host) = cluster.choose_host() else {
+    let chosen = match cluster.original_dst() {
+        Some(_) => cluster.choose_host_at(|name| Some(request.headers.get(name)?.as_bytes()), None),
+        None => cluster.choose_host(),
+    };
+    let Some(host) = chosen else {
         cluster.stats().codes.record(503);
         return Err(CalloutError::Failed("no healthy upstream"));
     };

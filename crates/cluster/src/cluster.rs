@@ -20,11 +20,13 @@ use crate::neighbours::{Neighbourhood, PeerBell, Peers};
 use crate::shared::ClusterShared;
 use crate::stats::ClusterStats;
 
+mod destinations;
 pub(crate) mod kit;
 mod pools;
 
 pub use pools::Ask;
 
+use destinations::Visited;
 use kit::Kit;
 
 /// One cluster on one worker. Hosts and pools are made at first use.
@@ -39,6 +41,8 @@ pub struct Cluster {
     extension: OnceCell<Rc<dyn Any>>,
     /// What its pools carry, if connections are opened ahead of the load balancer's choices.
     tally: Option<Rc<Tally>>,
+    /// Of an `ORIGINAL_DST` cluster.
+    visited: Option<Box<Visited>>,
 }
 
 struct Members {
@@ -51,6 +55,7 @@ impl Cluster {
         let ahead = shared.config().preconnect.predictive > 1.0;
         Rc::new(Self {
             tally: ahead.then(Rc::default),
+            visited: shared.destinations().map(|_| Box::default()),
             shared,
             members: RefCell::default(),
             generation: Cell::default(),
@@ -174,6 +179,9 @@ impl Cluster {
         if let Some(members) = self.members.borrow_mut().take() {
             members.hosts.iter().for_each(|host| host.drain(CloseReason::Drained));
         }
+        if let Some(visited) = &self.visited {
+            visited.drain();
+        }
     }
 
     /// Follows what happened to the hosts now, and not at the next request: connections to those that left or are
@@ -200,7 +208,8 @@ impl Cluster {
     fn new_members(&self, old: Option<Members>) -> Members {
         let set: Arc<HostSet> = self.shared.hosts();
         let (old, balancer) = old.map(|members| (members.hosts, members.balancer)).unzip();
-        let hosts = self.new_hosts(&set, old.unwrap_or_default());
+        let old = self.revisit(&set, old.unwrap_or_default());
+        let hosts = self.new_hosts(&set, old);
         let balancer = match balancer {
             Some(mut balancer) => {
                 balancer.follow(set.roster().clone());

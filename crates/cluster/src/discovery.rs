@@ -1,4 +1,5 @@
-//! Finding hosts by DNS (Envoy docs, "Service discovery": strict DNS, logical DNS).
+//! Finding hosts by DNS (Envoy docs, "Service discovery": strict DNS, logical DNS), and where requests were going
+//! (`original_dst`).
 //!
 //! When a name is looked up again is decided by `schedule`, a machine without a clock; what an answer means for the
 //! hosts by `strict` and `logical`. The loop that waits and asks is here; it runs on the main thread. Start from
@@ -17,16 +18,22 @@ use crate::neighbours::Peers;
 use crate::shared::ClusterShared;
 
 mod logical;
+mod original_dst;
 mod schedule;
 mod strict;
 
 use logical::Logical;
+pub(crate) use original_dst::{Destination, Destinations, place as original_place};
 use schedule::{Outcome, Schedule};
 use strict::{Board, Target};
 
-/// Starts looking up the names of `cluster`, if it has some. On the main thread, within a `LocalSet` or local runtime.
+/// Starts looking up the names of `cluster`, if it has some, or tending its hosts that workers make. On the main thread, within a `LocalSet` or local runtime.
 /// The cluster is not warm before each name was looked up once, whatever came of it.
 pub fn attend(cluster: &Arc<ClusterShared>, cx: AttendContext<'_>) -> Vec<Attendant> {
+    if let Discovery::OriginalDst(config) = &cluster.config().discovery {
+        let tend = original_dst::tend(cluster.clone(), (**config).clone(), cx.peers.clone());
+        return vec![Attendant::spawn(tend)];
+    }
     let (Discovery::StrictDns(config) | Discovery::LogicalDns(config)) = &cluster.config().discovery else {
         return Vec::new();
     };

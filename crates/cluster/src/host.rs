@@ -144,7 +144,9 @@ impl HostSet {
         }
         let attributes: Vec<_> = self.hosts.iter().map(|host| host.attributes.load_full()).collect();
         let hosts = self.hosts.iter().zip(&attributes);
-        let members: Vec<_> = hosts.map(|(host, attributes)| host.member(attributes, by)).collect();
+        // Where the cluster chooses there is nothing to balance.
+        let balanced = hosts.filter(|_| !terms.provided);
+        let members: Vec<_> = balanced.map(|(host, attributes)| host.member(attributes, by)).collect();
         let census = home.census(cluster);
         let scene = Scene { now_ms, home: home.locality(), census: census.as_deref() };
         self.roster = Arc::new(Roster::build(terms, &members, scene));

@@ -12,11 +12,12 @@ use tidegate_config::runtime::Runtime;
 use tidegate_pool::TransportFactory;
 use tidegate_pool::limits::{Limits, Maxima, RetryBudget};
 use tidegate_stats::{Scope, Store};
-use tidegate_types::Compat;
+use tidegate_types::{Address, Compat};
 use tokio::sync::{Notify, watch};
 
 use crate::attend::Warming;
 use crate::checks::Mark;
+use crate::discovery::{Destination, Destinations, original_place};
 use crate::home::Home;
 use crate::host::{Failing, HostScale, HostSet, HostShared};
 use crate::host_update::{HostChanges, HostUpdate};
@@ -49,6 +50,8 @@ pub struct ClusterShared {
     terms: Terms,
     home: Arc<Home>,
     learns_idle: bool,
+    /// Of an `ORIGINAL_DST` cluster: the hosts that workers made.
+    destinations: Option<Box<Destinations>>,
     stats: Arc<ClusterStats>,
 }
 
@@ -142,6 +145,7 @@ impl ClusterShared {
             terms,
             home: cx.home.clone(),
             learns_idle: config.reuse.learn_idle && !cx.compat.is_strict(),
+            destinations: matches!(config.discovery, Discovery::OriginalDst(_)).then(Box::default),
             stats,
         };
         match &config.discovery {
@@ -251,6 +255,42 @@ impl ClusterShared {
             self.publish(HostSet::new(old.hosts.clone()));
         }
         changed
+    }
+
+    /// The hosts that workers made, if the cluster is one where they do.
+    pub(crate) fn destinations(&self) -> Option<&Destinations> {
+        self.destinations.as_deref()
+    }
+
+    /// The host at `address` of an `ORIGINAL_DST` cluster, made at once if need be. For workers.
+    pub(crate) fn destination(&self, address: &Address) -> Option<Arc<Destination>> {
+        let make = || {
+            let place = original_place(&self.name, address);
+            let kept = lock(&self.ancestors).clone();
+            let ancestor = kept.iter().flat_map(|set| &set.hosts).find(|host| *host.address() == *address);
+            self.stats.members.default_total_match_count().inc();
+            let endpoint = place.endpoints.first()?;
+            Some(Arc::new(HostShared::new(endpoint, &place, &self.scale, ancestor.map(Arc::as_ref))))
+        };
+        self.destinations()?.host(address, make)
+    }
+
+    /// Publishes the hosts that workers made, without those that left; whether that is news. On the main thread.
+    pub(crate) fn publish_destinations(&self) -> bool {
+        let Some(destinations) = self.destinations() else { return false };
+        let old = self.hosts.load_full();
+        let hosts = destinations.follow(&old.hosts);
+        let same = |(old, new)| Arc::ptr_eq(old, new);
+        let news = hosts.len() != old.hosts.len() || !old.hosts.iter().zip(&hosts).all(same);
+        if news {
+            self.set_hosts(HostSet::new(hosts));
+        }
+        news
+    }
+
+    /// Whoever was to inherit has done so.
+    pub(crate) fn forget_ancestors(&self) {
+        *lock(&self.ancestors) = None;
     }
 
     /// Whether `host`, which discovery does not name any more, stays.

@@ -22,6 +22,7 @@ mod happy_eyeballs;
 mod health_check;
 mod http_options;
 mod load_balancing;
+mod original_dst;
 mod outlier_detection;
 mod preconnect;
 mod reuse;
@@ -43,6 +44,7 @@ pub use load_balancing::{
     ForceLocalZone, HashFunction, HashedName, LbPolicy, LeastRequestConfig, LocalityBasis, LocalityLb,
     MaglevConfig, RingHashConfig, SelectionMethod, SlowStart, ZoneAware,
 };
+pub use original_dst::OriginalDstConfig;
 pub use outlier_detection::{
     EnforcingConfig, FailurePercentageConfig, OutlierDetectionConfig, SuccessRateConfig,
 };
@@ -236,6 +238,7 @@ impl Message for ClusterConfig {
         let assignment = r.message::<LoadAssignment>("load_assignment").optional().unwrap_or_default();
         r.cx.takes_names.set(false);
         check_discovery(r, &discovery, &assignment.endpoints);
+        original_dst::check(r, &discovery, &balancing.policy, &assignment.endpoints);
         Self {
             name: r.string("name").unique(Space::Cluster).required_non_empty(),
             alt_stat_name: r.string("alt_stat_name").non_empty(),

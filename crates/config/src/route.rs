@@ -22,6 +22,7 @@ mod retry;
 mod router;
 mod virtual_cluster;
 
+pub(crate) use headers::header_name;
 use headers::header_names;
 pub(crate) use headers::removable_names;
 

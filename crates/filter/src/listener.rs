@@ -24,7 +24,7 @@ pub struct Arrival {
     /// The client: the peer, or who a PROXY header says it speaks for.
     pub remote_address: Address,
     /// Where the client wanted to go before the kernel redirected it here; only known to filters that ask for it
-    /// ([`ListenerFilter::wants_original_destination`]).
+    /// ([`ListenerFilter::wants_original_destination`]). After all filters: `local_address`, if one of them restored it.
     pub original_destination: Option<Address>,
     /// The name that the client asks for, in lower case.
     pub server_name: Option<Arc<str>>,

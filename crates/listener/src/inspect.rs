@@ -30,11 +30,14 @@ pub(crate) async fn inspect(
 ) -> Inspected {
     let _waiting = stats.pre_connection();
     let begun = Instant::now();
+    let accepted = arrival.local_address.clone();
     let filters = run(options, &mut io, &mut arrival);
     let end = match options.filters_timeout {
         None => filters.await,
         Some(time) => tokio::time::timeout(time, filters).await.unwrap_or(Err(Stop::TimeOut)),
     };
+    let restored = arrival.local_address != accepted;
+    arrival.original_destination = restored.then(|| arrival.local_address.clone());
     let Err(stop) = end else { return Inspected::Passed(io, arrival) };
     match stop {
         Stop::TimeOut => {

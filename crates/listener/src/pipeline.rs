@@ -130,6 +130,7 @@ fn info(listener: &Listener, id: u64, arrival: Arrival) -> ConnectionInfo {
     let peer = arrival.direct_remote_address;
     let mut info = ConnectionInfo::new(id, arrival.local_address, peer, listener.name().clone());
     info.remote_address = arrival.remote_address;
+    info.is_redirected = arrival.original_destination.is_some();
     info.requested_server_name.replace(arrival.server_name);
     info.transport_failure.replace(arrival.transport_failure);
     info.state = arrival.state;

@@ -142,7 +142,11 @@ async fn attempt_once(
     early: &mut Early,
     cluster: &Cluster,
 ) -> Result<Result<tcp::Connection, PoolError>, End> {
-    let Some(host) = cluster.choose_host_for(hash(session)) else { return Err(End::NoHost) };
+    let host = match cluster.original_dst() {
+        Some(_) => cluster.choose_host_at(|_| None, Some(&session.info)),
+        None => cluster.choose_host_for(hash(session)),
+    };
+    let Some(host) = host else { return Err(End::NoHost) };
     let mut acquire = cluster.acquire_tcp(&host, transport_options(session, cluster));
     let result = until(session, |cx| {
         while let Poll::Ready(read) = early.poll(cx, downstream.as_mut()) {

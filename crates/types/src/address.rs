@@ -14,6 +14,14 @@ pub enum Address {
 }
 
 impl Address {
+    /// The IP address and port, or `None` for a Unix-domain socket.
+    pub fn socket(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Ip(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+
     /// The IP address, or `None` for a Unix-domain socket.
     pub fn ip(&self) -> Option<IpAddr> {
         match self {

@@ -32,6 +32,8 @@ pub struct ConnectionInfo {
     pub requested_server_name: RefCell<Option<Arc<str>>>,
     /// Whether the transport socket is TLS, whatever became of the handshake.
     pub secure: bool,
+    /// Whether `local_address` was restored by a listener filter: the socket has another one.
+    pub is_redirected: bool,
     /// The TLS session, after the handshake.
     pub tls: OnceCell<Rc<TlsInfo>>,
     /// Why the transport failed (`%DOWNSTREAM_TRANSPORT_FAILURE_REASON%`).
@@ -54,6 +56,7 @@ impl ConnectionInfo {
             filter_chain: Arc::from(""),
             requested_server_name: RefCell::default(),
             secure: false,
+            is_redirected: false,
             tls: OnceCell::new(),
             transport_failure: RefCell::default(),
             termination_details: RefCell::default(),

@@ -11,6 +11,8 @@ use tidegate_config::runtime::Runtime;
 pub struct Terms {
     /// The policy.
     pub method: Method,
+    /// `CLUSTER_PROVIDED`: the cluster chooses, and there is nothing to balance.
+    pub provided: bool,
     /// `healthy_panic_threshold`, whole per cent, 0 for never.
     pub panic_threshold: u32,
     /// `overprovisioning_factor`, per cent.
@@ -89,6 +91,7 @@ impl Terms {
         };
         Self {
             method: Method::new(&config.lb_policy, runtime),
+            provided: config.lb_policy == LbPolicy::ClusterProvided,
             panic_threshold: match panic_threshold {
                 Some(percent) => percent.min(100) as u32,
                 None => config.healthy_panic_threshold.round() as u32,
@@ -118,6 +121,7 @@ impl Default for Terms {
     fn default() -> Self {
         Self {
             method: Method::default(),
+            provided: false,
             panic_threshold: 50,
             overprovisioning: 140,
             weighted_priority_health: false,
@@ -152,7 +156,8 @@ impl Method {
                 let choices = Some(least.choice_count).filter(|_| least.method == SelectionMethod::Choices);
                 Self::LeastRequest { choices, bias: if bias >= 0.0 { bias } else { 1.0 } }
             }
-            LbPolicy::Random => Self::Random,
+            // The balancer of such a cluster has no hosts to choose from.
+            LbPolicy::Random | LbPolicy::ClusterProvided => Self::Random,
             LbPolicy::RingHash(ring) => Self::Ring(*ring),
             LbPolicy::Maglev(maglev) => Self::Maglev(*maglev),
         }

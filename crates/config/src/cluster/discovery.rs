@@ -1,6 +1,7 @@
 //! `type`, or `cluster_type`: where a cluster's hosts come from.
 
 use super::dns::{DnsCluster, DnsConfig, LegacyDns, ManyHosts};
+use super::original_dst::{self, OriginalDstConfig};
 use crate::reader::{Any, Message, Reader};
 
 /// Where hosts come from.
@@ -15,6 +16,8 @@ pub enum Discovery {
     LogicalDns(Box<DnsConfig>),
     /// `EDS`: those in a file that is watched ([`eds`](super::ClusterConfig::eds)).
     Eds,
+    /// `ORIGINAL_DST`: wherever each request, or each connection, was going.
+    OriginalDst(Box<OriginalDstConfig>),
 }
 
 #[derive(Clone, Copy)]
@@ -23,6 +26,7 @@ enum Kind {
     StrictDns,
     LogicalDns,
     Eds,
+    OriginalDst,
 }
 
 impl Discovery {
@@ -37,10 +41,12 @@ impl Discovery {
             ("STRICT_DNS", 1, Kind::StrictDns),
             ("LOGICAL_DNS", 2, Kind::LogicalDns),
             ("EDS", 3, Kind::Eds),
+            ("ORIGINAL_DST", 4, Kind::OriginalDst),
         ];
         r.at_most_one(&["type", "cluster_type"]);
         let legacy = LegacyDns::read(r);
-        let kind = r.enumeration("type", KINDS, &[("ORIGINAL_DST", 4)]).or(Kind::Static);
+        let original = original_dst::read(r);
+        let kind = r.enumeration("type", KINDS, &[]).or(Kind::Static);
         let custom = r.message::<CustomType>("cluster_type").optional();
         let kind = match custom {
             Some(CustomType(Custom::Dns(config, ManyHosts::OneHost))) => {
@@ -53,6 +59,7 @@ impl Discovery {
         match kind {
             Kind::Static => Self::Static,
             Kind::Eds => Self::Eds,
+            Kind::OriginalDst => Self::OriginalDst(Box::new(original)),
             Kind::StrictDns => Self::StrictDns(Box::new(legacy.config())),
             Kind::LogicalDns => Self::LogicalDns(Box::new(legacy.config())),
         }
@@ -98,6 +105,7 @@ fn named_kind(r: &Reader<'_>, name: &str) -> Kind {
         // Without `typed_config` addresses are hosts each.
         "envoy.cluster.strict_dns" | "envoy.cluster.dns" => Kind::StrictDns,
         "envoy.cluster.logical_dns" => Kind::LogicalDns,
+        "envoy.cluster.original_dst" => Kind::OriginalDst,
         _ => {
             r.problem(format!("cluster type `{name}` is not supported by this build"));
             Kind::Static

@@ -36,6 +36,8 @@ pub enum LbPolicy {
     RingHash(RingHashConfig),
     /// `MAGLEV`.
     Maglev(MaglevConfig),
+    /// `CLUSTER_PROVIDED`: the cluster's type makes the choice.
+    ClusterProvided,
 }
 
 impl Default for LbPolicy {
@@ -56,7 +58,7 @@ impl LbPolicy {
             Self::LeastRequest(_) => true,
             Self::RingHash(ring) => ring.balance_factor.is_some(),
             Self::Maglev(maglev) => maglev.balance_factor.is_some(),
-            Self::RoundRobin { .. } | Self::Random => false,
+            Self::RoundRobin { .. } | Self::Random | Self::ClusterProvided => false,
         }
     }
 
@@ -65,7 +67,7 @@ impl LbPolicy {
         match self {
             Self::RoundRobin { slow_start } => slow_start.as_ref(),
             Self::LeastRequest(least) => least.slow_start.as_ref(),
-            Self::Random | Self::RingHash(_) | Self::Maglev(_) => None,
+            Self::Random | Self::RingHash(_) | Self::Maglev(_) | Self::ClusterProvided => None,
         }
     }
 }
@@ -78,6 +80,7 @@ enum Kind {
     Random,
     RingHash,
     Maglev,
+    ClusterProvided,
     Extension,
 }
 
@@ -98,9 +101,9 @@ impl Balancing {
             ("RING_HASH", 2, Kind::RingHash),
             ("RANDOM", 3, Kind::Random),
             ("MAGLEV", 5, Kind::Maglev),
+            ("CLUSTER_PROVIDED", 6, Kind::ClusterProvided),
             ("LOAD_BALANCING_POLICY_CONFIG", 7, Kind::Extension),
         ];
-        const OTHERS: &[(&str, u32)] = &[("CLUSTER_PROVIDED", 6)];
         r.at_most_one(&[
             "ring_hash_lb_config",
             "maglev_lb_config",
@@ -113,7 +116,7 @@ impl Balancing {
         let least = r.message_or_defaults::<LegacyLeastRequest>("least_request_lb_config").0;
         let round = r.message_or_defaults::<LegacyRoundRobin>("round_robin_lb_config");
         let extension = r.message::<LoadBalancingPolicy>("load_balancing_policy").optional();
-        let kind = r.enumeration("lb_policy", POLICIES, OTHERS).or(Kind::RoundRobin);
+        let kind = r.enumeration("lb_policy", POLICIES, &[]).or(Kind::RoundRobin);
         if let Some(LoadBalancingPolicy(found)) = extension {
             legacy.refuse(r);
             return found.unwrap_or_default();
@@ -125,6 +128,7 @@ impl Balancing {
             Kind::Random => LbPolicy::Random,
             Kind::RingHash => LbPolicy::RingHash(RingHashConfig { host_name, balance_factor, ..ring }),
             Kind::Maglev => LbPolicy::Maglev(MaglevConfig { host_name, balance_factor, ..maglev }),
+            Kind::ClusterProvided => LbPolicy::ClusterProvided,
             Kind::Extension => {
                 r.problem(
                     "`lb_policy` is LOAD_BALANCING_POLICY_CONFIG, but `load_balancing_policy` is missing",

@@ -66,7 +66,12 @@ async fn exchange(
     asked: &Cell<Option<Rc<Host>>>,
 ) {
     let started = Instant::now();
-    let Some(host) = cluster.choose_host() else {
+    let header = |name: &str| Some(head.headers.get(name)?.as_bytes());
+    let chosen = match cluster.original_dst() {
+        Some(_) => cluster.choose_host_at(header, None),
+        None => cluster.choose_host(),
+    };
+    let Some(host) = chosen else {
         return count(cluster, StatusCode::SERVICE_UNAVAILABLE);
     };
     // Nobody is waiting for it: a stale connection costs nobody anything.

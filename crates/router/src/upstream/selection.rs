@@ -39,6 +39,12 @@ impl Upstream<'_> {
     /// Chooses the host of the next attempt.
     pub(super) fn choose_host(&self) -> Option<Rc<Host>> {
         let cluster = &self.facts.cluster;
+        if cluster.original_dst().is_some() {
+            // There is one place to go to, whatever retries would avoid.
+            let headers = self.stream.request().map(|head| &head.headers);
+            let header = |name: &str| Some(headers?.get(name)?.as_bytes());
+            return cluster.choose_host_at(header, Some(&self.stream.info().connection));
+        }
         let hash = self.hash();
         let Some(avoidance) = self.facts.retries.borrow().as_ref().map(RetryState::hosts) else {
             return cluster.choose_host_for(hash);
