@@ -5,6 +5,7 @@
 //! [`crate::reload`].
 
 use std::cell::RefCell;
+use std::path::Path;
 
 use tidegate_config::Bootstrap;
 use tidegate_config::runtime::{DiskLayer, Entries, Entry, LayerSource, Runtime, RuntimeLayer};
@@ -42,7 +43,7 @@ impl RuntimeLoader {
     /// What the layers of `bootstrap` hold now.
     ///
     /// # Errors
-    /// A directory that cannot be read, or a link that is not there.
+    /// A directory that cannot be read, or a link whose own directory is not there.
     pub(crate) fn load(&self, bootstrap: &Bootstrap) -> Result<Runtime, Problem> {
         self.load_with(bootstrap, &self.overrides.borrow())
     }
@@ -114,8 +115,9 @@ impl RuntimeLoader {
 /// `None`: there is no such directory below the link.
 fn directory(layer: &RuntimeLayer, disk: &DiskLayer, cluster: &str) -> Result<Option<Entries>, Problem> {
     let problem = |message| Problem::new(layer.path.field("disk_layer"), Span::default(), message);
-    // Envoy does not start either: a link that is not there cannot be watched.
-    if let Err(error) = std::fs::symlink_metadata(&disk.symlink_root) {
+    // Envoy does not start either: a link may come later, but the directory that it will be in is watched.
+    let home = disk.symlink_root.parent().filter(|home| !home.as_os_str().is_empty());
+    if let Err(error) = std::fs::metadata(home.unwrap_or(Path::new("."))) {
         return Err(problem(format!("symlink_root `{}`: {error}", disk.symlink_root.display())));
     }
     disk::read(&disk.directory(cluster)).map_err(problem)

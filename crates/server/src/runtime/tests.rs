@@ -46,7 +46,14 @@ fn later_layers_win() {
 }
 
 #[test]
-fn a_link_that_is_not_there_is_a_mistake() {
+fn a_link_may_come_later_but_not_its_directory() {
+    let later = tempfile::tempdir().unwrap();
+    let link = later.path().join("link").display().to_string();
+    let found = RuntimeLoader::new(&Store::new(1))
+        .load(&bootstrap(&format!("{{name: d, disk_layer: {{symlink_root: {link}}}}}")))
+        .unwrap();
+    assert!(found.layers.is_empty());
+
     let bootstrap =
         bootstrap("{name: a, static_layer: {}}, {name: d, disk_layer: {symlink_root: /nowhere/x}}");
     let loader = RuntimeLoader::new(&Store::new(1));
