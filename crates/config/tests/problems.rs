@@ -315,7 +315,7 @@ fn protocols_and_sockets_that_this_build_lacks() {
     cluster(
         "\"transport_socket\": {\"name\": \"tls\", \"typed_config\": {\"@type\": \"x/envoy.Tls\"}}",
         &[
-            "6:46: static_resources.clusters[0].transport_socket.typed_config: this transport socket is not supported by \
+            "6:53: static_resources.clusters[0].transport_socket.typed_config: this transport socket is not supported by \
            this build (expected one of \
            type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, \
            type.googleapis.com/tidegate.transport_sockets.tls.v1.TlsContext, \

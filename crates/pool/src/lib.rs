@@ -26,7 +26,7 @@ pub mod solo;
 pub mod stats;
 pub mod tcp;
 
-pub use driver::{Neighbour, Neighbours};
+pub use driver::{Kind, Neighbour, Neighbours, Pool};
 pub use error::PoolError;
 pub use h1::ConnFacts;
 pub use http::{Acquire, Failed, HttpPool, Lease};

@@ -15,7 +15,7 @@ fn redirecting(status: &'static str, places: &'static [&'static str]) -> Origin 
         let mut places = places.iter();
         while peer.request().is_some() {
             match places.next() {
-                Some(place) => peer.send(&format!(
+                Some(place) => peer.send(format!(
                     "HTTP/1.1 {status} X\r\nlocation: {place}\r\nx-c: 1\r\ncontent-length: 0\r\n\r\n"
                 )),
                 None => peer.send(OK),
