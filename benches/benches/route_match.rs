@@ -9,6 +9,7 @@ use tidegate_benches::document::{DIRECT, Document, connection_manager, route, vi
 use tidegate_benches::messages::request_for;
 use tidegate_filter::route::ErasedConfig;
 use tidegate_router::{FilterSlots, RouteTable};
+use tidegate_stats::Store;
 use tidegate_types::json::{JsonPath, Problem, TypedConfig};
 use tidegate_types::{RequestHead, Scheme};
 
@@ -83,10 +84,11 @@ fn measure(
 fn compile(virtual_hosts: Vec<String>) -> RouteTable {
     let bootstrap = Document { virtual_hosts, ..Document::default() }.load();
     let routes = &connection_manager(&bootstrap).route_config;
-    RouteTable::compile(routes, &JsonPath::root(), &NoFilters).unwrap_or_else(|errors| panic!("{errors:?}"))
+    RouteTable::compile(routes, &JsonPath::root(), &NoFilters(Store::new(1)))
+        .unwrap_or_else(|errors| panic!("{errors:?}"))
 }
 
-struct NoFilters;
+struct NoFilters(Store);
 
 impl FilterSlots for NoFilters {
     fn names(&self) -> &[String] {
@@ -95,5 +97,9 @@ impl FilterSlots for NoFilters {
 
     fn resolve(&self, _: usize, _: &TypedConfig) -> Result<ErasedConfig, Vec<Problem>> {
         Err(Vec::new())
+    }
+
+    fn store(&self) -> &Store {
+        &self.0
     }
 }

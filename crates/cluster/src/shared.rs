@@ -240,11 +240,18 @@ impl ClusterShared {
         changes
     }
 
-    /// The one host of the cluster is the one of `place` now, wherever that is: new connections go there, the others
-    /// stay. Whether that is news.
+    /// The one host of the cluster is the one of `place` now. As long as its address is still one of those it stays,
+    /// with its connections; else it is another host, as in Envoy 1.40. Whether that is news.
     pub(crate) fn move_sole_host(&self, place: &LocalityEndpoints) -> bool {
         let old = self.hosts.load_full();
-        let (Some(host), [endpoint]) = (old.hosts.first(), place.endpoints.as_slice()) else {
+        let stays = |host: &&Arc<HostShared>| {
+            let address = host.address();
+            place.endpoints.iter().any(|endpoint| {
+                endpoint.address == *address || endpoint.additional_addresses.contains(&address)
+            })
+        };
+        let host = old.hosts.first().filter(stays);
+        let (Some(host), [endpoint]) = (host, place.endpoints.as_slice()) else {
             let places = std::slice::from_ref(place);
             return self.replace_endpoints(places, place.endpoints.len(), Ancestors::Forget).is_news();
         };

@@ -153,21 +153,24 @@ fn families_are_asked_for_as_configured() {
 }
 
 #[test]
-fn the_host_of_a_logical_cluster_moves_with_new_connections_only() {
+fn the_host_of_a_logical_cluster_is_another_one_when_its_address_is_gone() {
     let server = DnsServer::start();
     let origin = Origin::ok();
     server.has(NAME, &["127.0.0.1"]);
     let proxy = Proxy::start(&config(&server, origin.address().port(), logical()));
     assert_eq!(proxy.get("/").status, 200);
-    // Nobody listens there.
-    server.has(NAME, &["127.0.0.2"]);
-    wait::until("it moved", || stat(&proxy, "membership_change") == 2);
+    let asked = stat(&proxy, "update_success");
+    server.has(NAME, &["127.0.0.2", "127.0.0.1"]);
+    wait::until("more is known", || stat(&proxy, "update_success") > asked + 1);
     assert_eq!(proxy.get("/").status, 200, "on the connection that was there");
     assert_eq!((origin.connections(), stat(&proxy, "upstream_cx_destroy")), (1, 0));
+    // Nobody listens there.
+    server.has(NAME, &["127.0.0.2"]);
+    wait::until("the connection closes", || stat(&proxy, "upstream_cx_destroy_local") == 1);
+    assert_eq!(proxy.get("/").status, 503);
     server.say(NAME, Say::NoSuchName);
     wait::until("it fails", || stat(&proxy, "update_failure") > 0);
     assert_eq!(stat(&proxy, "membership_total"), 1);
-    assert_eq!(proxy.get("/").status, 200);
 }
 
 #[test]

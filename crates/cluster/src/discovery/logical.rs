@@ -28,8 +28,8 @@ impl Logical {
 }
 
 impl Takes for Logical {
-    /// The host stays, with its connections; new ones go to the new addresses. An answer without addresses says
-    /// nothing, as in Envoy: the host keeps those that it has.
+    /// A host whose address is in the answer stays, with its connections, whatever the order; another one takes the
+    /// place of one that is not. An answer without addresses says nothing, as in Envoy: the host keeps those that it has.
     fn take(&mut self, cluster: &ClusterShared, found: &[Found]) -> Taken {
         let Some(endpoint) = host(&self.template, found) else { return Taken::Useless };
         let place = LocalityEndpoints { endpoints: vec![endpoint], ..self.place.clone() };
