@@ -24,6 +24,7 @@ mod progress;
 mod proxies;
 mod report;
 mod sample;
+mod scale;
 mod scenario;
 mod strace;
 mod table;
@@ -105,6 +106,9 @@ pub(crate) struct Arguments {
     /// Instead of measuring time, kill an origin under load and count the requests that fail (`--rate`, `--rounds`)
     #[arg(long, conflicts_with_all = ["strace", "instructions"])]
     host_death: bool,
+    /// Instead of the scenarios, measure what 10,000 clusters and 1,000 hosts cost (`--duration`, `--rounds`)
+    #[arg(long, conflicts_with_all = ["strace", "instructions", "host_death"])]
+    scale: bool,
     /// Instead of measuring time, count each proxy's system calls a request with strace
     #[arg(long)]
     strace: bool,
@@ -143,6 +147,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let bench = Bench::prepare(arguments)?;
     if arguments.host_death {
         return host_death::run(&bench);
+    }
+    if arguments.scale {
+        return scale::run(&bench);
     }
     let origins = Origins {
         near: Origin::start(bench.cpus.load, &[])?,

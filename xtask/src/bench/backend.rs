@@ -41,12 +41,16 @@ pub(crate) struct Arguments {
     /// Be far away, and close idle connections
     #[arg(long)]
     distant: bool,
+    /// Listen on every address of this machine
+    #[arg(long)]
+    everywhere: bool,
 }
 
 /// Serves until the process is killed.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     raise_open_files();
-    let listener = TcpListener::bind("127.0.0.1:0").context("binding the backend")?;
+    let address = if arguments.everywhere { "0.0.0.0:0" } else { "127.0.0.1:0" };
+    let listener = TcpListener::bind(address).context("binding the backend")?;
     listener.set_nonblocking(true).context("nonblocking")?;
     let mut stdout = std::io::stdout();
     writeln!(stdout, "{}", listener.local_addr().context("local address")?.port()).context("stdout")?;
