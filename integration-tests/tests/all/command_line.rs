@@ -79,10 +79,10 @@ fn all_errors_are_reported_at_once_with_their_places() {
 
 #[test]
 fn what_envoy_knows_and_this_build_does_not_is_never_ignored() {
-    let said = validate(&valid().cluster(json!({"health_checks": []})).0.to_string());
+    let said = validate(&valid().cluster(json!({"transport_socket_matches": []})).0.to_string());
     assert_eq!(said.code, Some(1));
     assert!(
-        said.stderr.contains("health_checks") && said.stderr.contains("not supported"),
+        said.stderr.contains("transport_socket_matches") && said.stderr.contains("not supported"),
         "{}",
         said.stderr
     );

@@ -160,7 +160,7 @@ fn the_host_of_a_logical_cluster_is_another_one_when_its_address_is_gone() {
     let proxy = Proxy::start(&config(&server, origin.address().port(), logical()));
     assert_eq!(proxy.get("/").status, 200);
     let asked = stat(&proxy, "update_success");
-    server.has(NAME, &["127.0.0.2", "127.0.0.1"]);
+    server.has(NAME, &["127.0.0.1", "127.0.0.2"]);
     wait::until("more is known", || stat(&proxy, "update_success") > asked + 1);
     assert_eq!(proxy.get("/").status, 200, "on the connection that was there");
     assert_eq!((origin.connections(), stat(&proxy, "upstream_cx_destroy")), (1, 0));

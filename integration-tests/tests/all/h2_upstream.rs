@@ -268,7 +268,7 @@ fn timeouts_cancel_the_stream_and_keep_the_connection() {
         (json!({"timeout": "0.2s"}), "504 UT response_timeout"),
         (
             json!({"timeout": "10s", "retry_policy": {"retry_on": "reset", "num_retries": 0, "per_try_timeout": "0.2s"}}),
-            "504 UT upstream_per_try_timeout",
+            "504 URX,UT upstream_per_try_timeout",
         ),
     ] {
         let origin = H2Origin::manual(Manners::default());

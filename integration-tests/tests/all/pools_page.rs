@@ -66,7 +66,7 @@ fn it_shows_limits_and_what_each_pool_holds() {
     assert_eq!(
         cluster["hosts"],
         json!([{
-            "address": address, "health": "healthy", "learned_idle_ms": null, "last_close_reasons": [],
+            "address": address, "health": "healthy", "ejected_ms_left": null, "learned_idle_ms": null, "last_close_reasons": [],
             "pools": [],
         }])
     );
