@@ -51,7 +51,7 @@ fn measure(criterion: &mut Criterion, name: &str, method: Method, weight: impl F
         let mut rng = fastrand::Rng::with_seed(1);
         group.bench_function(BenchmarkId::from_parameter(hosts), |bencher| {
             bencher.iter(|| {
-                let wish = Wish { hash: Some(rng.u64(..)), loads: None };
+                let wish = Wish { hash: Some(rng.u64(..)), ..Wish::default() };
                 black_box(balancer.choose(wish, Moment::default(), &mut || rng.u64(..)))
             });
         });

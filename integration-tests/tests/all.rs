@@ -64,6 +64,7 @@ mod all {
     mod signals;
     mod stream_limits;
     mod strict;
+    mod subsets;
     mod tcp_proxy;
     mod timeouts;
     mod tls_downstream;

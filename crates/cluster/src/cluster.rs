@@ -15,7 +15,7 @@ use tidegate_types::CloseReason;
 use tokio::time::Instant;
 
 use crate::host::{Followed, Host, HostSet, clock_ms};
-use crate::lb::{Balancer, Loads, Moment, Wish};
+use crate::lb::{Balancer, LabelMatch, Loads, Moment, Pick, Seats, Wish};
 use crate::neighbours::{Neighbourhood, PeerBell, Peers};
 use crate::shared::ClusterShared;
 use crate::stats::ClusterStats;
@@ -23,6 +23,7 @@ use crate::stats::ClusterStats;
 mod destinations;
 pub(crate) mod kit;
 mod pools;
+mod subsets;
 
 pub use pools::Ask;
 
@@ -47,7 +48,10 @@ pub struct Cluster {
 
 struct Members {
     hosts: Vec<Rc<Host>>,
+    /// Of all hosts.
     balancer: Balancer,
+    /// Of a cluster that has subsets.
+    seats: Option<Box<Seats>>,
 }
 
 impl Cluster {
@@ -75,15 +79,29 @@ impl Cluster {
     /// As [`Cluster::choose_host`], for what a `hash_policy` found: hashing load balancers give equal hashes the
     /// same host, others do not look at them. See [`crate::lb::hash`].
     pub fn choose_host_for(&self, hash: Option<u64>) -> Option<Rc<Host>> {
-        self.choose_host_by(Wish { hash, loads: None })
+        self.choose_host_by(Wish { hash, ..Wish::default() })
     }
 
     /// As [`Cluster::choose_host`], for a request with wishes of its own.
     pub fn choose_host_by(&self, wish: Wish<'_>) -> Option<Rc<Host>> {
         let mut members = self.members();
         let members = members.as_mut()?;
-        let moment = self.moment(&members.balancer);
-        let pick = members.balancer.choose(wish, moment, &mut || fastrand::u64(..));
+        let index = match &mut members.seats {
+            None => self.pick(&mut members.balancer, wish).host,
+            Some(seats) => self.choose_in_subsets(seats, &mut members.balancer, wish),
+        };
+        let host = index.and_then(|index| members.hosts.get(index)).cloned();
+        if host.is_none() {
+            self.stats().upstream.upstream_cx_none_healthy().inc();
+        }
+        host
+    }
+
+    /// Chooses, and counts what there is to count about it.
+    #[inline]
+    fn pick(&self, balancer: &mut Balancer, wish: Wish<'_>) -> Pick {
+        let moment = self.moment(balancer);
+        let pick = balancer.choose(wish, moment, &mut || fastrand::u64(..));
         let stats = self.stats();
         if pick.panic {
             stats.members.lb_healthy_panic().inc();
@@ -91,22 +109,23 @@ impl Cluster {
         if let Some(zone) = pick.zone {
             stats.members.count_zone(zone);
         }
-        let host = pick.host.and_then(|index| members.hosts.get(index)).cloned();
-        if host.is_none() {
-            stats.upstream.upstream_cx_none_healthy().inc();
-        }
-        host
+        pick
     }
 
-    /// What each priority is to get of requests that avoid some, by place; `None` if the others can take nothing.
-    pub fn loads_without(&self, avoided: &[bool]) -> Option<Loads> {
-        self.members().as_ref()?.balancer.roster().priorities().without(avoided)
+    /// What each priority is to get of requests that avoid some, by place, and want these labels; `None` if the others
+    /// can take nothing.
+    pub fn loads_without(&self, avoided: &[bool], labels: Option<&LabelMatch>) -> Option<Loads> {
+        let members = self.members();
+        let members = members.as_ref()?;
+        let subset = members.seats.as_deref().and_then(|seats| self.subset_roster(seats, labels));
+        subset.unwrap_or(members.balancer.roster()).priorities().without(avoided)
     }
 
     /// The host of a choice to come; `None` if all hosts were looked at already.
     fn peek_host(&self) -> Option<Rc<Host>> {
         let mut members = self.members();
-        let members = members.as_mut()?;
+        // Nobody knows which labels the next request has: no choice is foreseen, as in Envoy.
+        let members = members.as_mut().filter(|members| members.seats.is_none())?;
         let moment = self.moment(&members.balancer);
         let pick = members.balancer.peek(moment, &mut || fastrand::u64(..))?;
         pick.host.and_then(|index| members.hosts.get(index)).cloned()
@@ -207,9 +226,19 @@ impl Cluster {
 
     fn new_members(&self, old: Option<Members>) -> Members {
         let set: Arc<HostSet> = self.shared.hosts();
-        let (old, balancer) = old.map(|members| (members.hosts, members.balancer)).unzip();
-        let old = self.revisit(&set, old.unwrap_or_default());
+        let (old, balancer, seats) = match old {
+            Some(Members { hosts, balancer, seats }) => (hosts, Some(balancer), seats),
+            None => Default::default(),
+        };
+        let old = self.revisit(&set, old);
         let hosts = self.new_hosts(&set, old);
+        let seats = set.subsets().map(|subsets| match seats {
+            Some(mut seats) => {
+                seats.follow(subsets.clone());
+                seats
+            }
+            None => Box::new(Seats::new(subsets.clone(), fastrand::u64(..))),
+        });
         let balancer = match balancer {
             Some(mut balancer) => {
                 balancer.follow(set.roster().clone());
@@ -217,7 +246,7 @@ impl Cluster {
             }
             None => Balancer::new(set.roster().clone(), fastrand::u64(..)),
         };
-        Members { hosts, balancer }
+        Members { hosts, balancer, seats }
     }
 
     /// The hosts of `set`, those that stay from `old`. Connections to those that left or lost their health close.

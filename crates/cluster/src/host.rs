@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Re
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
+use tidegate_config::ClusterConfig;
 use tidegate_config::bootstrap::Locality;
 use tidegate_config::cluster::{
     EndpointConfig, EndpointHealthCheck, HashedName, HealthStatus, LocalityEndpoints,
@@ -26,7 +27,7 @@ use crate::checks::{Checks, Mark};
 use crate::cut::{Cut, Cuts};
 use crate::home::Home;
 use crate::judged::{Record, Verdict, Watch};
-use crate::lb::{Census, Health, Member, Method, Roster, Scene, Terms};
+use crate::lb::{Census, Health, Member, Method, Roster, Scene, Subsets, Terms};
 
 /// One host of a cluster, shared by all workers.
 ///
@@ -118,12 +119,14 @@ pub struct HostSet {
     /// In the order of the configuration.
     pub hosts: Vec<Arc<HostShared>>,
     roster: Arc<Roster>,
+    /// Of a cluster that has them.
+    subsets: Option<Arc<Subsets>>,
 }
 
 impl HostSet {
     /// These hosts.
     pub fn new(hosts: Vec<Arc<HostShared>>) -> Self {
-        Self { hosts, roster: Arc::default() }
+        Self { hosts, roster: Arc::default(), subsets: None }
     }
 
     /// As load balancers see them.
@@ -131,8 +134,14 @@ impl HostSet {
         &self.roster
     }
 
+    /// Those with equal labels, if the cluster has subsets.
+    pub fn subsets(&self) -> Option<&Arc<Subsets>> {
+        self.subsets.as_ref()
+    }
+
     /// Makes what load balancers share: off the workers, since that of many hosts takes a while.
-    pub(crate) fn prepare(&mut self, terms: &Terms, cluster: &str, home: &Home) {
+    pub(crate) fn prepare(&mut self, config: &ClusterConfig, terms: &Terms, home: &Home) {
+        let cluster = config.name.as_str();
         let by = match terms.method {
             Method::Ring(ring) => Some(ring.host_name),
             Method::Maglev(maglev) => Some(maglev.host_name),
@@ -150,6 +159,10 @@ impl HostSet {
         let census = home.census(cluster);
         let scene = Scene { now_ms, home: home.locality(), census: census.as_deref() };
         self.roster = Arc::new(Roster::build(terms, &members, scene));
+        self.subsets = config.subsets.as_ref().map(|subsets| {
+            let labels: Vec<_> = attributes.iter().map(|attributes| attributes.labels.as_ref()).collect();
+            Arc::new(Subsets::build(subsets, terms, &members, &labels, scene))
+        });
         if home.is_local(cluster) {
             home.count(Census::new(&members, home.locality()));
         }

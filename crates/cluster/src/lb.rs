@@ -11,10 +11,12 @@ mod bound;
 mod edf;
 pub mod hash;
 mod hashed;
+mod labels;
 mod least;
 mod places;
 mod priority;
 mod roster;
+mod subsets;
 mod terms;
 mod zone;
 
@@ -24,8 +26,10 @@ use std::sync::Arc;
 pub use balancer::{Balancer, Moment};
 pub use edf::Edf;
 pub use hashed::{HashTables, Spread};
+pub use labels::LabelMatch;
 pub use priority::{Among, Level, Loads, Priorities};
 pub use roster::{Roster, Scene};
+pub use subsets::{Seats, Subsets, Way};
 pub use terms::{Method, Places as PlaceTerms, Ramp, Terms, Zones};
 use tidegate_config::bootstrap::Locality;
 use tidegate_pool::host::HostLoad;
@@ -95,6 +99,11 @@ impl Member<'_> {
         }
     }
 
+    /// The same, with what this one owns borrowed.
+    fn reborrow(&self) -> Member<'_> {
+        Member { name: Cow::Borrowed(&*self.name), ..*self }
+    }
+
     /// Whether it is new.
     fn is_ramping(&self, now_ms: u64, window_ms: u64) -> bool {
         let age = now_ms.saturating_sub(self.since_ms);
@@ -109,6 +118,8 @@ pub struct Wish<'a> {
     pub hash: Option<u64>,
     /// What each priority gets of requests like this, where that differs from the others.
     pub loads: Option<&'a Loads>,
+    /// What labels its host is to have; only clusters with subsets look at them.
+    pub labels: Option<&'a LabelMatch>,
 }
 
 #[cfg(test)]

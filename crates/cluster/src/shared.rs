@@ -22,7 +22,7 @@ use crate::home::Home;
 use crate::host::{Failing, HostScale, HostSet, HostShared};
 use crate::host_update::{HostChanges, HostUpdate};
 use crate::judged::Watch;
-use crate::lb::{Health, Terms, ZoneFault};
+use crate::lb::{Health, Subsets, Terms, ZoneFault};
 use crate::stats::ClusterStats;
 
 /// A cluster as the whole process sees it: configuration, hosts, limits, statistics.
@@ -53,6 +53,16 @@ pub struct ClusterShared {
     /// Of an `ORIGINAL_DST` cluster: the hosts that workers made.
     destinations: Option<Box<Destinations>>,
     stats: Arc<ClusterStats>,
+}
+
+impl Drop for ClusterShared {
+    /// Its subsets go; those of a cluster that replaces it were counted when that was built.
+    fn drop(&mut self) {
+        if let Some(subsets) = self.hosts.load().subsets() {
+            self.stats.members.lb_subsets_removed().add(subsets.count() as u64);
+            self.stats.members.lb_subsets_active().sub(subsets.count() as i64);
+        }
+    }
 }
 
 /// What the runtime may change while the cluster serves.
@@ -369,9 +379,12 @@ impl ClusterShared {
 
     fn publish(&self, mut hosts: HostSet) {
         self.meet(&hosts);
-        hosts.prepare(&self.terms, &self.name, &self.home);
+        hosts.prepare(&self.config, &self.terms, &self.home);
         publish_membership(&self.stats, &hosts);
         publish_choice(&self.stats, &hosts, self.zone_aware());
+        if let Some(subsets) = hosts.subsets() {
+            publish_subsets(&self.stats, self.hosts.load().subsets().map(|old| &**old), subsets);
+        }
         self.hosts.store(Arc::new(hosts));
         let generation = self.generation.fetch_add(1, SeqCst) + 1;
         self.changes.send_replace(generation);
@@ -539,6 +552,18 @@ fn publish_membership(stats: &ClusterStats, hosts: &HostSet) {
 /// Ignores poison: what is inside is valid after any panic.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Which subsets there are now, and which there were. Counted once, where Envoy counts for each thread.
+fn publish_subsets(stats: &ClusterStats, old: Option<&Subsets>, new: &Subsets) {
+    let created = old.map_or(new.count(), |old| new.count_beyond(old));
+    let removed = old.map_or(0, |old| old.count_beyond(new));
+    stats.members.lb_subsets_created().add(created as u64);
+    stats.members.lb_subsets_removed().add(removed as u64);
+    stats.members.lb_subsets_active().add(created as i64 - removed as i64);
+    if let Some(subsets) = &stats.subsets {
+        subsets.lb_subsets_single_host_per_subset_duplicate().set(new.duplicates() as i64);
+    }
 }
 
 /// What making the roster came to.

@@ -112,6 +112,16 @@ stat_block! {
 }
 
 stat_block! {
+    /// What only clusters with subsets have.
+    pub struct SubsetStats {
+        gauges {
+            /// Hosts that `single_host_per_subset` leaves out.
+            lb_subsets_single_host_per_subset_duplicate,
+        }
+    }
+}
+
+stat_block! {
     /// `maglev_lb.`: how evenly hosts share the table.
     pub struct MaglevStats {
         gauges { min_entries_per_host, max_entries_per_host }
@@ -175,6 +185,8 @@ pub struct ClusterStats {
     pub http2: Option<CodecStats>,
     /// Of `RING_HASH` clusters.
     pub ring_hash: Option<RingHashStats>,
+    /// Of clusters with `lb_subset_config`.
+    pub subsets: Option<SubsetStats>,
     /// Of `MAGLEV` clusters.
     pub maglev: Option<MaglevStats>,
     /// Once a host has several addresses.
@@ -213,6 +225,7 @@ impl ClusterStats {
             http2: config.protocol.http2().map(|_| CodecStats::new(store, scope.child("http2"))),
             ring_hash: matches!(config.lb_policy, LbPolicy::RingHash(_))
                 .then(|| RingHashStats::new(store, scope.child("ring_hash_lb"))),
+            subsets: config.subsets.as_ref().map(|_| SubsetStats::new(store, scope.clone())),
             maglev: matches!(config.lb_policy, LbPolicy::Maglev(_))
                 .then(|| MaglevStats::new(store, scope.child("maglev_lb"))),
             eyeballs: OnceLock::new(),

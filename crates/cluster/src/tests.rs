@@ -52,6 +52,7 @@ pub(crate) fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
         eds: None,
         lb_policy: LbPolicy::default(),
         locality_lb: Default::default(),
+        subsets: None,
         weighted_priority_health: false,
         overprovisioning_factor: 140,
         healthy_panic_threshold: 50.0,

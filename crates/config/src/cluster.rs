@@ -42,7 +42,8 @@ pub use health_check::{
 pub use http_options::AutoSni;
 pub use load_balancing::{
     ForceLocalZone, HashFunction, HashedName, LbPolicy, LeastRequestConfig, LocalityBasis, LocalityLb,
-    MaglevConfig, RingHashConfig, SelectionMethod, SlowStart, ZoneAware,
+    MaglevConfig, RingHashConfig, SelectionMethod, SelectorFallback, SlowStart, SubsetConfig, SubsetFallback,
+    SubsetSelector, ZoneAware,
 };
 pub use original_dst::OriginalDstConfig;
 pub use outlier_detection::{
@@ -68,6 +69,8 @@ pub struct ClusterConfig {
     pub lb_policy: LbPolicy,
     /// How the places of hosts count.
     pub locality_lb: LocalityLb,
+    /// `lb_subset_config`; `None`: there are no subsets.
+    pub subsets: Option<Box<SubsetConfig>>,
     /// `common_lb_config.healthy_panic_threshold` in percent, 50 when unset, 0 is off.
     pub healthy_panic_threshold: f64,
     /// `load_assignment.policy.overprovisioning_factor` in percent, 140 when unset: how much more than its share a
@@ -246,6 +249,7 @@ impl Message for ClusterConfig {
             discovery,
             lb_policy: balancing.policy,
             locality_lb: balancing.locality,
+            subsets: balancing.subsets,
             healthy_panic_threshold: common_lb.healthy_panic_threshold,
             close_connections_on_host_set_change: common_lb.close_on_change,
             ignore_new_hosts_until_first_hc: common_lb.ignore_new_hosts,

@@ -16,8 +16,8 @@ pub struct TcpProxyConfig {
     pub stat_prefix: String,
     /// `cluster` or `weighted_clusters`; that they exist is looked up for each session, as in Envoy.
     pub clusters: TcpClusters,
-    /// `metadata_match`: kept, and without effect as in Envoy, while no cluster has subsets.
-    pub metadata_match: Option<Node>,
+    /// `metadata_match`, `envoy.lb`: the labels of the hosts that sessions go to, where the cluster has subsets.
+    pub metadata_match: Vec<(String, Node)>,
     /// `hash_policy`, at most one: what hashing load balancers choose the host by.
     pub hash_policy: Option<TcpHashPolicy>,
     /// `idle_timeout`: no byte either way; 1 h when unset, `None` is off (0).
@@ -58,8 +58,8 @@ pub struct TcpClusterWeight {
     pub name: Arc<str>,
     /// `weight`, at least 1.
     pub weight: u32,
-    /// `metadata_match`, as the proxy's.
-    pub metadata_match: Option<Node>,
+    /// `metadata_match`: labels in addition to the proxy's, or instead of those of the same name.
+    pub metadata_match: Vec<(String, Node)>,
 }
 
 /// `hash_policy`.
@@ -109,7 +109,7 @@ impl Message for TcpProxyConfig {
         Self {
             stat_prefix: r.string("stat_prefix").required_non_empty(),
             clusters: TcpClusters::read(r),
-            metadata_match: r.message::<Metadata>("metadata_match").optional().and_then(|m| m.0),
+            metadata_match: Metadata::labels(r, "metadata_match"),
             hash_policy: hash_policy(r),
             idle_timeout: r.duration("idle_timeout").zero_is_off(Some(Duration::from_secs(3600))),
             max_duration: r.duration("max_downstream_connection_duration").at_least(MILLISECOND).optional(),
@@ -154,7 +154,7 @@ impl Message for TcpClusterWeight {
         Self {
             name: r.string("name").required_non_empty().into(),
             weight: r.u32("weight").positive().required(),
-            metadata_match: r.message::<Metadata>("metadata_match").optional().and_then(|m| m.0),
+            metadata_match: Metadata::labels(r, "metadata_match"),
         }
     }
 }

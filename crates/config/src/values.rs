@@ -348,6 +348,16 @@ impl Message for Metadata {
     }
 }
 
+impl Metadata {
+    /// The labels that load balancers look at, `envoy.lb`, in the order of the file.
+    pub(crate) fn labels(r: &Reader<'_>, field: &'static str) -> Vec<(String, Node)> {
+        let metadata = r.message::<Self>(field).optional().and_then(|metadata| metadata.0);
+        let labels = metadata.as_ref().and_then(|metadata| metadata.member("envoy.lb"));
+        let members = labels.map(Node::members).unwrap_or_default();
+        members.iter().map(|member| (member.key.to_string(), member.value.clone())).collect()
+    }
+}
+
 /// The untyped metadata of a message.
 pub(crate) fn metadata(r: &Reader<'_>) -> Option<Node> {
     r.message::<Metadata>("metadata").optional().and_then(|metadata| metadata.0)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidegate_config::cluster::{
     HashFunction, HashedName, LbPolicy, LeastRequestConfig, LocalityBasis, LocalityLb, MaglevConfig,
-    RingHashConfig, SelectionMethod, SlowStart, ZoneAware,
+    RingHashConfig, SelectionMethod, SelectorFallback, SlowStart, SubsetFallback, ZoneAware,
 };
 use tidegate_config::values::RuntimeDouble;
 use tidegate_config::{ClusterConfig, Format, from_str};
@@ -157,11 +157,60 @@ fn what_envoy_refuses_is_refused() {
         "cannot be set together with `least_request_lb_config`",
     );
     refused(&list(&[("random.v3.Random", r#", "locality_lb_config": {}"#)]), "nothing is chosen");
-    refused(
-        r#""lb_subset_config": {}"#,
-        "`lb_subset_config` is known to Envoy, but not supported by this build",
-    );
     let text = r#"{"cluster_manager": {"local_cluster_name": "nowhere"}}"#;
     let problems = from_str(text, "f.json", Format::Json).unwrap_err();
     assert!(problems[0].to_string().contains("unknown cluster `nowhere`"), "{}", problems[0]);
+}
+
+#[test]
+fn subsets_in_both_forms() {
+    let fields = r#""fallback_policy": "ANY_ENDPOINT", "default_subset": {"v": 1}, "list_as_any": true,
+        "subset_selectors": [{"keys": ["b", "a"], "fallback_policy": "KEYS_SUBSET", "fallback_keys_subset": ["a"]},
+            {"keys": ["c"], "fallback_policy": "NO_FALLBACK", "single_host_per_subset": true}, {"keys": ["d"]}]"#;
+    let legacy = read(&format!(r#""lb_policy": "RANDOM", "lb_subset_config": {{{fields}}}"#)).unwrap();
+    let subsets = legacy.subsets.clone().unwrap();
+    assert_eq!(subsets.fallback, SubsetFallback::AnyEndpoint);
+    assert!(subsets.list_as_any && !subsets.panic_mode_any && !subsets.allow_redundant_keys);
+    assert_eq!(subsets.default_subset.len(), 1);
+    assert_eq!(subsets.selectors[0].keys, ["a", "b"]);
+    let fallbacks: Vec<_> = subsets.selectors.iter().map(|selector| selector.fallback.clone()).collect();
+    let nowhere = SelectorFallback::To(SubsetFallback::None);
+    assert_eq!(fallbacks, [Some(SelectorFallback::Keys(vec!["a".into()])), Some(nowhere), None]);
+    assert!(subsets.selectors[1].single_host_per_subset);
+    let inner = format!(r#""subset_lb_policy": {{{}}}"#, random());
+    let extension = read(&list(&[("subset.v3.Subset", &format!(", {fields}, {inner}"))])).unwrap();
+    assert_eq!((extension.lb_policy, extension.subsets), (LbPolicy::Random, legacy.subsets));
+    // As in Envoy nothing without a selector.
+    assert_eq!(read(r#""lb_subset_config": {"fallback_policy": "ANY_ENDPOINT"}"#).unwrap().subsets, None);
+}
+
+/// A list of one policy.
+fn random() -> &'static str {
+    r#""policies": [{"typed_extension_config": {"name": "x", "typed_config":
+        {"@type": "type.googleapis.com/envoy.extensions.load_balancing_policies.random.v3.Random"}}}]"#
+}
+
+#[test]
+fn subsets_that_make_no_sense_are_refused() {
+    let selector = |fields: &str| {
+        format!(r#""lb_subset_config": {{"subset_selectors": [{{"keys": ["a", "b"], {fields}}}]}}"#)
+    };
+    let keys = |keys: &str| {
+        selector(&format!(r#""fallback_policy": "KEYS_SUBSET", "fallback_keys_subset": [{keys}]"#))
+    };
+    refused(&keys(""), "KEYS_SUBSET needs keys to fall back to");
+    refused(&keys(r#""c""#), "these must be some of the selector's `keys`");
+    refused(&keys(r#""b", "a""#), "these must not be all of the selector's `keys`");
+    refused(&selector(r#""fallback_keys_subset": ["a"]"#), "only the `fallback_policy` KEYS_SUBSET has it");
+    let list_of_labels = r#""lb_subset_config": {"metadata_fallback_policy": "FALLBACK_LIST"}"#;
+    refused(list_of_labels, "FALLBACK_LIST");
+    let own = format!(r#", "subset_lb_policy": {{{}}}"#, random());
+    let nested = list(&[("subset.v3.Subset", &own)]).replacen("load_balancing_policy", "subset_lb_policy", 1);
+    refused(&list(&[("subset.v3.Subset", &format!(", {nested}"))]), "is itself one of subsets");
+    refused(
+        r#""type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED", "lb_subset_config": {}"#,
+        "CLUSTER_PROVIDED cannot be combined with `lb_subset_config`",
+    );
+    let beside = format!(r#"{}, "lb_subset_config": {{}}"#, list(&[("random.v3.Random", "")]));
+    refused(&beside, "`lb_subset_config` cannot be set together with `load_balancing_policy`");
 }

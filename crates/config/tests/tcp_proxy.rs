@@ -53,7 +53,7 @@ fn fields_mean_what_they_say() {
     let log = config.access_log_options;
     assert_eq!((log.flush_interval, log.on_start), (Some(Duration::from_secs(1)), true));
     assert!(matches!(&config.clusters, TcpClusters::Weighted(all) if all.len() == 2));
-    assert!(config.metadata_match.is_some());
+    assert!(config.metadata_match.len() == 1);
     assert_eq!((config.connect_mode, config.max_early_data), (ConnectMode::OnData, Some(0)));
     // Envoy takes both and answers each session with NC.
     assert!(read(r#""stat_prefix": "t", "cluster": """#).is_ok());

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
+use tidegate_cluster::lb::LabelMatch;
 use tidegate_config::hcm::{BodyFormat, TunnelEnd, UpgradeConfig};
 use tidegate_config::route::Priority;
 use tidegate_config::values::TimeoutOverride;
@@ -103,6 +104,8 @@ pub struct Forward {
     pub attempt_headers: AttemptHeaders,
     /// By what hashing load balancers choose a host.
     pub hash_policy: HashPolicy,
+    /// What labels its hosts have, where the cluster has subsets.
+    pub metadata_match: Option<LabelMatch>,
     pub(crate) path_rewrite: Option<PathRewrite>,
     pub(crate) host_rewrite: Option<HostRewrite>,
     pub(crate) cluster_host: Option<Bytes>,

@@ -127,12 +127,19 @@ fn cluster(session: &mut Session, directory: &Directory) -> Result<Rc<Cluster>, 
         // They beat what a filter before chose, as in Envoy.
         TcpClusters::Weighted(_) => None,
     };
-    let name = chosen.unwrap_or_else(|| session.proxy.choose_cluster(|| fastrand::u64(..)).clone());
+    let (name, place) = match chosen {
+        Some(name) => (name, 0),
+        None => {
+            let (name, place) = session.proxy.choose_cluster(|| fastrand::u64(..));
+            (name.clone(), place)
+        }
+    };
     let Some(cluster) = directory.cluster(&name) else {
         session.proxy.stats.downstream_cx_no_route().inc();
         return Err(End::NoCluster);
     };
     session.facts.cluster = Some(name);
+    session.facts.place = place;
     Ok(cluster)
 }
 
@@ -144,7 +151,10 @@ async fn attempt_once(
 ) -> Result<Result<tcp::Connection, PoolError>, End> {
     let host = match cluster.original_dst() {
         Some(_) => cluster.choose_host_at(|_| None, Some(&session.info)),
-        None => cluster.choose_host_for(hash(session)),
+        None => {
+            let labels = session.proxy.labels(session.facts.place);
+            cluster.choose_host_by(lb::Wish { hash: hash(session), loads: None, labels })
+        }
     };
     let Some(host) = host else { return Err(End::NoHost) };
     let mut acquire = cluster.acquire_tcp(&host, transport_options(session, cluster));

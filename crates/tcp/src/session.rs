@@ -43,6 +43,8 @@ pub(crate) struct Session {
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
     pub(crate) cluster: Option<Arc<str>>,
+    /// Which one of weighted clusters that is.
+    pub(crate) place: usize,
     pub(crate) upstream: Option<UpstreamInfo>,
     pub(crate) transport_failure: Option<String>,
     pub(crate) flags: ResponseFlags,

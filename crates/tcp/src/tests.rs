@@ -218,7 +218,7 @@ mod choices {
         let mut config = TcpProxyConfig {
             stat_prefix: "t".into(),
             clusters: TcpClusters::One("one".into()),
-            metadata_match: None,
+            metadata_match: Vec::new(),
             hash_policy: None,
             idle_timeout: None,
             max_duration: None,
@@ -237,11 +237,11 @@ mod choices {
     #[test]
     fn clusters_by_weight() {
         let weight =
-            |name: &str, weight| TcpClusterWeight { name: name.into(), weight, metadata_match: None };
+            |name: &str, weight| TcpClusterWeight { name: name.into(), weight, metadata_match: Vec::new() };
         let both = [weight("a", u32::MAX), weight("b", u32::MAX)];
         let proxy = proxy(|config| config.clusters = TcpClusters::Weighted(both.into()));
         let most = u64::from(u32::MAX);
-        let of = |random: u64| proxy.choose_cluster(|| random).to_string();
+        let of = |random: u64| proxy.choose_cluster(|| random).0.to_string();
         assert_eq!(
             [of(0), of(most - 1), of(most), of(2 * most - 1), of(2 * most)],
             ["a", "a", "b", "b", "a"]

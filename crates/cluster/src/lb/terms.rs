@@ -100,7 +100,11 @@ impl Terms {
             weighted_priority_health: config.weighted_priority_health,
             fail_on_panic: zones.fail_traffic_on_panic,
             places: match &config.locality_lb {
-                LocalityLb::Weighted => Places::Weighted,
+                // Subsets know weights of localities only if they are told to.
+                LocalityLb::Weighted if config.subsets.as_ref().is_none_or(|s| s.locality_weight_aware) => {
+                    Places::Weighted
+                }
+                LocalityLb::Weighted => Places::Zones(Zones::new(&zones, runtime)),
                 LocalityLb::ZoneAware(zones) => Places::Zones(Zones::new(zones, runtime)),
             },
             ramp: config.lb_policy.slow_start().map(|slow| {

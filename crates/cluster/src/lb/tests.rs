@@ -107,7 +107,7 @@ fn the_next_priority_takes_what_the_first_one_cannot() {
     assert_eq!(count(&mut balancer, 1), 0);
     assert_eq!((count(&mut balancer, 2), count(&mut balancer, 3)), (150, 150));
     let loads = balancer.roster().priorities().without(&[true]);
-    let wish = Wish { hash: None, loads: loads.as_ref() };
+    let wish = Wish { loads: loads.as_ref(), ..Wish::default() };
     assert!(
         (0..100).all(|i| matches!(balancer.choose(wish, Moment::default(), &mut || i).host, Some(2 | 3)))
     );

@@ -9,16 +9,19 @@ mod hashing;
 mod least_request;
 mod locality;
 mod slow_start;
+mod subsets;
 
 pub use hashing::{HashFunction, HashedName, MaglevConfig, RingHashConfig};
 pub use least_request::{LeastRequestConfig, SelectionMethod};
 pub use locality::{ForceLocalZone, LocalityBasis, LocalityLb, ZoneAware};
 pub use slow_start::SlowStart;
+pub use subsets::{SelectorFallback, SubsetConfig, SubsetFallback, SubsetSelector};
 
 use extension::LoadBalancingPolicy;
 use hashing::{ConsistentHashing, LegacyConsistentHashing};
 use least_request::LegacyLeastRequest;
 use slow_start::LegacyRoundRobin;
+use subsets::LegacySubsets;
 
 /// `lb_policy`.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,6 +92,7 @@ enum Kind {
 pub(super) struct Balancing {
     pub(super) policy: LbPolicy,
     pub(super) locality: LocalityLb,
+    pub(super) subsets: Option<Box<SubsetConfig>>,
 }
 
 impl Balancing {
@@ -116,6 +120,7 @@ impl Balancing {
         let least = r.message_or_defaults::<LegacyLeastRequest>("least_request_lb_config").0;
         let round = r.message_or_defaults::<LegacyRoundRobin>("round_robin_lb_config");
         let extension = r.message::<LoadBalancingPolicy>("load_balancing_policy").optional();
+        let subsets = LegacySubsets::read_in(r);
         let kind = r.enumeration("lb_policy", POLICIES, &[]).or(Kind::RoundRobin);
         if let Some(LoadBalancingPolicy(found)) = extension {
             legacy.refuse(r);
@@ -136,7 +141,10 @@ impl Balancing {
                 LbPolicy::default()
             }
         };
-        Self { policy, locality: legacy.locality }
+        if policy == LbPolicy::ClusterProvided && r.has("lb_subset_config") {
+            r.problem("`lb_policy` CLUSTER_PROVIDED cannot be combined with `lb_subset_config`");
+        }
+        Self { policy, locality: legacy.locality, subsets }
     }
 }
 

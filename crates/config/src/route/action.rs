@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tidegate_types::json::Node;
+
 use crate::hcm::{RouteUpgrade, UpgradeConfig, upgrades};
 use crate::reader::{Message, Reader};
 use crate::route::headers::header_name;
@@ -9,7 +11,7 @@ use crate::route::{
     ClusterSpecifier, HashPolicy, HedgePolicy, InternalRedirectPolicy, MirrorPolicy, RetryPolicy,
     mirror_policies,
 };
-use crate::values::{RegexRewrite, TimeoutOverride};
+use crate::values::{Metadata, RegexRewrite, TimeoutOverride};
 
 /// `RouteAction`.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,6 +58,8 @@ pub struct RouteAction {
     pub upgrades: Vec<UpgradeConfig>,
     /// `hash_policy`, in order.
     pub hash_policy: Vec<HashPolicy>,
+    /// `metadata_match`, `envoy.lb`: the labels of the hosts that it goes to, where the cluster has subsets.
+    pub metadata_match: Vec<(String, Node)>,
 }
 
 /// `envoy.config.core.v3.RoutingPriority`.
@@ -124,6 +128,7 @@ impl Message for RouteAction {
             priority: r.enumeration("priority", Priority::NAMES, &[]).or_default(),
             upgrades: upgrades::<RouteUpgrade>(r),
             hash_policy: r.repeated("hash_policy").or_default(),
+            metadata_match: Metadata::labels(r, "metadata_match"),
         }
     }
 }

@@ -1,8 +1,11 @@
 //! The cluster oneof of a route: a name, a header or weights.
 
+use tidegate_types::json::Node;
+
 use crate::reader::{Message, Reader};
 use crate::route::headers::header_name;
 use crate::route::{HeaderMutations, PerFilterConfigs, RouterPerRoute, per_filter};
+use crate::values::Metadata;
 
 /// Which cluster a route uses.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +36,8 @@ pub struct ClusterWeight {
     pub cluster: WeightedTarget,
     /// `weight`.
     pub weight: u32,
+    /// `metadata_match`, `envoy.lb`: labels in addition to the route's, or instead of those of the same name.
+    pub metadata_match: Vec<(String, Node)>,
     /// Header mutations of this choice.
     pub headers: HeaderMutations,
     /// `host_rewrite_literal`.
@@ -106,6 +111,7 @@ impl Message for ClusterWeight {
         Self {
             cluster: name.or(header).unwrap_or(WeightedTarget::Name(String::new())),
             weight: r.u32("weight").required(),
+            metadata_match: Metadata::labels(r, "metadata_match"),
             headers: HeaderMutations::read(r),
             host_rewrite_literal: r.string("host_rewrite_literal").non_empty(),
             per_filter,

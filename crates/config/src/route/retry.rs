@@ -293,9 +293,6 @@ impl Message for OmitHostMetadata {
     const NAME: &'static str = "envoy.extensions.retry.host.omit_host_metadata.v3.OmitHostMetadataConfig";
 
     fn read(r: &Reader<'_>) -> Self {
-        let metadata = r.message::<Metadata>("metadata_match").optional().and_then(|metadata| metadata.0);
-        let labels = metadata.as_ref().and_then(|metadata| metadata.member("envoy.lb"));
-        let members = labels.map(Node::members).unwrap_or_default();
-        Self(members.iter().map(|member| (member.key.to_string(), member.value.clone())).collect())
+        Self(Metadata::labels(r, "metadata_match"))
     }
 }

@@ -37,6 +37,7 @@ pub(crate) fn action(cluster: ClusterSpecifier) -> config::RouteAction {
         priority: Priority::Default,
         upgrades: Vec::new(),
         hash_policy: Vec::new(),
+        metadata_match: Vec::new(),
     }
 }
 
@@ -173,6 +174,7 @@ fn level(name: &str) -> HeaderMutations {
 fn header_levels_run_in_envoys_order() {
     let weighted = ClusterSpecifier::Weighted(config::WeightedClusters {
         clusters: vec![config::ClusterWeight {
+            metadata_match: Vec::new(),
             cluster: config::WeightedTarget::Name("u".to_owned()),
             weight: 1,
             headers: level("wc"),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use http::StatusCode;
+use tidegate_cluster::lb::LabelMatch;
 use tidegate_config::RouteConfig;
 use tidegate_config::route::{self as config, Action, ClusterSpecifier, HeaderMutations, PathMatch};
 use tidegate_config::values::TimeoutOverride;
@@ -266,6 +267,7 @@ impl Compiler<'_> {
         Some(Forward {
             cluster,
             hash_policy,
+            metadata_match: label_match(action, weight),
             mirrors,
             safe_retry: weight.map(|weight| weight.router.inside(&router)).unwrap_or(router).safe_retry,
             max_grpc_timeout: match has_stream_duration(action) {
@@ -419,4 +421,12 @@ fn path_check(matcher: &config::RouteMatch) -> Result<PathCheck, String> {
         PathMatch::Exact(_) | PathMatch::Prefix(_) => PathCheck::Proved,
         PathMatch::SeparatedPrefix(prefix) => PathCheck::Separated(prefix.len()),
     })
+}
+
+/// The labels of a weighted cluster beat those of its route.
+fn label_match(action: &config::RouteAction, weight: Option<&config::ClusterWeight>) -> Option<LabelMatch> {
+    let own = weight.map(|weight| weight.metadata_match.as_slice()).unwrap_or_default();
+    let labels = action.metadata_match.iter().chain(own).map(|(key, value)| (key.as_str(), value));
+    let any = !action.metadata_match.is_empty() || !own.is_empty();
+    any.then(|| LabelMatch::new(labels))
 }

@@ -207,6 +207,7 @@ fn query_parameters_match_as_written() {
 #[test]
 fn weights_pick_by_chance_or_by_header() {
     let cluster = |name: &str, weight| config::ClusterWeight {
+        metadata_match: Vec::new(),
         cluster: config::WeightedTarget::Name(name.to_owned()),
         weight,
         headers: config::HeaderMutations::default(),

@@ -1,5 +1,5 @@
-//! Which host an attempt goes to: what the route's `hash_policy` says to load balancers that hash, and which hosts a
-//! retry avoids (`retry_host_predicate`).
+//! Which host an attempt goes to: what the route's `hash_policy` says to load balancers that hash, the labels that its
+//! `metadata_match` wants, and which hosts a retry avoids (`retry_host_predicate`).
 
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
@@ -46,16 +46,17 @@ impl Upstream<'_> {
             return cluster.choose_host_at(header, Some(&self.stream.info().connection));
         }
         let hash = self.hash();
+        let labels = self.facts.route.forward().and_then(|forward| forward.metadata_match.as_ref());
         let Some(avoidance) = self.facts.retries.borrow().as_ref().map(RetryState::hosts) else {
-            return cluster.choose_host_for(hash);
+            return cluster.choose_host_by(Wish { hash, loads: None, labels });
         };
         let is_retry = self.facts.retries.borrow().as_ref().is_some_and(|retries| retries.retries() > 0);
         let mut priorities = self.selection.priorities.borrow_mut();
         let loads = avoidance.priorities.and_then(|update_frequency| {
             let priorities = priorities.get_or_insert_default();
-            priorities.loads(update_frequency, |avoided| cluster.loads_without(avoided)).cloned()
+            priorities.loads(update_frequency, |avoided| cluster.loads_without(avoided, labels)).cloned()
         });
-        let choose = |hash| cluster.choose_host_by(Wish { hash, loads: loads.as_ref() });
+        let choose = |hash| cluster.choose_host_by(Wish { hash, loads: loads.as_ref(), labels });
         let mut host = choose(hash)?;
         for again in 1..=avoidance.attempts {
             if !is_retry || !avoidance.predicates.iter().any(|predicate| self.avoids(predicate, &host)) {

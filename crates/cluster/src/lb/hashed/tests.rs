@@ -199,7 +199,7 @@ fn a_host_takes_no_more_than_its_bound() {
         let mut balancer = Balancer::new(std::sync::Arc::new(roster), 0);
         let mut in_hand = 0;
         let mut choose = |key_number| {
-            let wish = Wish { hash: Some(key(key_number)), loads: None };
+            let wish = Wish { hash: Some(key(key_number)), ..Wish::default() };
             let moment = Moment { ms: 0, active: in_hand };
             let host = balancer.choose(wish, moment, &mut || 0).host.unwrap();
             loads[host].add(1);

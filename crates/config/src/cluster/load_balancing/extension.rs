@@ -3,6 +3,7 @@
 use super::hashing::{Maglev, RingHash};
 use super::least_request::LeastRequest;
 use super::slow_start::RoundRobin;
+use super::subsets::Subset;
 use super::{Balancing, LbPolicy, LocalityLb};
 use crate::reader::{Any, Message, Reader};
 
@@ -56,6 +57,7 @@ impl Message for Extension {
         r.may_be::<RingHash>();
         r.may_be::<Maglev>();
         r.may_be::<WrrLocality>();
+        r.may_be::<Subset>();
         let Some(extension) = extension else {
             return Self(Policy { type_name: String::new(), known: None });
         };
@@ -83,10 +85,13 @@ fn open<'a>(r: &Reader<'a>, any: &Any<'a>) -> Option<Balancing> {
     } else if any.is::<WrrLocality>() {
         let WrrLocality(inner) = any.read(r);
         (inner?.policy, LocalityLb::Weighted)
+    } else if any.is::<Subset>() {
+        let Subset(inner) = any.read(r);
+        return inner;
     } else {
         return None;
     };
-    Some(Balancing { policy, locality })
+    Some(Balancing { policy, locality, subsets: None })
 }
 
 /// `envoy.extensions.load_balancing_policies.random.v3.Random`.
@@ -109,6 +114,11 @@ impl Message for WrrLocality {
 
     fn read(r: &Reader<'_>) -> Self {
         let LoadBalancingPolicy(inner) = r.required_message("endpoint_picking_policy");
+        if inner.as_ref().is_some_and(|inner| inner.subsets.is_some()) {
+            r.problem(
+                "`endpoint_picking_policy` is one of subsets, which go around localities, not into them",
+            );
+        }
         Self(inner)
     }
 }
