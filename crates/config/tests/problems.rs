@@ -123,7 +123,7 @@ fn unsupported_fields_are_told_from_unknown_ones() {
         "\"lb_policy\": \"ROUND_ROBBIN\"",
         &[
             "6:14: static_resources.clusters[0].lb_policy: unknown value `ROUND_ROBBIN` (expected one of ROUND_ROBIN, \
-           LEAST_REQUEST, RING_HASH, RANDOM, MAGLEV, LOAD_BALANCING_POLICY_CONFIG; did you mean `ROUND_ROBIN`?)",
+           LEAST_REQUEST, RING_HASH, RANDOM, MAGLEV, CLUSTER_PROVIDED, LOAD_BALANCING_POLICY_CONFIG; did you mean `ROUND_ROBIN`?)",
         ],
     );
 }
