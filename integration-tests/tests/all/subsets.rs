@@ -136,3 +136,22 @@ fn panic_goes_to_any_host_where_the_fallback_has_none() {
     assert_eq!(proxy.stat("cluster.origin.lb_subsets_fallback_panic"), 12);
     assert_eq!(proxy.stat("cluster.origin.lb_subsets_single_host_per_subset_duplicate"), 0);
 }
+
+#[test]
+fn tcp_sessions_go_by_labels_too() {
+    let (one, two) = (Origin::named("one"), Origin::named("two"));
+    let mut cluster = labelled(&[(&one, json!({"v": "1"})), (&two, json!({"v": "2"}))]);
+    cluster["lb_subset_config"] = json!({"subset_selectors": [{"keys": ["v"]}]});
+    let clusters =
+        json!({"clusters": [{"name": "origin", "weight": 1, "metadata_match": labels(json!({"v": "2"}))}]});
+    let of_one = json!({"cluster": "origin", "metadata_match": labels(json!({"v": "1"}))});
+    for (mut tcp, name) in [(of_one, "200 one"), (json!({"weighted_clusters": clusters}), "200 two")] {
+        tcp["@type"] = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy".into();
+        tcp["stat_prefix"] = "t".into();
+        let config =
+            Config::with_clusters(&[cluster.clone()]).listener(json!({"filter_chains": [{"filters": [
+                {"name": "envoy.filters.network.tcp_proxy", "typed_config": tcp},
+            ]}]}));
+        assert_eq!(who(&Proxy::start(&config), "/"), [name]);
+    }
+}
