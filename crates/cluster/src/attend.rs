@@ -3,7 +3,7 @@
 //! A cluster is not used before all of them had their first say ([`Warming`]; Envoy docs, "Cluster warming"). Which
 //! attendants there are is their crates' matter.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tidegate_config::runtime::Runtime;
 use tidegate_stats::Store;
@@ -42,9 +42,9 @@ impl Drop for Attendant {
     }
 }
 
-/// How many attendants have still to say something for the first time.
+/// How many attendants have still to say something for the first time. Nothing is allocated where there are none.
 #[derive(Debug, Default)]
-pub struct Warming(watch::Sender<usize>);
+pub struct Warming(OnceLock<watch::Sender<usize>>);
 
 /// Keeps a cluster from being used until it is dropped.
 #[derive(Debug)]
@@ -53,25 +53,31 @@ pub struct Hold(watch::Sender<usize>);
 impl Warming {
     /// One more has to speak first.
     pub fn hold(&self) -> Hold {
-        self.0.send_modify(|holds| *holds += 1);
-        Hold(self.0.clone())
+        let holds = self.0.get_or_init(watch::Sender::default);
+        holds.send_modify(|holds| *holds += 1);
+        Hold(holds.clone())
     }
 
     /// Whether all have spoken.
     pub fn is_over(&self) -> bool {
-        *self.0.borrow() == 0
+        self.0.get().is_none_or(|holds| *holds.borrow() == 0)
     }
 
     /// Returns when all but one have spoken: when that one has what it needs of the others.
     pub async fn all_but_one(&self) {
-        // The sender is here: there is no error.
-        let _ = self.0.subscribe().wait_for(|holds| *holds <= 1).await;
+        self.at_most(1).await;
     }
 
     /// Returns when all have spoken.
     pub async fn over(&self) {
-        // The sender is here: there is no error.
-        let _ = self.0.subscribe().wait_for(|holds| *holds == 0).await;
+        self.at_most(0).await;
+    }
+
+    async fn at_most(&self, most: usize) {
+        if let Some(holds) = self.0.get() {
+            // The sender is here: there is no error.
+            let _ = holds.subscribe().wait_for(|holds| *holds <= most).await;
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use tidegate_config::ClusterConfig;
@@ -38,8 +38,8 @@ pub struct ClusterShared {
     ancestors: Mutex<Option<Arc<HostSet>>>,
     /// Grows with each change of `hosts`, so that workers look at them only then.
     generation: AtomicU64,
-    /// The same, for those on the main thread who wait for it.
-    changes: watch::Sender<u64>,
+    /// The same, for those on the main thread who wait for it, if there are any.
+    changes: OnceLock<watch::Sender<u64>>,
     warming: Warming,
     /// Some host said of itself that it fails.
     told: Notify,
@@ -145,7 +145,7 @@ impl ClusterShared {
             scale,
             ancestors: Mutex::new(previous.map(|previous| previous.hosts())),
             generation: AtomicU64::new(0),
-            changes: watch::Sender::new(0),
+            changes: OnceLock::new(),
             warming: Warming::default(),
             told: Notify::new(),
             watch,
@@ -387,12 +387,14 @@ impl ClusterShared {
         }
         self.hosts.store(Arc::new(hosts));
         let generation = self.generation.fetch_add(1, SeqCst) + 1;
-        self.changes.send_replace(generation);
+        if let Some(changes) = self.changes.get() {
+            changes.send_replace(generation);
+        }
     }
 
     /// Tells of each change of hosts or of their health, for those on the main thread.
     pub fn changes(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
+        self.changes.get_or_init(|| watch::Sender::new(self.generation())).subscribe()
     }
 
     /// Who has still to speak before it is used.

@@ -253,9 +253,13 @@ impl<'a> Reader<'a> {
     }
 
     /// The member that holds the field `name`, unless it is unset (absent or null).
-    fn take(&self, name: &'static str, shape: Shape) -> Option<&'a Node> {
+    fn take(&self, name: &'static str, shape: impl FnOnce() -> Shape) -> Option<&'a Node> {
         if let Some(recorder) = &self.cx.recorder {
-            recorder.borrow_mut().field(self.message, name, shape);
+            recorder.borrow_mut().field(self.message, name, shape());
+        }
+        if self.members.is_empty() {
+            // Nothing is left over then.
+            return None;
         }
         self.taken.borrow_mut().push(name);
         let mut given = self.members.iter().filter(|member| names_field(&member.key, name));

@@ -50,12 +50,18 @@ pub struct Block {
     /// Name of a child's only statistic; empty otherwise.
     name: Box<str>,
     shards: Box<[OnceLock<Shard>]>,
+    rare: OnceLock<Box<Rare>>,
+    rejected: Rejected,
+    store: Weak<StoreInner>,
+}
+
+/// What most blocks never have: there are many.
+#[derive(Debug, Default)]
+struct Rare {
     /// What a reset subtracts from each counter. The workers' cells are never written by others.
     base: OnceLock<Box<[AtomicU64]>>,
     merged: Mutex<Vec<Merged>>,
-    children: OnceLock<Mutex<Vec<Arc<Block>>>>,
-    rejected: Rejected,
-    store: Weak<StoreInner>,
+    children: Mutex<Vec<Arc<Block>>>,
 }
 
 impl Block {
@@ -78,9 +84,7 @@ impl Block {
             scope,
             name: name.into(),
             shards: (0..shards.max(1)).map(|_| OnceLock::new()).collect(),
-            base: OnceLock::new(),
-            merged: Mutex::new(Vec::new()),
-            children: OnceLock::new(),
+            rare: OnceLock::new(),
             store,
         }
     }
@@ -116,7 +120,8 @@ impl Block {
 
     /// Sum over the shards since the last reset.
     pub(crate) fn counter(&self, counter: usize) -> u64 {
-        let base = self.base.get().and_then(|b| b.get(counter)).map_or(0, |b| b.load(Relaxed));
+        let base = self.rare.get().and_then(|rare| rare.base.get()?.get(counter));
+        let base = base.map_or(0, |base| base.load(Relaxed));
         self.raw_counter(counter).wrapping_sub(base)
     }
 
@@ -138,7 +143,7 @@ impl Block {
 
     /// The histogram as of the last flush; `None` if it had no value by then.
     pub(crate) fn merged(&self, histogram: usize) -> Option<Merged> {
-        let merged = lock(&self.merged);
+        let merged = lock(&self.rare.get()?.merged);
         merged.get(histogram).filter(|m| m.cumulative.count() > 0).cloned()
     }
 
@@ -147,7 +152,7 @@ impl Block {
         if self.kind.histograms.is_empty() || self.written_shards().next().is_none() {
             return;
         }
-        let mut merged = lock(&self.merged);
+        let mut merged = lock(&self.rare().merged);
         for index in 0..self.kind.histograms.len() {
             let records = self.histogram_records(index);
             if records == 0 {
@@ -176,7 +181,8 @@ impl Block {
         if self.kind.counters.is_empty() || self.written_shards().next().is_none() {
             return;
         }
-        let base = self.base.get_or_init(|| self.kind.counters.iter().map(|_| AtomicU64::new(0)).collect());
+        let base =
+            self.rare().base.get_or_init(|| self.kind.counters.iter().map(|_| AtomicU64::new(0)).collect());
         for (index, cell) in base.iter().enumerate() {
             cell.store(self.raw_counter(index), Relaxed);
         }
@@ -213,7 +219,7 @@ impl Block {
 
     /// The child for `name`, made if this is its first use.
     pub(crate) fn child(&self, kind: &'static Kind, name: &str) -> Arc<Block> {
-        let mut children = lock(self.children.get_or_init(Default::default));
+        let mut children = lock(&self.rare().children);
         if let Some(child) = children.iter().find(|c| std::ptr::eq(c.kind, kind) && &*c.name == name) {
             return child.clone();
         }
@@ -230,7 +236,11 @@ impl Block {
     }
 
     pub(crate) fn children(&self) -> Vec<Arc<Block>> {
-        self.children.get().map(|c| lock(c).clone()).unwrap_or_default()
+        self.rare.get().map(|rare| lock(&rare.children).clone()).unwrap_or_default()
+    }
+
+    fn rare(&self) -> &Rare {
+        self.rare.get_or_init(Box::default)
     }
 
     fn written_shards(&self) -> impl Iterator<Item = &Shard> {

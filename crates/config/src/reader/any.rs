@@ -80,7 +80,7 @@ impl<'a> Any<'a> {
 impl<'a> Reader<'a> {
     /// An `Any`.
     pub(crate) fn any(&'a self, name: &'static str) -> Field<'a, Any<'a>> {
-        let Some(node) = self.take(name, Shape::Any) else { return self.unset(name) };
+        let Some(node) = self.take(name, || Shape::Any) else { return self.unset(name) };
         match Any::open(self, node, self.path.field(name)) {
             Some(any) => self.set(name, node, any),
             None => self.broken(name, node),
@@ -89,12 +89,12 @@ impl<'a> Reader<'a> {
 
     /// A list of `Any`s.
     pub(crate) fn anys(&'a self, name: &'static str) -> Field<'a, Vec<Any<'a>>> {
-        self.list(name, Shape::Any, |node, path| Any::open(self, node, path))
+        self.list(name, || Shape::Any, |node, path| Any::open(self, node, path))
     }
 
     /// An `Any` that may be `{}`, an unset one.
     pub(crate) fn any_or_empty(&'a self, name: &'static str) -> Field<'a, Option<Any<'a>>> {
-        let Some(node) = self.take(name, Shape::Struct) else { return self.unset(name) };
+        let Some(node) = self.take(name, || Shape::Struct) else { return self.unset(name) };
         if node.is_empty_object() {
             return self.set(name, node, None);
         }

@@ -14,63 +14,84 @@ type Wrong = (String, String);
 impl<'a> Reader<'a> {
     /// A string.
     pub(crate) fn string(&'a self, name: &'static str) -> Field<'a, String> {
-        self.scalar(name, Shape::String, string)
+        self.scalar(name, || Shape::String, string)
     }
 
     /// A bool or `BoolValue`.
     pub(crate) fn bool(&'a self, name: &'static str) -> Field<'a, bool> {
-        self.scalar(name, Shape::Bool, |node| match node.kind {
-            Kind::Bool(b) => Ok(b),
-            // protobuf's JSON parser takes them, so Envoy does.
-            Kind::String(ref text) if &**text == "true" => Ok(true),
-            Kind::String(ref text) if &**text == "false" => Ok(false),
-            _ => Err(mismatch(node, "true or false")),
-        })
+        self.scalar(
+            name,
+            || Shape::Bool,
+            |node| match node.kind {
+                Kind::Bool(b) => Ok(b),
+                // protobuf's JSON parser takes them, so Envoy does.
+                Kind::String(ref text) if &**text == "true" => Ok(true),
+                Kind::String(ref text) if &**text == "false" => Ok(false),
+                _ => Err(mismatch(node, "true or false")),
+            },
+        )
     }
 
     /// A `uint32` or `UInt32Value`.
     pub(crate) fn u32(&'a self, name: &'static str) -> Field<'a, u32> {
-        self.scalar(name, Shape::Integer { max: Some(u64::from(u32::MAX)) }, |node| {
-            integer(node, 0, i128::from(u32::MAX), "an integer from 0 to 4294967295")
-        })
+        self.scalar(
+            name,
+            || Shape::Integer { max: Some(u64::from(u32::MAX)) },
+            |node| integer(node, 0, i128::from(u32::MAX), "an integer from 0 to 4294967295"),
+        )
     }
 
     /// A `uint64` or `UInt64Value`, as a number or a string.
     pub(crate) fn u64(&'a self, name: &'static str) -> Field<'a, u64> {
-        self.scalar(name, Shape::Integer { max: None }, |node| {
-            integer(node, 0, i128::from(u64::MAX), "an integer from 0 to 18446744073709551615")
-        })
+        self.scalar(
+            name,
+            || Shape::Integer { max: None },
+            |node| integer(node, 0, i128::from(u64::MAX), "an integer from 0 to 18446744073709551615"),
+        )
     }
 
     /// An `int64`, as a number or a string.
     pub(crate) fn i64(&'a self, name: &'static str) -> Field<'a, i64> {
-        self.scalar(name, Shape::Integer { max: None }, |node| {
-            integer(node, i128::from(i64::MIN), i128::from(i64::MAX), "a 64-bit integer")
-        })
+        self.scalar(
+            name,
+            || Shape::Integer { max: None },
+            |node| integer(node, i128::from(i64::MIN), i128::from(i64::MAX), "a 64-bit integer"),
+        )
     }
 
     /// A `double`.
     pub(crate) fn f64(&'a self, name: &'static str) -> Field<'a, f64> {
-        self.scalar(name, Shape::Number, |node| match &node.kind {
-            Kind::Number(text) | Kind::String(text) => match text.parse() {
-                Ok(number) if f64::is_finite(number) => Ok(number),
+        self.scalar(
+            name,
+            || Shape::Number,
+            |node| match &node.kind {
+                Kind::Number(text) | Kind::String(text) => match text.parse() {
+                    Ok(number) if f64::is_finite(number) => Ok(number),
+                    _ => Err(mismatch(node, "a number")),
+                },
                 _ => Err(mismatch(node, "a number")),
             },
-            _ => Err(mismatch(node, "a number")),
-        })
+        )
     }
 
     /// A `google.protobuf.Duration`.
     pub(crate) fn duration(&'a self, name: &'static str) -> Field<'a, Duration> {
-        self.scalar(name, Shape::Duration, |node| {
-            let expected = "a duration such as \"0.25s\"";
-            let Some(text) = node.as_str() else { return Err(mismatch(node, expected)) };
-            parse_duration(text).map_err(|why| {
-                let message =
-                    if why == DURATION_FORM { format!("`{text}` is no duration") } else { why.to_owned() };
-                (message, expected.to_owned())
-            })
-        })
+        self.scalar(
+            name,
+            || Shape::Duration,
+            |node| {
+                let expected = "a duration such as \"0.25s\"";
+                let Some(text) = node.as_str() else { return Err(mismatch(node, expected)) };
+                parse_duration(text).map_err(|why| {
+                    let message = if why == DURATION_FORM {
+                        format!("`{text}` is no duration")
+                    } else {
+                        why.to_owned()
+                    };
+                    (message, expected.to_owned())
+                })
+            },
+        )
     }
 
     /// An enum by name or number. `unsupported` are names of Envoy's that this build does not have.
@@ -80,7 +101,7 @@ impl<'a> Reader<'a> {
         supported: &'static [(&'static str, u32, T)],
         unsupported: &'static [(&'static str, u32)],
     ) -> Field<'a, T> {
-        let shape = Shape::Enum(supported.iter().map(|(name, ..)| *name).collect());
+        let shape = || Shape::Enum(supported.iter().map(|(name, ..)| *name).collect());
         let Some(node) = self.take(name, shape) else { return self.unset(name) };
         let is = |name: &str, number: u32| match &node.kind {
             // Names have no case for protobuf's JSON parser.
@@ -115,7 +136,7 @@ impl<'a> Reader<'a> {
     /// A message.
     pub(crate) fn message<T: Message>(&'a self, name: &'static str) -> Field<'a, T> {
         self.cx.describe::<T>();
-        match self.take(name, Shape::Message(T::NAME)) {
+        match self.take(name, || Shape::Message(T::NAME)) {
             None => self.unset(name),
             Some(node) => self.set(name, node, Reader::open(self.cx, node, self.path.field(name))),
         }
@@ -138,20 +159,24 @@ impl<'a> Reader<'a> {
     /// A list of messages; empty when unset.
     pub(crate) fn repeated<T: Message>(&'a self, name: &'static str) -> Field<'a, Vec<T>> {
         self.cx.describe::<T>();
-        self.list(name, Shape::Message(T::NAME), |node, path| Some(Reader::open(self.cx, node, path)))
+        self.list(name, || Shape::Message(T::NAME), |node, path| Some(Reader::open(self.cx, node, path)))
     }
 
     /// A list of strings.
     pub(crate) fn strings(&'a self, name: &'static str) -> Field<'a, Vec<String>> {
-        self.list(name, Shape::String, |node, path| self.unwrap(string(node), path, node.span))
+        self.list(name, || Shape::String, |node, path| self.unwrap(string(node), path, node.span))
     }
 
     /// A list of `uint32`.
     pub(crate) fn u32s(&'a self, name: &'static str) -> Field<'a, Vec<u32>> {
-        self.list(name, Shape::Integer { max: None }, |node, path| {
-            let number = integer(node, 0, i128::from(u32::MAX), "an integer from 0 to 4294967295");
-            self.unwrap(number, path, node.span)
-        })
+        self.list(
+            name,
+            || Shape::Integer { max: None },
+            |node, path| {
+                let number = integer(node, 0, i128::from(u32::MAX), "an integer from 0 to 4294967295");
+                self.unwrap(number, path, node.span)
+            },
+        )
     }
 
     /// A list of enums, by name or number.
@@ -161,23 +186,34 @@ impl<'a> Reader<'a> {
         values: &'static [(&'static str, u32, T)],
     ) -> Field<'a, Vec<T>> {
         let names = || values.iter().map(|(name, ..)| *name).collect::<Vec<_>>();
-        self.list(name, Shape::Enum(names()), |node, path| {
-            let (Kind::String(text) | Kind::Number(text)) = &node.kind else {
-                return self.unwrap(Err(mismatch(node, "a name or a number")), path, node.span);
-            };
-            let is = |name: &str, number: u32| text.eq_ignore_ascii_case(name) || text.parse() == Ok(number);
-            let found = values.iter().find(|(name, number, _)| is(name, *number)).map(|(.., value)| *value);
-            let unknown = || (format!("unknown value `{text}`"), format!("one of {}", names().join(", ")));
-            self.unwrap(found.ok_or_else(unknown), path, node.span)
-        })
+        self.list(
+            name,
+            || Shape::Enum(names()),
+            |node, path| {
+                let (Kind::String(text) | Kind::Number(text)) = &node.kind else {
+                    return self.unwrap(Err(mismatch(node, "a name or a number")), path, node.span);
+                };
+                let is =
+                    |name: &str, number: u32| text.eq_ignore_ascii_case(name) || text.parse() == Ok(number);
+                let found =
+                    values.iter().find(|(name, number, _)| is(name, *number)).map(|(.., value)| *value);
+                let unknown =
+                    || (format!("unknown value `{text}`"), format!("one of {}", names().join(", ")));
+                self.unwrap(found.ok_or_else(unknown), path, node.span)
+            },
+        )
     }
 
     /// A `google.protobuf.Struct`, as it is.
     pub(crate) fn structure(&'a self, name: &'static str) -> Field<'a, Node> {
-        self.scalar(name, Shape::Struct, |node| match node.kind {
-            Kind::Object(_) => Ok(node.clone()),
-            _ => Err(mismatch(node, "an object")),
-        })
+        self.scalar(
+            name,
+            || Shape::Struct,
+            |node| match node.kind {
+                Kind::Object(_) => Ok(node.clone()),
+                _ => Err(mismatch(node, "an object")),
+            },
+        )
     }
 
     /// A map from strings to what `read` makes of each value and its path.
@@ -186,7 +222,7 @@ impl<'a> Reader<'a> {
         name: &'static str,
         read: impl Fn(&'a str, &'a Node, JsonPath) -> T,
     ) -> Vec<(String, T)> {
-        let Some(node) = self.take(name, Shape::Struct) else { return Vec::new() };
+        let Some(node) = self.take(name, || Shape::Struct) else { return Vec::new() };
         let path = self.path.field(name);
         if !matches!(node.kind, Kind::Object(_)) {
             self.unwrap::<()>(Err(mismatch(node, "an object")), path, node.span);
@@ -199,10 +235,10 @@ impl<'a> Reader<'a> {
     pub(super) fn list<T>(
         &'a self,
         name: &'static str,
-        shape: Shape,
+        shape: impl FnOnce() -> Shape,
         read: impl Fn(&'a Node, JsonPath) -> Option<T>,
     ) -> Field<'a, Vec<T>> {
-        let Some(node) = self.take(name, Shape::List(Box::new(shape))) else { return self.unset(name) };
+        let Some(node) = self.take(name, || Shape::List(Box::new(shape()))) else { return self.unset(name) };
         let path = self.path.field(name);
         let Kind::Array(items) = &node.kind else {
             self.unwrap::<()>(Err(mismatch(node, "an array")), path, node.span);
@@ -216,13 +252,16 @@ impl<'a> Reader<'a> {
     fn scalar<T>(
         &'a self,
         name: &'static str,
-        shape: Shape,
+        shape: impl FnOnce() -> Shape,
         read: impl FnOnce(&'a Node) -> Result<T, Wrong>,
     ) -> Field<'a, T> {
         let Some(node) = self.take(name, shape) else { return self.unset(name) };
-        match self.unwrap(read(node), self.path.field(name), node.span) {
-            Some(value) => self.set(name, node, value),
-            None => self.broken(name, node),
+        match read(node) {
+            Ok(value) => self.set(name, node, value),
+            wrong => {
+                self.unwrap(wrong, self.path.field(name), node.span);
+                self.broken(name, node)
+            }
         }
     }
 

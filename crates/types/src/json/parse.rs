@@ -57,12 +57,15 @@ impl<'a> Parser<'a> {
 
     /// Span of nothing at the current position; `end` is set when the value is complete.
     fn start(&mut self) -> Span {
-        for c in self.text.get(self.mark.offset..self.at).unwrap_or_default().chars() {
-            if c == '\n' {
-                self.mark.line += 1;
-                self.mark.column = 1;
-            } else {
-                self.mark.column += 1;
+        for byte in self.text.as_bytes().get(self.mark.offset..self.at).unwrap_or_default() {
+            match byte {
+                b'\n' => {
+                    self.mark.line += 1;
+                    self.mark.column = 1;
+                }
+                // The further bytes of a character (RFC 3629 section 3).
+                0x80..0xc0 => {}
+                _ => self.mark.column += 1,
             }
         }
         self.mark.offset = self.at;
@@ -290,9 +293,21 @@ impl<'a> Parser<'a> {
 /// # Errors
 /// The first repeated key.
 pub fn refuse_duplicates(members: &[Member]) -> Result<(), SyntaxError> {
-    let mut keys = HashSet::with_capacity(members.len());
-    match members.iter().find(|member| !keys.insert(&*member.key)) {
+    let twice = if members.len() <= FEW {
+        let before = |at: usize| members.get(..at).unwrap_or_default();
+        let mut numbered = members.iter().enumerate();
+        numbered
+            .find(|(at, member)| before(*at).iter().any(|other| other.key == member.key))
+            .map(|(_, twice)| twice)
+    } else {
+        let mut keys = HashSet::with_capacity(members.len());
+        members.iter().find(|member| !keys.insert(&*member.key))
+    };
+    match twice {
         Some(twice) => Err(Parser::fault_at(twice.key_span, format!("key `{}` is given twice", twice.key))),
         None => Ok(()),
     }
 }
+
+/// Up to so many keys are compared with each other faster than they are hashed.
+const FEW: usize = 12;
