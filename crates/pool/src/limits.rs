@@ -213,7 +213,8 @@ pub struct Limit {
     max: AtomicU64,
     is_open: AtomicBool,
     open: Option<OwnedGauge>,
-    remaining: Option<OwnedGauge>,
+    /// Boxed, since it is rare: a cluster has twelve limits.
+    remaining: Option<Box<OwnedGauge>>,
     waiting: Waiting,
 }
 
@@ -228,7 +229,7 @@ impl Limit {
             max: AtomicU64::new(max),
             is_open: AtomicBool::new(false),
             open,
-            remaining,
+            remaining: remaining.map(Box::new),
             waiting: Waiting::default(),
         }
     }

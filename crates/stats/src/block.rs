@@ -49,7 +49,9 @@ pub struct Block {
     scope: Scope,
     /// Name of a child's only statistic; empty otherwise.
     name: Box<str>,
-    shards: Box<[OnceLock<Shard>]>,
+    /// Made at the first write: most of many clusters are never asked.
+    shards: OnceLock<Box<[OnceLock<Shard>]>>,
+    threads: u32,
     rare: OnceLock<Box<Rare>>,
     rejected: Rejected,
     store: Weak<StoreInner>,
@@ -83,7 +85,8 @@ impl Block {
             kind,
             scope,
             name: name.into(),
-            shards: (0..shards.max(1)).map(|_| OnceLock::new()).collect(),
+            shards: OnceLock::new(),
+            threads: u32::try_from(shards.max(1)).unwrap_or(u32::MAX),
             rare: OnceLock::new(),
             store,
         }
@@ -225,7 +228,7 @@ impl Block {
         }
         let store = self.store.upgrade();
         let accepts = store.as_ref().and_then(|store| store.accepts());
-        let child = Self::build(kind, self.scope.clone(), name, self.shards.len(), Weak::new(), accepts);
+        let child = Self::build(kind, self.scope.clone(), name, self.threads as usize, Weak::new(), accepts);
         // One that is rejected lives as long as whoever asked for it, and nobody lists it.
         let listed = !child.rejected.has(0);
         let child = Arc::new(child);
@@ -244,16 +247,25 @@ impl Block {
     }
 
     fn written_shards(&self) -> impl Iterator<Item = &Shard> {
-        self.shards.iter().filter_map(OnceLock::get)
+        self.shards.get().into_iter().flatten().filter_map(OnceLock::get)
     }
 
     #[inline]
     fn own_shard(&self) -> (&Shard, Writers) {
         let index = worker_index();
-        match self.shards.get(index) {
+        let shards = match self.shards.get() {
+            Some(shards) => shards,
+            None => self.make_slots(),
+        };
+        match shards.get(index) {
             Some(slot) if index != 0 => (self.shard_in(slot), Writers::One),
-            _ => (self.shard_in(&self.shards[0]), Writers::Many),
+            _ => (self.shard_in(&shards[0]), Writers::Many),
         }
+    }
+
+    #[cold]
+    fn make_slots(&self) -> &[OnceLock<Shard>] {
+        self.shards.get_or_init(|| (0..self.threads).map(|_| OnceLock::new()).collect())
     }
 
     #[inline]

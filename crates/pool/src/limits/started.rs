@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Requests begun, by slices of the interval.
+/// Requests begun, by slices of the interval. Nothing is allocated before the first: few clusters have an interval.
 #[derive(Debug, Default)]
-pub(super) struct Started {
+pub(super) struct Started(OnceLock<Box<Ring>>);
+
+#[derive(Debug)]
+struct Ring {
     /// Slices count from the first request.
-    origin: OnceLock<Instant>,
+    origin: Instant,
     /// Slice in the upper half, count in the lower.
     buckets: [AtomicU64; BUCKETS],
 }
@@ -20,8 +23,9 @@ pub(super) struct Started {
 impl Started {
     /// A request begins.
     pub(super) fn note(&self, now: Instant, interval: Duration) {
-        let slice = self.slice(now, interval);
-        let bucket = &self.buckets[(slice % BUCKETS as u64) as usize];
+        let ring = self.ring(now);
+        let slice = ring.slice(now, interval);
+        let bucket = &ring.buckets[(slice % BUCKETS as u64) as usize];
         let stamp = slice << COUNT_BITS;
         // Whoever is first in a slice starts its bucket over.
         let count = |old: u64| Some(if old >> COUNT_BITS == slice { old + 1 } else { stamp | 1 });
@@ -30,18 +34,25 @@ impl Started {
 
     /// Requests that began within the interval, to a tenth of it.
     pub(super) fn count(&self, now: Instant, interval: Duration) -> u64 {
-        let slice = self.slice(now, interval);
+        let ring = self.ring(now);
+        let slice = ring.slice(now, interval);
         let recent = |bucket: &AtomicU64| {
             let value = bucket.load(SeqCst);
             let age = slice.checked_sub(value >> COUNT_BITS);
             age.filter(|age| *age < BUCKETS as u64).map_or(0, |_| value & COUNT_MASK)
         };
-        self.buckets.iter().map(recent).sum()
+        ring.buckets.iter().map(recent).sum()
     }
 
+    fn ring(&self, now: Instant) -> &Ring {
+        self.0.get_or_init(|| Box::new(Ring { origin: now, buckets: Default::default() }))
+    }
+}
+
+impl Ring {
     /// Never 0, so that an empty bucket belongs to none for as long as it matters.
     fn slice(&self, now: Instant, interval: Duration) -> u64 {
-        let since = now.saturating_duration_since(*self.origin.get_or_init(|| now));
+        let since = now.saturating_duration_since(self.origin);
         let width = (interval / BUCKETS as u32).max(Duration::from_millis(1));
         // 32 bits of slices of a millisecond are 49 days; the ring then begins again.
         ((since.as_millis() / width.as_millis().max(1)) as u64 + BUCKETS as u64) & COUNT_MASK

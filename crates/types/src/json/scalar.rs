@@ -83,6 +83,9 @@ pub fn decode_base64(text: &str) -> Option<Vec<u8>> {
 
 /// Whether `key` names the field `name` (snake_case): as it is, or in proto3 JSON's lowerCamelCase.
 pub fn names_field(key: &str, name: &str) -> bool {
+    if key.as_bytes().first() != name.as_bytes().first() {
+        return false;
+    }
     if key == name {
         return true;
     }
