@@ -12,7 +12,7 @@ use criterion::Criterion;
 use http::Version;
 use tidegate_benches::memory::{MemoryIo, pair};
 use tidegate_codec::h1::ClientConn;
-use tidegate_pool::h1::{Conn, ConnFacts, Connect, Connected, Neighbours, Pool};
+use tidegate_pool::h1::{Conn, ConnFacts, Connect, Connected, Neighbours, Opened, Pool};
 use tidegate_pool::host::{HostCounters, HostStats};
 use tidegate_pool::learned::IdleLimit;
 use tidegate_pool::limits::{Limits, Maxima};
@@ -145,7 +145,7 @@ impl Neighbours for Alone {
 /// Connects to a peer that never says anything.
 struct MemoryConnector;
 
-impl Connect for MemoryConnector {
+impl Connect<Opened> for MemoryConnector {
     fn connect(&self) -> Pin<Box<dyn Future<Output = Connected>>> {
         Box::pin(async {
             let (near, far) = pair();

@@ -19,7 +19,8 @@ use crate::{h1, h2};
 mod connector;
 mod slot;
 
-pub use connector::{Connect, Opened, SocketConnector};
+pub use crate::driver::Connect;
+pub use connector::{Opened, SocketConnector};
 
 use slot::{Slot, Speaking};
 
@@ -31,7 +32,7 @@ pub type Acquire = crate::driver::Acquire<Auto>;
 
 /// HTTP/1.1 or HTTP/2, as a pool knows it.
 pub struct Auto {
-    connector: Rc<dyn Connect>,
+    connector: Rc<dyn Connect<Opened>>,
     /// How many streams the peer took at a time on the last HTTP/2 connection whose SETTINGS came.
     taken: Rc<Cell<u32>>,
 }
@@ -50,7 +51,7 @@ impl Pool {
     pub fn new(
         settings: Rc<Settings>,
         shared: Shared,
-        connector: Rc<dyn Connect>,
+        connector: Rc<dyn Connect<Opened>>,
         neighbours: Weak<dyn Neighbours>,
     ) -> Rc<Self> {
         let taken = Rc::new(Cell::new(u32::MAX));

@@ -70,6 +70,17 @@ pub struct Pool<K: Kind> {
     on_empty: OnceCell<Box<dyn Fn()>>,
 }
 
+/// Makes connections to a pool's host.
+pub trait Connect<O> {
+    /// Connects, handshakes included. Dropping the future gives the attempt up.
+    fn connect(&self) -> Pin<Box<dyn Future<Output = Result<O, PoolError>>>>;
+
+    /// Where it connects to first, for the log.
+    fn address(&self) -> Option<Arc<Address>> {
+        None
+    }
+}
+
 /// What a pool's connections speak: how they are made and lent.
 pub trait Kind: Sized + 'static {
     /// The pool's side of a connection.

@@ -17,8 +17,8 @@ pub(crate) mod connector;
 mod lease;
 pub(crate) mod slot;
 
-pub use crate::driver::{Neighbour, Neighbours};
-pub use conn::{AfterExchange, Conn, ConnFacts, Connect, Connected, IdleEnd, Traffic};
+pub use crate::driver::{Connect, Neighbour, Neighbours};
+pub use conn::{AfterExchange, Conn, ConnFacts, Connected, IdleEnd, Opened, Traffic};
 pub use connector::SocketConnector;
 pub use lease::Lease;
 pub use tidegate_codec::h1::{ClientOptions, NameCase};
@@ -34,7 +34,7 @@ pub type Acquire = crate::driver::Acquire<Http1>;
 
 /// HTTP/1.1, as a pool knows it.
 pub struct Http1 {
-    connector: Rc<dyn Connect>,
+    connector: Rc<dyn Connect<Opened>>,
 }
 
 impl Pool {
@@ -42,7 +42,7 @@ impl Pool {
     pub fn new(
         settings: Rc<Settings>,
         shared: Shared,
-        connector: Rc<dyn Connect>,
+        connector: Rc<dyn Connect<Opened>>,
         neighbours: Weak<dyn Neighbours>,
     ) -> Rc<Self> {
         Self::start(Http1 { connector }, settings, shared, neighbours)
@@ -54,7 +54,7 @@ impl Kind for Http1 {
     type Lent = Lease;
     const PROTOCOL: &'static str = "http1";
 
-    fn connect(&self) -> Attempt<(Box<dyn Conn>, ConnFacts)> {
+    fn connect(&self) -> Attempt<Opened> {
         self.connector.connect()
     }
 

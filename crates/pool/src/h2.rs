@@ -19,8 +19,8 @@ mod lease;
 pub(crate) mod slot;
 mod stats;
 
-pub use crate::driver::{Neighbour, Neighbours};
-pub use connector::{Connect, Opened, SocketConnector};
+pub use crate::driver::{Connect, Neighbour, Neighbours};
+pub use connector::{Opened, SocketConnector};
 pub use lease::Lease;
 pub use stats::{CodecStats, Counting};
 pub use tidegate_codec::h2::{ClientOptions, FloodLimits, KeepaliveOptions, Underscores};
@@ -35,7 +35,7 @@ pub type Acquire = crate::driver::Acquire<Http2>;
 
 /// HTTP/2, as a pool knows it.
 pub struct Http2 {
-    connector: Rc<dyn Connect>,
+    connector: Rc<dyn Connect<Opened>>,
     /// How many streams the peer took at a time on the last connection whose SETTINGS came.
     taken: Rc<Cell<u32>>,
 }
@@ -46,7 +46,7 @@ impl Pool {
     pub fn new(
         settings: Rc<Settings>,
         shared: Shared,
-        connector: Rc<dyn Connect>,
+        connector: Rc<dyn Connect<Opened>>,
         neighbours: Weak<dyn Neighbours>,
     ) -> Rc<Self> {
         let taken = Rc::new(Cell::new(u32::MAX));

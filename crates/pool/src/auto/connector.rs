@@ -9,6 +9,7 @@ use tidegate_net::TransportOptions;
 use tidegate_types::Address;
 
 use crate::dialer::Dialer;
+use crate::driver::Connect;
 use crate::error::PoolError;
 use crate::h1::{self, Conn, ConnFacts};
 use crate::h2;
@@ -19,17 +20,6 @@ pub enum Opened {
     H1(Box<dyn Conn>, ConnFacts),
     /// HTTP/2.
     H2(h2::Opened),
-}
-
-/// Makes connections to the pool's host.
-pub trait Connect {
-    /// Connects, handshakes included. Dropping the future gives the attempt up.
-    fn connect(&self) -> Pin<Box<dyn Future<Output = Result<Opened, PoolError>>>>;
-
-    /// Where it connects to first, for the log.
-    fn address(&self) -> Option<Arc<Address>> {
-        None
-    }
 }
 
 /// TLS connections to a host.
@@ -46,7 +36,7 @@ pub struct SocketConnector {
     pub observer: Rc<dyn Observer>,
 }
 
-impl Connect for SocketConnector {
+impl Connect<Opened> for SocketConnector {
     fn connect(&self) -> Pin<Box<dyn Future<Output = Result<Opened, PoolError>>>> {
         let (http1, http2, observer) = (self.http1.clone(), self.http2.clone(), self.observer.clone());
         let stats = self.dialer.stats.clone();

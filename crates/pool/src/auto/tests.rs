@@ -29,7 +29,7 @@ struct Host {
     far_ends: RefCell<Vec<MemIo>>,
 }
 
-impl Connect for Rc<Host> {
+impl Connect<Opened> for Rc<Host> {
     fn connect(&self) -> Pin<Box<dyn Future<Output = Result<Opened, PoolError>>>> {
         let host = self.clone();
         Box::pin(async move {

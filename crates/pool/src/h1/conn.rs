@@ -1,8 +1,6 @@
 //! What the pool needs to know of an HTTP/1.1 connection, and how it gets one.
 
-use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -102,16 +100,8 @@ pub struct ConnFacts {
     pub tls: Option<Rc<TlsInfo>>,
 }
 
+/// What an attempt gives.
+pub type Opened = (Box<dyn Conn>, ConnFacts);
+
 /// An attempt's result.
-pub type Connected = Result<(Box<dyn Conn>, ConnFacts), PoolError>;
-
-/// Makes connections to the pool's host.
-pub trait Connect {
-    /// Connects, handshakes included. Dropping the future gives the attempt up.
-    fn connect(&self) -> Pin<Box<dyn Future<Output = Connected>>>;
-
-    /// Where it connects to first, for the log.
-    fn address(&self) -> Option<Arc<Address>> {
-        None
-    }
-}
+pub type Connected = Result<Opened, PoolError>;

@@ -11,8 +11,9 @@ use tidegate_codec::h1::{ClientConn, ClientOptions, IdleEvent};
 use tidegate_net::{BoxIo, TransportOptions};
 use tidegate_types::{Address, CloseReason};
 
-use super::conn::{AfterExchange, Conn, ConnFacts, Connect, Connected, IdleEnd, Traffic};
+use super::conn::{AfterExchange, Conn, ConnFacts, Connected, IdleEnd, Traffic};
 use crate::dialer::{Dialer, Opened};
+use crate::driver::Connect;
 
 /// HTTP/1.1 connections to a host.
 pub struct SocketConnector {
@@ -24,7 +25,7 @@ pub struct SocketConnector {
     pub codec: Rc<ClientOptions>,
 }
 
-impl Connect for SocketConnector {
+impl Connect<super::Opened> for SocketConnector {
     fn connect(&self) -> Pin<Box<dyn Future<Output = Connected>>> {
         let codec = self.codec.clone();
         self.dialer.stats.upstream_cx_http1_total().inc();

@@ -57,7 +57,7 @@ impl Neighbours for Alone {
     fn reclaim(&self) {}
 }
 
-fn pool(connector: impl Connect + 'static, shared: &Shared) -> Rc<Pool> {
+fn pool(connector: impl Connect<Opened> + 'static, shared: &Shared) -> Rc<Pool> {
     let nobody: Weak<dyn Neighbours> = Weak::<Alone>::new();
     Pool::new(Rc::new(settings()), shared.clone(), Rc::new(connector), nobody)
 }
@@ -241,7 +241,7 @@ impl Io for Silent {
 /// Connects after a delay.
 struct After(Duration);
 
-impl Connect for After {
+impl Connect<Opened> for After {
     fn connect(&self) -> Pin<Box<dyn Future<Output = Connected>>> {
         let delay = self.0;
         Box::pin(async move {

@@ -11,6 +11,7 @@ use tidegate_net::TransportOptions;
 use tidegate_types::{Address, ResetReason};
 
 use crate::dialer::{self, Dialer};
+use crate::driver::Connect;
 use crate::error::PoolError;
 use crate::h1::ConnFacts;
 
@@ -22,17 +23,6 @@ pub struct Opened {
     pub driver: ClientDriver,
     /// What is known of it.
     pub facts: ConnFacts,
-}
-
-/// Makes connections to the pool's host.
-pub trait Connect {
-    /// Connects, handshakes included. Dropping the future gives the attempt up.
-    fn connect(&self) -> Pin<Box<dyn Future<Output = Result<Opened, PoolError>>>>;
-
-    /// Where it connects to first, for the log.
-    fn address(&self) -> Option<Arc<Address>> {
-        None
-    }
 }
 
 /// HTTP/2 connections to a host, by prior knowledge: whatever TLS negotiated, HTTP/2 is spoken, as Envoy does.
@@ -47,7 +37,7 @@ pub struct SocketConnector {
     pub observer: Rc<dyn Observer>,
 }
 
-impl Connect for SocketConnector {
+impl Connect<Opened> for SocketConnector {
     fn connect(&self) -> Pin<Box<dyn Future<Output = Result<Opened, PoolError>>>> {
         self.dialer.stats.upstream_cx_http2_total().inc();
         let (codec, observer) = (self.codec.clone(), self.observer.clone());

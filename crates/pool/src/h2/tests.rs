@@ -45,7 +45,7 @@ impl Default for Counting {
     }
 }
 
-impl Connect for Rc<Host> {
+impl Connect<Opened> for Rc<Host> {
     fn connect(&self) -> Pin<Box<dyn Future<Output = Result<Opened, PoolError>>>> {
         let host = self.clone();
         let refused = self.refuses.get();
