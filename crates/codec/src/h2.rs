@@ -27,7 +27,6 @@ mod codes;
 #[cfg(test)]
 mod conformance;
 mod conn;
-pub mod events;
 mod fields;
 mod flood;
 mod flow;
@@ -45,11 +44,11 @@ mod stress;
 #[cfg(test)]
 mod testing;
 
-pub use client::{ClientConn, ClientDriver, ClientEvent, ClientExchange};
-pub use events::{ConnError, Event, Observer};
-pub use flood::Flood;
+pub use client::{ClientConn, ClientDriver, ClientExchange};
 pub use options::{ClientOptions, FloodLimits, KeepaliveOptions, Options, ServerOptions, Underscores};
 pub use server::{ServerConn, ServerExchange};
+
+pub use crate::multiplex::{ClientEvent, ConnError, Event, Flood, Observer};
 
 /// Bytes of fields, 32 for each beside its text (RFC 9113 §10.5.1).
 fn size_of(headers: &http::HeaderMap) -> u64 {

@@ -2,12 +2,14 @@
 //!
 //! [`ServerStream`] is one exchange as a server sees it, [`ClientStream`] as a client sees it; the
 //! code above never knows the version below. `h1` holds HTTP/1.1; its `rules` are the one place where
-//! framing is judged (RFC 9112). `h2` holds HTTP/2. No routes, no pools, no filters, no names of statistics
+//! framing is judged (RFC 9112). `h2` holds HTTP/2; `multiplex` is what connections of
+//! many exchanges have in common. No routes, no pools, no filters, no names of statistics
 //! here.
 
 pub mod h1;
 pub mod h2;
 mod hpack;
+pub mod multiplex;
 pub mod stream;
 
 pub use stream::{

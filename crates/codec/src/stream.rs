@@ -148,6 +148,12 @@ pub trait ServerStream {
     /// to send (RFC 9110 §10.1.1).
     fn expects_continue(&self) -> bool;
 
+    /// Whether the request came in early data of a handshake that is not over yet (RFC 8470): somebody else may
+    /// have recorded and sent it again.
+    fn is_early(&self) -> bool {
+        false
+    }
+
     /// Serialises a 1xx head other than 101.
     fn send_informational(&mut self, head: &ResponseHead);
 

@@ -1,6 +1,6 @@
 //! Statistics of a connection manager, under Envoy's names.
 
-use tidegate_codec::h2::{Event, Flood, Observer};
+use tidegate_codec::multiplex::{Event, Flood, Observer};
 use tidegate_stats::{stat_block, stat_family};
 use tidegate_types::CloseReason;
 

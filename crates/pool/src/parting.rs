@@ -13,7 +13,8 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tidegate_codec::h2::{ClientConn, ClientDriver, ClientEvent};
+use tidegate_codec::h2::{ClientConn, ClientDriver};
+use tidegate_codec::multiplex::{ClientDrive, ClientEvent};
 use tidegate_net::BoxIo;
 use tidegate_types::CloseReason;
 

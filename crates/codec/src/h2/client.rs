@@ -1,6 +1,6 @@
 //! A connection to an upstream: the pool opens exchanges on it, a task of its own drives it.
 //!
-//! [`connect`] gives both halves: [`ClientConn::open`] for exchanges, [`ClientDriver::poll_event`] to be polled
+//! [`connect`] gives both halves: [`ClientConnection::open`] for exchanges, [`ClientDrive::poll_event`] to be polled
 //! until it says [`ClientEvent::Closed`]. How many exchanges fit, and when one is too many, is the pool's to
 //! know; a stream over the peer's limit waits in the codec until there is room.
 
@@ -17,8 +17,8 @@ use tidegate_types::{Address, CloseReason};
 
 pub use self::exchange::ClientExchange;
 use super::conn::{Core, Ended, Shared, Side};
-use super::events::{ConnError, Observer};
 use super::options::ClientOptions;
+use crate::multiplex::{ClientConnection, ClientDrive, ClientEvent, ConnError, Observer};
 use crate::stream::ResetCode;
 
 /// Opens exchanges. Clones are the same connection.
@@ -30,24 +30,6 @@ pub struct ClientConn {
 /// Reads and writes.
 pub struct ClientDriver {
     shared: Shared,
-}
-
-/// What the pool must know of.
-#[derive(Debug)]
-pub enum ClientEvent {
-    /// SETTINGS came: so many streams may be open at once ([`ClientConn::capacity`]).
-    Capacity(u32),
-    /// GOAWAY came: no new streams. Those above `last_stream` fail with [`ResetCode::Refused`], the others
-    /// finish.
-    GoAway {
-        /// The highest stream that the peer may have processed.
-        last_stream: u32,
-        /// Why.
-        code: ResetCode,
-    },
-    /// The connection is over; exchanges that were left have failed. `Ok` if the peer closed it, or if it goes away
-    /// and the last exchange has ended.
-    Closed(Result<(), ConnError>),
 }
 
 /// Speaks HTTP/2 on `io`: the preface and SETTINGS go out with the first request, which need not wait for the
@@ -64,63 +46,52 @@ pub fn connect(
     Ok((ClientConn { shared: Rc::clone(&shared) }, ClientDriver { shared }))
 }
 
-impl ClientConn {
-    /// A new exchange; nothing happens until its head is sent.
-    pub fn open(&self) -> ClientExchange {
+impl ClientConnection for ClientConn {
+    type Exchange = ClientExchange;
+
+    fn open(&self) -> ClientExchange {
         ClientExchange::new(Rc::clone(&self.shared))
     }
 
-    /// Streams that may be open at once: the configured number, or the peer's if that is less. Before the
-    /// peer's SETTINGS came, the configured one.
-    pub fn capacity(&self) -> u32 {
+    fn capacity(&self) -> u32 {
         self.shared.borrow().capacity()
     }
 
-    /// Exchanges that live, from their head on.
-    pub fn streams(&self) -> u32 {
+    fn streams(&self) -> u32 {
         self.shared.borrow().live
     }
 
-    /// Whether GOAWAY came.
-    pub fn is_going_away(&self) -> bool {
+    fn is_going_away(&self) -> bool {
         self.shared.borrow().facts.goaway.is_some()
     }
 
-    /// Whether the peer closed its direction.
-    pub fn is_closed_by_peer(&self) -> bool {
+    fn is_closed_by_peer(&self) -> bool {
         self.shared.borrow().wire.eof
     }
 
-    /// Whether the peer takes extended CONNECT (RFC 8441 §3).
-    pub fn takes_extended_connect(&self) -> bool {
+    fn takes_extended_connect(&self) -> bool {
         self.shared.borrow().peer.extended_connect
     }
 
-    /// Bytes read from the upstream, ever.
-    pub fn rx_bytes(&self) -> u64 {
+    fn rx_bytes(&self) -> u64 {
         self.shared.borrow().wire.rx
     }
 
-    /// Bytes written to the upstream, ever.
-    pub fn tx_bytes(&self) -> u64 {
+    fn tx_bytes(&self) -> u64 {
         self.shared.borrow().wire.tx
     }
 
-    /// Our end, if it has a name.
-    pub fn local_address(&self) -> Option<Address> {
+    fn local_address(&self) -> Option<Address> {
         self.shared.borrow().wire.io.local_address()
     }
 
-    /// The upstream's end, if it has a name.
-    pub fn peer_address(&self) -> Option<Address> {
+    fn peer_address(&self) -> Option<Address> {
         self.shared.borrow().wire.io.peer_address()
     }
 }
 
-impl ClientDriver {
-    /// Drives the connection and says what happened; to be called until it is pending: bytes are written then.
-    /// Not to be polled after [`ClientEvent::Closed`].
-    pub fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<ClientEvent> {
+impl ClientDrive for ClientDriver {
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<ClientEvent> {
         let core = &mut *self.shared.borrow_mut();
         loop {
             if let Some(event) = take_event(core) {
@@ -138,32 +109,26 @@ impl ClientDriver {
         }
     }
 
-    /// Exchanges that live, from their head on.
-    pub fn streams(&self) -> u32 {
+    fn streams(&self) -> u32 {
         self.shared.borrow().live
     }
 
-    /// Says why the shutdown or drop that follows comes.
-    pub fn before_close(&mut self, reason: CloseReason) {
+    fn before_close(&mut self, reason: CloseReason) {
         self.shared.borrow_mut().wire.io.before_close(reason);
     }
 
-    /// Sends FIN after everything written, without GOAWAY, as Envoy does. Exchanges that are left fail.
-    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let core = &mut *self.shared.borrow_mut();
         core.close();
         ready!(core.wire.poll_flush(cx))?;
         core.wire.io.poll_shutdown(cx)
     }
 
-    /// Reads, after [`ClientDriver::poll_shutdown`], and forgets it: what is unread when a socket closes turns the
-    /// close into an RST. 0 at the peer's end.
-    pub fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.shared.borrow_mut().poll_drop_input(cx)
     }
 
-    /// Makes the close that follows (by drop) an RST.
-    pub fn abort(&mut self) {
+    fn abort(&mut self) {
         self.shared.borrow_mut().wire.io.abort_on_drop();
     }
 }
@@ -181,7 +146,7 @@ fn take_event(core: &mut Core) -> Option<ClientEvent> {
     if std::mem::take(&mut core.facts.goaway_came) {
         let goaway = core.facts.goaway?;
         let code = ResetCode::from_wire(goaway.code);
-        return Some(ClientEvent::GoAway { last_stream: goaway.last_stream, code });
+        return Some(ClientEvent::GoAway { last_stream: u64::from(goaway.last_stream), code });
     }
     None
 }

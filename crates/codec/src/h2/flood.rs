@@ -7,23 +7,7 @@ use std::time::Duration;
 
 use super::frames::{END_STREAM, FrameHead, kind};
 use super::options::FloodLimits;
-
-/// Which limit a peer exceeded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Flood {
-    /// `max_consecutive_inbound_frames_with_empty_payload`.
-    EmptyFrames,
-    /// `max_inbound_priority_frames_per_stream`.
-    Priority,
-    /// `max_inbound_window_update_frames_per_data_frame_sent`.
-    WindowUpdate,
-    /// `max_outbound_control_frames`.
-    OutboundControl,
-    /// `max_outbound_frames`.
-    Outbound,
-    /// Streams that were reset before their response (CVE-2023-44487).
-    PrematureResets,
-}
+use crate::multiplex::Flood;
 
 /// What was counted on one connection.
 #[derive(Clone, Copy, Debug)]

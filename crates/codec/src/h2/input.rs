@@ -16,11 +16,11 @@ use super::codes::{
     STREAM_CLOSED,
 };
 use super::conn::{Core, GoAway, Greeting, PING, Role};
-use super::events::{ConnError, Event};
-use super::flood::Flood;
 use super::frames::{self, ACK, FrameHead, MAX_FRAME, MAX_WINDOW, STREAM_MASK, kind, number};
 use super::preface::PREFACE;
 use super::streams::{Failure, Key, Owner, Phase, SendPhase, Stream};
+use crate::multiplex::Flood;
+use crate::multiplex::{ConnError, Event};
 use crate::stream::ResetCode;
 
 pub(crate) type Handled = Result<(), ConnError>;

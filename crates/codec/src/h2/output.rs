@@ -13,12 +13,12 @@ use tidegate_types::{EndStream, RequestHead, ResponseHead};
 
 use super::asked::Asked;
 use super::conn::{Core, Role};
-use super::events::{ConnError, Event};
 use super::fields::{Unsendable, write_request, write_response, write_trailers};
-use super::flood::Flood;
 use super::frames::{self, END_HEADERS, END_STREAM, FrameHead, MAX_FRAME, MAX_WINDOW, STREAM_MASK, kind};
 use super::streams::{Failure, Key, Owner, Phase, SendPhase};
 use crate::hpack;
+use crate::multiplex::Flood;
+use crate::multiplex::{ConnError, Event};
 use crate::stream::ResetCode;
 
 /// What a stream's turn came to.

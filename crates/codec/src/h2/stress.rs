@@ -17,7 +17,8 @@ use tokio::task::spawn_local;
 use super::frames::{self, FrameHead, kind};
 use super::options::{Options, ServerOptions};
 use super::testing::*;
-use super::{ClientExchange, ConnError, Event, Flood, ServerExchange};
+use super::{ClientExchange, ServerExchange};
+use crate::multiplex::{ClientConnection, ConnError, Event, Flood, ServerConnection};
 use crate::stream::{BodyFrame, ClientStream, ServerStream};
 
 /// What the output takes of bodies.

@@ -18,7 +18,8 @@ use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use super::frames::{FrameHead, kind};
 use super::options::{ClientOptions, ServerOptions};
 use super::preface::PREFACE;
-use super::{ClientConn, ClientEvent, ConnError, Event, Observer, ServerConn, ServerExchange};
+use super::{ClientConn, ServerConn, ServerExchange};
+use crate::multiplex::{ClientDrive, ClientEvent, ConnError, Event, Observer, ServerConnection};
 use crate::stream::{BodyFrame, ClientStream, ResponseFrame, ServerStream, StreamError};
 
 /// Runs a test that spawns.

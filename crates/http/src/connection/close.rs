@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
 
+use tidegate_codec::multiplex::ServerConnection;
 use tidegate_codec::{ServerStream, h1, h2};
 use tokio::time::Instant;
 
@@ -56,18 +57,18 @@ pub(super) trait Ending: 'static {
 }
 
 macro_rules! ending {
-    ($conn:ty, $gone:expr) => {
+    ($conn:ty, $via:ident $(:: $more:ident)*, $gone:expr) => {
         impl Ending for $conn {
             fn before_close(&mut self, reason: CloseReason) {
-                <$conn>::before_close(self, reason);
+                $via$(::$more)*::before_close(self, reason);
             }
 
             fn poll_shutdown(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
-                <$conn>::poll_shutdown(self, task)
+                $via$(::$more)*::poll_shutdown(self, task)
             }
 
             fn poll_discard(&mut self, task: &mut Context<'_>) -> Poll<()> {
-                <$conn>::poll_discard(self, task)
+                $via$(::$more)*::poll_discard(self, task)
             }
 
             fn poll_gone(&mut self, task: &mut Context<'_>) -> Poll<()> {
@@ -75,22 +76,22 @@ macro_rules! ending {
             }
 
             fn abort(&mut self) {
-                <$conn>::abort(self);
+                $via$(::$more)*::abort(self);
             }
 
             fn rx_bytes(&self) -> u64 {
-                <$conn>::rx_bytes(self)
+                $via$(::$more)*::rx_bytes(self)
             }
 
             fn tx_bytes(&self) -> u64 {
-                <$conn>::tx_bytes(self)
+                $via$(::$more)*::tx_bytes(self)
             }
         }
     };
 }
 
-ending!(h1::ServerConn, ServerStream::poll_gone);
-ending!(h2::ServerConn, h2::ServerConn::poll_discard);
+ending!(h1::ServerConn, h1::ServerConn, ServerStream::poll_gone);
+ending!(h2::ServerConn, ServerConnection, ServerConnection::poll_discard);
 
 /// Carries out `close`; dropping the connection afterwards ends it. Answers how it came to close in the end.
 pub(super) async fn run(close: Close, cx: &ConnectionCx, conn: &mut impl Ending, hcm: &Hcm) -> Close {

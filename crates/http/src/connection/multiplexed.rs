@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use http::Version;
 use tidegate_codec::h2::{ConnError, Flood, ServerConn, ServerExchange};
+use tidegate_codec::multiplex::ServerConnection;
 use tidegate_codec::{ResetCode, h1};
 use tidegate_types::drain::DrainPhase;
 use tidegate_types::{CloseReason, ResponseFlags, details};

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use tidegate_codec::ClientStream;
 use tidegate_codec::h2::ClientExchange;
+use tidegate_codec::multiplex::{ClientConnection, ClientExchange as _};
 use tidegate_codec::stream::ResetCode;
 
 use super::Http2;

@@ -5,7 +5,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use tidegate_codec::h2::{ClientConn, ClientDriver, ClientEvent, ConnError};
+use tidegate_codec::h2::{ClientConn, ClientDriver};
+use tidegate_codec::multiplex::{ClientConnection, ClientDrive, ClientEvent, ConnError};
 use tidegate_types::{Address, CloseReason};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;

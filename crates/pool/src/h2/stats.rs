@@ -1,6 +1,6 @@
 //! `cluster.<name>.http2.`: what happens on upstream connections besides their requests.
 
-use tidegate_codec::h2::{Event, Flood, Observer};
+use tidegate_codec::multiplex::{Event, Flood, Observer};
 use tidegate_stats::stat_block;
 
 stat_block! {

@@ -11,6 +11,7 @@ use crate::h2::asked::Asked;
 use crate::h2::conn::Shared;
 use crate::h2::size_of;
 use crate::h2::streams::{Failure, Key, SendPhase};
+use crate::multiplex;
 use crate::stream::{BodyFrame, ClientStream, ResetCode, ResponseFrame, StreamError};
 
 /// A stream that we open. Dropping it before its end resets it (CANCEL).
@@ -39,19 +40,6 @@ impl ClientExchange {
     pub fn id(&self) -> Option<u32> {
         let State::Sent(key) = self.state else { return None };
         self.shared.borrow().streams.get(key).map(|stream| stream.id).filter(|id| *id != 0)
-    }
-
-    /// Whether the request was handed on to its end.
-    pub fn is_request_complete(&self) -> bool {
-        let State::Sent(key) = self.state else { return false };
-        self.shared.borrow().streams.get(key).is_some_and(|stream| stream.tx.phase == SendPhase::Done)
-    }
-
-    /// Whether the response was read to its end.
-    pub fn is_response_complete(&self) -> bool {
-        let State::Sent(key) = self.state else { return false };
-        let core = self.shared.borrow();
-        core.streams.get(key).is_some_and(|stream| stream.rx.is_drained() && stream.rx.responses.is_empty())
     }
 
     /// Bytes of the request's head, uncompressed.
@@ -199,6 +187,19 @@ impl ClientStream for ClientExchange {
         let State::Sent(key) = self.state else { return };
         let core = &mut *self.shared.borrow_mut();
         core.reset(key, code);
+    }
+}
+
+impl multiplex::ClientExchange for ClientExchange {
+    fn is_request_complete(&self) -> bool {
+        let State::Sent(key) = self.state else { return false };
+        self.shared.borrow().streams.get(key).is_some_and(|stream| stream.tx.phase == SendPhase::Done)
+    }
+
+    fn is_response_complete(&self) -> bool {
+        let State::Sent(key) = self.state else { return false };
+        let core = self.shared.borrow();
+        core.streams.get(key).is_some_and(|stream| stream.rx.is_drained() && stream.rx.responses.is_empty())
     }
 }
 

@@ -11,10 +11,10 @@ use tidegate_types::{EndStream, ResponseHead};
 use tokio::task::spawn_local;
 
 use super::*;
-use crate::h2::Event;
 use crate::h2::frames::{self, kind};
 use crate::h2::options::{KeepaliveOptions, Options, ServerOptions};
 use crate::h2::testing::*;
+use crate::multiplex::{ClientExchange as _, Event, ServerConnection};
 use crate::stream::{ClientStream, ServerStream, StreamError};
 
 /// The frames that a client sent, without its SETTINGS and WINDOW_UPDATEs.
@@ -192,7 +192,7 @@ async fn goaway_below_at_and_above_the_streams_in_flight() {
             settle().await;
             assert!(called.conn.is_going_away());
             let told = called.events.borrow().iter().any(|event| {
-                matches!(event, ClientEvent::GoAway { last_stream, code: ResetCode::NoError } if *last_stream == last)
+                matches!(event, ClientEvent::GoAway { last_stream, code: ResetCode::NoError } if *last_stream == u64::from(last))
             });
             assert!(told);
             let mut late = opened(&called.conn);

@@ -14,11 +14,11 @@ use crate::h2::codes::{
     STREAM_CLOSED,
 };
 use crate::h2::conn::{Core, Role, Side};
-use crate::h2::events::{ConnError, Event};
 use crate::h2::fields::{Limits, RequestFields, RequestRules, ResponseFields, TrailerFields, Verdict};
 use crate::h2::frames::{END_HEADERS, END_STREAM, FrameHead, PRIORITY, STREAM_MASK, number};
 use crate::h2::streams::{Failure, Key, Owner, Phase};
 use crate::hpack::Field;
+use crate::multiplex::{ConnError, Event};
 use crate::stream::ResponseFrame;
 
 /// A block in many frames, so far.

@@ -16,7 +16,7 @@ use super::*;
 use crate::h2::frames::kind;
 use crate::h2::options::KeepaliveOptions;
 use crate::h2::testing::*;
-use crate::h2::{Event, Flood};
+use crate::multiplex::{Event, Flood};
 use crate::stream::{BodyFrame, ServerStream, StreamError};
 
 type Requests = h2::client::SendRequest<Bytes>;

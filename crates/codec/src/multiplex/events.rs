@@ -2,23 +2,22 @@
 
 use std::io;
 
-use super::flood::Flood;
 use crate::stream::ResetCode;
 
-/// Something to be counted; a scope of Envoy's `http2.` statistics has one for each.
+/// Something to be counted; the scopes of Envoy's `http2.` and `http3.` statistics have one for most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A stream began.
     StreamOpened,
     /// A stream ended, however it did.
     StreamClosed,
-    /// RST_STREAM came.
+    /// A stream was reset by the peer (RST_STREAM; RESET_STREAM or STOP_SENDING).
     RxReset,
-    /// RST_STREAM with REFUSED_STREAM came (beside [`Event::RxReset`]).
+    /// With that it was refused (beside [`Event::RxReset`]).
     RxRefused,
-    /// RST_STREAM was sent.
+    /// A stream was reset by us.
     TxReset,
-    /// RST_STREAM with REFUSED_STREAM was sent (beside [`Event::TxReset`]): the peer exceeds its limit, or came
+    /// It was refused by us (beside [`Event::TxReset`]): the peer exceeds its limit, or came
     /// too late.
     TxRefused,
     /// GOAWAY was sent by the owner's wish; neither the one that only announces, nor one that tells of a fault.
@@ -58,7 +57,7 @@ pub enum ConnError {
     /// The connection broke.
     #[error("connection failed: {0}")]
     Io(#[from] io::Error),
-    /// The peer broke the protocol; it was told so by GOAWAY if it had said that it speaks HTTP/2.
+    /// The peer broke the protocol; it was told so by GOAWAY if it had said that it speaks our version.
     #[error("the peer broke the protocol: {0:?}")]
     Violation(ResetCode),
     /// The peer sent GOAWAY with an error and nothing was left to do.
@@ -70,4 +69,21 @@ pub enum ConnError {
     /// The peer did not answer a PING.
     #[error("no answer to a PING")]
     KeepaliveTimeout,
+}
+
+/// Which limit a peer exceeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Flood {
+    /// `max_consecutive_inbound_frames_with_empty_payload`.
+    EmptyFrames,
+    /// `max_inbound_priority_frames_per_stream`.
+    Priority,
+    /// `max_inbound_window_update_frames_per_data_frame_sent`.
+    WindowUpdate,
+    /// `max_outbound_control_frames`.
+    OutboundControl,
+    /// `max_outbound_frames`.
+    Outbound,
+    /// Streams that were reset before their response (CVE-2023-44487).
+    PrematureResets,
 }
