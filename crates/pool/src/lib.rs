@@ -8,6 +8,7 @@
 //!
 //! Start from [`HttpPool`] to use a pool, from [`machine::Machine`] to understand one.
 
+pub mod alternates;
 pub mod auto;
 pub mod dialer;
 mod driver;
