@@ -18,7 +18,10 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
+use http::Version;
 use tidegate_codec::h1::ServerConn;
+use tidegate_codec::h2;
+use tidegate_codec::multiplex::ServerConnection;
 use tidegate_filter::Clusters;
 use tidegate_router::{Directory, PollClock};
 use tidegate_types::{CloseReason, ConnectionInfo, ResponseFlags};
@@ -77,6 +80,32 @@ struct Draining {
 }
 
 impl ConnectionCx {
+    /// A connection that begins now.
+    fn new(info: Rc<ConnectionInfo>, slot: &HcmSlot, directory: Rc<Directory>, drain: &Rc<Drain>) -> Self {
+        let now = Instant::now();
+        Self {
+            info,
+            clusters: directory.clone(),
+            directory,
+            drain: drain.watch(),
+            overload: slot.overload().clone(),
+            timer: RefCell::default(),
+            clock: PollClock::new(now),
+            born: now,
+            max_age: Cell::new(slot.current().shared.config.common.max_connection_duration),
+            served: Cell::new(0),
+            draining: Cell::new(None),
+            why: Cell::new(None),
+            announced: Cell::new(false),
+            lost: Cell::new(None),
+        }
+    }
+
+    /// What is counted of it.
+    fn account(&self, slot: &HcmSlot) -> Account {
+        Account::open(&slot.current().shared.stats, self.born, self.info.secure)
+    }
+
     /// When `max_connection_duration` ends, until it has.
     fn age_deadline(&self) -> Option<Instant> {
         self.max_age.get().map(|age| self.born + self.overload.scale(ScaledTimer::ConnectionMax, age))
@@ -151,31 +180,31 @@ pub async fn serve(
     directory: Rc<Directory>,
     drain: Rc<Drain>,
 ) {
-    let hcm = slot.current();
-    let now = Instant::now();
-    let cx = ConnectionCx {
-        info,
-        clusters: directory.clone(),
-        directory,
-        drain: drain.watch(),
-        overload: slot.overload().clone(),
-        timer: RefCell::default(),
-        clock: PollClock::new(now),
-        born: now,
-        max_age: Cell::new(hcm.shared.config.common.max_connection_duration),
-        served: Cell::new(0),
-        draining: Cell::new(None),
-        why: Cell::new(None),
-        announced: Cell::new(false),
-        lost: Cell::new(None),
-    };
-    let mut account = Account::open(&hcm.shared.stats, now, cx.info.secure);
-    drop(hcm);
+    let cx = ConnectionCx::new(info, &slot, directory, &drain);
+    let mut account = cx.account(&slot);
     match serial::run(&cx, &mut conn, &slot, &mut account).await {
         Outcome::Over(close, reason) => end(&cx, conn, &slot, account, close, reason).await,
-        // Boxed: what many streams need is not to be room in every connection.
-        Outcome::Multiplexed => Box::pin(multiplexed::serve(&cx, conn, &slot, account)).await,
+        Outcome::Multiplexed => {
+            let (io, seen) = conn.into_input();
+            let conn = h2::ServerConn::new(io, seen, slot.multiplexed_options(), slot.observer());
+            // Boxed: what many streams need is not to be room in every connection.
+            Box::pin(multiplexed::serve(&cx, conn, Version::HTTP_2, &slot, account)).await
+        }
     }
+}
+
+/// Serves a connection that carries many exchanges, and speaks `version`, from its first byte until it is closed.
+pub async fn serve_many<C: ServerConnection + 'static>(
+    conn: C,
+    version: Version,
+    info: Rc<ConnectionInfo>,
+    slot: Rc<HcmSlot>,
+    directory: Rc<Directory>,
+    drain: Rc<Drain>,
+) {
+    let cx = ConnectionCx::new(info, &slot, directory, &drain);
+    let account = cx.account(&slot);
+    multiplexed::serve(&cx, conn, version, &slot, account).await;
 }
 
 /// Says farewell as `close` asks, and counts it.

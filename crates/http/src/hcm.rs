@@ -20,7 +20,7 @@ use tidegate_types::overload::Overload;
 use crate::chain::ConfiguredFilter;
 use crate::date::DateCache;
 use crate::local_reply::ReplyTemplates;
-use crate::stats::{CodecStats, HcmStats, Http2Stats, ListenerHttpStats};
+use crate::stats::{CodecStats, HcmStats, Http2Stats, Http3Stats, ListenerHttpStats};
 
 pub use build::BuildContext;
 
@@ -39,6 +39,7 @@ pub struct Hcm {
     pub(crate) listener_stats: ListenerHttpStats,
     pub(crate) codec_stats: CodecStats,
     pub(crate) http2_stats: Http2Stats,
+    pub(crate) http3_stats: Http3Stats,
     /// `server_name`.
     pub(crate) server_name: HeaderValue,
     /// `node`, for `x-envoy-downstream-service-*`.

@@ -69,8 +69,8 @@ pub(crate) fn prepare(
     info: &StreamInfo,
 ) -> Result<Prepared, Box<LocalReply>> {
     let present = Present::of(head);
-    // HTTP/2's codec judges names itself.
-    let judged = head.version == Version::HTTP_2;
+    // The codecs of HTTP/2 and HTTP/3 judge names themselves.
+    let judged = head.version >= Version::HTTP_2;
     if !judged && hcm.config.common.headers_with_underscores_action != UnderscoreAction::Allow {
         underscores::apply(hcm, head)?;
     }
@@ -151,7 +151,7 @@ fn forwarded_proto(hcm: &Hcm, head: &mut RequestHead, info: &StreamInfo) {
     match head.headers.entry(X_FORWARDED_PROTO) {
         Entry::Occupied(mut entry) if untrusted => _ = entry.insert(scheme_value(scheme)),
         // A client that names a scheme has its say.
-        Entry::Occupied(_) if head.version == Version::HTTP_2 => {}
+        Entry::Occupied(_) if head.version >= Version::HTTP_2 => {}
         Entry::Occupied(entry) => match entry.get().as_bytes() {
             b"http" => head.scheme = Scheme::Http,
             b"https" => head.scheme = Scheme::Https,

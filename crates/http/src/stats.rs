@@ -259,6 +259,55 @@ stat_block! {
     }
 }
 
+stat_block! {
+    /// `http3.`: the downstream codec, all listeners together.
+    pub struct Http3Stats {
+        counters {
+            /// Streams that clients reset or asked to stop.
+            rx_reset,
+            /// Streams reset by us.
+            tx_reset,
+            /// Streams reset because the client did not take the rest of a complete response.
+            tx_flush_timeout,
+            /// GOAWAY sent; not the one that only announces.
+            goaway_sent,
+            /// Fields dropped because of an underscore in their name.
+            dropped_headers_with_underscores,
+            /// Requests reset because of an underscore in a field's name.
+            requests_rejected_with_underscores_in_headers,
+            /// Metadata is no part of HTTP/3.
+            metadata_not_supported_error,
+            /// Connections of QUIC's draft 29, which is not spoken.
+            quic_version_h3_29,
+            /// Connections of QUIC version 1.
+            quic_version_rfc_v1,
+        }
+    }
+}
+
+impl Observer for Http3Stats {
+    fn on_event(&self, event: Event) {
+        match event {
+            Event::RxReset => self.rx_reset().inc(),
+            Event::TxReset => self.tx_reset().inc(),
+            Event::GoawaySent => self.goaway_sent().inc(),
+            Event::UnderscoreDropped => self.dropped_headers_with_underscores().inc(),
+            Event::UnderscoreRejected => self.requests_rejected_with_underscores_in_headers().inc(),
+            // Envoy has no names for the rest.
+            Event::StreamOpened
+            | Event::StreamClosed
+            | Event::RxRefused
+            | Event::TxRefused
+            | Event::KeepaliveTimeout
+            | Event::HeaderOverflow
+            | Event::HeadTooLarge
+            | Event::Flood(_)
+            | Event::Trailers
+            | Event::MessagingError => {}
+        }
+    }
+}
+
 impl Observer for Http2Stats {
     fn on_event(&self, event: Event) {
         match event {

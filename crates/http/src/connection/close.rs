@@ -5,7 +5,7 @@ use std::io;
 use std::task::{Context, Poll};
 
 use tidegate_codec::multiplex::ServerConnection;
-use tidegate_codec::{ServerStream, h1, h2};
+use tidegate_codec::{ServerStream, h1};
 use tokio::time::Instant;
 
 use super::ConnectionCx;
@@ -56,42 +56,68 @@ pub(super) trait Ending: 'static {
     fn tx_bytes(&self) -> u64;
 }
 
-macro_rules! ending {
-    ($conn:ty, $via:ident $(:: $more:ident)*, $gone:expr) => {
-        impl Ending for $conn {
-            fn before_close(&mut self, reason: CloseReason) {
-                $via$(::$more)*::before_close(self, reason);
-            }
+impl Ending for h1::ServerConn {
+    fn before_close(&mut self, reason: CloseReason) {
+        h1::ServerConn::before_close(self, reason);
+    }
 
-            fn poll_shutdown(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
-                $via$(::$more)*::poll_shutdown(self, task)
-            }
+    fn poll_shutdown(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        h1::ServerConn::poll_shutdown(self, task)
+    }
 
-            fn poll_discard(&mut self, task: &mut Context<'_>) -> Poll<()> {
-                $via$(::$more)*::poll_discard(self, task)
-            }
+    fn poll_discard(&mut self, task: &mut Context<'_>) -> Poll<()> {
+        h1::ServerConn::poll_discard(self, task)
+    }
 
-            fn poll_gone(&mut self, task: &mut Context<'_>) -> Poll<()> {
-                $gone(self, task)
-            }
+    fn poll_gone(&mut self, task: &mut Context<'_>) -> Poll<()> {
+        ServerStream::poll_gone(self, task)
+    }
 
-            fn abort(&mut self) {
-                $via$(::$more)*::abort(self);
-            }
+    fn abort(&mut self) {
+        h1::ServerConn::abort(self);
+    }
 
-            fn rx_bytes(&self) -> u64 {
-                $via$(::$more)*::rx_bytes(self)
-            }
+    fn rx_bytes(&self) -> u64 {
+        h1::ServerConn::rx_bytes(self)
+    }
 
-            fn tx_bytes(&self) -> u64 {
-                $via$(::$more)*::tx_bytes(self)
-            }
-        }
-    };
+    fn tx_bytes(&self) -> u64 {
+        h1::ServerConn::tx_bytes(self)
+    }
 }
 
-ending!(h1::ServerConn, h1::ServerConn, ServerStream::poll_gone);
-ending!(h2::ServerConn, ServerConnection, ServerConnection::poll_discard);
+/// A connection that carries many exchanges.
+pub(super) struct OfMany<C>(pub(super) C);
+
+impl<C: ServerConnection + 'static> Ending for OfMany<C> {
+    fn before_close(&mut self, reason: CloseReason) {
+        self.0.before_close(reason);
+    }
+
+    fn poll_shutdown(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_shutdown(task)
+    }
+
+    fn poll_discard(&mut self, task: &mut Context<'_>) -> Poll<()> {
+        self.0.poll_discard(task)
+    }
+
+    fn poll_gone(&mut self, task: &mut Context<'_>) -> Poll<()> {
+        self.0.poll_discard(task)
+    }
+
+    fn abort(&mut self) {
+        self.0.abort();
+    }
+
+    fn rx_bytes(&self) -> u64 {
+        self.0.rx_bytes()
+    }
+
+    fn tx_bytes(&self) -> u64 {
+        self.0.tx_bytes()
+    }
+}
 
 /// Carries out `close`; dropping the connection afterwards ends it. Answers how it came to close in the end.
 pub(super) async fn run(close: Close, cx: &ConnectionCx, conn: &mut impl Ending, hcm: &Hcm) -> Close {

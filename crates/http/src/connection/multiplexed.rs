@@ -9,15 +9,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::Version;
-use tidegate_codec::h2::{ConnError, Flood, ServerConn, ServerExchange};
-use tidegate_codec::multiplex::ServerConnection;
-use tidegate_codec::{ResetCode, h1};
+use tidegate_codec::multiplex::{ConnError, Flood, ServerConnection};
+use tidegate_codec::{ResetCode, ServerStream};
 use tidegate_types::drain::DrainPhase;
 use tidegate_types::{CloseReason, ResponseFlags, details};
 use tokio::time::Instant;
 
 use super::account::Account;
-use super::close::Close;
+use super::close::{Close, OfMany};
 use super::deadlines::Deadlines;
 use super::stream_cx::StreamCx;
 use super::streams::Streams;
@@ -25,19 +24,25 @@ use super::{ConnectionCx, Lost, end};
 use crate::exchange;
 use crate::hcm::{HcmSlot, WorkerHcm};
 
-/// Serves a connection, whose first bytes `conn` has read, until it is closed.
-pub(super) async fn serve(cx: &ConnectionCx, conn: h1::ServerConn, slot: &HcmSlot, mut account: Account) {
-    let (io, seen) = conn.into_input();
-    let mut conn = ServerConn::new(io, seen, slot.multiplexed_options(), slot.observer());
-    cx.info.state.protocol.set(Some(Version::HTTP_2));
-    account.speaks(Version::HTTP_2);
+/// Serves a connection that speaks `version` until it is closed.
+pub(super) async fn serve<C: ServerConnection + 'static>(
+    cx: &ConnectionCx,
+    mut conn: C,
+    version: Version,
+    slot: &HcmSlot,
+    mut account: Account,
+) {
+    cx.info.state.protocol.set(Some(version));
+    account.speaks(version);
     let deadlines = Deadlines::default();
     let (close, reason) = {
-        let open = |place, hcm, exchange| stream(cx, &deadlines, place, hcm, exchange);
+        let open =
+            |place, hcm, exchange| stream(StreamCx::among(cx, version, &deadlines, place), hcm, exchange);
         let mut turns = Turns {
             cx,
             slot,
             conn: &mut conn,
+            version,
             account: &mut account,
             deadlines: &deadlines,
             streams: Streams::new(),
@@ -51,27 +56,21 @@ pub(super) async fn serve(cx: &ConnectionCx, conn: h1::ServerConn, slot: &HcmSlo
         turns.abandon();
         ended
     };
-    end(cx, conn, slot, account, close, reason).await;
+    end(cx, OfMany(conn), slot, account, close, reason).await;
 }
 
 /// One stream, which owns its exchange.
-async fn stream(
-    cx: &ConnectionCx,
-    deadlines: &Deadlines,
-    place: usize,
-    hcm: Rc<WorkerHcm>,
-    mut exchange: ServerExchange,
-) {
-    let cx = StreamCx::among(cx, Version::HTTP_2, deadlines, place);
+async fn stream(cx: StreamCx<'_>, hcm: Rc<WorkerHcm>, mut exchange: impl ServerStream) {
     // How the exchange ended concerns nobody else: its stream says so on the wire.
     exchange::serve(&cx, hcm, &mut exchange).await;
 }
 
 /// The connection between its turns.
-struct Turns<'c, F, O> {
+struct Turns<'c, C, F, O> {
     cx: &'c ConnectionCx,
     slot: &'c HcmSlot,
-    conn: &'c mut ServerConn,
+    conn: &'c mut C,
+    version: Version,
     account: &'c mut Account,
     deadlines: &'c Deadlines,
     streams: Streams<F>,
@@ -107,10 +106,11 @@ enum DrainState {
 
 type End = (Close, CloseReason);
 
-impl<F, O> Turns<'_, F, O>
+impl<C, F, O> Turns<'_, C, F, O>
 where
+    C: ServerConnection,
     F: Future<Output = ()>,
-    O: Fn(usize, Rc<WorkerHcm>, ServerExchange) -> F,
+    O: Fn(usize, Rc<WorkerHcm>, C::Exchange) -> F,
 {
     /// A turn; ready when the connection is to be closed.
     fn poll(&mut self, task: &mut Context<'_>) -> Poll<End> {
@@ -166,11 +166,11 @@ where
         Poll::Pending
     }
 
-    fn begin(&mut self, exchange: ServerExchange) {
+    fn begin(&mut self, exchange: C::Exchange) {
         // The configuration of now: a reload reaches open connections.
         let hcm = self.slot.current();
         if self.streams.live() == 0 {
-            self.account.request(self.cx.clock.now(), Version::HTTP_2);
+            self.account.request(self.cx.clock.now(), self.version);
         }
         let served = self.cx.served.get().saturating_add(1);
         self.cx.served.set(served);
@@ -346,7 +346,7 @@ where
     /// The connection ended by a fault.
     fn broken(&mut self, error: &ConnError, task: &mut Context<'_>) -> End {
         let id = self.cx.info.id;
-        tracing::debug!(target: "http", connection = id, %error, "an HTTP/2 connection ends");
+        tracing::debug!(target: "http", connection = id, %error, "an {:?} connection ends", self.version);
         let end = self.blame(error);
         // Exchanges that were opened shortly before are counted and logged as well.
         while let Some(Some(Ok(exchange))) = ready_or(self.conn.poll_accept(task)) {

@@ -1,7 +1,7 @@
 //! Responses that the proxy makes itself, sent through the response filters like any other.
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{StatusCode, Version};
 use tidegate_filter::LocalReply;
 use tidegate_router::Route;
 use tidegate_types::{BodyBuf, CloseReason, EndStream, ResponseFlags, ResponseHead, details};
@@ -53,6 +53,9 @@ impl Exchange<'_> {
             StreamTimeout::Request => stats.downstream_rq_timeout().inc(),
             StreamTimeout::StreamIdle => stats.downstream_rq_idle_timeout().inc(),
             StreamTimeout::MaxDuration => stats.downstream_rq_max_duration_reached().inc(),
+            StreamTimeout::Flush if self.cx.protocol == Version::HTTP_3 => {
+                self.hcm.shared.http3_stats.tx_flush_timeout().inc();
+            }
             StreamTimeout::Flush => self.hcm.shared.http2_stats.tx_flush_timeout().inc(),
         }
     }

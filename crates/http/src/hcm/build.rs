@@ -22,7 +22,7 @@ use super::{Hcm, runtime};
 use crate::access_log;
 use crate::chain::ConfiguredFilter;
 use crate::local_reply::ReplyTemplates;
-use crate::stats::{CodecStats, HcmStats, Http2Stats, ListenerHttpStats};
+use crate::stats::{CodecStats, HcmStats, Http2Stats, Http3Stats, ListenerHttpStats};
 
 /// What building needs besides the manager's own configuration.
 pub struct BuildContext<'a> {
@@ -107,6 +107,7 @@ impl Hcm {
             stats: HcmStats::new(cx.store, scope.clone()),
             codec_stats: CodecStats::new(cx.store, Scope::root()),
             http2_stats: Http2Stats::new(cx.store, Scope::new("http2", &[])),
+            http3_stats: Http3Stats::new(cx.store, Scope::new("http3", &[])),
             listener_stats: ListenerHttpStats::new(
                 cx.store,
                 Scope::listener_http(cx.listener, &config.stat_prefix),
