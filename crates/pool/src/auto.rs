@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tidegate_types::Address;
 
 use crate::driver::{Attempt, Grant, Inner, Kind, Neighbours};
-use crate::h2::slot::Dialed;
+use crate::h2::Dialed;
 use crate::machine::{Settings, Shared};
 use crate::{h1, h2};
 

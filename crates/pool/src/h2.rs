@@ -1,81 +1,42 @@
-//! The HTTP/2 pool: one connection while one suffices.
+//! The HTTP/2 pool: [`crate::multiplexed`], with HTTP/2 spoken.
 //!
-//! A stream asks with [`Pool::acquire`], is an exchange on a connection that others use too, and ends with
-//! [`Lease::finish`]. The pool's task reads and writes all its connections, and tells the machine what their
-//! peers say: how many streams they take, and that they go away. A connection counts as connected when its
-//! transport is: requests do not wait for the peer's SETTINGS. What ends a connection ends exactly its streams.
+//! A connection counts as connected when its transport is: requests do not wait for the peer's SETTINGS.
 
-use std::cell::Cell;
-use std::rc::{Rc, Weak};
-use std::sync::Arc;
+use tidegate_codec::h2::{ClientConn, ClientDriver};
 
-use tidegate_types::Address;
-
-use crate::driver::{Attempt, Grant, Inner, Kind};
-use crate::machine::{Settings, Shared};
+use crate::multiplexed::{self, Speaks};
 
 pub(crate) mod connector;
-mod lease;
-pub(crate) mod slot;
 mod stats;
 
 pub use crate::driver::{Connect, Neighbour, Neighbours};
-pub use connector::{Opened, SocketConnector};
-pub use lease::Lease;
+pub use connector::SocketConnector;
 pub use stats::{CodecStats, Counting};
 pub use tidegate_codec::h2::{ClientOptions, FloodLimits, KeepaliveOptions, Underscores};
 
-use slot::{Dialed, Slot};
+/// HTTP/2, as a pool knows it.
+pub struct Http2;
 
 /// Connections to one host that speak HTTP/2.
-pub type Pool = crate::driver::Pool<Http2>;
+pub type Pool = crate::driver::Pool<multiplexed::Multiplexed<Http2>>;
 
 /// Waits for a place on a connection; see [`Pool::acquire`].
-pub type Acquire = crate::driver::Acquire<Http2>;
+pub type Acquire = crate::driver::Acquire<multiplexed::Multiplexed<Http2>>;
 
-/// HTTP/2, as a pool knows it.
-pub struct Http2 {
-    connector: Rc<dyn Connect<Opened>>,
-    /// How many streams the peer took at a time on the last connection whose SETTINGS came.
-    taken: Rc<Cell<u32>>,
-}
+/// A connection that may carry streams.
+pub type Opened = multiplexed::Opened<Http2>;
 
-impl Pool {
-    /// A pool without connections; `settings.concurrency` is the configured `max_concurrent_streams`. Must be
-    /// called on a thread whose runtime takes local tasks.
-    pub fn new(
-        settings: Rc<Settings>,
-        shared: Shared,
-        connector: Rc<dyn Connect<Opened>>,
-        neighbours: Weak<dyn Neighbours>,
-    ) -> Rc<Self> {
-        let taken = Rc::new(Cell::new(u32::MAX));
-        Self::start(Http2 { connector, taken }, settings, shared, neighbours)
-    }
-}
+/// A stream's place on a connection.
+pub type Lease<K = multiplexed::Multiplexed<Http2>> = multiplexed::Lease<Http2, K>;
 
-impl Kind for Http2 {
-    type Slot = Slot;
-    type Lent = Lease;
+pub(crate) type Slot = multiplexed::slot::Slot<Http2>;
+pub(crate) type Dialed = multiplexed::slot::Dialed<Http2>;
+
+impl Speaks for Http2 {
+    type Conn = ClientConn;
+    type Driver = ClientDriver;
     const PROTOCOL: &'static str = "http2";
-
-    fn connect(&self) -> Attempt<Dialed> {
-        let attempt = self.connector.connect();
-        let taken = self.taken.clone();
-        Box::pin(async move { attempt.await.map(|opened| Dialed { opened, taken }) })
-    }
-
-    fn address(&self) -> Option<Arc<Address>> {
-        self.connector.address()
-    }
-
-    #[inline]
-    fn lend(pool: &Rc<Pool>, inner: &mut Inner<Slot>, grant: Grant) -> Option<Lease> {
-        let link = inner.slots.get(grant.key.index())?.link()?;
-        let reused = link.is_reused_by(grant);
-        inner.count_request(grant, reused);
-        Some(Lease::new(pool.clone(), grant.key, link, reused))
-    }
+    const LOGGED: &'static str = "upstream h2";
 }
 
 #[cfg(test)]

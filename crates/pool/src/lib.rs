@@ -20,6 +20,7 @@ mod http;
 pub mod learned;
 pub mod limits;
 pub mod machine;
+pub mod multiplexed;
 mod parting;
 pub mod proxy_protocol;
 pub mod report;

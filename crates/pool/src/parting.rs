@@ -13,7 +13,6 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tidegate_codec::h2::{ClientConn, ClientDriver};
 use tidegate_codec::multiplex::{ClientDrive, ClientEvent};
 use tidegate_net::BoxIo;
 use tidegate_types::CloseReason;
@@ -72,23 +71,23 @@ impl Parting for BoxIo {
     }
 }
 
-/// An HTTP/2 connection without streams.
-pub(crate) struct Multiplexed {
-    driver: ClientDriver,
+/// A connection of many streams, without any.
+pub(crate) struct Multiplexed<C, D> {
+    driver: D,
     /// The other half, which nobody uses any more.
-    _conn: ClientConn,
+    _conn: C,
     /// It has still frames to write, such as the reset of its last stream.
     speaks: bool,
 }
 
-impl Multiplexed {
+impl<C, D: ClientDrive> Multiplexed<C, D> {
     /// `over`: it was driven to its end.
-    pub(crate) fn new(driver: ClientDriver, conn: ClientConn, over: bool) -> Self {
+    pub(crate) fn new(driver: D, conn: C, over: bool) -> Self {
         Self { driver, _conn: conn, speaks: !over }
     }
 }
 
-impl Parting for Multiplexed {
+impl<C, D: ClientDrive> Parting for Multiplexed<C, D> {
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while std::mem::take(&mut self.speaks) {
             self.speaks = match self.driver.poll_event(cx) {

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use crate::driver::bell::Bell;
 use crate::driver::{self, Holds, Stirred, log_end};
 use crate::h1::{self, Conn, ConnFacts};
-use crate::h2::{self, slot::Dialed};
+use crate::h2::{self, Dialed};
 use crate::machine::{Closed, ConnKey};
 use crate::stats::UpstreamStats;
 
@@ -20,7 +20,7 @@ pub enum Slot {
     /// An HTTP/1.1 connection.
     H1(h1::slot::Slot),
     /// An HTTP/2 connection.
-    H2(h2::slot::Slot),
+    H2(h2::Slot),
 }
 
 /// A new connection.
@@ -59,7 +59,7 @@ impl driver::Slot for Slot {
                 concurrency
             }
             Speaking::H2(opened) => {
-                let mut slot = h2::slot::Slot::default();
+                let mut slot = h2::Slot::default();
                 let concurrency = slot.connected(opened);
                 *self = Self::H2(slot);
                 concurrency
@@ -107,9 +107,9 @@ impl Holds<h1::slot::Slot> for Slot {
     }
 }
 
-impl Holds<h2::slot::Slot> for Slot {
+impl Holds<h2::Slot> for Slot {
     #[inline]
-    fn held(&mut self) -> Option<&mut h2::slot::Slot> {
+    fn held(&mut self) -> Option<&mut h2::Slot> {
         match self {
             Self::H2(slot) => Some(slot),
             _ => None,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http::Version;
 use tidegate_codec::h2::client::connect;
-use tidegate_codec::h2::{ClientConn, ClientDriver, ClientOptions, Observer};
+use tidegate_codec::h2::{ClientOptions, Observer};
 use tidegate_net::TransportOptions;
 use tidegate_types::{Address, ResetReason};
 
@@ -14,16 +14,7 @@ use crate::dialer::{self, Dialer};
 use crate::driver::Connect;
 use crate::error::PoolError;
 use crate::h1::ConnFacts;
-
-/// A connection that may carry streams.
-pub struct Opened {
-    /// Opens exchanges.
-    pub conn: ClientConn,
-    /// Reads and writes.
-    pub driver: ClientDriver,
-    /// What is known of it.
-    pub facts: ConnFacts,
-}
+use crate::h2::Opened;
 
 /// HTTP/2 connections to a host, by prior knowledge: whatever TLS negotiated, HTTP/2 is spoken, as Envoy does.
 pub struct SocketConnector {

@@ -5,6 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -23,7 +24,7 @@ use crate::h1::ConnFacts;
 use crate::host::HostCounters;
 use crate::http::Failed;
 use crate::limits::{Limits, Maxima};
-use crate::machine::Carries;
+use crate::machine::{Carries, Settings, Shared};
 use crate::stats::UpstreamStats;
 
 mod ends;

@@ -3,12 +3,11 @@
 use std::rc::Rc;
 
 use tidegate_codec::ClientStream;
-use tidegate_codec::h2::ClientExchange;
-use tidegate_codec::multiplex::{ClientConnection, ClientExchange as _};
+use tidegate_codec::multiplex::{ClientConnection, ClientExchange};
 use tidegate_codec::stream::ResetCode;
 
-use super::Http2;
 use super::slot::{Link, Slot};
+use super::{Multiplexed, Speaks};
 use crate::driver::{Holds, Kind, Pool};
 use crate::h1::ConnFacts;
 use crate::http::Failed;
@@ -16,19 +15,19 @@ use crate::machine::{ConnKey, StreamEnd};
 use crate::stats::UpstreamStats;
 
 /// An exchange. Ends with [`Lease::finish`] or [`Lease::failed`]; dropped before, it counts as given up and is
-/// cancelled (RST_STREAM, CANCEL). Its connection goes on in any case.
+/// cancelled (HTTP/2: RST_STREAM, CANCEL). Its connection goes on in any case.
 #[must_use = "dropping a lease cancels the exchange"]
-pub struct Lease<K: Kind<Slot: Holds<Slot>> = Http2> {
+pub struct Lease<V: Speaks, K: Kind<Slot: Holds<Slot<V>>> = Multiplexed<V>> {
     pool: Rc<Pool<K>>,
     key: ConnKey,
-    link: Rc<Link>,
-    exchange: Option<Box<ClientExchange>>,
+    link: Rc<Link<V>>,
+    exchange: Option<Box<<V::Conn as ClientConnection>::Exchange>>,
     reused: bool,
 }
 
-impl<K: Kind<Slot: Holds<Slot>>> Lease<K> {
+impl<V: Speaks, K: Kind<Slot: Holds<Slot<V>>>> Lease<V, K> {
     #[inline]
-    pub(crate) fn new(pool: Rc<Pool<K>>, key: ConnKey, link: Rc<Link>, reused: bool) -> Self {
+    pub(crate) fn new(pool: Rc<Pool<K>>, key: ConnKey, link: Rc<Link<V>>, reused: bool) -> Self {
         let exchange = Some(Box::new(link.conn.open()));
         Self { pool, key, link, exchange, reused }
     }
@@ -101,7 +100,7 @@ impl<K: Kind<Slot: Holds<Slot>>> Lease<K> {
     }
 }
 
-impl<K: Kind<Slot: Holds<Slot>>> Drop for Lease<K> {
+impl<V: Speaks, K: Kind<Slot: Holds<Slot<V>>>> Drop for Lease<V, K> {
     fn drop(&mut self) {
         self.end(StreamEnd::Reset, |stats| stats.upstream_rq_tx_reset().inc());
     }

@@ -5,13 +5,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use tidegate_codec::h2::{ClientConn, ClientDriver};
 use tidegate_codec::multiplex::{ClientConnection, ClientDrive, ClientEvent, ConnError};
 use tidegate_types::{Address, CloseReason};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::connector::Opened;
+use super::{Opened, Speaks};
 use crate::driver::bell::{Bell, Watch};
 use crate::driver::{self, Grant, Stirred, log_end};
 use crate::h1::{ConnFacts, Traffic};
@@ -20,12 +19,11 @@ use crate::parting;
 use crate::stats::UpstreamStats;
 
 /// Empty, an attempt, or a connection.
-#[derive(Default)]
-pub struct Slot {
-    driver: Option<ClientDriver>,
+pub struct Slot<V: Speaks> {
+    driver: Option<V::Driver>,
     /// There is nothing left to read or write.
     over: bool,
-    link: Option<Rc<Link>>,
+    link: Option<Rc<Link<V>>>,
     attempt: Option<JoinHandle<()>>,
     watch: Watch,
     counted: Traffic,
@@ -33,15 +31,29 @@ pub struct Slot {
     taken: Rc<Cell<u32>>,
 }
 
+impl<V: Speaks> Default for Slot<V> {
+    fn default() -> Self {
+        Self {
+            driver: None,
+            over: false,
+            link: None,
+            attempt: None,
+            watch: Watch::default(),
+            counted: Traffic::default(),
+            taken: Rc::default(),
+        }
+    }
+}
+
 /// A new connection, and where to note what its peer takes.
-pub struct Dialed {
-    pub(crate) opened: Opened,
+pub struct Dialed<V: Speaks> {
+    pub(crate) opened: Opened<V>,
     pub(crate) taken: Rc<Cell<u32>>,
 }
 
 /// What the streams of a connection have of it.
-pub(crate) struct Link {
-    pub(super) conn: ClientConn,
+pub(crate) struct Link<V: Speaks> {
+    pub(super) conn: V::Conn,
     pub(super) facts: Rc<ConnFacts>,
     /// The machine knows it no more: its name may be another's.
     pub(super) gone: Cell<bool>,
@@ -50,17 +62,17 @@ pub(crate) struct Link {
     connected: Instant,
 }
 
-impl Link {
+impl<V: Speaks> Link<V> {
     /// Whether it was there before the stream came: one of many for which it was opened did not find it.
     pub(crate) fn is_reused_by(&self, grant: Grant) -> bool {
         grant.since.is_none_or(|since| self.connected < since)
     }
 }
 
-impl Slot {
+impl<V: Speaks> Slot<V> {
     /// The connection, for a stream.
     #[inline]
-    pub(crate) fn link(&self) -> Option<Rc<Link>> {
+    pub(crate) fn link(&self) -> Option<Rc<Link<V>>> {
         self.link.clone()
     }
 
@@ -73,8 +85,8 @@ impl Slot {
     }
 }
 
-impl driver::Slot for Slot {
-    type Opened = Dialed;
+impl<V: Speaks> driver::Slot for Slot<V> {
+    type Opened = Dialed<V>;
 
     #[inline]
     fn is_watched_while_busy(&self) -> bool {
@@ -85,7 +97,7 @@ impl driver::Slot for Slot {
         *self = Self { attempt: Some(attempt), ..Self::default() };
     }
 
-    fn connected(&mut self, Dialed { opened, taken }: Dialed) -> u32 {
+    fn connected(&mut self, Dialed { opened, taken }: Dialed<V>) -> u32 {
         let Opened { conn, driver, facts } = opened;
         // More than the last one took would only wait in the codec.
         let capacity = conn.capacity().min(taken.get()).max(1);
@@ -132,7 +144,7 @@ impl driver::Slot for Slot {
     fn end(&mut self, closed: Closed, host: Option<&Address>, stats: &UpstreamStats) {
         let facts = self.link.as_ref().map(|link| &link.facts);
         let peer = facts.and_then(|facts| facts.remote_address.as_deref()).or(host);
-        log_end("upstream h2", facts.map(|facts| facts.id), peer, closed, closed.reason.words(), stats);
+        log_end(V::LOGGED, facts.map(|facts| facts.id), peer, closed, closed.reason.words(), stats);
         if let Some(attempt) = self.attempt.take() {
             attempt.abort();
         }
