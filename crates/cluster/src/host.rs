@@ -14,7 +14,7 @@ use tidegate_pool::host::{Addresses, HostStats};
 use tidegate_pool::learned::IdleLimit;
 use tidegate_pool::limits::Limit;
 use tidegate_types::Address;
-use tidegate_types::json::Node;
+use tidegate_types::json::{Kind, Node};
 use tokio::time::Instant;
 
 use crate::checks::{Checks, Mark};
@@ -72,6 +72,8 @@ pub struct HostAttributes {
     pub priority: u32,
     /// `metadata`, `envoy.lb`: labels that retries may avoid.
     pub labels: Option<Node>,
+    /// Of `labels`, `canary`: its answers count apart.
+    pub canary: bool,
     /// `metadata.filter_metadata`, whole.
     pub metadata: Option<Node>,
     /// `endpoint.health_check_config`.
@@ -80,6 +82,7 @@ pub struct HostAttributes {
 
 impl HostAttributes {
     fn new(endpoint: &EndpointConfig, place: &LocalityEndpoints) -> Self {
+        let labels = endpoint.metadata.as_ref().and_then(|all| all.member("envoy.lb"));
         Self {
             hostname: endpoint.hostname.clone(),
             weight: endpoint.weight,
@@ -87,7 +90,10 @@ impl HostAttributes {
             locality: place.locality.clone(),
             locality_weight: place.weight,
             priority: place.priority,
-            labels: endpoint.metadata.as_ref().and_then(|all| all.member("envoy.lb")).cloned(),
+            labels: labels.cloned(),
+            canary: labels
+                .and_then(|labels| labels.member("canary"))
+                .is_some_and(|canary| canary.kind == Kind::Bool(true)),
             metadata: endpoint.metadata.clone(),
             health_check: endpoint.health_check.clone(),
         }

@@ -112,7 +112,7 @@ impl ClusterShared {
             previous.tune(tuning);
             return previous.clone();
         }
-        let stats = Arc::new(ClusterStats::new(cx.store, config));
+        let stats = Arc::new(ClusterStats::new(cx.store, config, cx.home));
         let limits = match previous.filter(|previous| previous.config.stat_name() == config.stat_name()) {
             Some(previous) => {
                 // The old cluster's connections drain under the same limits: a limit is a limit.

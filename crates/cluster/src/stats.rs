@@ -2,7 +2,7 @@
 //! codecs. Names follow Envoy docs, "Cluster manager statistics"; those of features that this build lacks
 //! stay 0, so that dashboards find them.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use tidegate_config::ClusterConfig;
 use tidegate_config::cluster::LbPolicy;
@@ -11,7 +11,12 @@ use tidegate_pool::h2::CodecStats;
 use tidegate_pool::stats::UpstreamStats;
 use tidegate_stats::{CodeCounters, DynScope, OwnedHistogram, Scope, Store, stat_block};
 
+use crate::home::Home;
 use crate::lb::ZoneChoice;
+
+mod zones;
+
+pub use zones::ZoneStats;
 
 stat_block! {
     /// Counted by the router.
@@ -202,6 +207,8 @@ pub struct ClusterStats {
     time: OnceLock<OwnedHistogram>,
     external_time: OnceLock<OwnedHistogram>,
     internal_time: OnceLock<OwnedHistogram>,
+    canary_time: OnceLock<OwnedHistogram>,
+    home: Arc<Home>,
 }
 
 /// Where a request came from, for `external.` and `internal.` statistics.
@@ -214,8 +221,8 @@ pub enum Origin {
 }
 
 impl ClusterStats {
-    /// The statistics of `config`'s cluster: those living in `store` go on.
-    pub fn new(store: &Store, config: &ClusterConfig) -> Self {
+    /// The statistics of `config`'s cluster, for a proxy that is at `home`: those living in `store` go on.
+    pub(crate) fn new(store: &Store, config: &ClusterConfig, home: &Arc<Home>) -> Self {
         let scope = Scope::cluster(config.stat_name());
         Self {
             upstream: UpstreamStats::new(store, scope.clone()),
@@ -237,6 +244,8 @@ impl ClusterStats {
             time: OnceLock::new(),
             external_time: OnceLock::new(),
             internal_time: OnceLock::new(),
+            canary_time: OnceLock::new(),
+            home: home.clone(),
         }
     }
 
@@ -262,5 +271,23 @@ impl ClusterStats {
             }
             None => {}
         }
+    }
+
+    /// Records `canary.upstream_rq_time` in ms: a canary answered.
+    pub fn record_canary_time(&self, ms: u64) {
+        self.canary_time.get_or_init(|| self.scope.histogram("canary.upstream_rq_time")).record(ms);
+    }
+
+    /// Whether answers are counted by zones: where this proxy is said to be in one.
+    #[inline]
+    pub(crate) fn counts_zones(&self) -> bool {
+        !self.home.locality().zone.is_empty()
+    }
+
+    /// Where answers from `zone` are counted; `None`: it has no name.
+    pub(crate) fn zone(&self, zone: &str) -> Option<ZoneStats> {
+        let here = &self.home.locality().zone;
+        let scope = self.upstream.scope().child("zone").child(here).child(zone);
+        (!zone.is_empty()).then(|| ZoneStats::new(&self.store, scope))
     }
 }

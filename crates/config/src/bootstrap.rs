@@ -97,7 +97,8 @@ impl Message for Bootstrap {
 
     fn read(r: &Reader<'_>) -> Self {
         let StaticResources { listeners, clusters } = r.message_or_defaults("static_resources");
-        let layered_runtime = r.message_or_defaults::<LayeredRuntime>("layered_runtime");
+        let layered_runtime = r.message::<LayeredRuntime>("layered_runtime").optional();
+        let layered_runtime = layered_runtime.map(LayeredRuntime::or_admin_layer).unwrap_or_default();
         let overload = r.message::<OverloadConfig>("overload_manager").optional().unwrap_or_default();
         let ClusterManager { local_cluster, outlier_events } = r.message_or_defaults("cluster_manager");
         let mut bootstrap = Self {

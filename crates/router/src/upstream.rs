@@ -132,6 +132,8 @@ pub struct Upstream<'r> {
     response_began: Cell<bool>,
     /// A 1xx head came.
     informed: Cell<bool>,
+    /// The answer that is passed on is a canary's.
+    canary: Cell<bool>,
     /// Anything of a response came on the attempt's connection.
     answered: Cell<bool>,
     safe: SafeRetry,
@@ -177,6 +179,7 @@ impl<'r> Upstream<'r> {
             request_complete: Cell::default(),
             response_began: Cell::default(),
             informed: Cell::default(),
+            canary: Cell::default(),
             answered: Cell::default(),
             safe,
             selection: Selection::default(),

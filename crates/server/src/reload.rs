@@ -252,6 +252,10 @@ pub(crate) async fn first(control: &Rc<Control>) -> Result<(), String> {
     count(control, &plan, &clusters, &snapshot);
     control.publish(snapshot, clusters, &plan, sockets).await?;
     discovery::listeners(control).await;
+    // As in Envoy. Nothing watched the directories since they were read.
+    if let Err(error) = read_runtime(control).await {
+        tracing::error!(target: "runtime", "runtime refused, the old one goes on:\n{error}");
+    }
     Ok(())
 }
 

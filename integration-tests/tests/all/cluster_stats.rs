@@ -155,3 +155,46 @@ fn an_answer_that_is_replaced_is_its_hosts_error() {
     assert_eq!(proxy.connect().ask(GET).status, 200);
     assert_eq!(host_numbers(&proxy), [1, 1]);
 }
+
+/// The counters are Envoy's for the same requests.
+#[test]
+fn canaries_and_zones_are_counted_apart() {
+    let origin = Origin::script(|mut peer| {
+        for answer in [ANSWER, NO] {
+            peer.request();
+            peer.send(answer);
+        }
+    });
+    let port = origin.address().port();
+    let host = json!({
+        "endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}},
+        "metadata": {"filter_metadata": {"envoy.lb": {"canary": true}}},
+    });
+    let places = json!([{"locality": {"zone": "there"}, "lb_endpoints": [host]}]);
+    let config = Config::new(origin.address())
+        .bootstrap(json!({"node": {"locality": {"zone": "here"}}}))
+        .cluster(json!({"load_assignment": {"cluster_name": "origin", "endpoints": places}}));
+    let proxy = Proxy::start(&config);
+    let mut client = proxy.connect();
+    assert_eq!([client.ask(GET).status, client.ask(GET).status], [200, 503]);
+    for scope in ["canary", "zone.here.there"] {
+        let counts = ["200", "2xx", "503", "5xx", "completed"];
+        let counts = counts.map(|name| proxy.stat(&format!("cluster.origin.{scope}.upstream_rq_{name}")));
+        assert_eq!(counts, [1, 1, 1, 1, 2], "{scope}");
+        let time = format!("cluster.origin.{scope}.upstream_rq_time: P0");
+        let printed = || proxy.admin.get("/stats?filter=upstream_rq_time").text().contains(&time);
+        wait::until("the time", printed);
+    }
+    let shown = proxy.admin.get("/clusters").text();
+    assert!(shown.contains(&format!("origin::127.0.0.1:{port}::canary::true")), "{shown}");
+}
+
+#[test]
+fn an_answer_may_say_that_it_is_a_canarys() {
+    let origin =
+        Origin::saying("HTTP/1.1 200 OK\r\nx-envoy-upstream-canary: true\r\ncontent-length: 0\r\n\r\n");
+    let proxy = Proxy::start(&Config::new(origin.address()));
+    assert_eq!(proxy.get("/").header("x-envoy-upstream-canary"), Some("true"));
+    assert_eq!(proxy.stat("cluster.origin.canary.upstream_rq_200"), 1);
+    assert!(proxy.admin.get("/clusters").text().contains("::canary::false"));
+}

@@ -103,6 +103,11 @@ fn the_admin_server_answers_as_envoys_does() {
     assert_eq!(said(&proxy, "/runtime_modify?a=1"), (503, "No admin layer specified".to_owned()));
     let got = proxy.admin.get("/runtime_modify?a=1");
     assert_eq!((got.status, got.text().as_str()), (405, "Method GET not allowed, POST required."));
+    // An empty list is an admin layer without a name.
+    let proxy = Proxy::start(&Config::new(origin.address()).bootstrap(json!({"layered_runtime": {}})));
+    assert_eq!(entries(&proxy), json!({"entries": {}, "layers": [""]}));
+    assert_eq!(["runtime.load_success", "runtime.num_layers"].map(|name| proxy.stat(name)), [2, 1]);
+    assert_eq!(said(&proxy, "/runtime_modify?a=1"), (200, "OK\n".to_owned()));
     let with_admin = layers(json!([{"name": "a", "admin_layer": {}}]));
     let proxy = Proxy::start(&Config::new(origin.address()).bootstrap(with_admin));
     assert_eq!(said(&proxy, "/runtime_modify?abc"), (200, "OK\n".to_owned()));

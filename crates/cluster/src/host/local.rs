@@ -15,6 +15,7 @@ use super::{HostAttributes, HostShared};
 use crate::cut::{Cut, Cuts};
 use crate::judged::Verdict;
 use crate::lb::Health;
+use crate::stats::{ClusterStats, ZoneStats};
 
 /// One worker's part of a host.
 pub struct Host {
@@ -28,6 +29,8 @@ pub struct Host {
     /// As this worker saw it last.
     seen: Cell<Health>,
     attributes: RefCell<Arc<HostAttributes>>,
+    /// What its zone's answers are counted in, once one was.
+    zone: RefCell<Option<Rc<ZoneStats>>>,
     address: RefCell<Arc<Address>>,
     /// Sessions that end when it begins to fail.
     cuts: Cuts,
@@ -86,6 +89,7 @@ impl Host {
             tcp_pool: RefCell::default(),
             seen,
             attributes,
+            zone: RefCell::default(),
             address,
             cuts: Cuts::default(),
         }
@@ -105,6 +109,26 @@ impl Host {
     /// What is said about it.
     pub fn attributes(&self) -> Arc<HostAttributes> {
         self.attributes.borrow().clone()
+    }
+
+    /// Whether its answers count as a canary's.
+    #[inline]
+    pub fn is_canary(&self) -> bool {
+        self.attributes.borrow().canary
+    }
+
+    /// What answers of its zone are counted in, if it and this proxy are said to be in some; `stats`: its cluster's.
+    #[inline]
+    pub fn zone(&self, stats: &ClusterStats) -> Option<Rc<ZoneStats>> {
+        if !stats.counts_zones() {
+            return None;
+        }
+        let known = self.zone.borrow().clone();
+        known.or_else(|| {
+            let made = stats.zone(&self.attributes.borrow().locality.zone).map(Rc::new);
+            self.zone.replace(made.clone());
+            made
+        })
     }
 
     /// This worker's handle on its numbers: `rq_success`, `rq_error` and `rq_timeout` are the router's to
@@ -213,6 +237,9 @@ impl Host {
     pub(crate) fn follow(&self) -> Followed {
         self.address.replace(self.shared.address());
         let attributes = self.attributes.replace(self.shared.attributes());
+        if attributes.locality.zone != self.attributes.borrow().locality.zone {
+            self.zone.take();
+        }
         let health = self.shared.health();
         let lost = self.seen.replace(health) != Health::Unhealthy && health == Health::Unhealthy;
         match attributes.hostname == self.attributes.borrow().hostname {

@@ -183,7 +183,6 @@ impl Message for Host {
             Place::Address(address) => (address, None),
             Place::Named { name, port } => (Address::Ip((NOWHERE.ip(), port).into()), Some(name)),
         };
-        check_port(r, &address);
         let additional = r.repeated::<HostAddress>("additional_addresses").or_default();
         let health_check = r.message_or_defaults::<EndpointHealthCheck>("health_check_config");
         if health_check.port.is_some() && matches!(health_check.address(&address), Address::Unix(_)) {
@@ -206,14 +205,6 @@ impl Message for HostAddress {
     const NAME: &'static str = "envoy.config.endpoint.v3.Endpoint.AdditionalAddress";
 
     fn read(r: &Reader<'_>) -> Self {
-        let address = r.required_message::<Endpoint>("address").address;
-        check_port(r, &address);
-        Self(address)
-    }
-}
-
-fn check_port(r: &Reader<'_>, address: &Address) {
-    if address.port() == Some(0) {
-        r.problem("a host needs a port other than 0");
+        Self(r.required_message::<Endpoint>("address").address)
     }
 }

@@ -17,7 +17,7 @@ pub struct LayeredRuntime {
 /// `RuntimeLayer`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RuntimeLayer {
-    /// `name`, unique, never empty.
+    /// `name`, unique; empty only in the layer that stands in for none.
     pub name: String,
     /// Where its values are.
     pub source: LayerSource,
@@ -58,6 +58,15 @@ impl DiskLayer {
 }
 
 impl LayeredRuntime {
+    /// What it is in force as: one that names no layers has one that the admin server sets, as in Envoy.
+    pub(crate) fn or_admin_layer(mut self) -> Self {
+        if self.layers.is_empty() {
+            let path = JsonPath::root().field("layered_runtime");
+            self.layers.push(RuntimeLayer { name: String::new(), source: LayerSource::Admin, path });
+        }
+        self
+    }
+
     /// Whether there is an admin layer.
     pub fn has_admin_layer(&self) -> bool {
         self.layers.iter().any(|layer| layer.source == LayerSource::Admin)

@@ -1,7 +1,7 @@
 //! What an exchange leaves in the statistics of its cluster and host
 //! (Envoy docs, "Cluster manager statistics").
 
-use http::StatusCode;
+use http::{HeaderName, StatusCode};
 use tidegate_cluster::stats::Origin;
 use tidegate_cluster::{ClusterStats, HostStat};
 use tidegate_filter::LocalReply;
@@ -14,6 +14,9 @@ use super::deadlines::RouterTimeout;
 use super::outcome::Failure;
 use crate::group::Groups;
 use crate::route::EnvoyHeaders;
+
+/// The field by which an upstream says that it is a canary.
+const CANARY: HeaderName = HeaderName::from_static("x-envoy-upstream-canary");
 
 /// Counts a response code of a cluster, and whose request it answered.
 fn count_code(stats: &ClusterStats, status: StatusCode, internal: bool, groups: Groups<'_>) {
@@ -40,6 +43,8 @@ impl Upstream<'_> {
     /// A response is passed on.
     pub(super) fn count_accepted(&self, head: &ResponseHead, end: EndStream) {
         let upgraded = self.stream.request().is_some_and(|request| request.upgrade.is_some());
+        let says_canary = head.headers.get(&CANARY).is_some_and(|value| value == "true");
+        self.canary.set(says_canary || self.host.borrow().as_ref().is_some_and(|host| host.is_canary()));
         // An upgrade that was overlooked is answered by the manager, and no response of the upstream for Envoy.
         if head.status != StatusCode::OK || !upgraded {
             self.count_code(head.status);
@@ -150,7 +155,14 @@ impl Upstream<'_> {
         }
         let ms = u64::try_from((now - sent).as_millis()).unwrap_or(u64::MAX);
         let origin = if self.facts.internal { Origin::Internal } else { Origin::External };
-        self.facts.cluster.stats().record_time(Some(origin), ms);
+        let stats = self.facts.cluster.stats();
+        stats.record_time(Some(origin), ms);
+        if self.canary.get() {
+            stats.record_canary_time(ms);
+        }
+        if let Some(zone) = self.host.borrow().as_ref().and_then(|host| host.zone(stats)) {
+            zone.record_time(ms);
+        }
         self.facts.groups.each(|group| group.record_time(ms));
     }
 
@@ -166,7 +178,15 @@ impl Upstream<'_> {
         if self.stream.info().health_check.get() {
             return;
         }
-        count_code(self.facts.cluster.stats(), status, self.facts.internal, self.facts.groups);
+        let stats = self.facts.cluster.stats();
+        count_code(stats, status, self.facts.internal, self.facts.groups);
+        let host = self.host.borrow();
+        if self.canary.get() || host.as_ref().is_some_and(|host| host.is_canary()) {
+            stats.codes.record_as(CodePrefix::Canary, status.as_u16());
+        }
+        if let Some(zone) = host.as_ref().and_then(|host| host.zone(stats)) {
+            zone.codes.record(status.as_u16());
+        }
     }
 
     pub(super) fn count_host(&self, stat: HostStat) {

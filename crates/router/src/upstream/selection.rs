@@ -10,7 +10,6 @@ use tidegate_cluster::Host;
 use tidegate_cluster::lb::Wish;
 use tidegate_config::route::HostPredicate;
 use tidegate_types::Address;
-use tidegate_types::json::Kind;
 
 use super::Upstream;
 use crate::retry::{PriorityAvoidance, RetryState};
@@ -85,9 +84,7 @@ impl Upstream<'_> {
             HostPredicate::OmitHostMetadata(labels) => {
                 !labels.is_empty() && labels.iter().all(|(name, value)| label(name) == Some(value))
             }
-            HostPredicate::OmitCanaryHosts => {
-                label("canary").is_some_and(|node| node.kind == Kind::Bool(true))
-            }
+            HostPredicate::OmitCanaryHosts => attributes.canary,
         }
     }
 

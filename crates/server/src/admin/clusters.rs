@@ -87,7 +87,7 @@ fn host_lines(host: &HostShared) -> Vec<(&'static str, String)> {
         ("region", attributes.locality.region.clone()),
         ("zone", attributes.locality.zone.clone()),
         ("sub_zone", attributes.locality.sub_zone.clone()),
-        ("canary", "false".to_owned()),
+        ("canary", attributes.canary.to_string()),
         ("priority", attributes.priority.to_string()),
         ("success_rate", success_rate.to_string()),
         ("local_origin_success_rate", local_origin.to_string()),
