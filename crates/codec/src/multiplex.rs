@@ -53,11 +53,19 @@ pub trait ServerConnection {
     /// woken when one does.
     fn is_close_announced(&self) -> bool;
 
+    /// Whether its handshake is still under way, where it has one of its own.
+    fn is_opening(&self) -> bool {
+        false
+    }
+
     /// Whether a request's head has begun of which there is no exchange yet.
     fn is_head_open(&self) -> bool;
 
     /// Says why the shutdown or drop that follows comes.
     fn before_close(&mut self, reason: CloseReason);
+
+    /// What to tell the client of the close that follows, where the version has words for it.
+    fn explain_close(&mut self, _words: &str) {}
 
     /// Ends our direction after everything written, and with it the connection where the version has no half-closed
     /// ones. The exchanges that are left fail.

@@ -154,6 +154,11 @@ pub trait ServerStream {
         false
     }
 
+    /// Ready when that handshake is over, which proves the request to be no replay, or the client gone.
+    fn poll_confirmed(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
     /// Serialises a 1xx head other than 101.
     fn send_informational(&mut self, head: &ResponseHead);
 

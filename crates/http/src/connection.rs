@@ -188,15 +188,17 @@ pub async fn serve(
             let (io, seen) = conn.into_input();
             let conn = h2::ServerConn::new(io, seen, slot.multiplexed_options(), slot.observer());
             // Boxed: what many streams need is not to be room in every connection.
-            Box::pin(multiplexed::serve(&cx, conn, Version::HTTP_2, &slot, account)).await
+            Box::pin(multiplexed::serve(&cx, conn, Version::HTTP_2, &slot, account, None)).await
         }
     }
 }
 
-/// Serves a connection that carries many exchanges, and speaks `version`, from its first byte until it is closed.
+/// Serves a connection that carries many exchanges, and speaks `version`, from its first byte until it is closed. Its
+/// handshake must be over at `opening_due`.
 pub async fn serve_many<C: ServerConnection + 'static>(
     conn: C,
     version: Version,
+    opening_due: Option<Instant>,
     info: Rc<ConnectionInfo>,
     slot: Rc<HcmSlot>,
     directory: Rc<Directory>,
@@ -204,7 +206,7 @@ pub async fn serve_many<C: ServerConnection + 'static>(
 ) {
     let cx = ConnectionCx::new(info, &slot, directory, &drain);
     let account = cx.account(&slot);
-    multiplexed::serve(&cx, conn, version, &slot, account).await;
+    multiplexed::serve(&cx, conn, version, &slot, account, opening_due).await;
 }
 
 /// Says farewell as `close` asks, and counts it.

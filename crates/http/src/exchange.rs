@@ -5,6 +5,7 @@
 //! version: both ends are codec streams. Waiting happens only in [`Exchange::guard`] and
 //! [`Exchange::proxy`], which also watch the stream's deadlines and the client.
 
+mod early;
 mod end;
 mod filter_phase;
 mod panics;
@@ -210,6 +211,11 @@ impl Exchange<'_> {
         }
         // Whose request it is, what it may carry, what it is called: before any filter sees it.
         if let Err(abort) = self.sanitise(&mut head) {
+            self.stream.set_request(head);
+            return Err(abort);
+        }
+        // What somebody may have recorded and sent again does no harm, or waits until it is known to be new.
+        if let Err(abort) = self.judge_early(&mut head).await {
             self.stream.set_request(head);
             return Err(abort);
         }

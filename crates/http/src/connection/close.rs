@@ -42,6 +42,8 @@ pub(super) enum Close {
 pub(super) trait Ending: 'static {
     /// Says why the end that follows comes.
     fn before_close(&mut self, reason: CloseReason);
+    /// What to tell the client of the end, where it can be told.
+    fn explain_close(&mut self, words: &str);
     /// Sends FIN after everything written.
     fn poll_shutdown(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>>;
     /// Reads and drops; ready when the client has closed.
@@ -60,6 +62,8 @@ impl Ending for h1::ServerConn {
     fn before_close(&mut self, reason: CloseReason) {
         h1::ServerConn::before_close(self, reason);
     }
+
+    fn explain_close(&mut self, _words: &str) {}
 
     fn poll_shutdown(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
         h1::ServerConn::poll_shutdown(self, task)
@@ -94,6 +98,10 @@ impl<C: ServerConnection + 'static> Ending for OfMany<C> {
         self.0.before_close(reason);
     }
 
+    fn explain_close(&mut self, words: &str) {
+        self.0.explain_close(words);
+    }
+
     fn poll_shutdown(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.poll_shutdown(task)
     }
@@ -125,11 +133,11 @@ pub(super) async fn run(close: Close, cx: &ConnectionCx, conn: &mut impl Ending,
     match close {
         Close::Remote | Close::RemoteActive => {}
         Close::Now | Close::Told | Close::Waited => {
-            shut_down(conn).await;
+            shut_down(cx, conn).await;
             discard(cx, conn, None).await;
         }
         Close::Linger => {
-            shut_down(conn).await;
+            shut_down(cx, conn).await;
             if discard(cx, conn, patience).await {
                 delayed_close_over(cx, hcm);
             }
@@ -138,7 +146,7 @@ pub(super) async fn run(close: Close, cx: &ConnectionCx, conn: &mut impl Ending,
             if discard(cx, conn, patience).await {
                 delayed_close_over(cx, hcm);
             }
-            shut_down(conn).await;
+            shut_down(cx, conn).await;
         }
         Close::Deaf => return wait_deaf(cx, conn, hcm).await,
     }
@@ -201,12 +209,15 @@ async fn wait_deaf(cx: &ConnectionCx, conn: &mut impl Ending, hcm: &Hcm) -> Clos
     if conn.rx_bytes() > received {
         conn.abort();
     } else {
-        shut_down(conn).await;
+        shut_down(cx, conn).await;
     }
     Close::Deaf
 }
 
-async fn shut_down(conn: &mut impl Ending) {
+async fn shut_down(cx: &ConnectionCx, conn: &mut impl Ending) {
+    if let Some(words) = &*cx.info.state.local_close_reason.borrow() {
+        conn.explain_close(words);
+    }
     // A peer that does not take our last bytes cannot hold us: what does not fit the socket now is lost
     // with the connection.
     poll_fn(|task| {

@@ -24,13 +24,15 @@ use super::{ConnectionCx, Lost, end};
 use crate::exchange;
 use crate::hcm::{HcmSlot, WorkerHcm};
 
-/// Serves a connection that speaks `version` until it is closed.
+/// Serves a connection that speaks `version` until it is closed. A handshake of its own must be over at
+/// `opening_due`.
 pub(super) async fn serve<C: ServerConnection + 'static>(
     cx: &ConnectionCx,
     mut conn: C,
     version: Version,
     slot: &HcmSlot,
     mut account: Account,
+    opening_due: Option<Instant>,
 ) {
     cx.info.state.protocol.set(Some(version));
     account.speaks(version);
@@ -49,6 +51,7 @@ pub(super) async fn serve<C: ServerConnection + 'static>(
             open,
             drain: DrainState::No,
             overload: cx.overload.generation(),
+            opening_due,
             head_due: None,
             release_due: None,
         };
@@ -78,6 +81,8 @@ struct Turns<'c, C, F, O> {
     drain: DrainState,
     /// The overload that the streams' timers were set by.
     overload: u32,
+    /// Until when its handshake must be over, where it has one of its own.
+    opening_due: Option<Instant>,
     /// Until when a head that has begun must have ended.
     head_due: Option<Instant>,
     /// When a connection that is still without streams gives back the room for them.
@@ -288,7 +293,7 @@ where
             DrainState::Final { .. } => None,
             DrainState::Leaving { until, .. } => Some(until.unwrap_or(self.cx.clock.now())),
         };
-        [of_drain, self.head_due, self.release_due].into_iter().flatten().min()
+        [of_drain, self.opening_due, self.head_due, self.release_due].into_iter().flatten().min()
     }
 
     fn idle_deadline(&self) -> Option<Instant> {
@@ -298,6 +303,13 @@ where
 
     /// The connection's own deadline passed.
     fn out_of_time(&mut self, now: Instant) -> Poll<End> {
+        if self.opening_due.is_some_and(|at| at <= now) {
+            self.opening_due = None;
+            if self.conn.is_opening() {
+                return Poll::Ready((Close::Now, CloseReason::ConnectTimeout));
+            }
+            return Poll::Pending;
+        }
         if self.release_due.is_some_and(|at| at <= now) {
             self.release();
             return Poll::Pending;
