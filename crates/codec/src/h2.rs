@@ -3,7 +3,7 @@
 //! [`ServerConn`] gives a [`ServerExchange`] for each request, [`ClientConn`] a [`ClientExchange`] for each that
 //! is to be sent; both are the streams of [`crate::stream`]. Underneath is one structure for both roles, `conn::Core`:
 //! `input` handles frames where they lie in the read buffer, `streams` holds what came until it is asked for,
-//! `output` puts what goes into one output that the connection's task writes. `fields` and `crate::hpack` turn
+//! `output` puts what goes into one output that the connection's task writes. `crate::fields` and `crate::hpack` turn
 //! heads into fields and blocks.
 //!
 //! It is ours, and not the `h2` crate, since that took 25,000 instructions and 17 allocations a request and half,
@@ -21,13 +21,11 @@
 //! has not sent a preface. A client that closes its direction has closed the connection.
 
 mod arena;
-mod asked;
 pub mod client;
 mod codes;
 #[cfg(test)]
 mod conformance;
 mod conn;
-mod fields;
 mod flood;
 mod flow;
 mod frames;
@@ -45,12 +43,8 @@ mod stress;
 mod testing;
 
 pub use client::{ClientConn, ClientDriver, ClientExchange};
-pub use options::{ClientOptions, FloodLimits, KeepaliveOptions, Options, ServerOptions, Underscores};
+pub use options::{ClientOptions, FloodLimits, KeepaliveOptions, Options, ServerOptions};
 pub use server::{ServerConn, ServerExchange};
 
+pub use crate::fields::Underscores;
 pub use crate::multiplex::{ClientEvent, ConnError, Event, Flood, Observer};
-
-/// Bytes of fields, 32 for each beside its text (RFC 9113 §10.5.1).
-fn size_of(headers: &http::HeaderMap) -> u64 {
-    headers.iter().map(|(name, value)| (name.as_str().len() + value.len() + 32) as u64).sum()
-}

@@ -1,14 +1,14 @@
 //! HPACK (RFC 7541): header blocks to fields and back. HTTP/3 uses its integers, Huffman codes and names.
 //!
 //! Sans-IO and made for one worker's thread. What a block's bytes say is judged here, and every [`Error`] ends the
-//! connection with COMPRESSION_ERROR (RFC 9113 §4.3); what fields may say is judged by `h2::fields`. Start
+//! connection with COMPRESSION_ERROR (RFC 9113 §4.3); what fields may say is judged by `crate::fields`. Start
 //! from [`Decoder`] and [`Encoder`].
 
 mod decode;
 mod encode;
-mod huffman;
-mod integer;
-mod names;
+pub(crate) mod huffman;
+pub(crate) mod integer;
+pub(crate) mod names;
 mod table;
 
 use bytes::Bytes;

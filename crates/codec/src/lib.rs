@@ -6,10 +6,13 @@
 //! many exchanges have in common. No routes, no pools, no filters, no names of statistics
 //! here.
 
+mod fields;
 pub mod h1;
 pub mod h2;
 mod hpack;
 pub mod multiplex;
+#[allow(dead_code, unused_imports, reason = "HTTP/3 uses it")]
+mod qpack;
 pub mod stream;
 
 pub use stream::{

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tidegate_types::Scheme;
 
+use crate::fields::{Dialect, Limits, RequestRules, Underscores};
 use crate::h1::options::{DEFAULT_BUFFER_LIMIT, DEFAULT_MAX_HEADERS};
 
 /// Settings that both roles have. Defaults are those of Envoy 1.40.
@@ -35,18 +36,6 @@ pub struct Options {
     pub keepalive: Option<KeepaliveOptions>,
     /// Envoy's `per_connection_buffer_limit_bytes`: bytes that one read takes.
     pub buffer_limit: usize,
-}
-
-/// What to do with names that some servers confuse: Envoy's `headers_with_underscores_action`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Underscores {
-    /// They are fields like any other.
-    #[default]
-    Allow,
-    /// They are left out.
-    Drop,
-    /// They end the stream.
-    Reject,
 }
 
 /// Settings of a [`ServerConn`](super::ServerConn).
@@ -131,6 +120,28 @@ impl Default for FloodLimits {
             max_inbound_window_update_frames_per_data_frame_sent: 10,
             max_outbound_frames: 10_000,
             max_outbound_control_frames: 1000,
+        }
+    }
+}
+
+impl From<&Options> for Limits {
+    fn from(options: &Options) -> Self {
+        Self {
+            bytes: options.max_head_bytes as usize,
+            fields: options.max_headers,
+            underscores: options.underscores,
+            dialect: Dialect::Http2,
+        }
+    }
+}
+
+impl From<&ServerOptions> for RequestRules {
+    fn from(options: &ServerOptions) -> Self {
+        Self {
+            limits: Limits::from(&options.common),
+            allow_connect: options.common.allow_connect,
+            proxy_100_continue: options.proxy_100_continue,
+            scheme: options.scheme,
         }
     }
 }

@@ -11,11 +11,11 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use tidegate_types::{EndStream, RequestHead, ResponseHead};
 
-use super::asked::Asked;
 use super::conn::{Core, Role};
-use super::fields::{Unsendable, write_request, write_response, write_trailers};
 use super::frames::{self, END_HEADERS, END_STREAM, FrameHead, MAX_FRAME, MAX_WINDOW, STREAM_MASK, kind};
 use super::streams::{Failure, Key, Owner, Phase, SendPhase};
+use crate::fields::Asked;
+use crate::fields::{Unsendable, WriteFields, write_request, write_response, write_trailers};
 use crate::hpack;
 use crate::multiplex::Flood;
 use crate::multiplex::{ConnError, Event};

@@ -8,10 +8,10 @@ use http::HeaderMap;
 use tidegate_types::EndStream;
 use tokio::time::Instant;
 
-use super::asked::Asked;
 use super::codes::MESSAGING_RULE;
-use super::fields::{ContentLength, Received, Verdict};
 use super::flow::RecvWindow;
+use crate::fields::Asked;
+use crate::fields::{ContentLength, Received, Verdict};
 use crate::stream::{BodyFrame, ResetCode, ResponseFrame, StreamError};
 
 /// A stream's place in the slab.

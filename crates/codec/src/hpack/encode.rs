@@ -9,6 +9,7 @@ use http::{HeaderName, Method, StatusCode, header};
 
 use super::table::static_index;
 use super::{DEFAULT_TABLE_SIZE, integer};
+use crate::fields::WriteFields;
 
 /// Writes the blocks of one connection.
 #[derive(Debug, Default)]
@@ -39,17 +40,17 @@ impl Encoder {
             self.empty_table = EmptyTable::Due;
         }
     }
+}
 
-    /// Begins a block.
-    pub(crate) fn begin(&mut self, out: &mut BytesMut) {
+impl WriteFields for Encoder {
+    fn begin(&mut self, out: &mut BytesMut) {
         if self.empty_table == EmptyTable::Due {
             self.empty_table = EmptyTable::Said;
             out.extend_from_slice(&[SIZE_UPDATE_ZERO]);
         }
     }
 
-    /// Appends a field that is no pseudo-header field. A `sensitive` one is never to be indexed by anyone.
-    pub(crate) fn field(&self, out: &mut BytesMut, name: &HeaderName, value: &[u8], sensitive: bool) {
+    fn field(&self, out: &mut BytesMut, name: &HeaderName, value: &[u8], sensitive: bool) {
         let pattern = if sensitive { NEVER_INDEXED } else { 0 };
         let index = static_index(name);
         if index == 0 {
@@ -69,8 +70,7 @@ impl Encoder {
         }
     }
 
-    /// Appends `:method`.
-    pub(crate) fn method(&self, out: &mut BytesMut, method: &Method) {
+    fn method(&self, out: &mut BytesMut, method: &Method) {
         match *method {
             Method::GET => out.extend_from_slice(&[INDEXED | 2]),
             Method::POST => out.extend_from_slice(&[INDEXED | 3]),
@@ -78,8 +78,7 @@ impl Encoder {
         }
     }
 
-    /// Appends `:scheme`.
-    pub(crate) fn scheme(&self, out: &mut BytesMut, scheme: &[u8]) {
+    fn scheme(&self, out: &mut BytesMut, scheme: &[u8]) {
         match scheme {
             b"http" => out.extend_from_slice(&[INDEXED | 6]),
             b"https" => out.extend_from_slice(&[INDEXED | 7]),
@@ -87,13 +86,11 @@ impl Encoder {
         }
     }
 
-    /// Appends `:authority`.
-    pub(crate) fn authority(&self, out: &mut BytesMut, authority: &[u8]) {
+    fn authority(&self, out: &mut BytesMut, authority: &[u8]) {
         indexed_name(out, 0, 1, authority);
     }
 
-    /// Appends `:path`.
-    pub(crate) fn path(&self, out: &mut BytesMut, path: &[u8]) {
+    fn path(&self, out: &mut BytesMut, path: &[u8]) {
         match path {
             b"/" => out.extend_from_slice(&[INDEXED | 4]),
             b"/index.html" => out.extend_from_slice(&[INDEXED | 5]),
@@ -101,8 +98,7 @@ impl Encoder {
         }
     }
 
-    /// Appends `:status`.
-    pub(crate) fn status(&self, out: &mut BytesMut, status: StatusCode) {
+    fn status(&self, out: &mut BytesMut, status: StatusCode) {
         let index = match status.as_u16() {
             200 => 8,
             204 => 9,
@@ -116,8 +112,7 @@ impl Encoder {
         out.extend_from_slice(&[INDEXED | index]);
     }
 
-    /// Appends `:protocol` (RFC 8441 §4).
-    pub(crate) fn protocol(&self, out: &mut BytesMut, protocol: &[u8]) {
+    fn protocol(&self, out: &mut BytesMut, protocol: &[u8]) {
         out.extend_from_slice(b"\x00\x09:protocol");
         string(out, protocol);
     }

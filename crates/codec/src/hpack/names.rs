@@ -10,7 +10,7 @@ use http::HeaderName;
 use super::Name;
 
 /// What these bytes name.
-pub(super) fn name(raw: &[u8]) -> Name {
+pub(crate) fn name(raw: &[u8]) -> Name {
     match raw {
         [b':', ..] => pseudo(raw),
         _ if raw.is_empty() || raw.len() > MAX_REMEMBERED => judge(raw).map_or(Name::Invalid, Name::Header),

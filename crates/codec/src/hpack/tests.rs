@@ -9,6 +9,7 @@ use http::{HeaderName, Method, StatusCode, header};
 
 use super::huffman::tests::encode as huffman;
 use super::*;
+use crate::fields::WriteFields;
 
 /// `name: value` of each field, `!` before sensitive ones; sizes are checked.
 fn read(decoder: &mut Decoder, block: &[u8]) -> Result<Vec<String>, Error> {

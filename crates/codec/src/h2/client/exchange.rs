@@ -7,9 +7,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tidegate_types::{EndStream, RequestHead};
 
-use crate::h2::asked::Asked;
+use crate::fields::{Asked, size_of};
 use crate::h2::conn::Shared;
-use crate::h2::size_of;
 use crate::h2::streams::{Failure, Key, SendPhase};
 use crate::multiplex;
 use crate::stream::{BodyFrame, ClientStream, ResetCode, ResponseFrame, StreamError};

@@ -8,13 +8,13 @@ use tidegate_types::EndStream;
 use tokio::time::Instant;
 
 use super::{ARENA, Handled, Target, violation};
+use crate::fields::{Dialect, Limits, RequestFields, RequestRules, ResponseFields, TrailerFields, Verdict};
 use crate::h2::arena;
 use crate::h2::codes::{
     COMPRESSION_ERROR, ENHANCE_YOUR_CALM, FRAME_SIZE_ERROR, INTERNAL_ERROR, PROTOCOL_ERROR, REFUSED_STREAM,
     STREAM_CLOSED,
 };
 use crate::h2::conn::{Core, Role, Side};
-use crate::h2::fields::{Limits, RequestFields, RequestRules, ResponseFields, TrailerFields, Verdict};
 use crate::h2::frames::{END_HEADERS, END_STREAM, FrameHead, PRIORITY, STREAM_MASK, number};
 use crate::h2::streams::{Failure, Key, Owner, Phase};
 use crate::hpack::Field;
@@ -270,12 +270,12 @@ impl Core {
     fn refuse(&mut self, key: Key, verdict: Verdict) -> Handled {
         let code = if verdict.is_malformed() { PROTOCOL_ERROR } else { INTERNAL_ERROR };
         self.count(match verdict {
-            Verdict::Field | Verdict::Message => Event::MessagingError,
+            Verdict::Field | Verdict::Message | Verdict::Misplaced | Verdict::Path => Event::MessagingError,
             Verdict::TooLarge => Event::HeadTooLarge,
             Verdict::TooMany => Event::HeaderOverflow,
             Verdict::Underscore => Event::UnderscoreRejected,
         });
-        let details = verdict.details();
+        let details = verdict.details(Dialect::Http2);
         let spares_connection = self.side.common().override_stream_error_on_invalid_http_message;
         if !verdict.is_malformed() {
             return self.end_by_content(key, code, Failure::Unwanted(details));

@@ -7,10 +7,8 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use tidegate_types::{EndStream, RequestHead, ResponseHead};
 
-use crate::h2::asked::Asked;
+use crate::fields::{Asked, Dialect, Received, size_of};
 use crate::h2::conn::{Core, Shared};
-use crate::h2::fields::Received;
-use crate::h2::size_of;
 use crate::h2::streams::{Failure, Key, Phase, SendPhase};
 use crate::stream::{BodyFrame, ClientEnd, HeadError, ResetCode, ServerStream, StreamError};
 
@@ -122,7 +120,7 @@ impl ServerStream for ServerExchange {
             };
             if let Some(verdict) = stream.rx.refused {
                 return Poll::Ready(Err(HeadError::Malformed {
-                    details: verdict.details(),
+                    details: verdict.details(Dialect::Http2),
                     is_violation: verdict.is_malformed(),
                 }));
             }

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 
 use super::{decoder, read};
+use crate::fields::WriteFields;
 use crate::hpack::Encoder;
 
 /// What was written goes to a channel; what is to be read was put here.

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use super::*;
-use crate::h2::options::Underscores;
+use crate::fields::Underscores;
 use crate::stream::{ClientEnd, HeadError};
 
 /// A literal field without indexing.

@@ -1,10 +1,26 @@
 //! The limits on a block's fields, and what has become of it.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
-use crate::h2::options::{Options, Underscores};
 use crate::hpack::ENTRY_OVERHEAD;
+
+/// Whose rules hold, where the two versions or Envoy's codecs for them differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Http2,
+    #[allow(dead_code, reason = "HTTP/3 uses it")]
+    Http3,
+}
+
+impl Dialect {
+    pub(crate) fn version(self) -> Version {
+        match self {
+            Self::Http2 => Version::HTTP_2,
+            Self::Http3 => Version::HTTP_3,
+        }
+    }
+}
 
 /// Why a block is not served. Nothing of it is answered: the stream or the connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +32,13 @@ pub(crate) enum Verdict {
     /// Fields that do not make a message (RFC 9113 §8.1.1); ends the same.
     #[error("fields that make no message")]
     Message,
+    /// HTTP/3's for a pseudo-header field twice, or behind one that is none (RFC 9114 §4.3): ends the stream alone in
+    /// any case.
+    #[error("misplaced pseudo-header field")]
+    Misplaced,
+    /// HTTP/3's for a path that is none for this method: ends the stream alone in any case.
+    #[error("invalid path")]
+    Path,
     /// Over `max_request_headers_kb`: ends the stream with INTERNAL_ERROR, as do those below.
     #[error("header list too large")]
     TooLarge,
@@ -29,19 +52,34 @@ pub(crate) enum Verdict {
 
 impl Verdict {
     /// Envoy's `%RESPONSE_CODE_DETAILS%`.
-    pub(crate) fn details(self) -> &'static str {
-        match self {
-            Self::Field => "http2.invalid.header.field",
-            Self::Message => "http2.violation.of.messaging.rule",
-            Self::TooLarge => "http2.header_list_size_too_large",
-            Self::TooMany => "http2.too_many_headers",
-            Self::Underscore => "http2.unexpected_underscore",
+    pub(crate) fn details(self, dialect: Dialect) -> &'static str {
+        match (dialect, self) {
+            (Dialect::Http2, Self::Field | Self::Misplaced) => "http2.invalid.header.field",
+            (Dialect::Http2, Self::Message | Self::Path) => "http2.violation.of.messaging.rule",
+            (Dialect::Http2, Self::TooLarge) => "http2.header_list_size_too_large",
+            (Dialect::Http2, Self::TooMany) => "http2.too_many_headers",
+            (Dialect::Http2, Self::Underscore) => "http2.unexpected_underscore",
+            (Dialect::Http3, Self::Field | Self::Misplaced | Self::Message | Self::Path) => {
+                "http3.invalid_header_field"
+            }
+            (Dialect::Http3, Self::TooLarge) => "http3.headers_too_large",
+            (Dialect::Http3, Self::TooMany) => "http3.too_many_headers",
+            (Dialect::Http3, Self::Underscore) => "http3.unexpected_underscore",
+        }
+    }
+
+    /// The verdict as this dialect knows it.
+    pub(crate) fn under(self, dialect: Dialect) -> Self {
+        match (dialect, self) {
+            (Dialect::Http2, Self::Misplaced) => Self::Field,
+            (Dialect::Http2, Self::Path) => Self::Message,
+            _ => self,
         }
     }
 
     /// Whether the message is malformed, and not just unwanted: `http2.rx_messaging_error`.
     pub(crate) fn is_malformed(self) -> bool {
-        matches!(self, Self::Field | Self::Message)
+        matches!(self, Self::Field | Self::Message | Self::Misplaced | Self::Path)
     }
 }
 
@@ -53,22 +91,25 @@ pub(crate) struct Limits {
     /// Fields.
     pub(crate) fields: usize,
     pub(crate) underscores: Underscores,
+    pub(crate) dialect: Dialect,
 }
 
-impl From<&Options> for Limits {
-    fn from(options: &Options) -> Self {
-        Self {
-            bytes: options.max_head_bytes as usize,
-            fields: options.max_headers,
-            underscores: options.underscores,
-        }
-    }
+/// What to do with names that some servers confuse: Envoy's `headers_with_underscores_action`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Underscores {
+    /// They are fields like any other.
+    #[default]
+    Allow,
+    /// They are left out.
+    Drop,
+    /// They end the stream.
+    Reject,
 }
 
 /// What all blocks gather: fields that are no pseudo-header fields, and counts.
 #[derive(Debug)]
 pub(super) struct Tally {
-    limits: Limits,
+    pub(super) limits: Limits,
     pub(super) headers: HeaderMap,
     /// Bytes of names and values.
     pub(super) bytes: usize,
@@ -143,3 +184,8 @@ pub(super) fn field_value(value: Bytes, sensitive: bool) -> Result<HeaderValue, 
 
 /// Room in a head's map, also for the fields that a proxy adds: growing it means hashing every name again.
 const EXPECTED_FIELDS: usize = 14;
+
+/// Bytes of fields, 32 for each beside its text (RFC 9113 §10.5.1).
+pub(crate) fn size_of(headers: &http::HeaderMap) -> u64 {
+    headers.iter().map(|(name, value)| (name.as_str().len() + value.len() + 32) as u64).sum()
+}

@@ -124,7 +124,7 @@ fn trailers_are_judged_by_the_same_rules() {
 
 #[test]
 fn trailers_have_the_limits_of_heads() {
-    let narrow = Limits { bytes: 100, fields: 3, underscores: Underscores::Reject };
+    let narrow = Limits { bytes: 100, fields: 3, underscores: Underscores::Reject, dialect: Dialect::Http2 };
     let judge = |fields: Fields<'_>, end| trailers(narrow, fields, end).unwrap_err();
     assert_eq!(judge(&[(b"x", &[b'v'; 100])], EndStream::Yes), Verdict::TooLarge);
     // Before a missing end is seen, as in Envoy.
@@ -154,6 +154,6 @@ fn verdicts_are_said_in_envoys_words() {
         (Verdict::TooMany, "http2.too_many_headers", false),
         (Verdict::Underscore, "http2.unexpected_underscore", false),
     ] {
-        assert_eq!((verdict.details(), verdict.is_malformed()), (details, malformed));
+        assert_eq!((verdict.details(Dialect::Http2), verdict.is_malformed()), (details, malformed));
     }
 }

@@ -10,7 +10,7 @@ use http::HeaderMap;
 use tidegate_types::EndStream;
 
 use super::*;
-use crate::h2::asked::Asked;
+use crate::fields::Asked;
 use crate::h2::options::{Options, ServerOptions};
 use crate::hpack::{Decoder, Encoder, Field};
 

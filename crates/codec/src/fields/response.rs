@@ -1,14 +1,14 @@
 //! Response heads from fields (RFC 9113 §8.3.2).
 
-use http::{HeaderName, HeaderValue, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use tidegate_types::{EndStream, ResponseHead};
 
+use super::asked::Asked;
 use super::length::ContentLength;
 use super::rules::check_connection_field;
 use super::tally::{Limits, Tally, Verdict, field_value};
 use crate::h1::parse::join_response_fields;
 use crate::h1::rules::parse_length;
-use crate::h2::asked::Asked;
 use crate::hpack::{Field, Name};
 
 /// The fields of a response's head, final or informational.
@@ -66,7 +66,11 @@ impl ResponseFields {
             let protocol = HeaderValue::from_maybe_shared(protocol.clone()).map_err(|_| Verdict::Field)?;
             self.tally.append(header::UPGRADE, protocol)?;
         }
-        let head = ResponseHead { status, version: Version::HTTP_2, headers: self.tally.headers };
+        let head = ResponseHead {
+            status,
+            version: self.tally.limits.dialect.version(),
+            headers: self.tally.headers,
+        };
         Ok((head, length))
     }
 

@@ -1,16 +1,15 @@
 //! Request heads from fields (RFC 9113 §8.3.1, RFC 8441 §4).
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, Method, Version, header};
+use http::{HeaderName, HeaderValue, Method, header};
 use tidegate_types::{EndStream, RequestHead, Scheme};
 
+use super::asked::Asked;
 use super::length::ContentLength;
 use super::rules::{check_authority, check_connection_field, check_path, check_scheme, is_visible};
-use super::tally::{Limits, Tally, Verdict, field_value};
+use super::tally::{Dialect, Limits, Tally, Verdict, field_value};
 use crate::h1::parse::join_request_fields;
 use crate::h1::rules::parse_length;
-use crate::h2::asked::Asked;
-use crate::h2::options::ServerOptions;
 use crate::hpack::{ENTRY_OVERHEAD, Field, Name};
 
 /// What a connection says about all of its requests.
@@ -23,17 +22,6 @@ pub(crate) struct RequestRules {
     pub(crate) proxy_100_continue: bool,
     /// The scheme of requests whose own is neither `http` nor `https`.
     pub(crate) scheme: Scheme,
-}
-
-impl From<&ServerOptions> for RequestRules {
-    fn from(options: &ServerOptions) -> Self {
-        Self {
-            limits: Limits::from(&options.common),
-            allow_connect: options.common.allow_connect,
-            proxy_100_continue: options.proxy_100_continue,
-            scheme: options.scheme,
-        }
-    }
 }
 
 /// A request that can be served.
@@ -96,7 +84,7 @@ impl RequestFields {
         if self.tally.verdict.is_none()
             && let Err(verdict) = self.take(field, size)
         {
-            self.tally.verdict = Some(verdict);
+            self.tally.verdict = Some(verdict.under(self.rules.limits.dialect));
         }
     }
 
@@ -107,7 +95,7 @@ impl RequestFields {
         }
         let asked_method = self.method.take().ok_or(Verdict::Message)?;
         let connect = asked_method == Method::CONNECT;
-        self.check_shape(&asked_method)?;
+        self.check_shape(&asked_method).map_err(|verdict| verdict.under(self.rules.limits.dialect))?;
         let mut length = self.length.map_or(ContentLength::Any, ContentLength::Remaining);
         let plain_connect = connect && self.protocol.is_none();
         if !plain_connect && length.take(0, end).is_err() {
@@ -130,7 +118,7 @@ impl RequestFields {
             scheme: self.scheme.unwrap_or(self.rules.scheme),
             authority,
             path: self.path.unwrap_or_default(),
-            version: Version::HTTP_2,
+            version: self.rules.limits.dialect.version(),
             headers: self.tally.headers,
             upgrade: self.protocol,
         });
@@ -154,13 +142,27 @@ impl RequestFields {
             let path = match self.path.as_deref() {
                 Some([b'/', ..]) => true,
                 Some(b"*") => *method == Method::OPTIONS,
-                _ => false,
+                Some(_) => false,
+                None => return Err(Verdict::Message),
             };
             // `:protocol` is for CONNECT alone (RFC 8441 §4).
             let tunnel = self.protocol.is_none() || connect && self.authority.is_some();
-            path && tunnel && self.scheme.is_some() && (self.authority.is_some() || self.host.is_some())
+            if !(tunnel && self.scheme.is_some() && self.is_addressed()) {
+                return Err(Verdict::Message);
+            }
+            return if path { Ok(()) } else { Err(Verdict::Path) };
         };
         if valid { Ok(()) } else { Err(Verdict::Message) }
+    }
+
+    /// Whether it says whom it is for.
+    fn is_addressed(&self) -> bool {
+        match (self.rules.limits.dialect, &self.authority, &self.host) {
+            (Dialect::Http2, authority, host) => authority.is_some() || host.is_some(),
+            // Both MUST say the same (RFC 9114 §4.3.1); that `host` alone is not enough is Envoy's rule.
+            (Dialect::Http3, Some(authority), host) => host.as_ref().is_none_or(|host| host == authority),
+            (Dialect::Http3, None, _) => false,
+        }
     }
 
     fn take(&mut self, field: Field, size: usize) -> Result<(), Verdict> {
@@ -168,7 +170,7 @@ impl RequestFields {
         match name {
             Name::Header(name) => return self.take_header(name, value, sensitive, size),
             // Pseudo-header fields come first (RFC 9113 §8.3).
-            _ if self.tally.regular => return Err(Verdict::Field),
+            _ if self.tally.regular => return Err(Verdict::Misplaced),
             Name::Method => {
                 let method = Method::from_bytes(&value).map_err(|_| Verdict::Field)?;
                 once(&mut self.method, method)?;
@@ -213,7 +215,7 @@ impl RequestFields {
         self.tally.regular = true;
         if name == header::HOST {
             check_authority(&value)?;
-            once(&mut self.host, value)?;
+            single(&mut self.host, value)?;
             return self.tally.count(size);
         }
         let value = field_value(value, sensitive)?;
@@ -221,7 +223,7 @@ impl RequestFields {
         // discriminants.
         match name {
             header::CONTENT_LENGTH => {
-                once(&mut self.length, parse_length(value.as_bytes()).ok_or(Verdict::Field)?)?;
+                single(&mut self.length, parse_length(value.as_bytes()).ok_or(Verdict::Field)?)?;
             }
             header::COOKIE => {
                 // Crumbs count as what they become, `; ` between them.
@@ -280,13 +282,18 @@ impl Cookie {
     }
 }
 
-/// Refuses what is said twice.
+/// Refuses a pseudo-header field that is said twice.
 fn once<T>(place: &mut Option<T>, value: T) -> Result<(), Verdict> {
     if place.is_some() {
-        return Err(Verdict::Field);
+        return Err(Verdict::Misplaced);
     }
     *place = Some(value);
     Ok(())
+}
+
+/// Refuses a field that is said twice.
+fn single<T>(place: &mut Option<T>, value: T) -> Result<(), Verdict> {
+    once(place, value).map_err(|_| Verdict::Field)
 }
 
 /// Room for the crumbs of one request.

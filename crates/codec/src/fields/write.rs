@@ -4,18 +4,31 @@ use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use tidegate_types::{RequestHead, ResponseHead};
 
+use super::asked::Asked;
 use super::rules::{is_old_connection_field, is_visible};
-use crate::h2::asked::Asked;
-use crate::hpack::Encoder;
 
 /// A request's head cannot be said in HTTP/2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("head cannot be sent over HTTP/2")]
 pub(crate) struct Unsendable;
 
+/// What turns fields into a block: HPACK, or QPACK.
+pub(crate) trait WriteFields {
+    /// Begins a block.
+    fn begin(&mut self, out: &mut BytesMut);
+    fn method(&self, out: &mut BytesMut, method: &Method);
+    fn scheme(&self, out: &mut BytesMut, scheme: &[u8]);
+    fn authority(&self, out: &mut BytesMut, authority: &[u8]);
+    fn path(&self, out: &mut BytesMut, path: &[u8]);
+    fn status(&self, out: &mut BytesMut, status: StatusCode);
+    fn protocol(&self, out: &mut BytesMut, protocol: &[u8]);
+    /// Any other field; a `sensitive` one is never to be indexed by anyone.
+    fn field(&self, out: &mut BytesMut, name: &HeaderName, value: &[u8], sensitive: bool);
+}
+
 /// Writes a request's head as one block. Nothing is written if it fails.
 pub(crate) fn write_request(
-    encoder: &mut Encoder,
+    encoder: &mut impl WriteFields,
     out: &mut BytesMut,
     head: &RequestHead,
 ) -> Result<(), Unsendable> {
@@ -30,7 +43,7 @@ pub(crate) fn write_request(
     let method = if head.upgrade.is_some() { &Method::CONNECT } else { &head.method };
     let path = if head.path.is_empty() { b"/" } else { &head.path[..] };
     // An HTTP/2 client's order and Envoy's for others; both are Envoy's on the wire.
-    if head.version == Version::HTTP_2 {
+    if matches!(head.version, Version::HTTP_2 | Version::HTTP_3) {
         encoder.method(out, method);
         if !plain_connect {
             encoder.scheme(out, head.scheme.as_str().as_bytes());
@@ -57,14 +70,19 @@ pub(crate) fn write_request(
     Ok(())
 }
 
-fn write_authority(encoder: &Encoder, out: &mut BytesMut, head: &RequestHead) {
+fn write_authority(encoder: &impl WriteFields, out: &mut BytesMut, head: &RequestHead) {
     if !head.authority.is_empty() {
         encoder.authority(out, &head.authority);
     }
 }
 
 /// Writes a response's head, final or informational, as one block.
-pub(crate) fn write_response(encoder: &mut Encoder, out: &mut BytesMut, head: &ResponseHead, asked: &Asked) {
+pub(crate) fn write_response(
+    encoder: &mut impl WriteFields,
+    out: &mut BytesMut,
+    head: &ResponseHead,
+    asked: &Asked,
+) {
     encoder.begin(out);
     let upgraded = head.status == StatusCode::SWITCHING_PROTOCOLS && matches!(asked, Asked::Upgrade(_));
     encoder.status(out, if upgraded { StatusCode::OK } else { head.status });
@@ -72,7 +90,7 @@ pub(crate) fn write_response(encoder: &mut Encoder, out: &mut BytesMut, head: &R
 }
 
 /// Writes trailers as one block, without fields that frame, route or belong to a connection (RFC 9110 §6.5.1).
-pub(crate) fn write_trailers(encoder: &mut Encoder, out: &mut BytesMut, trailers: &HeaderMap) {
+pub(crate) fn write_trailers(encoder: &mut impl WriteFields, out: &mut BytesMut, trailers: &HeaderMap) {
     encoder.begin(out);
     for (name, value) in trailers {
         if *name != header::TE && *name != header::CONTENT_LENGTH && is_sent(name, value) {
@@ -81,7 +99,7 @@ pub(crate) fn write_trailers(encoder: &mut Encoder, out: &mut BytesMut, trailers
     }
 }
 
-fn write_fields(encoder: &Encoder, out: &mut BytesMut, headers: &HeaderMap, tunnel: bool) {
+fn write_fields(encoder: &impl WriteFields, out: &mut BytesMut, headers: &HeaderMap, tunnel: bool) {
     for (name, value) in headers {
         if is_sent(name, value) && !(tunnel && *name == header::CONTENT_LENGTH) {
             encoder.field(out, name, value.as_bytes(), value.is_sensitive());

@@ -237,7 +237,7 @@ fn expectations_are_ours_to_answer_or_passed_on() {
 #[test]
 fn bytes_are_counted_without_overhead() {
     let rules = RequestRules {
-        limits: Limits { bytes: 1024, fields: 100, underscores: Underscores::Allow },
+        limits: Limits { bytes: 1024, fields: 100, underscores: Underscores::Allow, dialect: Dialect::Http2 },
         ..rules()
     };
     let judge = |fields: Fields<'_>| {
@@ -264,7 +264,12 @@ fn fields_are_counted_with_pseudo_header_fields_and_crumbs() {
     fields = vec![(b"cookie", b"a=1"); 120];
     assert_eq!(with(&fields).unwrap_err(), Verdict::TooMany);
     // A limit over that of the map does no harm.
-    let wide = Limits { bytes: usize::MAX, fields: usize::MAX, underscores: Underscores::Allow };
+    let wide = Limits {
+        bytes: usize::MAX,
+        fields: usize::MAX,
+        underscores: Underscores::Allow,
+        dialect: Dialect::Http2,
+    };
     let names: Vec<String> = (0..40_000).map(|index| format!("x-{index}")).collect();
     let mut fields = vec![METHOD, SCHEME, AUTHORITY, PATH];
     fields.extend(names.iter().map(|name| (name.as_bytes(), &b"1"[..])));
