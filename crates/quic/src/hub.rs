@@ -1,0 +1,362 @@
+//! What an endpoint's connections share: the socket, quinn-proto's endpoint, and the places of the connections.
+//!
+//! A datagram is handled where it arrives ([`Hub::receive`]): it changes its connection's state at once, and the task
+//! that owns the connection is woken to look at the outcome; so there is no inbox that could fill up. A server's
+//! hub is driven by [`Driver`], a task of its own; a client's by its one connection, until that is dropped.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use quinn_proto::{ConnectionHandle, DatagramEvent, EndpointConfig, Incoming};
+use tokio::time::Instant;
+
+use crate::conn::alarm::Alarm;
+use crate::conn::core::{Core, Sent};
+use crate::link::{Link, Outgoing, Received};
+use crate::options::{EndpointOptions, Limits, Worker};
+use crate::stats::EndpointStats;
+use crate::{Loss, cid};
+
+/// How often one turn asks the socket before others get their turn.
+const ROUNDS: usize = 4;
+
+/// Called with a datagram of another worker's connection and that worker's index.
+pub(crate) type Foreign = Box<dyn Fn(u32, SocketAddr, &[u8])>;
+
+pub(crate) struct Hub {
+    pub(crate) link: Box<dyn Link>,
+    pub(crate) proto: RefCell<quinn_proto::Endpoint>,
+    places: RefCell<Vec<Option<Rc<Core>>>>,
+    /// Attempts that nobody has accepted yet.
+    pub(crate) attempts: RefCell<VecDeque<Incoming>>,
+    pub(crate) acceptor: Cell<Option<Waker>>,
+    /// Connections without an owner, until they are drained.
+    lingering: RefCell<VecDeque<Rc<Core>>>,
+    /// Owners of connections that wait for room in the socket.
+    blocked: RefCell<Vec<Waker>>,
+    driver: Cell<Option<Waker>>,
+    /// A client's connection receives by itself.
+    pub(crate) owned: Cell<bool>,
+    pub(crate) handles: Cell<usize>,
+    pub(crate) closed: Cell<bool>,
+    /// What the system said of a client's socket.
+    failure: Cell<Option<i32>>,
+    pub(crate) limits: Limits,
+    pub(crate) worker: Worker,
+    pub(crate) foreign: RefCell<Option<Foreign>>,
+    pub(crate) stats: RefCell<EndpointStats>,
+}
+
+impl Hub {
+    pub(crate) fn new(link: Box<dyn Link>, options: EndpointOptions) -> Rc<Self> {
+        let EndpointOptions { server, worker, limits, reset_key } = options;
+        let mut config = match reset_key {
+            Some(key) => {
+                EndpointConfig::new(Arc::new(aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &key)))
+            }
+            None => EndpointConfig::default(),
+        };
+        config.cid_generator(move || Box::new(cid::WorkerIds(worker)));
+        let may_fragment = link.may_fragment();
+        let proto = quinn_proto::Endpoint::new(Arc::new(config), server, !may_fragment, None);
+        Rc::new(Self {
+            link,
+            proto: RefCell::new(proto),
+            places: RefCell::default(),
+            attempts: RefCell::default(),
+            acceptor: Cell::default(),
+            lingering: RefCell::default(),
+            blocked: RefCell::default(),
+            driver: Cell::default(),
+            owned: Cell::new(false),
+            handles: Cell::new(0),
+            closed: Cell::new(false),
+            failure: Cell::new(None),
+            limits,
+            worker,
+            foreign: RefCell::default(),
+            stats: RefCell::default(),
+        })
+    }
+
+    /// Gives a new connection its place.
+    pub(crate) fn admit(&self, handle: ConnectionHandle, proto: quinn_proto::Connection) -> Rc<Core> {
+        let core = Rc::new(Core::new(handle, proto));
+        let mut places = self.places.borrow_mut();
+        if places.len() <= handle.0 {
+            places.resize_with(handle.0 + 1, || None);
+        }
+        places[handle.0] = Some(core.clone());
+        let mut stats = self.stats.borrow_mut();
+        stats.connections += 1;
+        stats.half_open += 1;
+        core
+    }
+
+    /// The connection is drained: its handle belongs to nobody now.
+    pub(crate) fn vacate(&self, handle: ConnectionHandle) {
+        if let Some(place) = self.places.borrow_mut().get_mut(handle.0)
+            && place.take().is_some()
+        {
+            self.stats.borrow_mut().connections -= 1;
+        }
+        self.wake_driver();
+    }
+
+    /// A connection whose owner has gone, closed already. It lingers until it is drained.
+    pub(crate) fn adopt(&self, core: Rc<Core>) {
+        self.owned.set(false);
+        self.lingering.borrow_mut().push_back(core);
+        loop {
+            let mut lingering = self.lingering.borrow_mut();
+            let Some(oldest) = (lingering.len() > self.limits.lingering).then(|| lingering.pop_front())
+            else {
+                break;
+            };
+            drop(lingering);
+            if let Some(oldest) = oldest {
+                oldest.forget(self);
+            }
+        }
+        self.wake_driver();
+    }
+
+    pub(crate) fn wake_driver(&self) {
+        if let Some(waker) = self.driver.take() {
+            waker.wake();
+        }
+    }
+
+    pub(crate) fn wake_acceptor(&self) {
+        if let Some(waker) = self.acceptor.take() {
+            waker.wake();
+        }
+    }
+
+    /// Handshakes that cost memory now.
+    pub(crate) fn half_open(&self) -> usize {
+        self.stats.borrow().half_open + self.attempts.borrow().len()
+    }
+
+    /// What the system said of a client's socket.
+    pub(crate) fn failure(&self) -> Option<Loss> {
+        self.failure.get().map(|errno| Loss::Socket { errno })
+    }
+
+    /// Handles what has come; ready when there may be more.
+    pub(crate) fn receive(self: &Rc<Self>, cx: &mut Context<'_>) -> Poll<()> {
+        for _ in 0..ROUNDS {
+            let now = Instant::now();
+            let polled = self.link.poll_receive(cx, &mut |received| self.handle(now, received));
+            match polled {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) => self.stats.borrow_mut().receives += 1,
+                Poll::Ready(Err(error)) => self.on_receive_error(&error),
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn on_receive_error(&self, error: &io::Error) {
+        // Only a connected socket says something of a peer; on a server's, anybody could forge it.
+        if self.owned.get() && error.kind() == io::ErrorKind::ConnectionRefused {
+            self.failure.set(error.raw_os_error());
+        }
+        tracing::debug!(%error, "receiving datagrams");
+    }
+
+    /// One datagram.
+    pub(crate) fn handle(self: &Rc<Self>, now: Instant, received: Received) {
+        let Received { remote, local_ip, ecn, data } = received;
+        {
+            let mut stats = self.stats.borrow_mut();
+            stats.datagrams_received += 1;
+            stats.bytes_received += data.len() as u64;
+        }
+        if self.is_foreign(remote, &data) {
+            return;
+        }
+        let mut answer = Vec::new();
+        let event = self.proto.borrow_mut().handle(now.into_std(), remote, local_ip, ecn, data, &mut answer);
+        match event {
+            Some(DatagramEvent::ConnectionEvent(handle, event)) => {
+                let core = self.places.borrow().get(handle.0).cloned().flatten();
+                if let Some(core) = core {
+                    core.handle(event);
+                }
+            }
+            Some(DatagramEvent::NewConnection(incoming)) => self.on_attempt(incoming),
+            Some(DatagramEvent::Response(transmit)) => self.answer(&transmit, &answer),
+            None => self.stats.borrow_mut().dropped += 1,
+        }
+    }
+
+    /// Hands the datagram over if it is another worker's. Packets that begin a connection have an id of the
+    /// client's choice, and whoever gets them is right.
+    fn is_foreign(&self, remote: SocketAddr, data: &[u8]) -> bool {
+        let foreign = self.foreign.borrow();
+        let Some(hook) = foreign.as_ref() else { return false };
+        let may_begin = data.first().is_some_and(|first| first & 0x80 != 0);
+        match cid::worker_of(data, self.worker.count) {
+            Some(worker) if worker != self.worker.index && !may_begin => {
+                self.stats.borrow_mut().handed_over += 1;
+                hook(worker, remote, data);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn on_attempt(&self, incoming: Incoming) {
+        let half_open = self.half_open();
+        if self.closed.get() || half_open >= self.limits.max_half_open {
+            return self.refuse(incoming);
+        }
+        if half_open >= self.limits.retry_above && !incoming.remote_address_validated() {
+            return self.retry(incoming);
+        }
+        let mut attempts = self.attempts.borrow_mut();
+        if attempts.len() >= self.limits.backlog {
+            self.stats.borrow_mut().overflowed += 1;
+            self.proto.borrow_mut().ignore(incoming);
+            return;
+        }
+        attempts.push_back(incoming);
+        drop(attempts);
+        self.wake_acceptor();
+    }
+
+    pub(crate) fn refuse(&self, incoming: Incoming) {
+        let mut answer = Vec::new();
+        let transmit = self.proto.borrow_mut().refuse(incoming, &mut answer);
+        self.stats.borrow_mut().refused += 1;
+        self.answer(&transmit, &answer);
+    }
+
+    /// Demands that the client proves its address; one that has done so is refused.
+    pub(crate) fn retry(&self, incoming: Incoming) {
+        let mut answer = Vec::new();
+        let retried = self.proto.borrow_mut().retry(incoming, &mut answer);
+        match retried {
+            Ok(transmit) => {
+                self.stats.borrow_mut().retries += 1;
+                self.answer(&transmit, &answer);
+            }
+            Err(error) => self.refuse(error.into_incoming()),
+        }
+    }
+
+    /// Sends what no connection sends. Nobody waits for it: where the socket is full it is as good as lost.
+    pub(crate) fn answer(&self, transmit: &quinn_proto::Transmit, data: &[u8]) {
+        self.stats.borrow_mut().answers += 1;
+        let _ = self.send(&Outgoing::new(transmit), data.get(..transmit.size).unwrap_or(data));
+    }
+
+    /// Sends, or says that the socket is full. Any other error is a loss on the way, as far as the protocol is
+    /// concerned; a client's connection looks at [`Hub::failure`].
+    pub(crate) fn send(&self, outgoing: &Outgoing, data: &[u8]) -> Result<(), Full> {
+        let sent = self.link.send(outgoing, data);
+        let mut stats = self.stats.borrow_mut();
+        match sent {
+            Ok(()) => {
+                stats.sends += 1;
+                stats.datagrams_sent += outgoing.datagrams(data.len());
+                stats.bytes_sent += data.len() as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                stats.blocked += 1;
+                return Err(Full);
+            }
+            // A probe of the path's MTU was too large for it, which is what it wanted to know.
+            Err(error) if error.raw_os_error() == Some(libc_emsgsize()) => {}
+            Err(error) => {
+                stats.send_errors += 1;
+                if self.owned.get() {
+                    self.failure.set(error.raw_os_error());
+                }
+                tracing::debug!(%error, remote = %outgoing.remote, "sending datagrams");
+            }
+        }
+        Ok(())
+    }
+
+    /// The task is woken when the socket has room again.
+    pub(crate) fn wait_for_room(&self, cx: &mut Context<'_>) {
+        if self.owned.get() {
+            if self.link.poll_writable(cx).is_ready() {
+                cx.waker().wake_by_ref();
+            }
+            return;
+        }
+        self.blocked.borrow_mut().push(cx.waker().clone());
+        self.wake_driver();
+    }
+
+    /// Drives what lingers; the time of its next timer.
+    fn drive_lingering(&self, cx: &mut Context<'_>) -> Option<Instant> {
+        let mut next: Option<Instant> = None;
+        let cores = std::mem::take(&mut *self.lingering.borrow_mut());
+        for core in cores {
+            if core.advance(self, Instant::now()) == Sent::Blocked {
+                self.blocked.borrow_mut().push(cx.waker().clone());
+            }
+            if let Some(deadline) = core.deadline() {
+                next = Some(next.map_or(deadline, |next| next.min(deadline)));
+            }
+            if !core.is_drained() {
+                self.lingering.borrow_mut().push_back(core);
+            }
+        }
+        next
+    }
+}
+
+/// `EMSGSIZE` on Linux; this crate has no business with descriptors otherwise.
+fn libc_emsgsize() -> i32 {
+    90
+}
+
+/// The socket takes nothing now.
+#[derive(Debug)]
+pub(crate) struct Full;
+
+/// The task of a hub: receives for all, drives connections without an owner, and ends with the last of them.
+pub(crate) struct Driver {
+    pub(crate) hub: Rc<Hub>,
+    pub(crate) alarm: Alarm,
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let hub = self.hub.clone();
+        hub.driver.set(Some(cx.waker().clone()));
+        if hub.owned.get() {
+            return Poll::Pending;
+        }
+        if hub.receive(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        loop {
+            let next = hub.drive_lingering(cx);
+            if self.alarm.poll(cx, next).is_pending() {
+                break;
+            }
+        }
+        if !hub.blocked.borrow().is_empty() && hub.link.poll_writable(cx).is_ready() {
+            for waker in hub.blocked.take() {
+                waker.wake();
+            }
+        }
+        let is_over = hub.handles.get() == 0 && hub.places.borrow().iter().all(Option::is_none);
+        if is_over { Poll::Ready(()) } else { Poll::Pending }
+    }
+}

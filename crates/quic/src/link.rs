@@ -1,0 +1,185 @@
+//! The socket under an endpoint: batches of datagrams in, one GSO batch out a call.
+//!
+//! [`Link`] is what the rest of the crate sees, so that tests can put a scripted network in its place; [`UdpLink`] is
+//! the real one, over quinn-udp and tokio's readiness.
+
+use std::cell::RefCell;
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
+use std::task::{Context, Poll, ready};
+
+use bytes::BytesMut;
+use quinn_proto::EcnCodepoint;
+use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+
+/// A datagram that came.
+pub(crate) struct Received {
+    pub(crate) remote: SocketAddr,
+    pub(crate) local_ip: Option<IpAddr>,
+    pub(crate) ecn: Option<EcnCodepoint>,
+    pub(crate) data: BytesMut,
+}
+
+/// What is to be sent: one datagram, or several of `segment` bytes (the last may be shorter) to one address.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Outgoing {
+    pub(crate) remote: SocketAddr,
+    pub(crate) local_ip: Option<IpAddr>,
+    pub(crate) ecn: Option<EcnCodepoint>,
+    pub(crate) segment: Option<usize>,
+}
+
+impl Outgoing {
+    pub(crate) fn new(transmit: &quinn_proto::Transmit) -> Self {
+        Self {
+            remote: transmit.destination,
+            local_ip: transmit.src_ip,
+            ecn: transmit.ecn,
+            segment: transmit.segment_size,
+        }
+    }
+
+    /// How many datagrams `size` bytes are.
+    pub(crate) fn datagrams(&self, size: usize) -> u64 {
+        self.segment.map_or(1, |segment| size.div_ceil(segment.max(1))) as u64
+    }
+}
+
+/// Something that carries datagrams.
+pub(crate) trait Link {
+    /// Gives `sink` what has come, as much as one call brings.
+    ///
+    /// # Errors
+    /// What the system says, such as an ICMP error on a connected socket.
+    fn poll_receive(&self, cx: &mut Context<'_>, sink: &mut dyn FnMut(Received)) -> Poll<io::Result<()>>;
+
+    /// Sends at once or not at all.
+    ///
+    /// # Errors
+    /// `WouldBlock` while the socket is full; anything else is the system's verdict on these datagrams.
+    fn send(&self, outgoing: &Outgoing, data: &[u8]) -> io::Result<()>;
+
+    /// Whether [`Link::send`] is worth another try.
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Its address; the IP may be unspecified.
+    fn local_address(&self) -> SocketAddr;
+
+    /// How many datagrams one call may carry.
+    fn segments(&self) -> usize;
+
+    /// Whether the network may cut datagrams in pieces, so that their size cannot be probed.
+    fn may_fragment(&self) -> bool;
+}
+
+/// The most bytes that one receive brings into one buffer: a whole GRO batch.
+const BUFFER: usize = 64 * 1024;
+
+thread_local! {
+    /// A worker's receive buffers, shared by all its sockets: they are empty between calls. Their pages are touched
+    /// only as far as datagrams reach.
+    static BUFFERS: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER * BATCH_SIZE].into_boxed_slice());
+}
+
+/// A UDP socket of this worker.
+pub(crate) struct UdpLink {
+    socket: UdpSocket,
+    state: UdpSocketState,
+    local: SocketAddr,
+}
+
+impl UdpLink {
+    /// Takes over `socket`, within the runtime of its worker.
+    pub(crate) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
+        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        let local = socket.local_addr()?;
+        Ok(Self { socket: UdpSocket::from_std(socket)?, state, local })
+    }
+
+    /// The socket is known to be empty or full: only a new edge makes it ready.
+    fn forget_readiness(&self, interest: Interest) {
+        let _ = self.socket.try_io(interest, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+    }
+
+    fn receive(&self, sink: &mut dyn FnMut(Received)) -> io::Result<usize> {
+        BUFFERS.with_borrow_mut(|buffers| {
+            let mut metas = [RecvMeta::default(); BATCH_SIZE];
+            let mut chunks = buffers.chunks_exact_mut(BUFFER);
+            let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
+                std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
+            let count = self.state.recv((&self.socket).into(), &mut slices, &mut metas)?;
+            for (meta, slice) in metas.iter().zip(&slices).take(count) {
+                split(meta, slice, sink);
+            }
+            Ok(count)
+        })
+    }
+}
+
+/// Takes a GRO batch apart.
+fn split(meta: &RecvMeta, buffer: &[u8], sink: &mut dyn FnMut(Received)) {
+    let Some(bytes) = buffer.get(..meta.len).filter(|bytes| !bytes.is_empty()) else { return };
+    // One copy and one allocation a batch; what streams keep of it are slices.
+    let mut batch = BytesMut::from(bytes);
+    while !batch.is_empty() {
+        let data = batch.split_to(meta.stride.clamp(1, batch.len()));
+        let ecn = meta.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8));
+        sink(Received { remote: meta.addr, local_ip: meta.dst_ip, ecn, data });
+    }
+}
+
+impl Link for UdpLink {
+    fn poll_receive(&self, cx: &mut Context<'_>, sink: &mut dyn FnMut(Received)) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.socket.poll_recv_ready(cx))?;
+            match self.receive(sink) {
+                Ok(count) => {
+                    // Fewer than asked for: the socket is empty, and asking again would only say so.
+                    if count < BATCH_SIZE {
+                        self.forget_readiness(Interest::READABLE);
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.forget_readiness(Interest::READABLE);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    fn send(&self, outgoing: &Outgoing, data: &[u8]) -> io::Result<()> {
+        let transmit = quinn_udp::Transmit {
+            destination: outgoing.remote,
+            ecn: outgoing.ecn.and_then(|ecn| quinn_udp::EcnCodepoint::from_bits(ecn as u8)),
+            contents: data,
+            segment_size: outgoing.segment,
+            src_ip: outgoing.local_ip,
+        };
+        // Without asking for readiness first: of a new socket nothing is known yet.
+        let sent = self.state.try_send((&self.socket).into(), &transmit);
+        if matches!(&sent, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
+            self.forget_readiness(Interest::WRITABLE);
+        }
+        sent
+    }
+
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.socket.poll_send_ready(cx).map(drop)
+    }
+
+    fn local_address(&self) -> SocketAddr {
+        self.local
+    }
+
+    fn segments(&self) -> usize {
+        self.state.max_gso_segments()
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.state.may_fragment()
+    }
+}
