@@ -15,6 +15,7 @@ mod compare;
 mod distant;
 mod h1;
 mod h2;
+mod h3;
 mod host_death;
 mod html;
 mod instructions;
@@ -289,7 +290,7 @@ impl Bench {
         let command = change(proxy.command(&self.out.join(name), setup)?);
         let log = self.out.join(format!("{name}.log"));
         let address = ([127, 0, 0, 1], setup.port).into();
-        Server::start(command, log, address, &scenario.client()?, self.cpus.proxy, patience)
+        Server::start(command, log, address, &scenario.clients()?, self.cpus.proxy, patience)
             .context(format_args!("{name} did not start"))
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::h1::H1;
-use super::load::{Client, Load, Outcome, Pace};
+use super::load::{Client, Clients, Drive, Load, Outcome, Pace};
 use super::process::{self, Server};
 use super::proxies::{self, Kind, Proxy};
 use super::{Bench, Origin};
@@ -92,8 +92,9 @@ fn one(bench: &Bench, proxy: &Proxy) -> Result<Death, Failure> {
     }
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let log = folder.join("log");
-    let server = Server::start(command, log, address, &client(), bench.cpus.proxy, process::PATIENCE)
-        .context(format_args!("{} did not start", proxy.kind.name()))?;
+    let server =
+        Server::start(command, log, address, &Clients::Tcp(client()), bench.cpus.proxy, process::PATIENCE)
+            .context(format_args!("{} did not start", proxy.kind.name()))?;
     let mut load = Load::connect(server.address, CONNECTIONS, client())?;
     load.run(Pace::Closed { duration: Duration::from_millis(500) })?;
     let victim = origins.swap_remove(0);

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use super::tls;
+use super::{h3, tls};
 use crate::failure::{Context, Failure};
 use crate::sys::{Epoll, Interest, Timer};
 
@@ -88,6 +88,22 @@ pub(super) struct Client {
     pub(super) tls: Option<tls::Client>,
 }
 
+/// What new connections of any kind are made with.
+pub(super) enum Clients {
+    Tcp(Client),
+    Quic(h3::Caller),
+}
+
+impl Clients {
+    /// Opens `connections` connections.
+    pub(super) fn connect(self, address: SocketAddr, connections: usize) -> Result<Box<dyn Drive>, Failure> {
+        Ok(match self {
+            Self::Tcp(client) => Box::new(Load::connect(address, connections, client)?),
+            Self::Quic(caller) => Box::new(h3::QuicLoad::connect(address, connections, caller)?),
+        })
+    }
+}
+
 struct Connection {
     socket: TcpStream,
     session: Option<tls::Session>,
@@ -106,7 +122,20 @@ pub(super) struct Close {
     pub(super) is_reset: bool,
 }
 
-/// A set of open connections to one address.
+/// A set of open connections to one address that requests are sent on.
+pub(super) trait Drive {
+    /// How many connections there are.
+    fn connections(&self) -> usize;
+    /// Opens `connections` more, which alone take part in the next run.
+    fn add(&mut self, connections: usize) -> Result<(), Failure>;
+    /// Sends requests at `pace` and waits until all of them are answered.
+    fn run(&mut self, pace: Pace) -> Result<Outcome, Failure>;
+    /// Waits until the server has closed every connection, at most until `deadline`: how each was closed.
+    /// Connections that are still open then are missing.
+    fn watch_closes(&mut self, deadline: Instant) -> Result<Vec<Close>, Failure>;
+}
+
+/// TCP connections.
 pub(super) struct Load {
     epoll: Epoll,
     timer: Timer,
@@ -167,14 +196,14 @@ impl Load {
         load.add(connections)?;
         Ok(load)
     }
+}
 
-    /// How many connections there are.
-    pub(super) fn connections(&self) -> usize {
+impl Drive for Load {
+    fn connections(&self) -> usize {
         self.connections.len()
     }
 
-    /// Opens `connections` more, which alone take part in the next run.
-    pub(super) fn add(&mut self, connections: usize) -> Result<(), Failure> {
+    fn add(&mut self, connections: usize) -> Result<(), Failure> {
         self.first = self.connections.len();
         for index in self.first..self.first + connections {
             let connection = self.open(index)?;
@@ -183,8 +212,7 @@ impl Load {
         Ok(())
     }
 
-    /// Sends requests at `pace` and waits until all of them are answered.
-    pub(super) fn run(&mut self, pace: Pace) -> Result<Outcome, Failure> {
+    fn run(&mut self, pace: Pace) -> Result<Outcome, Failure> {
         let latency = latency_histogram()?;
         let mut run = Run {
             pace,
@@ -226,9 +254,7 @@ impl Load {
         Ok(run.outcome)
     }
 
-    /// Waits until the server has closed every connection, at most until `deadline`: how each was closed.
-    /// Connections that are still open then are missing.
-    pub(super) fn watch_closes(&mut self, deadline: Instant) -> Result<Vec<Close>, Failure> {
+    fn watch_closes(&mut self, deadline: Instant) -> Result<Vec<Close>, Failure> {
         let mut closes = Vec::with_capacity(self.connections.len());
         let mut tokens = Vec::with_capacity(256);
         while closes.len() < self.connections.len() {
@@ -248,7 +274,9 @@ impl Load {
         }
         Ok(closes)
     }
+}
 
+impl Load {
     fn open(&self, index: usize) -> Result<Connection, Failure> {
         let socket =
             TcpStream::connect(self.address).context(format_args!("connecting to {}", self.address))?;
@@ -468,6 +496,7 @@ impl Dice {
     }
 }
 
-fn nanoseconds(duration: Duration) -> u64 {
+/// At most 584 years.
+pub(super) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

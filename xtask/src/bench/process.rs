@@ -12,7 +12,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::load::Client;
+use super::h3::QuicLoad;
+use super::load::{Client, Clients, Drive, Pace};
 use crate::failure::{Context, Failure};
 use crate::sys;
 
@@ -56,12 +57,12 @@ impl Usage {
 pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 
 impl Server {
-    /// Starts `command` on `cpu` and waits until a request of `client`'s is answered as it should be.
+    /// Starts `command` on `cpu` and waits until a request of `clients`' is answered as it should be.
     pub(super) fn start(
         mut command: Command,
         log: PathBuf,
         address: SocketAddr,
-        client: &Client,
+        clients: &Clients,
         cpu: Option<usize>,
         patience: Duration,
     ) -> Result<Self, Failure> {
@@ -72,7 +73,7 @@ impl Server {
         let child = command.spawn().context(format_args!("starting {}", command.get_program().display()))?;
         let mut server = Self { child, log, address };
         let deadline = Instant::now() + patience;
-        while !answers(address, client) {
+        while !answers(address, clients) {
             if let Ok(Some(status)) = server.child.try_wait() {
                 return Err(Failure(format!("ended with {status}{}", server.log_tail())));
             }
@@ -151,7 +152,16 @@ impl Drop for Server {
 }
 
 /// Whether one request is answered as it should be.
-fn answers(address: SocketAddr, client: &Client) -> bool {
+fn answers(address: SocketAddr, clients: &Clients) -> bool {
+    match clients {
+        Clients::Tcp(client) => answers_tcp(address, client),
+        Clients::Quic(caller) => QuicLoad::connect(address, 1, caller.clone())
+            .and_then(|mut load| load.run(Pace::Count { requests: 1 }))
+            .is_ok_and(|outcome| outcome.good == 1),
+    }
+}
+
+fn answers_tcp(address: SocketAddr, client: &Client) -> bool {
     let Ok(socket) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) else {
         return false;
     };

@@ -47,11 +47,13 @@ pub(super) enum Front {
     Http2,
     /// HTTP/2 over TLS, by ALPN.
     Http2Tls,
+    /// HTTP/3, without a TCP listener beside it.
+    Http3,
 }
 
 impl Front {
     pub(super) fn is_tls(self) -> bool {
-        matches!(self, Self::Tls | Self::Http2Tls)
+        matches!(self, Self::Tls | Self::Http2Tls | Self::Http3)
     }
 
     pub(super) fn is_http2(self) -> bool {
@@ -60,7 +62,11 @@ impl Front {
 
     /// The protocol that its clients offer by ALPN.
     pub(super) fn alpn(self) -> &'static str {
-        if self.is_http2() { "h2" } else { "http/1.1" }
+        match self {
+            Self::Http3 => "h3",
+            Self::Http2 | Self::Http2Tls => "h2",
+            Self::Http | Self::Tcp | Self::Tls => "http/1.1",
+        }
     }
 }
 
@@ -95,13 +101,17 @@ impl Kind {
         }
     }
 
-    /// Whether the proxy can be set up for this: Debian's nginx has no TCP proxy in its base package, none
-    /// speaks HTTP/2 with upstreams, and the idle timeouts of nginx and HAProxy mean something else.
+    /// Whether the proxy can be set up for this: Debian's nginx has no TCP proxy in its base package, and
+    /// speaks no HTTP/2 with upstreams, neither it nor Debian's HAProxy speaks HTTP/3, and the idle timeouts of nginx and HAProxy mean something else.
     pub(super) fn can(self, front: Front, upstream: Upstream, idle_timeout: Option<Duration>) -> bool {
         match self {
             Self::Tidegate | Self::Envoy => true,
-            Self::Nginx => front != Front::Tcp && upstream == Upstream::Plain && idle_timeout.is_none(),
-            Self::Haproxy => idle_timeout.is_none(),
+            Self::Nginx => {
+                !matches!(front, Front::Tcp | Front::Http3)
+                    && upstream == Upstream::Plain
+                    && idle_timeout.is_none()
+            }
+            Self::Haproxy => front != Front::Http3 && idle_timeout.is_none(),
         }
     }
 

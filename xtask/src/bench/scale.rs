@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::h1::H1;
-use super::load::{Client, Load, Pace};
+use super::load::{Client, Clients, Drive, Load, Pace};
 use super::process::Server;
 use super::proxies::{self, Kind, Proxy};
 use super::sample::median;
@@ -186,8 +186,15 @@ fn start(bench: &Bench, proxy: &Proxy, origin: &Origin, size: Size) -> Result<Ru
         command.arg("--use-dynamic-base-id");
     }
     let address = SocketAddr::from(([127, 0, 0, 1], port));
-    let server = Server::start(command, folder.join("log"), address, &client(), bench.cpus.proxy, PATIENCE)
-        .context(format_args!("{name} did not start"))?;
+    let server = Server::start(
+        command,
+        folder.join("log"),
+        address,
+        &Clients::Tcp(client()),
+        bench.cpus.proxy,
+        PATIENCE,
+    )
+    .context(format_args!("{name} did not start"))?;
     Ok(Running { server, folder, port, origin: origin.port, size })
 }
 

@@ -14,7 +14,8 @@ use super::distant;
 use super::h1::H1;
 use super::h2::client::{Exchanges, Request};
 use super::h2::origin::{GRPC_PATH, PLAIN_PATH};
-use super::load::{Client, Factory, Load, Outcome, Pace};
+use super::h3;
+use super::load::{Client, Clients, Drive, Factory, Outcome, Pace};
 use super::process::Server;
 use super::proxies::{Front, Kind, Setup, Upstream};
 use super::sample::{self, DriveUsage, Round, Sample};
@@ -31,7 +32,7 @@ pub(super) struct Scenario {
     upstream: Upstream,
     pub(super) shape: Shape,
     connections: usize,
-    /// Requests under way on each; only HTTP/2 can have several.
+    /// Requests under way on each; HTTP/1.1 has one.
     streams: usize,
     message: Message,
     /// Bytes of the request's body; 0 is a GET.
@@ -134,8 +135,8 @@ impl Scenario {
     }
 
     /// Opens this scenario's connections to the server.
-    pub(super) fn connect(&self, server: &Server) -> Result<Load, Failure> {
-        Load::connect(server.address, self.connections, self.client()?)
+    pub(super) fn connect(&self, server: &Server) -> Result<Box<dyn Drive>, Failure> {
+        self.clients()?.connect(server.address, self.connections)
     }
 
     /// One measured round; `origin` is the process behind the proxy.
@@ -199,7 +200,7 @@ impl Scenario {
         let pace = Pace::Spaced { duration: dose.stale_duration, gap: distant::IDLE, jitter: STALE_JITTER };
         let run = |upload| {
             let client = Client { protocol: self.h1_factory(upload), tls: None };
-            Load::connect(server.address, self.connections, client)?.run(pace)
+            Clients::Tcp(client).connect(server.address, self.connections)?.run(pace)
         };
         let (gets, posts) = (run(0)?, run(STALE_UPLOAD)?);
         let sample = Sample::of_stale(&gets, &posts);
@@ -209,8 +210,8 @@ impl Scenario {
     }
 
     /// Opens connections that make a request each.
-    fn open_idle(&self, server: &Server, connections: usize) -> Result<(Load, Outcome), Failure> {
-        let mut load = Load::connect(server.address, 0, self.client()?)?;
+    fn open_idle(&self, server: &Server, connections: usize) -> Result<(Box<dyn Drive>, Outcome), Failure> {
+        let mut load = self.clients()?.connect(server.address, 0)?;
         let mut total: Option<Outcome> = None;
         for _ in 0..connections.div_ceil(IDLE_BATCH) {
             load.add(IDLE_BATCH)?;
@@ -229,10 +230,15 @@ impl Scenario {
     }
 
     /// What its connections speak.
-    pub(super) fn client(&self) -> Result<Client, Failure> {
+    pub(super) fn clients(&self) -> Result<Clients, Failure> {
+        if self.front == Front::Http3 {
+            let request = h3::Request::new(&self.path(), self.upload, self.download);
+            let caller = h3::Caller::new(request, self.streams, self.shape == Shape::Reconnect)?;
+            return Ok(Clients::Quic(caller));
+        }
         let tls = self.front.is_tls().then(|| tls::Client::new(self.front.alpn())).transpose()?;
         let protocol = if self.front.is_http2() { self.h2_factory() } else { self.h1_factory(self.upload) };
-        Ok(Client { protocol, tls })
+        Ok(Clients::Tcp(Client { protocol, tls }))
     }
 
     /// The path that the origin answers with this scenario's body, if it is asked in the right protocol.

@@ -26,22 +26,8 @@ pub(super) struct Client {
 impl Client {
     /// Trusts the bench's certificate and nothing else; offers the protocol `alpn` and insists on it.
     pub(super) fn new(alpn: &str) -> Result<Self, Failure> {
-        let mut roots = RootCertStore::empty();
-        let certificate = CertificateDer::from_pem_slice(certificate::CERTIFICATE.as_bytes());
-        roots.add(certificate.context("the certificate")?).context("the certificate")?;
-        let provider = rustls::crypto::CryptoProvider {
-            kx_groups: vec![aws_lc_rs::kx_group::X25519],
-            ..aws_lc_rs::default_provider()
-        };
-        let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .context("TLS 1.3")?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
-        config.resumption = rustls::client::Resumption::disabled();
         let name = ServerName::try_from(certificate::NAME).context("the server name")?;
-        Ok(Self { config: Arc::new(config), name })
+        Ok(Self { config: Arc::new(config(alpn)?), name })
     }
 
     /// A stream over a blocking socket.
@@ -54,6 +40,25 @@ impl Client {
         let tls = ClientConnection::new(self.config.clone(), self.name.clone()).context("a TLS session")?;
         Ok(Session { tls })
     }
+}
+
+/// Trusts the bench's certificate and nothing else; offers the protocol `alpn` and insists on it.
+pub(super) fn config(alpn: &str) -> Result<ClientConfig, Failure> {
+    let mut roots = RootCertStore::empty();
+    let certificate = CertificateDer::from_pem_slice(certificate::CERTIFICATE.as_bytes());
+    roots.add(certificate.context("the certificate")?).context("the certificate")?;
+    let provider = rustls::crypto::CryptoProvider {
+        kx_groups: vec![aws_lc_rs::kx_group::X25519],
+        ..aws_lc_rs::default_provider()
+    };
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .context("TLS 1.3")?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+    config.resumption = rustls::client::Resumption::disabled();
+    Ok(config)
 }
 
 /// One connection's TLS.

@@ -95,19 +95,33 @@ pub(super) fn envoy(folder: &Path, setup: Setup) -> String {
     let mut chain = json!({ "filters": [terminal(setup)] });
     if setup.front.is_tls() {
         let file = |name: &str| json!({ "filename": folder.join(name) });
-        chain["transport_socket"] = json!({
-            "name": "envoy.transport_sockets.tls",
-            "typed_config": {
-                "@type": type_url("transport_sockets.tls.v3.DownstreamTlsContext"),
-                "common_tls_context": {
-                    "alpn_protocols": [setup.front.alpn()],
-                    "tls_certificates": [{
-                        "certificate_chain": file("cert.pem"),
-                        "private_key": file("key.pem")
-                    }]
-                }
+        let mut context = json!({
+            "common_tls_context": {
+                "alpn_protocols": [setup.front.alpn()],
+                "tls_certificates": [{
+                    "certificate_chain": file("cert.pem"),
+                    "private_key": file("key.pem")
+                }]
             }
         });
+        chain["transport_socket"] = if setup.front == Front::Http3 {
+            json!({
+                "name": "envoy.transport_sockets.quic",
+                "typed_config": {
+                    "@type": type_url("transport_sockets.quic.v3.QuicDownstreamTransport"),
+                    "downstream_tls_context": context
+                }
+            })
+        } else {
+            context["@type"] = json!(type_url("transport_sockets.tls.v3.DownstreamTlsContext"));
+            json!({ "name": "envoy.transport_sockets.tls", "typed_config": context })
+        };
+    }
+    let mut listener = json!({ "name": "ingress", "address": address(setup.port), "filter_chains": [chain] });
+    if setup.front == Front::Http3 {
+        listener["address"]["socket_address"]["protocol"] = json!("UDP");
+        listener["udp_listener_config"] =
+            json!({ "quic_options": {}, "downstream_socket_config": { "prefer_gro": true } });
     }
     let mut cluster = json!({
         "name": "origin",
@@ -131,7 +145,7 @@ pub(super) fn envoy(folder: &Path, setup: Setup) -> String {
     }
     let config = json!({
         "static_resources": {
-            "listeners": [{ "name": "ingress", "address": address(setup.port), "filter_chains": [chain] }],
+            "listeners": [listener],
             "clusters": [cluster]
         }
     });
@@ -153,7 +167,7 @@ fn terminal(setup: Setup) -> Value {
     let mut manager = json!({
         "@type": type_url("filters.network.http_connection_manager.v3.HttpConnectionManager"),
         "stat_prefix": "ingress_http",
-        "codec_type": "AUTO",
+        "codec_type": if setup.front == Front::Http3 { "HTTP3" } else { "AUTO" },
         "route_config": {
             "name": "routes",
             "virtual_hosts": [{

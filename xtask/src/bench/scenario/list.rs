@@ -20,6 +20,9 @@ const BASE: Scenario = Scenario {
 /// 8 connections with 32 requests under way on each.
 const H2_BASE: Scenario = Scenario { front: Front::Http2, connections: 8, streams: 32, ..BASE };
 
+/// The same over QUIC.
+const H3_BASE: Scenario = Scenario { front: Front::Http3, ..H2_BASE };
+
 /// All scenarios.
 pub(in super::super) const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -169,5 +172,35 @@ pub(in super::super) const SCENARIOS: &[Scenario] = &[
         shape: Shape::Stale,
         goals: &[Goal::FailedPercent(0.0)],
         ..BASE
+    },
+    Scenario {
+        name: "h3-h1",
+        title: "HTTP/3 to HTTP/1.1, 8 connections of 32 streams, closed loop, 100-byte responses",
+        goals: &[Goal::Cpu(0.6, "envoy")],
+        ..H3_BASE
+    },
+    Scenario {
+        name: "h3-1m",
+        title: "HTTP/3 to HTTP/1.1, 8 connections of 4 streams, closed loop, 1 MB responses",
+        streams: 4,
+        download: 1_000_000,
+        goals: &[Goal::Cpu(1.0, "envoy")],
+        ..H3_BASE
+    },
+    Scenario {
+        name: "h3-new",
+        title: "HTTP/3, a new connection for each request, 8 at a time, full handshakes",
+        streams: 1,
+        shape: Shape::Reconnect,
+        goals: &[Goal::Cpu(0.9, "envoy")],
+        ..H3_BASE
+    },
+    Scenario {
+        name: "h3-idle-memory",
+        title: "HTTP/3, memory of an idle connection after its first request",
+        streams: 1,
+        shape: Shape::Idle,
+        goals: &[Goal::Bytes(24.0 * 1024.0)],
+        ..H3_BASE
     },
 ];
