@@ -109,6 +109,7 @@ fn settings() -> Settings {
         max_streams: None,
         concurrency: 1,
         carries: Carries::Requests,
+        timeout_text: None,
         preconnect_ratio: 1.0,
     }
 }

@@ -93,6 +93,8 @@ pub struct Alternates {
     options: AlternatesOptions,
     clock: Clock,
     records: RefCell<HashMap<Origin, Rc<Record>>>,
+    /// Of origins that are not known, but that pools ask about.
+    asked: RefCell<HashMap<Origin, Weak<Record>>>,
     /// The origin that speaks for those with the suffix of that index and that port.
     canonical: RefCell<HashMap<(usize, u16), Origin>>,
     /// Counts uses.
@@ -129,6 +131,7 @@ impl Alternates {
             options,
             clock,
             records: RefCell::default(),
+            asked: RefCell::default(),
             canonical: RefCell::default(),
             uses: Cell::default(),
             file: None,
@@ -151,23 +154,31 @@ impl Alternates {
         self.records.borrow().is_empty()
     }
 
-    /// What is known of an origin, for a pool to keep. It may be forgotten: see [`Alternates::find`].
+    /// What is known of an origin, for a pool to keep: it is the same one as long as somebody keeps it.
     pub fn record(&self, origin: &Origin) -> Rc<Record> {
-        let known = self.records.borrow().get(origin).cloned();
-        known.unwrap_or_else(|| Rc::new(Record::new(origin.clone())))
+        if let Some(known) = self.records.borrow().get(origin) {
+            return known.clone();
+        }
+        let asked = self.asked.borrow().get(origin).and_then(Weak::upgrade);
+        asked.unwrap_or_else(|| {
+            let record = Rc::new(Record::new(origin.clone()));
+            self.remember_asked(&record);
+            record
+        })
     }
 
-    /// Where HTTP/3 is to be tried for an origin; `record` follows, if the origin was forgotten and learned anew.
-    pub fn find(&self, now: Instant, record: &mut Rc<Record>) -> Option<Alternative> {
+    fn remember_asked(&self, record: &Rc<Record>) {
+        let mut asked = self.asked.borrow_mut();
+        if asked.len() == asked.capacity() {
+            asked.retain(|_, record| record.strong_count() > 0);
+        }
+        asked.insert(record.origin.clone(), Rc::downgrade(record));
+    }
+
+    /// Where HTTP/3 is to be tried for an origin.
+    pub fn find(&self, now: Instant, record: &Rc<Record>) -> Option<Alternative> {
         if self.everyone {
             return Some(Alternative::Same);
-        }
-        if !record.is_known() {
-            let known = self.records.borrow().get(&record.origin).cloned();
-            if let Some(known) = known {
-                known.take_over(record);
-                *record = known;
-            }
         }
         if let Some(found) = self.live(now, record, record.origin.port()) {
             return Some(found);
@@ -178,7 +189,7 @@ impl Alternates {
         self.live(now, &speaker, record.origin.port())
     }
 
-    fn live(&self, now: Instant, record: &Rc<Record>, port: u16) -> Option<Alternative> {
+    fn live(&self, now: Instant, record: &Record, port: u16) -> Option<Alternative> {
         if record.drop_expired(now) {
             self.save(record);
         }
@@ -261,12 +272,15 @@ impl Alternates {
             let Some(oldest) = oldest else { break };
             records.remove(&oldest.origin);
             oldest.forget();
+            self.remember_asked(&oldest);
             if let Some(file) = &self.file {
                 file.remove(&oldest.origin.to_string());
             }
         }
         self.uses.set(self.uses.get() + 1);
-        let record = Rc::new(Record::known(origin.clone(), self.uses.get()));
+        let asked = self.asked.borrow_mut().remove(origin).and_then(|record| record.upgrade());
+        let record = asked.unwrap_or_else(|| Rc::new(Record::new(origin.clone())));
+        record.used.set(self.uses.get());
         records.insert(origin.clone(), record.clone());
         record
     }

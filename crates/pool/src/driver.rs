@@ -97,6 +97,12 @@ pub trait Kind: Sized + 'static {
     /// Where it connects to first, for the log.
     fn address(&self) -> Option<Arc<Address>>;
 
+    /// An attempt to connect ended, this way. Nothing is borrowed.
+    fn attempted(&self, _outcome: Result<(), CloseReason>) {}
+
+    /// Adds what it knows beside the machine.
+    fn describe(&self, _report: &mut PoolReport) {}
+
     /// Hands the connection of an attached stream out.
     fn lend(pool: &Rc<Pool<Self>>, inner: &mut Inner<Self::Slot>, grant: Grant) -> Option<Self::Lent>;
 }
@@ -222,6 +228,19 @@ impl<K: Kind> Pool<K> {
             return Acquire::ready(lent);
         }
         self.enqueue()
+    }
+
+    /// As [`Pool::acquire_at`], if there is an answer at once.
+    #[inline]
+    pub fn acquire_ready(self: &Rc<Self>, now: Instant, care: Care) -> Option<Acquire<K>> {
+        self.take_ready(now, care).map(Acquire::ready)
+    }
+
+    /// Opens a connection if none is ready or under way, for streams that may come, unless a limit stands in the way.
+    pub fn warm(self: &Rc<Self>) {
+        if self.limits.connections.has_room() && self.limits.connecting.has_room() {
+            self.anticipate(1.0);
+        }
     }
 
     /// The ready connection used last, if it suits. One that reports its end on the way is closed instead of lent.
@@ -380,6 +399,10 @@ impl<K: Kind> Pool<K> {
                     if let Some(slot) = slots.get_mut(key.index()) {
                         slot.end(closed, self.kind.address().as_deref(), machine.stats());
                     }
+                    drop(inner);
+                    if closed.attempt {
+                        self.kind.attempted(Err(closed.reason));
+                    }
                 }
                 Event::Reclaim => {
                     drop(inner);
@@ -425,6 +448,19 @@ impl<K: Kind> Pool<K> {
         )
     }
 
+    /// Whether a stream that waits would get its connection now; its failure, if there is one.
+    fn poll_settled(&self, token: usize, cx: &mut Context<'_>) -> Poll<Result<(), PoolError>> {
+        let mut inner = self.inner.borrow_mut();
+        let Some(wait) = inner.waits.get_mut(token) else { return Poll::Pending };
+        match &wait.outcome {
+            Some(outcome) => Poll::Ready(outcome.clone().map(|_| ())),
+            None => {
+                wait.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
     /// A stream that waited is not interested any more.
     fn give_up(self: &Rc<Self>, token: usize) {
         let mut inner = self.inner.borrow_mut();
@@ -462,6 +498,8 @@ impl<K: Kind> Neighbour for Pool<K> {
     fn report(&self) -> PoolReport {
         let report = self.machine(|machine| machine.report(Instant::now()));
         let address = self.kind.address().map(|address| address.to_string()).unwrap_or_default();
-        PoolReport { address, protocol: K::PROTOCOL, ..report }
+        let mut report = PoolReport { address, protocol: K::PROTOCOL, ..report };
+        self.kind.describe(&mut report);
+        report
     }
 }

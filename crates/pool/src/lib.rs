@@ -13,6 +13,7 @@ pub mod auto;
 pub mod dialer;
 mod driver;
 pub mod error;
+pub mod grid;
 pub mod h1;
 pub mod h2;
 pub mod host;

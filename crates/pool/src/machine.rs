@@ -63,6 +63,8 @@ pub struct Settings {
     pub preconnect_ratio: f32,
     /// What a stream is.
     pub carries: Carries,
+    /// `%UPSTREAM_TRANSPORT_FAILURE_REASON%` of an attempt that took too long, if the transport has one.
+    pub timeout_text: Option<&'static str>,
 }
 
 /// What the streams of a pool are, which decides a few rules.

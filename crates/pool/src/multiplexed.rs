@@ -5,16 +5,17 @@
 //! peers say: how many streams they take, and that they go away. What ends a connection ends exactly its streams.
 //! Which protocol that is, is a [`Speaks`]: [`crate::h2`], [`crate::h3`].
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use tidegate_codec::multiplex::{ClientConnection, ClientDrive};
-use tidegate_types::Address;
+use tidegate_types::{Address, CloseReason};
 
 use crate::driver::{Attempt, Connect, Grant, Inner, Kind, Neighbours, Pool};
 use crate::h1::ConnFacts;
 use crate::machine::{Settings, Shared};
+use crate::report::PoolReport;
 
 mod lease;
 pub(crate) mod slot;
@@ -51,6 +52,16 @@ pub struct Multiplexed<V: Speaks> {
     connector: Rc<dyn Connect<Opened<V>>>,
     /// How many streams the peer took at a time on the last connection that said so.
     taken: Rc<Cell<u32>>,
+    watcher: OnceCell<Weak<dyn Watcher>>,
+}
+
+/// Who uses a pool beside another one, and wants to know how its attempts go.
+pub(crate) trait Watcher {
+    /// One ended, this way.
+    fn attempted(&self, outcome: Result<(), CloseReason>);
+
+    /// Adds what it knows.
+    fn describe(&self, report: &mut PoolReport);
 }
 
 impl<V: Speaks> Pool<Multiplexed<V>> {
@@ -63,7 +74,12 @@ impl<V: Speaks> Pool<Multiplexed<V>> {
         neighbours: Weak<dyn Neighbours>,
     ) -> Rc<Self> {
         let taken = Rc::new(Cell::new(u32::MAX));
-        Self::start(Multiplexed { connector, taken }, settings, shared, neighbours)
+        Self::start(Multiplexed { connector, taken, watcher: OnceCell::new() }, settings, shared, neighbours)
+    }
+
+    /// Tells `watcher` how attempts go. The first one counts.
+    pub(crate) fn watch_attempts(&self, watcher: Weak<dyn Watcher>) {
+        let _ = self.kind.watcher.set(watcher);
     }
 }
 
@@ -80,6 +96,18 @@ impl<V: Speaks> Kind for Multiplexed<V> {
 
     fn address(&self) -> Option<Arc<Address>> {
         self.connector.address()
+    }
+
+    fn attempted(&self, outcome: Result<(), CloseReason>) {
+        if let Some(watcher) = self.watcher.get().and_then(Weak::upgrade) {
+            watcher.attempted(outcome);
+        }
+    }
+
+    fn describe(&self, report: &mut PoolReport) {
+        if let Some(watcher) = self.watcher.get().and_then(Weak::upgrade) {
+            watcher.describe(report);
+        }
     }
 
     #[inline]

@@ -9,7 +9,7 @@ use tidegate_types::CloseReason;
 pub struct PoolReport {
     /// The host's first address, as it prints.
     pub address: String,
-    /// `http1`, `http2` or `tcp`.
+    /// `http1`, `http2`, `http3`, `auto` or `tcp`.
     pub protocol: &'static str,
     /// Connections being established.
     pub connecting: usize,
@@ -27,6 +27,9 @@ pub struct PoolReport {
     pub idle_age: Option<IdleAge>,
     /// How long the host lets connections idle, as far as was learned, in ms.
     pub learned_idle_ms: Option<u64>,
+    /// Until when HTTP/3 is not tried, in ms since 1970, because it failed where TCP did not; of pools that know TCP
+    /// as well.
+    pub h3_broken_until_ms: Option<u64>,
     /// Why the last connections closed, the latest first.
     pub last_close_reasons: Vec<&'static str>,
 }

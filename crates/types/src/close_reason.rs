@@ -32,6 +32,8 @@ pub enum CloseReason {
     Announced,
     /// It was never established: refused, unreachable.
     ConnectFailed,
+    /// It could not be established from here: no socket, no address, no packet that could be sent.
+    ConnectFailedHere,
     /// It was not established within `connect_timeout`, or its handshake not within its own.
     ConnectTimeout,
     /// A timeout of the request that it carried.
@@ -46,7 +48,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::IdleTimeout,
         Self::MaxDuration,
         Self::MaxRequests,
@@ -59,6 +61,7 @@ impl CloseReason {
         Self::ProtocolError,
         Self::Announced,
         Self::ConnectFailed,
+        Self::ConnectFailedHere,
         Self::ConnectTimeout,
         Self::RequestTimeout,
         Self::RequestReset,
@@ -81,6 +84,7 @@ impl CloseReason {
             Self::ProtocolError => "protocol_error",
             Self::Announced => "announced",
             Self::ConnectFailed => "connect_failed",
+            Self::ConnectFailedHere => "connect_failed_here",
             Self::ConnectTimeout => "connect_timeout",
             Self::RequestTimeout => "request_timeout",
             Self::RequestReset => "request_reset",
@@ -104,6 +108,7 @@ impl CloseReason {
             Self::ProtocolError => "protocol error",
             Self::Announced => "announced with the last message",
             Self::ConnectFailed => "connect failure",
+            Self::ConnectFailedHere => "local connect failure",
             Self::ConnectTimeout => "connect timeout",
             Self::RequestTimeout => "request timeout",
             Self::RequestReset => "request reset",

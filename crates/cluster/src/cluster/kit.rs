@@ -47,6 +47,7 @@ impl Kit {
             concurrency: 1,
             preconnect_ratio: config.preconnect.per_upstream,
             carries: Carries::Requests,
+            timeout_text: None,
         };
         let http1 = Http1Kit {
             codec: Rc::new(http1_codec(config, config.protocol.http1().unwrap_or(&Http1Options::default()))),

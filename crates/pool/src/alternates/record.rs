@@ -89,19 +89,15 @@ pub struct Record {
 }
 
 impl Record {
-    /// One that no cache knows.
+    /// One that the cache does not have.
     pub(super) fn new(origin: Origin) -> Self {
-        Self::known(origin, 0)
-    }
-
-    pub(super) fn known(origin: Origin, used: u64) -> Self {
         Self {
             origin,
             alternates: RefCell::default(),
             status: RefCell::default(),
             round_trip: Cell::default(),
             streams: Cell::default(),
-            used: Cell::new(used),
+            used: Cell::default(),
             listeners: RefCell::default(),
         }
     }
@@ -143,13 +139,6 @@ impl Record {
     pub(super) fn forget(&self) {
         self.used.set(0);
         self.alternates.take();
-    }
-
-    /// It comes in place of `old`, which the cache had forgotten or never knew.
-    pub(super) fn take_over(&self, old: &Record) {
-        self.status.swap(&old.status);
-        self.round_trip.set(self.round_trip.get().max(old.round_trip.get()));
-        old.listeners.take().into_iter().for_each(|listener| self.listen(listener));
     }
 
     pub(super) fn has_no_news(&self) -> bool {

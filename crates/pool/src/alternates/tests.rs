@@ -23,7 +23,7 @@ fn learn(cache: &Alternates, now: Instant, origin: &Origin, field: &str) {
 }
 
 fn find(cache: &Alternates, now: Instant, origin: &Origin) -> Option<Alternative> {
-    cache.find(now, &mut cache.record(origin))
+    cache.find(now, &cache.record(origin))
 }
 
 fn elsewhere(host: Option<&str>, port: u16) -> Option<Alternative> {
@@ -103,18 +103,18 @@ fn the_origin_used_longest_ago_makes_room() {
     let cache = Alternates::new(AlternatesOptions { max_entries: 2, ..options() }, clock);
     let [a, b, c] = ["a", "b", "c"].map(|host| Origin::https(host, 443));
     learn(&cache, now, &a, "h3=\":443\"");
-    let mut kept = cache.record(&b);
+    let kept = cache.record(&b);
     learn(&cache, now, &b, "h3=\":443\"");
     assert!(find(&cache, now, &a).is_some());
     learn(&cache, now, &c, "h3=\":443\"");
     assert_eq!(cache.len(), 2);
     assert!(find(&cache, now, &a).is_some());
     assert!(find(&cache, now, &c).is_some());
-    assert!(cache.find(now, &mut kept).is_none());
-    // A pool that kept the record follows when the origin is learned anew, with what it saw.
+    assert!(cache.find(now, &kept).is_none());
+    // Learned anew it is the same record for a pool that kept it, with what was seen.
     kept.status().failed(now);
     learn(&cache, now, &b, "h3=\":443\"");
-    assert!(cache.find(now, &mut kept).is_some());
+    assert!(cache.find(now, &kept).is_some());
     assert_eq!(kept.status().known(now), Known::Broken);
     assert!(Rc::ptr_eq(&kept, &cache.record(&b)));
 }

@@ -64,6 +64,7 @@ fn pool(chooses: &[Version]) -> (Rc<Pool>, Rc<Host>, UpstreamStats) {
         concurrency: 100,
         preconnect_ratio: 1.0,
         carries: Carries::Requests,
+        timeout_text: None,
     };
     let shared = Shared {
         limits: Arc::new(Limits::detached(&Maxima::default())),

@@ -45,6 +45,15 @@ impl<K: Kind> Acquire<K> {
         Self(State::Waiting { pool, token })
     }
 
+    /// Whether there is an answer, which is left where it is: for who wants only to know.
+    pub(crate) fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PoolError>> {
+        match &self.0 {
+            State::Ready(answer) => Poll::Ready(answer.as_ref().map(|_| ()).map_err(PoolError::clone)),
+            State::Waiting { pool, token } => pool.poll_settled(*token, cx),
+            State::Taken => Poll::Pending,
+        }
+    }
+
     /// An answer that no pool gave.
     pub fn refused(error: PoolError) -> Self {
         Self(State::Ready(Err(error)))

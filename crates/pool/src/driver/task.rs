@@ -84,6 +84,9 @@ fn attempt_done<K: Kind>(
     result: Result<<K::Slot as Slot>::Opened, PoolError>,
 ) {
     let now = Instant::now();
+    if result.is_ok() {
+        pool.kind.attempted(Ok(()));
+    }
     let mut inner = pool.inner.borrow_mut();
     match result {
         Ok(opened) => {

@@ -37,6 +37,7 @@ fn settings() -> Settings {
         concurrency: 1,
         preconnect_ratio: 1.0,
         carries: Carries::Requests,
+        timeout_text: None,
     }
 }
 

@@ -122,6 +122,7 @@ fn settings() -> Settings {
         concurrency: 100,
         preconnect_ratio: 1.0,
         carries: Carries::Requests,
+        timeout_text: None,
     }
 }
 

@@ -49,6 +49,8 @@ pub struct Closed {
     pub reason: CloseReason,
     /// How long it had had no stream, in ms; `None` for one that had, or was not connected.
     pub idle_ms: Option<u64>,
+    /// It was an attempt that failed.
+    pub attempt: bool,
 }
 
 impl Machine {
@@ -280,7 +282,15 @@ impl Machine {
             self.shared.stats.upstream_cx_idle_age_at_close_ms().record(idle);
             idle
         });
-        self.events.push_back(Event::Close(key, Closed { reason, idle_ms }));
+        let failed = matches!(
+            reason,
+            CloseReason::ConnectFailed
+                | CloseReason::ConnectFailedHere
+                | CloseReason::ConnectTimeout
+                | CloseReason::TlsError
+        );
+        let attempt = failed && matches!(conn.state, State::Connecting { .. });
+        self.events.push_back(Event::Close(key, Closed { reason, idle_ms, attempt }));
     }
 
     #[inline]

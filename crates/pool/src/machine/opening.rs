@@ -89,6 +89,7 @@ impl Machine {
                 CloseReason::ConnectTimeout
             }
             _ if error.is_tls() => CloseReason::TlsError,
+            ResetReason::LocalConnectionFailure => CloseReason::ConnectFailedHere,
             _ => CloseReason::ConnectFailed,
         };
         self.close(now, key, reason);

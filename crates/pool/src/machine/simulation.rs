@@ -125,6 +125,7 @@ impl World {
                     concurrency: if let Kind::Http2(streams) = world.kind { streams } else { 1 },
                     preconnect_ratio: ratio,
                     carries: if sessions { Carries::Sessions } else { Carries::Requests },
+                    timeout_text: None,
                 };
                 let shared = Shared {
                     limits: world.limits.clone(),

@@ -27,6 +27,7 @@ fn settings() -> Settings {
         concurrency: 1,
         preconnect_ratio: 1.0,
         carries: Carries::Requests,
+        timeout_text: None,
     }
 }
 
@@ -143,7 +144,8 @@ fn attach(token: usize, conn: usize) -> Event {
 }
 
 fn close(conn: usize, reason: CloseReason) -> Event {
-    Event::Close(ConnKey(conn), Closed { reason, idle_ms: None })
+    let is_failure = |reason| matches!(reason, CloseReason::ConnectFailed | CloseReason::ConnectTimeout);
+    Event::Close(ConnKey(conn), Closed { reason, idle_ms: None, attempt: is_failure(reason) })
 }
 
 fn refused() -> PoolError {
@@ -603,7 +605,7 @@ fn idle_times_are_recorded_at_reuse_and_at_close() {
     lab.log.clear();
     lab.machine.handle_closed(lab.now, ConnKey(0), CloseReason::PeerRst);
     lab.drain();
-    let closed = Closed { reason: CloseReason::PeerRst, idle_ms: Some(30) };
+    let closed = Closed { reason: CloseReason::PeerRst, idle_ms: Some(30), attempt: false };
     assert_eq!(lab.log, [Event::Close(ConnKey(0), closed)]);
     assert_eq!(lab.stats().upstream_cx_idle().value(), 0);
     assert_eq!(lab.stats().upstream_cx_idle_age_at_close_ms().count(), 1);

@@ -38,7 +38,8 @@ impl Machine {
         if let State::Connecting { deadline } = conn.state {
             if deadline <= now {
                 let reason = ResetReason::ConnectionTimeout;
-                self.attempt_failed(now, key, PoolError::Connect { reason, transport: None });
+                let transport = self.settings.timeout_text.map(Into::into);
+                self.attempt_failed(now, key, PoolError::Connect { reason, transport });
             }
             return;
         }

@@ -103,6 +103,7 @@ fn settings() -> Settings {
         concurrency: 1,
         preconnect_ratio: 1.0,
         carries: Carries::Sessions,
+        timeout_text: None,
     }
 }
 
