@@ -58,8 +58,7 @@ pub struct Parts<V: Speaks> {
 pub struct Grid<V: Speaks> {
     tcp: Rc<auto::Pool>,
     make_quic: MakeQuic<V>,
-    /// Where it goes, and the pool; no pool: nobody there can be trusted.
-    quic: RefCell<Option<(Alternative, Option<Rc<QuicPool<V>>>)>>,
+    quic: RefCell<Option<Quic<V>>>,
     cache: Rc<Alternates>,
     record: Rc<Record>,
     stats: UpstreamStats,
@@ -68,6 +67,14 @@ pub struct Grid<V: Speaks> {
     hopes: Rc<Cell<usize>>,
     on_empty: OnceCell<Box<dyn Fn()>>,
     this: Weak<Self>,
+}
+
+/// QUIC, as it was last made.
+struct Quic<V: Speaks> {
+    /// Where it goes.
+    to: Alternative,
+    /// `None`: nobody there can be trusted.
+    pool: Option<Rc<QuicPool<V>>>,
 }
 
 /// A stream's place in QUIC's queue, counted.
@@ -148,10 +155,10 @@ impl<V: Speaks> Grid<V> {
         if self.record.status().known(now) == Known::Broken {
             return None;
         }
-        if let Some((made_for, pool)) = &*self.quic.borrow()
-            && *made_for == found
+        if let Some(quic) = &*self.quic.borrow()
+            && quic.to == found
         {
-            return pool.clone();
+            return quic.pool.clone();
         }
         self.make_quic(found)
     }
@@ -169,8 +176,8 @@ impl<V: Speaks> Grid<V> {
             }));
         }
         // Dropped after the borrow: its end may come back here.
-        let old = self.quic.replace(Some((to, pool.clone())));
-        if let Some((_, Some(old))) = old {
+        let old = self.quic.replace(Some(Quic { to, pool: pool.clone() }));
+        if let Some(old) = old.and_then(|old| old.pool) {
             old.drain(CloseReason::Drained);
         }
         pool
@@ -248,7 +255,7 @@ impl<V: Speaks> Grid<V> {
     }
 
     fn quic_pool(&self) -> Option<Rc<QuicPool<V>>> {
-        self.quic.borrow().as_ref().and_then(|(_, pool)| pool.clone())
+        self.quic.borrow().as_ref().and_then(|quic| quic.pool.clone())
     }
 
     fn look_empty(&self) {
