@@ -11,6 +11,8 @@ use crate::reader::{Message, Reader};
 pub(crate) struct Endpoint {
     pub(crate) address: Address,
     pub(crate) unix_mode: Option<u32>,
+    /// `socket_address.protocol` is `UDP`.
+    pub(crate) udp: bool,
 }
 
 impl Message for Endpoint {
@@ -21,9 +23,13 @@ impl Message for Endpoint {
         let pipe = r.message::<Pipe>("pipe").optional();
         r.exactly_one(&["socket_address", "pipe"]);
         match (socket, pipe) {
-            (_, Some(pipe)) => Self { address: Address::Unix(pipe.path.into()), unix_mode: pipe.mode },
-            (Some(socket), None) => Self { address: Address::Ip(socket.0), unix_mode: None },
-            (None, None) => Self { address: Address::Ip(NOWHERE), unix_mode: None },
+            (_, Some(pipe)) => {
+                Self { address: Address::Unix(pipe.path.into()), unix_mode: pipe.mode, udp: false }
+            }
+            (Some(socket), None) => {
+                Self { address: Address::Ip(socket.address), unix_mode: None, udp: socket.udp }
+            }
+            (None, None) => Self { address: Address::Ip(NOWHERE), unix_mode: None, udp: false },
         }
     }
 }
@@ -56,7 +62,7 @@ impl Message for Named {
     const NAME: &'static str = Socket::NAME;
 
     fn read(r: &Reader<'_>) -> Self {
-        r.enumeration("protocol", &[("TCP", 0, ())], &[("UDP", 1)]).or_default();
+        is_udp(r);
         r.refuse("resolver_name", "clusters that look names up have no resolver for each address");
         let name = r.string("address").required_non_empty();
         let port = r.u32("port_value").within(0..=65535).or_default().try_into().unwrap_or_default();
@@ -69,13 +75,25 @@ impl Message for Named {
 pub(crate) const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// `SocketAddress`.
-pub(crate) struct Socket(pub(crate) SocketAddr);
+pub(crate) struct Socket {
+    pub(crate) address: SocketAddr,
+    udp: bool,
+}
+
+/// `protocol`: whether it is `UDP`, where that means something.
+fn is_udp(r: &Reader<'_>) -> bool {
+    let udp = r.enumeration("protocol", &[("TCP", 0, false), ("UDP", 1, true)], &[]);
+    if udp.peek() == Some(&true) && !r.cx.takes_udp.get() {
+        udp.report("`UDP` is for listeners of HTTP/3 and for hosts that speak it", Some("TCP".to_owned()));
+    }
+    udp.or_default()
+}
 
 impl Message for Socket {
     const NAME: &'static str = "envoy.config.core.v3.SocketAddress";
 
     fn read(r: &Reader<'_>) -> Self {
-        r.enumeration("protocol", &[("TCP", 0, ())], &[("UDP", 1)]).or_default();
+        let udp = is_udp(r);
         let ip = r.string("address").convert(|text| {
             text.parse::<IpAddr>()
                 .map_err(|_| format!("`{text}` is no IP address; names need a DNS cluster type"))
@@ -85,7 +103,8 @@ impl Message for Socket {
         }
         let port = r.u32("port_value").within(0..=65535);
         r.exactly_one(&["port_value"]);
-        Self(SocketAddr::new(ip.or(NOWHERE.ip()), port.or_default().try_into().unwrap_or_default()))
+        let port = port.or_default().try_into().unwrap_or_default();
+        Self { address: SocketAddr::new(ip.or(NOWHERE.ip()), port), udp }
     }
 }
 

@@ -7,6 +7,7 @@ use tidegate_types::Address;
 
 use crate::access_log::{AccessLogConfig, access_logs};
 use crate::address::Endpoint;
+use crate::cluster::AlternateProtocols;
 use crate::discovery::DynamicResources;
 use crate::overload::OverloadConfig;
 use crate::reader::{Message, Reader};
@@ -97,6 +98,7 @@ impl Message for Bootstrap {
 
     fn read(r: &Reader<'_>) -> Self {
         let StaticResources { listeners, clusters } = r.message_or_defaults("static_resources");
+        AlternateProtocols::check_shared(r.cx, &clusters);
         let layered_runtime = r.message::<LayeredRuntime>("layered_runtime").optional();
         let layered_runtime = layered_runtime.map(LayeredRuntime::or_admin_layer).unwrap_or_default();
         let overload = r.message::<OverloadConfig>("overload_manager").optional().unwrap_or_default();

@@ -3,16 +3,19 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use tidegate_types::Address;
 use tidegate_types::json::Problem;
 
 use crate::address::Socket;
 use crate::discovery::Eds;
-use crate::protocol::{CommonHttpOptions, Http1Options, Http2Options};
+use crate::protocol::{CommonHttpOptions, Http1Options, Http2Options, Http3Options};
 use crate::reader::{Message, Reader, Space};
 use crate::route::{MirrorPolicy, RetryPolicy};
-use crate::transport::UpstreamTransport;
+use crate::tls::TlsVersion;
+use crate::transport::{BELOW_1_3, UpstreamTransport};
 use crate::values::{Percent, TcpKeepalive};
 
+mod alternate_protocols;
 mod circuit_breakers;
 mod discovery;
 mod dns;
@@ -29,6 +32,7 @@ mod reuse;
 
 use http_options::HttpOptions;
 
+pub use alternate_protocols::{AlternateProtocols, KeyValueFile};
 pub use circuit_breakers::{CircuitBreakers, RetryBudget, Thresholds};
 pub use discovery::Discovery;
 pub use dns::{DnsConfig, FailureRefresh, LookupFamily};
@@ -183,21 +187,28 @@ pub enum UpstreamProtocol {
     /// `explicit_http_config.http2_protocol_options`, or the cluster's deprecated `http2_protocol_options`: HTTP/2
     /// with prior knowledge, over plain TCP as over TLS.
     Http2(Http2Options),
-    /// `use_downstream_protocol_config`: HTTP/2 for requests that came over HTTP/2, HTTP/1.1 for others. Boxed,
-    /// since it is rare.
-    AsDownstream(Box<BothOptions>),
-    /// `auto_config`: what ALPN chooses, HTTP/2 or HTTP/1.1. Only over TLS.
-    Auto(Box<BothOptions>),
+    /// `explicit_http_config.http3_protocol_options`: HTTP/3 with prior knowledge. Only over QUIC.
+    Http3(Box<Http3Options>),
+    /// `use_downstream_protocol_config`: HTTP/3 (if there are options of it) for requests that came over it, HTTP/2
+    /// for those and for requests that came over HTTP/2, HTTP/1.1 for others. Boxed, since it is rare.
+    AsDownstream(Box<ProtocolOptions>),
+    /// `auto_config`: HTTP/3 if there are options of it and the host offers it, else what ALPN chooses, HTTP/2 or
+    /// HTTP/1.1. Only over TLS.
+    Auto(Box<ProtocolOptions>),
 }
 
-/// Options of protocols that are not settled yet. An unset message means defaults: Envoy follows the downstream
-/// protocol then too.
+/// Options of protocols that are not settled yet. An unset message of HTTP/1.1 or HTTP/2 means defaults: Envoy follows
+/// the downstream protocol then too.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct BothOptions {
+pub struct ProtocolOptions {
     /// `http_protocol_options`.
     pub http1: Http1Options,
     /// `http2_protocol_options`.
     pub http2: Http2Options,
+    /// `http3_protocol_options`; `None`: no HTTP/3.
+    pub http3: Option<Http3Options>,
+    /// `alternate_protocols_cache_options` of `auto_config`. Without one HTTP/3 is tried with every host.
+    pub alternate_protocols: Option<Box<AlternateProtocols>>,
 }
 
 impl UpstreamProtocol {
@@ -205,17 +216,26 @@ impl UpstreamProtocol {
     pub fn http1(&self) -> Option<&Http1Options> {
         match self {
             Self::Http1(http1) => Some(http1),
-            Self::Http2(_) => None,
-            Self::AsDownstream(both) | Self::Auto(both) => Some(&both.http1),
+            Self::Http2(_) | Self::Http3(_) => None,
+            Self::AsDownstream(options) | Self::Auto(options) => Some(&options.http1),
         }
     }
 
     /// The options of HTTP/2 connections; `None`: there are none.
     pub fn http2(&self) -> Option<&Http2Options> {
         match self {
-            Self::Http1(_) => None,
+            Self::Http1(_) | Self::Http3(_) => None,
             Self::Http2(http2) => Some(http2),
-            Self::AsDownstream(both) | Self::Auto(both) => Some(&both.http2),
+            Self::AsDownstream(options) | Self::Auto(options) => Some(&options.http2),
+        }
+    }
+
+    /// The options of HTTP/3 connections; `None`: there are none.
+    pub fn http3(&self) -> Option<&Http3Options> {
+        match self {
+            Self::Http1(_) | Self::Http2(_) => None,
+            Self::Http3(http3) => Some(http3),
+            Self::AsDownstream(options) | Self::Auto(options) => options.http3.as_ref(),
         }
     }
 }
@@ -231,6 +251,7 @@ impl Message for ClusterConfig {
         track_stats.timeout_budgets |= r.bool("track_timeout_budgets").or_default();
         let connection = r.message_or_defaults::<ConnectionOptions>("upstream_connection_options");
         let transport_socket: UpstreamTransport = r.message_or_defaults("transport_socket");
+        check_http3(r, &http.protocol, &transport_socket);
         if matches!(http.protocol, UpstreamProtocol::Auto(_)) && transport_socket.tls().is_none() {
             r.problem(
                 "`auto_config` chooses by ALPN, and the `transport_socket` is not one that negotiates it",
@@ -238,8 +259,11 @@ impl Message for ClusterConfig {
         }
         let discovery = Discovery::read(r);
         r.cx.takes_names.set(discovery.takes_names());
+        r.cx.takes_udp.set(http.protocol.http3().is_some());
         let assignment = r.message::<LoadAssignment>("load_assignment").optional().unwrap_or_default();
         r.cx.takes_names.set(false);
+        r.cx.takes_udp.set(false);
+        check_hosts(r, &http.protocol, &assignment.endpoints);
         check_discovery(r, &discovery, &assignment.endpoints);
         original_dst::check(r, &discovery, &balancing.policy, &assignment.endpoints);
         Self {
@@ -284,6 +308,33 @@ impl Message for ClusterConfig {
             wait_for_warm_on_init: r.bool("wait_for_warm_on_init").or(true),
             track_stats,
         }
+    }
+}
+
+/// What HTTP/3 demands of the transport.
+fn check_http3(r: &Reader<'_>, protocol: &UpstreamProtocol, socket: &UpstreamTransport) {
+    if protocol.http3().is_none() {
+        return;
+    }
+    let UpstreamTransport::Quic(tls) = socket else {
+        // Envoy's words.
+        let name = r.string("name").or_default();
+        return r.problem(format!("HTTP3 requires a QuicUpstreamTransport transport socket: {name}"));
+    };
+    if matches!(protocol, UpstreamProtocol::Http3(_)) && tls.common.params.maximum < TlsVersion::V1_3 {
+        r.cx.report(tls.place.problem(BELOW_1_3));
+    }
+}
+
+/// What HTTP/3 demands of the hosts.
+fn check_hosts(r: &Reader<'_>, protocol: &UpstreamProtocol, places: &[LocalityEndpoints]) {
+    let mut hosts = places.iter().flat_map(|place| &place.endpoints);
+    let pipe = hosts.find_map(|host| match &host.address {
+        Address::Unix(path) => Some(path),
+        Address::Ip(_) => None,
+    });
+    if let (UpstreamProtocol::Http3(_), Some(path)) = (protocol, pipe) {
+        r.problem(format!("HTTP/3 needs UDP, which the host `{}` does not have", path.display()));
     }
 }
 
@@ -361,7 +412,11 @@ impl Message for BindConfig {
     const NAME: &'static str = "envoy.config.core.v3.BindConfig";
 
     fn read(r: &Reader<'_>) -> Self {
-        Self(r.message::<Socket>("source_address").optional().map(|socket| (socket.0.ip(), socket.0.port())))
+        Self(
+            r.message::<Socket>("source_address")
+                .optional()
+                .map(|socket| (socket.address.ip(), socket.address.port())),
+        )
     }
 }
 

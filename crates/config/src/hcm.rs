@@ -8,7 +8,7 @@ use tidegate_types::json::{Problem, TypedConfig};
 use crate::RouteConfig;
 use crate::access_log::{AccessLogConfig, access_logs};
 use crate::discovery::Rds;
-use crate::protocol::{CommonHttpOptions, Http1Options, Http2Options};
+use crate::protocol::{CommonHttpOptions, Http1Options, Http2Options, Http3Options, QuicOptions};
 use crate::reader::{Message, Reader};
 use crate::values::TimeoutOverride;
 
@@ -48,6 +48,8 @@ pub struct HcmConfig {
     pub http1: Http1Options,
     /// `http2_protocol_options`.
     pub http2: Http2Options,
+    /// `http3_protocol_options`.
+    pub http3: Http3Options,
     /// Times that bound requests, streams and closes.
     pub timeouts: HcmTimeouts,
     /// Whom to believe about the client.
@@ -95,6 +97,8 @@ pub enum CodecType {
     Http1,
     /// `HTTP2`: what does not begin with the connection preface is a protocol error.
     Http2,
+    /// `HTTP3`: over QUIC, and only there.
+    Http3,
 }
 
 /// One entry of `http_filters`.
@@ -145,8 +149,12 @@ impl Message for HcmConfig {
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 
     fn read(r: &Reader<'_>) -> Self {
-        const CODECS: &[(&str, u32, CodecType)] =
-            &[("AUTO", 0, CodecType::Auto), ("HTTP1", 1, CodecType::Http1), ("HTTP2", 2, CodecType::Http2)];
+        const CODECS: &[(&str, u32, CodecType)] = &[
+            ("AUTO", 0, CodecType::Auto),
+            ("HTTP1", 1, CodecType::Http1),
+            ("HTTP2", 2, CodecType::Http2),
+            ("HTTP3", 3, CodecType::Http3),
+        ];
         const SERVER: &[(&str, u32, ServerHeader)] = &[
             ("OVERWRITE", 0, ServerHeader::Overwrite),
             ("APPEND_IF_ABSENT", 1, ServerHeader::AppendIfAbsent),
@@ -161,13 +169,14 @@ impl Message for HcmConfig {
         r.exactly_one(&["route_config", "rds"]);
         Self {
             stat_prefix: r.string("stat_prefix").required_non_empty(),
-            codec_type: r.enumeration("codec_type", CODECS, &[("HTTP3", 3)]).or_default(),
+            codec_type: r.enumeration("codec_type", CODECS, &[]).or_default(),
             route_config: Arc::new(route_config.optional().unwrap_or_else(|| r.cx.empty())),
             rds,
             http_filters,
             common: r.message_or_defaults("common_http_protocol_options"),
             http1: r.message_or_defaults("http_protocol_options"),
             http2: r.message_or_defaults("http2_protocol_options"),
+            http3: http3(r),
             timeouts: HcmTimeouts::read(r),
             client: ClientAddress::read(r),
             client_cert: ClientCertConfig::read(r),
@@ -190,6 +199,18 @@ impl Message for HcmConfig {
             append_local_overload: r.bool("append_local_overload").or_default(),
         }
     }
+}
+
+/// The manager's options of HTTP/3. Envoy says nothing of those that it does not look at.
+fn http3(r: &Reader<'_>) -> Http3Options {
+    let http3: Http3Options = r.message_or_defaults("http3_protocol_options");
+    let effective = QuicOptions { keepalive: http3.quic.keepalive, ..QuicOptions::default() };
+    if http3.quic != effective {
+        tracing::warn!(target: "config",
+            "{}: of `http3_protocol_options.quic_protocol_options` only `connection_keepalive` has an effect here: \
+             the others belong into the listener's `udp_listener_config.quic_options`", r.path);
+    }
+    http3
 }
 
 impl HcmTimeouts {

@@ -13,17 +13,21 @@ use crate::values::TcpKeepalive;
 
 mod chain_match;
 mod filter_chain;
+mod udp;
 
 pub use chain_match::{FilterChainMatch, Rule, SourceType};
 pub use filter_chain::{FilterChainConfig, NetworkFilterConfig};
+pub use udp::UdpListenerConfig;
 
 /// A validated listener.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListenerConfig {
-    /// `name`, unique; the address when the file gives none.
+    /// `name`, unique; the address when the file gives none, with `/udp` behind it if it is UDP's.
     pub name: String,
     /// `address`; port 0 lets the kernel choose.
     pub address: Address,
+    /// `udp_listener_config`: the address is UDP's, and all chains speak QUIC and HTTP/3. `None`: TCP.
+    pub udp: Option<Box<UdpListenerConfig>>,
     /// `address.pipe.mode`: permission bits of a Unix-domain socket; `None` leaves the umask's.
     pub unix_mode: Option<u32>,
     /// `stat_prefix`; empty: the address.
@@ -86,19 +90,18 @@ impl Message for ListenerConfig {
             ("INBOUND", 1, TrafficDirection::Inbound),
             ("OUTBOUND", 2, TrafficDirection::Outbound),
         ];
-        let Endpoint { address, unix_mode } = r.required_message("address");
+        r.cx.takes_udp.set(true);
+        let Endpoint { address, unix_mode, udp } = r.required_message("address");
+        r.cx.takes_udp.set(false);
+        let shown = if udp { format!("{address}/udp") } else { address.to_string() };
         let name = r.string("name").unique(Space::Listener).non_empty();
         let bind_to_port = r.bool("bind_to_port").or(true);
         if bind_to_port && address.port() != Some(0) {
-            r.cx.define(
-                Space::ListenerAddress,
-                &address.to_string(),
-                &r.path.field("address"),
-                r.place("address"),
-            );
+            r.cx.define(Space::ListenerAddress, &shown, &r.path.field("address"), r.place("address"));
         }
-        Self {
-            name: name.unwrap_or_else(|| address.to_string()),
+        let listener = Self {
+            name: name.unwrap_or(shown),
+            udp: udp::read(r, udp),
             unix_mode,
             stat_prefix: r.string("stat_prefix").or_default(),
             filter_chains: filter_chains(r),
@@ -121,7 +124,9 @@ impl Message for ListenerConfig {
                 .positive()
                 .optional(),
             address,
-        }
+        };
+        udp::check(r, &listener);
+        listener
     }
 }
 

@@ -1,4 +1,4 @@
-//! `HttpProtocolOptions`, `Http1ProtocolOptions` and `Http2ProtocolOptions`, used by listeners and clusters.
+//! `HttpProtocolOptions`, and those of HTTP/1, HTTP/2 and HTTP/3, used by listeners and clusters.
 
 use std::time::Duration;
 
@@ -6,8 +6,10 @@ use crate::reader::{Message, Reader};
 use crate::values::Empty;
 
 mod http2;
+mod http3;
 
 pub use http2::{Http2Keepalive, Http2Options};
+pub use http3::{Http3Options, QuicKeepalive, QuicOptions};
 
 /// `envoy.config.core.v3.HttpProtocolOptions` (`common_http_protocol_options`).
 #[derive(Debug, Clone, PartialEq, Eq)]

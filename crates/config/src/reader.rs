@@ -54,6 +54,8 @@ pub(crate) struct Context<'a> {
     pub(crate) direct_response_limit: Cell<u32>,
     /// Whether the endpoints that are being read may be names.
     pub(crate) takes_names: Cell<bool>,
+    /// Whether the addresses that are being read may be of UDP.
+    pub(crate) takes_udp: Cell<bool>,
     /// Route tables need not refer to clusters that exist, unless they say so themselves.
     pub(crate) references_may_dangle: Cell<bool>,
     pub(crate) read_file: &'a dyn Fn(&str) -> Result<Vec<u8>, String>,
@@ -100,6 +102,7 @@ impl<'a> Context<'a> {
             references: RefCell::default(),
             direct_response_limit: Cell::new(u32::MAX),
             takes_names: Cell::new(false),
+            takes_udp: Cell::new(false),
             references_may_dangle: Cell::new(false),
             read_file,
         }

@@ -8,9 +8,14 @@ use crate::reader::{Any, Message, Reader};
 use crate::tls::{DownstreamTls, OwnTls, UpstreamTls};
 
 mod proxy_protocol;
+mod quic;
 
 pub(crate) use proxy_protocol::Header as ProxyHeader;
 pub use proxy_protocol::{AddedTlv, PassThroughTlvs, ProxyProtocolUpstream, ProxyVersion};
+pub(crate) use quic::BELOW_1_3;
+pub use quic::QuicDownstream;
+
+use quic::QuicUpstream;
 
 /// How bytes travel between a client and a listener.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -20,6 +25,9 @@ pub enum TransportSocket {
     Raw,
     /// `envoy.transport_sockets.tls` with a `DownstreamTlsContext`, or `tidegate.transport_sockets.tls`.
     Tls(Arc<DownstreamTls>),
+    /// `envoy.transport_sockets.quic` with a `QuicDownstreamTransport`: of listeners with
+    /// [`udp`](crate::ListenerConfig::udp), all of whose chains have it.
+    Quic(Arc<QuicDownstream>),
 }
 
 /// How bytes travel between a cluster and its hosts.
@@ -32,6 +40,9 @@ pub enum UpstreamTransport {
     Tls(Arc<UpstreamTls>),
     /// `envoy.transport_sockets.upstream_proxy_protocol`: a PROXY header, then the inner transport.
     ProxyProtocol(Arc<ProxyProtocolUpstream>),
+    /// `envoy.transport_sockets.quic` with a `QuicUpstreamTransport`: QUIC where the cluster speaks HTTP/3, and
+    /// TLS over TCP where it speaks anything else.
+    Quic(Arc<UpstreamTls>),
 }
 
 impl TransportSocket {
@@ -40,14 +51,19 @@ impl TransportSocket {
     pub fn same_but_content(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Tls(one), Self::Tls(other)) => one.same_but_content(other),
+            (Self::Quic(one), Self::Quic(other)) => {
+                (one.early_data, one.resumption) == (other.early_data, other.resumption)
+                    && one.tls.same_but_content(&other.tls)
+            }
             _ => self == other,
         }
     }
 
-    /// The TLS context, if it is one.
+    /// The TLS context of TCP or QUIC, if there is one.
     pub fn tls(&self) -> Option<&Arc<DownstreamTls>> {
         match self {
             Self::Tls(context) => Some(context),
+            Self::Quic(quic) => Some(&quic.tls),
             Self::Raw => None,
         }
     }
@@ -57,16 +73,18 @@ impl UpstreamTransport {
     /// As [`TransportSocket::same_but_content`].
     pub fn same_but_content(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Tls(one), Self::Tls(other)) => one.same_but_content(other),
+            (Self::Tls(one), Self::Tls(other)) | (Self::Quic(one), Self::Quic(other)) => {
+                one.same_but_content(other)
+            }
             (Self::ProxyProtocol(one), Self::ProxyProtocol(other)) => one.same_but_content(other),
             _ => self == other,
         }
     }
 
-    /// The TLS context that it is or that lies under a PROXY header.
+    /// The TLS context that it is, that lies under a PROXY header, or that QUIC and TCP share.
     pub fn tls(&self) -> Option<&Arc<UpstreamTls>> {
         match self {
-            Self::Tls(context) => Some(context),
+            Self::Tls(context) | Self::Quic(context) => Some(context),
             Self::ProxyProtocol(proxy) => proxy.transport_socket.tls(),
             Self::Raw => None,
         }
@@ -79,15 +97,18 @@ enum Kind {
     Downstream(DownstreamTls),
     Upstream(UpstreamTls),
     ProxyProtocol(ProxyProtocolUpstream),
+    QuicDownstream(QuicDownstream),
+    QuicUpstream(UpstreamTls),
 }
 
 impl Message for TransportSocket {
     const NAME: &'static str = "envoy.config.core.v3.TransportSocket";
 
     fn read(r: &Reader<'_>) -> Self {
-        let expected = &[DownstreamTls::NAME, OwnTls::NAME, RawBuffer::NAME];
+        let expected = &[DownstreamTls::NAME, QuicDownstream::NAME, OwnTls::NAME, RawBuffer::NAME];
         match read_any(r, Side::Downstream, expected) {
             Some(Kind::Downstream(context)) => Self::Tls(Arc::new(context)),
+            Some(Kind::QuicDownstream(quic)) => Self::Quic(Arc::new(quic)),
             _ => Self::Raw,
         }
     }
@@ -97,9 +118,16 @@ impl Message for UpstreamTransport {
     const NAME: &'static str = "envoy.config.core.v3.TransportSocket";
 
     fn read(r: &Reader<'_>) -> Self {
-        let expected = &[UpstreamTls::NAME, OwnTls::NAME, ProxyProtocolUpstream::NAME, RawBuffer::NAME];
+        let expected = &[
+            UpstreamTls::NAME,
+            QuicUpstream::NAME,
+            OwnTls::NAME,
+            ProxyProtocolUpstream::NAME,
+            RawBuffer::NAME,
+        ];
         match read_any(r, Side::Upstream, expected) {
             Some(Kind::Upstream(context)) => Self::Tls(Arc::new(context)),
+            Some(Kind::QuicUpstream(context)) => Self::Quic(Arc::new(context)),
             Some(Kind::ProxyProtocol(proxy)) => Self::ProxyProtocol(Arc::new(proxy)),
             _ => Self::Raw,
         }
@@ -122,6 +150,8 @@ fn read_any(r: &Reader<'_>, side: Side, expected: &[&str]) -> Option<Kind> {
     r.may_be::<UpstreamTls>();
     r.may_be::<OwnTls>();
     r.may_be::<ProxyProtocolUpstream>();
+    r.may_be::<QuicDownstream>();
+    r.may_be::<QuicUpstream>();
     let Some(typed) = any.peek() else {
         if !r.has("typed_config") {
             any.report("missing field `typed_config`", None);
@@ -132,10 +162,10 @@ fn read_any(r: &Reader<'_>, side: Side, expected: &[&str]) -> Option<Kind> {
     let wrong = |message: &str| any.report(message, Some(format!("one of {}", expected.join(", "))));
     let kind = open(r, typed);
     match (&kind, side) {
-        (Some(Kind::Upstream(_) | Kind::ProxyProtocol(_)), Side::Downstream) => {
+        (Some(Kind::Upstream(_) | Kind::ProxyProtocol(_) | Kind::QuicUpstream(_)), Side::Downstream) => {
             wrong("this transport socket is for clusters, not for filter chains");
         }
-        (Some(Kind::Downstream(_)), Side::Upstream) => {
+        (Some(Kind::Downstream(_) | Kind::QuicDownstream(_)), Side::Upstream) => {
             wrong("this transport socket is for filter chains, not for clusters");
         }
         (Some(_), _) => {}
@@ -155,6 +185,10 @@ fn open<'a>(r: &Reader<'a>, any: &Any<'a>) -> Option<Kind> {
         Some(Kind::Upstream(any.read(r)))
     } else if any.is::<ProxyProtocolUpstream>() {
         Some(Kind::ProxyProtocol(any.read(r)))
+    } else if any.is::<QuicDownstream>() {
+        Some(Kind::QuicDownstream(any.read(r)))
+    } else if any.is::<QuicUpstream>() {
+        Some(Kind::QuicUpstream(any.read::<QuicUpstream>(r).0))
     } else if any.is::<OwnTls>() {
         let own = any.read::<OwnTls>(r);
         own.downstream.map(Kind::Downstream).or(own.upstream.map(Kind::Upstream))

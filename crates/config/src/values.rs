@@ -337,6 +337,62 @@ impl Message for TcpKeepalive {
     }
 }
 
+/// `envoy.config.core.v3.TypedExtensionConfig` of which this build has one implementation, `T`.
+pub(crate) struct BuiltIn<T>(Option<T>);
+
+impl<T: Message> BuiltIn<T> {
+    /// What the field `name` holds.
+    pub(crate) fn of(r: &Reader<'_>, name: &'static str) -> Option<T> {
+        // Here, since a schema describes `TypedExtensionConfig` once.
+        r.may_be::<T>();
+        r.message::<Self>(name).optional().and_then(|built_in| built_in.0)
+    }
+}
+
+impl<T: Message> Message for BuiltIn<T> {
+    const NAME: &'static str = "envoy.config.core.v3.TypedExtensionConfig";
+
+    fn read(r: &Reader<'_>) -> Self {
+        let Some(extension) = r.extension_any() else { return Self(None) };
+        if extension.config.is::<T>() {
+            return Self(Some(extension.config.read(r)));
+        }
+        let given = extension.config.type_url.rsplit('/').next().unwrap_or_default();
+        r.cx.report(Problem {
+            expected: Some(T::NAME.to_owned()),
+            ..Problem::new(r.path.clone(), r.span, format!("`{given}` is not supported by this build"))
+        });
+        Self(None)
+    }
+}
+
+/// `envoy.config.core.v3.RuntimeFeatureFlag`: a switch that a runtime key may override.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeFlag {
+    /// `default_value`.
+    pub default: bool,
+    /// `runtime_key`; empty when there is none.
+    pub runtime_key: String,
+}
+
+impl RuntimeFlag {
+    /// The value in force.
+    pub fn value(&self, runtime: &Runtime) -> bool {
+        runtime.flag(&self.runtime_key).unwrap_or(self.default)
+    }
+}
+
+impl Message for RuntimeFlag {
+    const NAME: &'static str = "envoy.config.core.v3.RuntimeFeatureFlag";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self {
+            default: r.bool("default_value").required(),
+            runtime_key: r.string("runtime_key").or_default(),
+        }
+    }
+}
+
 /// `envoy.config.core.v3.Metadata`, of which the untyped part is kept.
 pub(crate) struct Metadata(pub(crate) Option<Node>);
 

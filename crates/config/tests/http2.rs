@@ -136,31 +136,30 @@ fn what_alpn_chooses_has_options_of_both() {
 #[test]
 fn what_is_refused_of_clusters() {
     let both = "http2_protocol_options: `http2_protocol_options` cannot be set together with \
-        `http_protocol_options` (expected at most one of http_protocol_options, http2_protocol_options)";
+        `http_protocol_options` (expected at most one of http_protocol_options, http2_protocol_options";
     for (cluster, error) in [
         (
             upstream("\"auto_config\": {}"),
-            "C: `auto_config` chooses by ALPN, and the `transport_socket` is not one that negotiates it".into(),
+            "C: `auto_config` chooses by ALPN, and the `transport_socket` is not one that negotiates it"
+                .into(),
         ),
         (
             TLS_SOCKET.to_owned() + &upstream("\"auto_config\": {\"http3_protocol_options\": {}}"),
-            "E.auto_config.http3_protocol_options: HTTP/3 upstreams are known to Envoy, but not supported by this \
-                build"
-                .into(),
+            "C: HTTP3 requires a QuicUpstreamTransport transport socket: backend".into(),
         ),
         (
             upstream(
                 "\"explicit_http_config\": {\"http_protocol_options\": {}, \"http2_protocol_options\": {}}",
             ),
-            format!("E.explicit_http_config.{both}"),
+            format!("E.explicit_http_config.{both}, http3_protocol_options)"),
         ),
         (
             upstream("\"explicit_http_config\": {}"),
             "E.explicit_http_config: nothing is chosen (expected one of http_protocol_options, \
-                http2_protocol_options)"
+                http2_protocol_options, http3_protocol_options)"
                 .into(),
         ),
-        ("\"http_protocol_options\": {}, \"http2_protocol_options\": {},".into(), format!("C.{both}")),
+        ("\"http_protocol_options\": {}, \"http2_protocol_options\": {},".into(), format!("C.{both})")),
         (
             format!(
                 "\"http2_protocol_options\": {{}}, {}",

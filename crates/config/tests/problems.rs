@@ -306,10 +306,9 @@ fn routes_retries_and_headers() {
 #[test]
 fn protocols_and_sockets_that_this_build_lacks() {
     manager(
-        "\"codec_type\": \"HTTP3\"",
+        "\"codec_type\": \"HTTP4\"",
         &[
-            "16:36: M.codec_type: `HTTP3` is known to Envoy, but not supported by this build (expected one of AUTO, \
-             HTTP1, HTTP2)",
+            "16:36: M.codec_type: unknown value `HTTP4` (expected one of AUTO, HTTP1, HTTP2, HTTP3; did you mean `HTTP3`?)",
         ],
     );
     cluster(
@@ -318,6 +317,7 @@ fn protocols_and_sockets_that_this_build_lacks() {
             "6:53: static_resources.clusters[0].transport_socket.typed_config: this transport socket is not supported by \
            this build (expected one of \
            type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, \
+           type.googleapis.com/envoy.extensions.transport_sockets.quic.v3.QuicUpstreamTransport, \
            type.googleapis.com/tidegate.transport_sockets.tls.v1.TlsContext, \
            type.googleapis.com/envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport, \
            type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer)",

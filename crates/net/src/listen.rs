@@ -75,7 +75,7 @@ pub enum ListenError {
 }
 
 impl ListenError {
-    pub(crate) fn new(address: &Address, error: io::Error) -> Self {
+    fn new(address: &Address, error: io::Error) -> Self {
         let address = address.clone();
         match error.kind() {
             io::ErrorKind::AddrInUse => Self::InUse { address },

@@ -79,7 +79,7 @@ impl Cluster {
     fn protocol(&self, downstream: Option<Version>) -> Protocol {
         match &self.config().protocol {
             UpstreamProtocol::Http1(_) => Protocol::Http1,
-            UpstreamProtocol::Http2(_) => Protocol::Http2,
+            UpstreamProtocol::Http2(_) | UpstreamProtocol::Http3(_) => Protocol::Http2,
             UpstreamProtocol::Auto(_) => Protocol::Auto,
             UpstreamProtocol::AsDownstream(_) => match downstream {
                 Some(Version::HTTP_2 | Version::HTTP_3) => Protocol::Http2,

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tidegate_types::json::{Problem, nearest};
 
-use super::{BothOptions, ConnectionReuse, UpstreamProtocol};
-use crate::protocol::{CommonHttpOptions, Http1Options, Http2Options};
+use super::{AlternateProtocols, ConnectionReuse, ProtocolOptions, UpstreamProtocol};
+use crate::protocol::{CommonHttpOptions, Http1Options, Http2Options, Http3Options};
 use crate::reader::{Any, Message, Reader};
 use crate::route::{MirrorPolicy, RetryPolicy, mirror_policies};
 
@@ -122,7 +122,7 @@ fn old_protocol(
     as_downstream: bool,
 ) -> UpstreamProtocol {
     if as_downstream {
-        return as_downstream_of(http1, http2);
+        return as_downstream_of(http1, http2, None);
     }
     r.at_most_one(&["http_protocol_options", "http2_protocol_options"]);
     match http2 {
@@ -131,10 +131,16 @@ fn old_protocol(
     }
 }
 
-fn as_downstream_of(http1: Option<Http1Options>, http2: Option<Http2Options>) -> UpstreamProtocol {
-    UpstreamProtocol::AsDownstream(Box::new(BothOptions {
+fn as_downstream_of(
+    http1: Option<Http1Options>,
+    http2: Option<Http2Options>,
+    http3: Option<Http3Options>,
+) -> UpstreamProtocol {
+    UpstreamProtocol::AsDownstream(Box::new(ProtocolOptions {
         http1: http1.unwrap_or_default(),
         http2: http2.unwrap_or_default(),
+        http3,
+        alternate_protocols: None,
     }))
 }
 
@@ -174,10 +180,12 @@ impl Message for Explicit {
     fn read(r: &Reader<'_>) -> Self {
         let http1 = r.message::<Http1Options>("http_protocol_options").optional();
         let http2 = r.message::<Http2Options>("http2_protocol_options").optional();
-        r.exactly_one(&["http_protocol_options", "http2_protocol_options"]);
-        Self(match http2 {
-            Some(http2) => UpstreamProtocol::Http2(http2),
-            None => UpstreamProtocol::Http1(http1.unwrap_or_default()),
+        let http3 = r.message::<Http3Options>("http3_protocol_options").optional();
+        r.exactly_one(&["http_protocol_options", "http2_protocol_options", "http3_protocol_options"]);
+        Self(match (http2, http3) {
+            (_, Some(http3)) => UpstreamProtocol::Http3(Box::new(http3)),
+            (Some(http2), None) => UpstreamProtocol::Http2(http2),
+            (None, None) => UpstreamProtocol::Http1(http1.unwrap_or_default()),
         })
     }
 }
@@ -190,7 +198,8 @@ impl Message for AsDownstream {
 
     fn read(r: &Reader<'_>) -> Self {
         let http1 = r.message("http_protocol_options").optional();
-        Self(as_downstream_of(http1, r.message("http2_protocol_options").optional()))
+        let http2 = r.message("http2_protocol_options").optional();
+        Self(as_downstream_of(http1, http2, r.message("http3_protocol_options").optional()))
     }
 }
 
@@ -200,12 +209,12 @@ impl Message for Auto {
     const NAME: &'static str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.AutoHttpConfig";
 
     fn read(r: &Reader<'_>) -> Self {
-        let without_http3 = "HTTP/3 upstreams are known to Envoy, but not supported by this build";
-        r.refuse("http3_protocol_options", without_http3);
-        r.refuse("alternate_protocols_cache_options", without_http3);
-        Self(UpstreamProtocol::Auto(Box::new(BothOptions {
+        let cache = r.message::<AlternateProtocols>("alternate_protocols_cache_options");
+        Self(UpstreamProtocol::Auto(Box::new(ProtocolOptions {
             http1: r.message_or_defaults("http_protocol_options"),
             http2: r.message_or_defaults("http2_protocol_options"),
+            http3: r.message("http3_protocol_options").optional(),
+            alternate_protocols: cache.optional().map(Box::new),
         })))
     }
 }

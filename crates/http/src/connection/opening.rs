@@ -18,7 +18,8 @@ use crate::hcm::WorkerHcm;
 pub(super) async fn carries_many(cx: &ConnectionCx, conn: &mut ServerConn, hcm: &WorkerHcm) -> bool {
     match (hcm.shared.config.codec_type, conn.alpn()) {
         (CodecType::Http1, _) => return false,
-        (CodecType::Http2, _) => return true,
+        // HTTP/3 does not come here.
+        (CodecType::Http2 | CodecType::Http3, _) => return true,
         (CodecType::Auto, Some(protocol)) => return protocol == b"h2",
         (CodecType::Auto, None) => {}
     }

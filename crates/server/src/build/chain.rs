@@ -57,6 +57,9 @@ fn transport(
                 ServerContext::new(tls, stats, Some(timed_out)).map(TransportSnapshot::Tls)
             }
         },
+        TransportSocket::Quic(quic) => {
+            Err(vec![quic.tls.place.problem("listeners of QUIC are not supported by this build")])
+        }
     }
 }
 

@@ -21,6 +21,10 @@ pub(super) type Transports = (Option<Arc<dyn TransportFactory>>, Option<Arc<Clie
 /// # Errors
 /// Everything that is wrong with its TLS context.
 pub(super) fn transports(cluster: &ClusterConfig, builder: &Builder<'_>) -> Result<Transports, Vec<Problem>> {
+    if cluster.protocol.http3().is_some() {
+        let place = cluster.transport_socket.tls().map(|tls| tls.place.clone()).unwrap_or_default();
+        return Err(vec![place.problem("clusters that speak HTTP/3 are not supported by this build")]);
+    }
     let context = match cluster.transport_socket.tls() {
         Some(tls) => {
             let stats = TlsStats::client(builder.store, &Scope::cluster(cluster.stat_name()));
@@ -37,7 +41,7 @@ fn factory(
 ) -> Option<Arc<dyn TransportFactory>> {
     match socket {
         UpstreamTransport::Raw => None,
-        UpstreamTransport::Tls(_) => Some(Arc::new(SharedContext(context?.clone()))),
+        UpstreamTransport::Tls(_) | UpstreamTransport::Quic(_) => Some(Arc::new(SharedContext(context?.clone()))),
         UpstreamTransport::ProxyProtocol(proxy) => {
             let inner = factory(&proxy.transport_socket, context);
             Some(Arc::new(ProxyTransports { header: Arc::new(header(proxy)), inner }))
