@@ -11,6 +11,7 @@ pub mod options;
 pub mod peek;
 pub mod splice;
 pub mod transport;
+pub mod udp;
 
 pub use dial::{DialError, DialOptions, Dialed, Family, Order, Won, dial, race};
 pub use io::{BoxIo, Io, StreamIo};

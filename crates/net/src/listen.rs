@@ -75,7 +75,7 @@ pub enum ListenError {
 }
 
 impl ListenError {
-    fn new(address: &Address, error: io::Error) -> Self {
+    pub(crate) fn new(address: &Address, error: io::Error) -> Self {
         let address = address.clone();
         match error.kind() {
             io::ErrorKind::AddrInUse => Self::InUse { address },
