@@ -320,6 +320,11 @@ impl<'r> Upstream<'r> {
         }
     }
 
+    /// Whether something that was sent is still to be written.
+    pub fn has_unwritten(&self) -> bool {
+        self.lease.borrow_mut().as_mut().is_some_and(|lease| lease.stream().buffered() > 0)
+    }
+
     /// Writes what was sent. Failures show in the response.
     pub fn poll_request_flush(&self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.rivals.is_empty() {

@@ -48,6 +48,7 @@ impl Exchange<'_> {
         // Boxed: most requests have no body, and need no room for its way up.
         let mut pump = has_body.then(|| Box::pin(self.pump(upstream, held, request_filters)));
         let mut respond = pin!(self.respond(route, upstream, response_filters));
+        let mut in_line = false;
         poll_fn(|cx| {
             loop {
                 // The response side first: it connects and sends the head, then the pump has somewhere to
@@ -71,7 +72,13 @@ impl Exchange<'_> {
                 return Poll::Ready(Err(Abort::Gone));
             }
             if self.request_ended.get() {
-                let _ = upstream.poll_request_flush(cx);
+                if !in_line && upstream.has_unwritten() {
+                    // Behind the reading of others: see [`end_of_round`].
+                    in_line = true;
+                    cx.waker().wake_by_ref();
+                } else {
+                    let _ = upstream.poll_request_flush(cx);
+                }
             }
             Poll::Pending
         })
@@ -500,6 +507,7 @@ impl Exchange<'_> {
     /// `stream_flush_timeout`.
     pub(super) async fn flush_rest(&self) -> Result<(), Abort> {
         if self.cx.is_alone() {
+            end_of_round().await;
             return self.flush().await;
         }
         let mut began = None;
@@ -522,4 +530,19 @@ impl Exchange<'_> {
     pub(super) async fn flush(&self) -> Result<(), Abort> {
         poll_fn(|cx| self.server.borrow_mut().poll_flush(cx)).await.map_err(|error| self.client_error(error))
     }
+}
+
+/// Waits until every task that is ready by now had its turn. A worker that first reads all that came and then writes
+/// all that is to go finds its peers awake for most of the writes: to wake one costs the kernel more than to append to
+/// its queue.
+async fn end_of_round() {
+    let mut over = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut over, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
