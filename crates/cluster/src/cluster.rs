@@ -135,7 +135,8 @@ impl Cluster {
     #[inline]
     fn moment(&self, balancer: &Balancer) -> Moment {
         let roster = balancer.roster();
-        let active = |priority| self.limits(priority).requests.used();
+        let active =
+            |priority| self.shared.limits_in_use(priority).map_or(0, |limits| limits.requests.used());
         Moment {
             ms: if roster.needs_time() { clock_ms() } else { 0 },
             active: if roster.needs_active() {

@@ -5,6 +5,7 @@
 //! configuration by diff. `lb` picks a host and knows nothing else. Probing hosts and routes are not here.
 
 pub mod attend;
+mod breakers;
 mod callout;
 mod check_kit;
 mod checks;

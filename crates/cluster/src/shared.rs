@@ -1,8 +1,9 @@
 //! What all workers share of a cluster.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use tidegate_config::ClusterConfig;
@@ -11,11 +12,12 @@ use tidegate_config::route::Priority;
 use tidegate_config::runtime::Runtime;
 use tidegate_pool::TransportFactory;
 use tidegate_pool::limits::{Limits, Maxima, RetryBudget};
-use tidegate_stats::{Scope, Store};
+use tidegate_stats::Store;
 use tidegate_types::{Address, Compat};
 use tokio::sync::{Notify, watch};
 
 use crate::attend::Warming;
+use crate::breakers::Breakers;
 use crate::checks::Mark;
 use crate::discovery::{Destination, Destinations, original_place};
 use crate::home::Home;
@@ -44,7 +46,7 @@ pub struct ClusterShared {
     /// Some host said of itself that it fails.
     told: Notify,
     watch: Option<Arc<Watch>>,
-    limits: [Arc<Limits>; 2],
+    breakers: Arc<Breakers>,
     tuning: ArcSwap<Tuning>,
     maintenance_percent: AtomicU64,
     terms: Terms,
@@ -68,7 +70,7 @@ impl Drop for ClusterShared {
 /// What the runtime may change while the cluster serves.
 #[derive(Debug, PartialEq)]
 struct Tuning {
-    maxima: [Maxima; 2],
+    maxima: Arc<[Maxima; 2]>,
     maintenance_percent: u64,
     tries_all_addresses: bool,
     outlier_detection: Option<OutlierDetectionConfig>,
@@ -102,7 +104,7 @@ impl ClusterShared {
         cx: BuildContext<'_>,
         previous: Option<&Arc<Self>>,
     ) -> Arc<Self> {
-        let tuning = Tuning::new(config, cx);
+        let tuning = shared_with_last(Tuning::new(config, cx));
         let terms = Terms::new(config, cx.runtime);
         if let Some(previous) = previous
             && previous.config.same_but_content(config)
@@ -113,21 +115,15 @@ impl ClusterShared {
             return previous.clone();
         }
         let stats = Arc::new(ClusterStats::new(cx.store, config, cx.home));
-        let limits = match previous.filter(|previous| previous.config.stat_name() == config.stat_name()) {
+        let breakers = match previous.filter(|previous| previous.config.stat_name() == config.stat_name()) {
             Some(previous) => {
-                // The old cluster's connections drain under the same limits: a limit is a limit.
-                previous
-                    .limits
-                    .iter()
-                    .zip(&tuning.maxima)
-                    .for_each(|(limits, maxima)| limits.set_maxima(maxima));
-                previous.limits.clone()
+                previous.breakers.set_maxima(tuning.maxima.clone());
+                previous.breakers.clone()
             }
-            None => [Priority::Default, Priority::High].map(|priority| {
-                let scope = Scope::cluster(config.stat_name()).child("circuit_breakers");
-                let scope = scope.child(priority_name(priority));
-                Arc::new(Limits::new(cx.store, scope, &tuning.maxima[priority as usize]))
-            }),
+            None => {
+                let scope = stats.upstream.scope();
+                Arc::new(Breakers::new(cx.store, scope, tuning.maxima.clone()))
+            }
         };
         let watch = config.outlier_detection.as_ref().map(Watch::new);
         let scale = HostScale {
@@ -149,9 +145,9 @@ impl ClusterShared {
             warming: Warming::default(),
             told: Notify::new(),
             watch,
-            limits,
+            breakers,
             maintenance_percent: AtomicU64::new(tuning.maintenance_percent),
-            tuning: ArcSwap::from_pointee(tuning),
+            tuning: ArcSwap::new(tuning),
             terms,
             home: cx.home.clone(),
             learns_idle: config.reuse.learn_idle && !cx.compat.is_strict(),
@@ -170,13 +166,13 @@ impl ClusterShared {
     }
 
     /// Goes by other values of the runtime: its connections and hosts stay as they are.
-    fn tune(&self, tuning: Tuning) {
-        if **self.tuning.load() == tuning {
+    fn tune(&self, tuning: Arc<Tuning>) {
+        if **self.tuning.load() == *tuning {
             return;
         }
-        self.limits.iter().zip(&tuning.maxima).for_each(|(limits, maxima)| limits.set_maxima(maxima));
+        self.breakers.set_maxima(tuning.maxima.clone());
         self.maintenance_percent.store(tuning.maintenance_percent, SeqCst);
-        self.tuning.store(Arc::new(tuning));
+        self.tuning.store(tuning);
     }
 
     /// `name`.
@@ -427,7 +423,12 @@ impl ClusterShared {
     /// The circuit breakers of a priority.
     #[inline]
     pub fn limits(&self, priority: Priority) -> &Arc<Limits> {
-        &self.limits[priority as usize]
+        self.breakers.limits(priority)
+    }
+
+    /// The same, if anything has needed them yet; all of what they limit is free before.
+    pub fn limits_in_use(&self, priority: Priority) -> Option<&Arc<Limits>> {
+        self.breakers.limits_in_use(priority)
     }
 
     /// The maxima in force, runtime overrides included.
@@ -473,7 +474,9 @@ pub(crate) enum Ancestors {
 impl Tuning {
     fn new(config: &ClusterConfig, cx: BuildContext<'_>) -> Self {
         Self {
-            maxima: [Priority::Default, Priority::High].map(|priority| maxima(config, cx.runtime, priority)),
+            maxima: Arc::new(
+                [Priority::Default, Priority::High].map(|priority| maxima(config, cx.runtime, priority)),
+            ),
             maintenance_percent: maintenance_percent(config, cx.runtime),
             tries_all_addresses: tries_all_addresses(cx),
             outlier_detection: config.outlier_detection.as_ref().map(|outlier| outlier.under(cx.runtime)),
@@ -488,8 +491,23 @@ impl Tuning {
     }
 }
 
+/// The one that the last cluster got, if this is the same: most of many clusters are tuned alike.
+fn shared_with_last(tuning: Tuning) -> Arc<Tuning> {
+    thread_local! {
+        static LAST: RefCell<Weak<Tuning>> = const { RefCell::new(Weak::new()) };
+    }
+    LAST.with_borrow_mut(|last| match last.upgrade().filter(|last| **last == tuning) {
+        Some(last) => last,
+        None => {
+            let tuning = Arc::new(tuning);
+            *last = Arc::downgrade(&tuning);
+            tuning
+        }
+    })
+}
+
 /// `default` or `high`, as in statistics and runtime keys.
-pub(crate) fn priority_name(priority: Priority) -> &'static str {
+fn priority_name(priority: Priority) -> &'static str {
     match priority {
         Priority::Default => "default",
         Priority::High => "high",
@@ -498,7 +516,11 @@ pub(crate) fn priority_name(priority: Priority) -> &'static str {
 
 /// Of 100 requests; 0 unless the runtime says otherwise.
 fn maintenance_percent(config: &ClusterConfig, runtime: &Runtime) -> u64 {
-    runtime.integer(&format!("upstream.maintenance_mode.{}", config.name)).unwrap_or(0).min(100)
+    let prefix = "upstream.maintenance_mode.";
+    if !runtime.has_keys_under(prefix) {
+        return 0;
+    }
+    runtime.integer(&format!("{prefix}{}", config.name)).unwrap_or(0).min(100)
 }
 
 /// A runtime key that Envoy had before 1.40: since then it tries them all.
@@ -512,12 +534,20 @@ fn maxima(config: &ClusterConfig, runtime: &Runtime, priority: Priority) -> Maxi
         Priority::Default => &config.circuit_breakers.default,
         Priority::High => &config.circuit_breakers.high,
     };
-    let prefix = format!("circuit_breakers.{}.{}", config.name, priority_name(priority));
-    let integer =
-        |key: &str, configured: u64| runtime.integer(&format!("{prefix}.{key}")).unwrap_or(configured);
+    // Eight keys a priority: nobody spells them out for thousands of clusters where there are none.
+    let overrides = runtime.has_keys_under("circuit_breakers.");
+    let prefix = match overrides {
+        true => format!("circuit_breakers.{}.{}", config.name, priority_name(priority)),
+        false => String::new(),
+    };
+    let integer = |key: &str, configured: u64| match overrides {
+        true => runtime.integer(&format!("{prefix}.{key}")).unwrap_or(configured),
+        false => configured,
+    };
     let retry_budget = thresholds.retry_budget.as_ref().map(|budget| RetryBudget {
-        percent: runtime
-            .number(&format!("{prefix}.retry_budget.budget_percent"))
+        percent: Some(runtime)
+            .filter(|_| overrides)
+            .and_then(|runtime| runtime.number(&format!("{prefix}.retry_budget.budget_percent")))
             .unwrap_or(budget.budget_percent),
         min_concurrency: integer(
             "retry_budget.min_retry_concurrency",

@@ -202,7 +202,8 @@ pub struct ClusterStats {
     pub sizes: Option<SizeStats>,
     /// Response codes.
     pub codes: CodeCounters,
-    scope: DynScope,
+    /// What lists the times; `None`: nothing did when the cluster was built.
+    times: Option<DynScope>,
     store: Store,
     time: OnceLock<OwnedHistogram>,
     external_time: OnceLock<OwnedHistogram>,
@@ -239,7 +240,7 @@ impl ClusterStats {
             budgets: config.track_stats.timeout_budgets.then(|| BudgetStats::new(store, scope.clone())),
             sizes: config.track_stats.request_response_sizes.then(|| SizeStats::new(store, scope.clone())),
             codes: CodeCounters::new(store, scope.clone()),
-            scope: DynScope::new(store, scope),
+            times: DynScope::lives(store, &scope).then(|| DynScope::new(store, scope)),
             store: store.clone(),
             time: OnceLock::new(),
             external_time: OnceLock::new(),
@@ -259,14 +260,14 @@ impl ClusterStats {
     /// these histograms exist from their first value on.
     #[inline]
     pub fn record_time(&self, origin: Option<Origin>, ms: u64) {
-        self.time.get_or_init(|| self.scope.histogram("upstream_rq_time")).record(ms);
+        self.time.get_or_init(|| self.histogram("upstream_rq_time")).record(ms);
         match origin {
             Some(Origin::External) => {
-                let time = || self.scope.histogram("external.upstream_rq_time");
+                let time = || self.histogram("external.upstream_rq_time");
                 self.external_time.get_or_init(time).record(ms);
             }
             Some(Origin::Internal) => {
-                let time = || self.scope.histogram("internal.upstream_rq_time");
+                let time = || self.histogram("internal.upstream_rq_time");
                 self.internal_time.get_or_init(time).record(ms);
             }
             None => {}
@@ -275,7 +276,7 @@ impl ClusterStats {
 
     /// Records `canary.upstream_rq_time` in ms: a canary answered.
     pub fn record_canary_time(&self, ms: u64) {
-        self.canary_time.get_or_init(|| self.scope.histogram("canary.upstream_rq_time")).record(ms);
+        self.canary_time.get_or_init(|| self.histogram("canary.upstream_rq_time")).record(ms);
     }
 
     /// Whether answers are counted by zones: where this proxy is said to be in one.
@@ -289,5 +290,13 @@ impl ClusterStats {
         let here = &self.home.locality().zone;
         let scope = self.upstream.scope().child("zone").child(here).child(zone);
         (!zone.is_empty()).then(|| ZoneStats::new(&self.store, scope))
+    }
+
+    #[cold]
+    fn histogram(&self, name: &str) -> OwnedHistogram {
+        match &self.times {
+            Some(times) => times.histogram(name),
+            None => DynScope::new(&self.store, self.upstream.scope().clone()).histogram(name),
+        }
     }
 }

@@ -50,6 +50,8 @@ pub(crate) struct Context<'a> {
     /// Where each name was first used, for duplicates.
     names: RefCell<HashMap<(Space, String), Span>>,
     references: RefCell<Vec<Reference>>,
+    /// Lists of names that readers are done with.
+    spare: RefCell<Vec<Vec<&'static str>>>,
     /// `max_direct_response_body_size_bytes` of the route table that is being read.
     pub(crate) direct_response_limit: Cell<u32>,
     /// Whether the endpoints that are being read may be names.
@@ -100,6 +102,7 @@ impl<'a> Context<'a> {
             recorder: None,
             names: RefCell::default(),
             references: RefCell::default(),
+            spare: RefCell::default(),
             direct_response_limit: Cell::new(u32::MAX),
             takes_names: Cell::new(false),
             takes_udp: Cell::new(false),
@@ -232,7 +235,8 @@ impl<'a> Reader<'a> {
         span: Span,
         path: JsonPath,
     ) -> Self {
-        Self { cx, message, members, span, path, taken: RefCell::default(), required: RefCell::default() }
+        let taken = RefCell::new(cx.spare.borrow_mut().pop().unwrap_or_default());
+        Self { cx, message, members, span, path, taken, required: RefCell::default() }
     }
 
     /// A reader of no message, to open others from.
@@ -374,5 +378,8 @@ impl<'a> Reader<'a> {
             }
             self.cx.report(problem);
         }
+        let mut taken = self.taken.into_inner();
+        taken.clear();
+        self.cx.spare.borrow_mut().push(taken);
     }
 }

@@ -44,6 +44,12 @@ impl Runtime {
         self.values.keys().filter(|key| !reads.read.contains(*key)).cloned().collect()
     }
 
+    /// Whether any key begins with `prefix`: where none does, nobody needs to spell out those that might. No recording
+    /// knows that this was asked.
+    pub fn has_keys_under(&self, prefix: &str) -> bool {
+        self.values.range(prefix.to_owned()..).next().is_some_and(|(key, _)| key.starts_with(prefix))
+    }
+
     /// What `build` makes, and what it asked for to make it. May be nested.
     pub fn recorded<T>(&self, build: impl FnOnce() -> T) -> (T, Answers) {
         self.reads.lock().asked.push(BTreeSet::new());

@@ -108,16 +108,17 @@ impl Limits {
     pub fn new(store: &Store, scope: Scope, maxima: &Maxima) -> Self {
         let open = BreakerStats::new(store, scope.clone());
         let left = maxima.track_remaining.then(|| RemainingStats::new(store, scope));
-        Self::with_stats(maxima, &open, left.as_ref())
+        Self::counted_in(maxima, &open, left.as_ref())
     }
 
     /// Limits that no store prints, for tests.
     pub fn detached(maxima: &Maxima) -> Self {
         let left = maxima.track_remaining.then(RemainingStats::detached);
-        Self::with_stats(maxima, &BreakerStats::detached(), left.as_ref())
+        Self::counted_in(maxima, &BreakerStats::detached(), left.as_ref())
     }
 
-    fn with_stats(maxima: &Maxima, open: &BreakerStats, left: Option<&RemainingStats>) -> Self {
+    /// Limits with these gauges; `left` where `track_remaining` asks for them.
+    pub fn counted_in(maxima: &Maxima, open: &BreakerStats, left: Option<&RemainingStats>) -> Self {
         let limit = |max, open, left| Limit::new(max, Some(open), left);
         Self {
             connections: limit(

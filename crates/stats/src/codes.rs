@@ -60,7 +60,9 @@ impl CodeCounters {
     /// The counters of `scope`; those that live in `store` under the same scope go on.
     pub fn new(store: &Store, scope: Scope) -> Self {
         let groups = [const { OnceLock::new() }; PREFIXES.len()];
-        for (prefix, slot) in PREFIXES.iter().zip(&groups) {
+        // There is nothing to look for while none of many clusters has served.
+        let living = store.has_late().then_some(&groups);
+        for (prefix, slot) in PREFIXES.iter().zip(living.into_iter().flatten()) {
             let scope = prefixed(&scope, prefix);
             let Some(codes) = store.find(&CODES, &scope) else { continue };
             let group = Group { codes, rare: OnceLock::new() };

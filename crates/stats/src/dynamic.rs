@@ -24,7 +24,7 @@ impl DynScope {
     }
 
     /// Whether someone holds the dynamic statistics of `scope`.
-    pub(crate) fn lives(store: &Store, scope: &Scope) -> bool {
+    pub fn lives(store: &Store, scope: &Scope) -> bool {
         store.find(&DYNAMIC, scope).is_some()
     }
 

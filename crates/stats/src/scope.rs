@@ -115,8 +115,14 @@ impl Scope {
 
     fn append(&self, lead: &str, tag: Option<&'static str>, value: &str) -> Self {
         let start = self.prefix.len() + lead.len();
-        let value = value.replace(':', "_");
-        let prefix = format!("{}{lead}{value}.", self.prefix);
+        let mut prefix = String::with_capacity(start + value.len() + 1);
+        prefix.push_str(&self.prefix);
+        prefix.push_str(lead);
+        match value.contains(':') {
+            true => prefix.push_str(&value.replace(':', "_")),
+            false => prefix.push_str(value),
+        }
+        prefix.push('.');
         let tags = match tag {
             Some(name) => {
                 let new = Tag { name, start, end: start + value.len() };

@@ -5,9 +5,10 @@
 //! never appear twice.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
-use crate::block::{Block, Kind, lock};
+use crate::block::{Block, Kind, Listed, lock};
 use crate::histogram::Dense;
 use crate::policy::{Accepts, Policy};
 use crate::scope::Scope;
@@ -23,6 +24,8 @@ pub struct Store {
 pub(crate) struct StoreInner {
     shards: usize,
     blocks: Mutex<HashMap<Key, Weak<Block>>>,
+    /// Some block was made of a kind that is listed once used.
+    has_late: AtomicBool,
     /// Envoy's text readouts, by full name.
     texts: Mutex<BTreeMap<String, Box<str>>>,
     policy: OnceLock<Policy>,
@@ -37,6 +40,7 @@ impl Store {
         let inner = StoreInner {
             shards: shards.max(1),
             blocks: Mutex::default(),
+            has_late: AtomicBool::new(false),
             texts: Mutex::default(),
             policy: OnceLock::new(),
         };
@@ -65,7 +69,15 @@ impl Store {
         let accepts = self.inner.accepts();
         let block = Arc::new(Block::build(kind, scope, "", self.inner.shards, store, accepts));
         blocks.insert(key, Arc::downgrade(&block));
+        if kind.listed == Listed::OnceUsed {
+            self.inner.has_late.store(true, SeqCst);
+        }
         block
+    }
+
+    /// Whether there ever was a block of a kind that is listed once used.
+    pub(crate) fn has_late(&self) -> bool {
+        self.inner.has_late.load(SeqCst)
     }
 
     /// The living block of `scope` and `kind`, if there is one.

@@ -121,16 +121,15 @@ impl Message for LocalityEndpoints {
     const NAME: &'static str = "envoy.config.endpoint.v3.LocalityLbEndpoints";
 
     fn read(r: &Reader<'_>) -> Self {
+        let given = r.repeated::<Option<EndpointConfig>>("lb_endpoints").or_default();
+        // There are many lists of one: none has room for more than it holds.
+        let mut endpoints = Vec::with_capacity(given.len());
+        endpoints.extend(given.into_iter().flatten());
         Self {
             locality: r.message_or_defaults("locality"),
             priority: r.u32("priority").within(0..=128).or_default(),
             weight: r.u32("load_balancing_weight").positive().optional(),
-            endpoints: r
-                .repeated::<Option<EndpointConfig>>("lb_endpoints")
-                .or_default()
-                .into_iter()
-                .flatten()
-                .collect(),
+            endpoints,
         }
     }
 }

@@ -11,7 +11,7 @@ use super::*;
 fn gauges_follow_the_limit_exactly() {
     let maxima = Maxima { connections: 2, track_remaining: true, ..Maxima::default() };
     let (open, left) = (BreakerStats::detached(), RemainingStats::detached());
-    let limits = Limits::with_stats(&maxima, &open, Some(&left));
+    let limits = Limits::counted_in(&maxima, &open, Some(&left));
     assert_eq!((open.cx_open().value(), left.remaining_cx().value()), (0, 2));
     assert!(limits.connections.try_reserve() && limits.connections.try_reserve());
     assert!(!limits.connections.try_reserve());

@@ -9,7 +9,7 @@ use std::time::Duration;
 use regex::Regex;
 use serde_json::{Map, Value, json};
 use tidegate_cluster::lb::Health;
-use tidegate_cluster::limits::Limit;
+use tidegate_cluster::limits::{Limit, Limits};
 use tidegate_cluster::{ClusterShared, HostShared, IdleAge, PoolReport, Priority};
 
 use super::Reply;
@@ -115,34 +115,42 @@ fn learned_idle_ms(host: &HostShared) -> Option<u64> {
     Some(u64::try_from(learned.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// The limits of a priority, with their names; `None`: there is no such limit.
-fn limits(cluster: &ClusterShared, priority: Priority) -> [(&'static str, Option<&Limit>); 6] {
-    let limits = cluster.limits(priority);
-    let bounded = |limit: &Limit| limit.max() < u64::MAX;
-    // A budget is a share of what is going on, and no number.
-    let counts_retries = cluster.maxima(priority).retry_budget.is_none();
-    [
-        ("max_connections", Some(&limits.connections)),
-        ("max_pending_requests", Some(&limits.pending)),
-        ("max_requests", Some(&limits.requests)),
-        ("max_retries", Some(&limits.retries).filter(|_| counts_retries)),
-        ("max_connection_pools", Some(&limits.pools).filter(|limit| bounded(limit))),
-        ("max_connecting", Some(&limits.connecting).filter(|limit| bounded(limit))),
-    ]
+/// A limit as it is now.
+#[derive(Clone, Copy)]
+struct Shown {
+    max: u64,
+    remaining: u64,
 }
 
-fn remaining(limit: &Limit) -> u64 {
-    limit.max().saturating_sub(limit.used())
+/// The limits of a priority, with their names; `None`: there is no such limit.
+fn limits(cluster: &ClusterShared, priority: Priority) -> [(&'static str, Option<Shown>); 6] {
+    let maxima = cluster.maxima(priority);
+    let in_use = cluster.limits_in_use(priority);
+    let shown = |of: fn(&Limits) -> &Limit, max: u64| match in_use.map(|limits| of(limits)) {
+        Some(limit) => Shown { max: limit.max(), remaining: limit.max().saturating_sub(limit.used()) },
+        None => Shown { max, remaining: max },
+    };
+    let bounded = |shown: &Shown| shown.max < u64::MAX;
+    // A budget is a share of what is going on, and no number.
+    let counts_retries = maxima.retry_budget.is_none();
+    [
+        ("max_connections", Some(shown(|limits| &limits.connections, maxima.connections))),
+        ("max_pending_requests", Some(shown(|limits| &limits.pending, maxima.pending))),
+        ("max_requests", Some(shown(|limits| &limits.requests, maxima.requests))),
+        ("max_retries", counts_retries.then(|| shown(|limits| &limits.retries, maxima.retries))),
+        ("max_connection_pools", Some(shown(|limits| &limits.pools, maxima.pools)).filter(bounded)),
+        ("max_connecting", Some(shown(|limits| &limits.connecting, maxima.connecting)).filter(bounded)),
+    ]
 }
 
 fn cluster_json(cluster: &ClusterShared, told: &Told) -> Value {
     let limits = |priority| {
         let limits = limits(cluster, priority);
-        let object = |value: fn(&Limit) -> u64| -> Map<String, Value> {
+        let object = |value: fn(Shown) -> u64| -> Map<String, Value> {
             limits.iter().map(|(name, limit)| ((*name).to_owned(), limit.map(value).into())).collect()
         };
-        let mut shown = object(Limit::max);
-        shown.insert("remaining".to_owned(), object(remaining).into());
+        let mut shown = object(|shown| shown.max);
+        shown.insert("remaining".to_owned(), object(|shown| shown.remaining).into());
         Value::Object(shown)
     };
     let hosts: Vec<_> = cluster
@@ -197,8 +205,8 @@ fn cluster_text(text: &mut String, cluster: &ClusterShared, told: &Told) {
     for (label, priority) in [("default_priority", Priority::Default), ("high_priority", Priority::High)] {
         for (limit, found) in limits(cluster, priority) {
             if let Some(found) = found {
-                line(&format!("{label}::{limit}"), &found.max());
-                line(&format!("{label}::remaining::{limit}"), &remaining(found));
+                line(&format!("{label}::{limit}"), &found.max);
+                line(&format!("{label}::remaining::{limit}"), &found.remaining);
             }
         }
     }

@@ -89,15 +89,16 @@ pub fn names_field(key: &str, name: &str) -> bool {
     if key == name {
         return true;
     }
-    // Without building the camel-case name: this is asked for every pair of key and field.
-    let mut key = key.chars();
+    // Without building the camel-case name: this is asked for every pair of key and field. Bytes will do, since fields
+    // have ASCII names.
+    let mut key = key.bytes();
     let mut upper = false;
-    for c in name.chars() {
-        if c == '_' {
+    for byte in name.bytes() {
+        if byte == b'_' {
             upper = true;
             continue;
         }
-        let expected = if upper { c.to_ascii_uppercase() } else { c };
+        let expected = if upper { byte.to_ascii_uppercase() } else { byte };
         upper = false;
         if key.next() != Some(expected) {
             return false;
