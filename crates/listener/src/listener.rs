@@ -9,11 +9,12 @@ use std::time::Duration;
 use tidegate_config::ListenerConfig;
 use tidegate_filter::{AccessLog, ListenerFilterFactory};
 use tidegate_net::listen::{Acceptor, ListenSocket};
+use tidegate_quic::Endpoint;
 use tidegate_types::overload::Overload;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::{Chains, ConnectionLimit, ListenerStats, accept};
+use crate::{Chains, ConnectionLimit, ListenerStats, accept, quic};
 
 /// What may change while the socket stays.
 #[derive(Clone)]
@@ -34,6 +35,8 @@ pub struct ListenerOptions {
     pub filters_timeout: Option<Duration>,
     /// `continue_on_listener_filters_timeout`: serve what they could not make sense of, instead of closing it.
     pub continue_on_filters_timeout: bool,
+    /// `crypto_handshake_timeout`: how long a QUIC handshake may take.
+    pub quic_handshake_timeout: Duration,
 }
 
 impl ListenerOptions {
@@ -48,6 +51,7 @@ impl ListenerOptions {
             filters: Vec::new(),
             filters_timeout: None,
             continue_on_filters_timeout: false,
+            quic_handshake_timeout: QUIC_HANDSHAKE,
         }
     }
 
@@ -68,12 +72,16 @@ impl ListenerOptions {
             filters,
             filters_timeout: config.listener_filters_timeout,
             continue_on_filters_timeout: config.continue_on_listener_filters_timeout,
+            quic_handshake_timeout: QUIC_HANDSHAKE,
         }
     }
 }
 
 /// Stops a flood of connections from starving the requests of those that are open. Envoy has no bound.
 const DEFAULT_BURST: u32 = 64;
+
+/// Envoy's default.
+const QUIC_HANDSHAKE: Duration = Duration::from_secs(20);
 
 /// A listener on its worker: accepts until stopped; its connections live on after that.
 pub struct Listener {
@@ -86,6 +94,8 @@ pub struct Listener {
     overload: Rc<Overload>,
     overload_changed: Notify,
     accepting: RefCell<Option<JoinHandle<()>>>,
+    /// The UDP socket, if it speaks QUIC.
+    endpoint: Option<Endpoint>,
 }
 
 impl Listener {
@@ -102,7 +112,36 @@ impl Listener {
         overload: Rc<Overload>,
     ) -> io::Result<Rc<Self>> {
         let acceptor = Acceptor::new(socket)?;
-        let listener = Rc::new(Self {
+        let listener = Self::new(name, options, stats, chains, overload, None);
+        let task = tokio::task::spawn_local(accept::run(listener.clone(), acceptor));
+        *listener.accepting.borrow_mut() = Some(task);
+        Ok(listener)
+    }
+
+    /// Starts accepting QUIC connections at `endpoint` with a local task of the calling worker.
+    pub fn start_quic(
+        name: Arc<str>,
+        endpoint: Endpoint,
+        options: ListenerOptions,
+        stats: ListenerStats,
+        chains: Rc<Chains>,
+        overload: Rc<Overload>,
+    ) -> Rc<Self> {
+        let listener = Self::new(name, options, stats, chains, overload, Some(endpoint.clone()));
+        let task = tokio::task::spawn_local(quic::run(listener.clone(), endpoint));
+        *listener.accepting.borrow_mut() = Some(task);
+        listener
+    }
+
+    fn new(
+        name: Arc<str>,
+        options: ListenerOptions,
+        stats: ListenerStats,
+        chains: Rc<Chains>,
+        overload: Rc<Overload>,
+        endpoint: Option<Endpoint>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
             name,
             chains: RefCell::new(chains),
             stats,
@@ -112,10 +151,8 @@ impl Listener {
             overload,
             overload_changed: Notify::new(),
             accepting: RefCell::default(),
-        });
-        let task = tokio::task::spawn_local(accept::run(listener.clone(), acceptor));
-        *listener.accepting.borrow_mut() = Some(task);
-        Ok(listener)
+            endpoint,
+        })
     }
 
     /// The listener's name.
@@ -126,6 +163,23 @@ impl Listener {
     /// Open connections on this worker.
     pub fn connections(&self) -> usize {
         self.connections.get()
+    }
+
+    /// Stops accepting and gives the UDP socket to a successor. Open connections go on.
+    pub fn give_endpoint(&self) -> Option<Endpoint> {
+        let endpoint = self.endpoint.clone()?;
+        // Not to be polled again: the endpoint knows one acceptor.
+        self.accepting.borrow_mut().take()?.abort();
+        Some(endpoint)
+    }
+
+    /// The UDP socket, if it speaks QUIC.
+    pub fn endpoint(&self) -> Option<&Endpoint> {
+        self.endpoint.as_ref()
+    }
+
+    pub(crate) fn is_quic(&self) -> bool {
+        self.endpoint.is_some()
     }
 
     /// Applies to the connections accepted from now on.
@@ -139,8 +193,8 @@ impl Listener {
     }
 
     /// Stops accepting: connections that the kernel has already completed are still taken, since closing
-    /// their socket would reset them; then the socket is closed. Open connections go on. Returns once the
-    /// socket is closed.
+    /// their socket would reset them; then the socket is closed. Open connections go on, those of QUIC on the socket
+    /// that they share, which is closed with the last one. Returns once nothing more is accepted.
     pub async fn stop(&self) {
         self.stopping.notify_one();
         let task = self.accepting.borrow_mut().take();

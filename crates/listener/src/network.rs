@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use tidegate_filter::NetworkFilterFactory;
 
-use crate::{Connection, HalfClose, Serving, Terminal};
+use crate::{Connection, HalfClose, QuicConnection, Serving, Terminal, quic};
 
 pub use order::{ChainEntry, check_order};
 pub use respond::RespondTerminal;
@@ -52,6 +52,25 @@ impl Terminal for Filtered {
                     terminal.serve(connection).await;
                 }
                 Err(presence) => terminal.refused(&info, presence),
+            }
+        })
+    }
+
+    fn serve_quic(&self, connection: QuicConnection) -> Serving {
+        let (filters, terminal) = (self.filters.clone(), self.terminal.clone());
+        Box::pin(async move {
+            let info = connection.info.clone();
+            // They see the connection begin and end, and no bytes: those are QUIC's, as in Envoy.
+            match open::admit(&filters, &info).await {
+                Ok(filters) => {
+                    terminal.serve_quic(connection).await;
+                    drop(filters);
+                }
+                Err(reason) => {
+                    let QuicConnection { conn, presence, .. } = connection;
+                    quic::close(conn, &reason).await;
+                    terminal.refused(&info, presence);
+                }
             }
         })
     }

@@ -15,6 +15,7 @@ use crate::Chain;
 use crate::inspect::{Inspected, inspect};
 use crate::listener::Listener;
 use crate::presence::{self, Places, Presence};
+use crate::quic::QuicConnection;
 
 /// An established connection.
 pub struct Connection {
@@ -36,6 +37,12 @@ pub type Serving = Pin<Box<dyn Future<Output = ()>>>;
 pub trait Terminal {
     /// Serves the connection to its end. Dropping the future closes the connection.
     fn serve(&self, connection: Connection) -> Serving;
+
+    /// Serves a QUIC connection likewise. Configuration gives no other terminal such connections than one that
+    /// speaks HTTP/3.
+    fn serve_quic(&self, connection: QuicConnection) -> Serving {
+        Box::pin(async move { drop(connection) })
+    }
 
     /// A network filter, or the client, ended the connection before it was served.
     fn refused(&self, _info: &Rc<ConnectionInfo>, _presence: Presence) {}
@@ -79,7 +86,7 @@ async fn open(listener: Rc<Listener>, accepted: Accepted, places: Places) -> Opt
         return None;
     };
     // From here on it is a connection: counted, and logged at its end.
-    let info = Rc::new(establish(&listener, &chain, arrival));
+    let info = Rc::new(establish(&listener, Some(&chain), arrival));
     let buffer_limit = listener.options().buffer_limit;
     let handshake_timeout = chain
         .handshake_timeout
@@ -119,10 +126,14 @@ fn arrival(local_address: Address, peer: Address) -> Arrival {
     Arrival::new(local_address, peer)
 }
 
-fn establish(listener: &Listener, chain: &Chain, arrival: Arrival) -> ConnectionInfo {
+/// A connection's facts; without a chain those of one that none wants.
+pub(crate) fn establish(listener: &Listener, chain: Option<&Chain>, arrival: Arrival) -> ConnectionInfo {
+    let is_quic = listener.is_quic();
     let mut info = info(listener, NEXT_ID.fetch_add(1, Ordering::Relaxed), arrival);
-    info.filter_chain = chain.name.clone();
-    info.secure = chain.transport.is_some();
+    if let Some(chain) = chain {
+        info.filter_chain = chain.name.clone();
+    }
+    info.secure = is_quic || chain.is_some_and(|chain| chain.transport.is_some());
     info
 }
 

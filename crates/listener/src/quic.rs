@@ -106,12 +106,7 @@ async fn open(
 ) -> Option<Serving> {
     let handshake_due = Instant::now() + listener.options().quic_handshake_timeout;
     // The ClientHello tells for whom it is; it may be longer than a datagram.
-    let hello = poll_fn(|cx| match conn.poll_event(cx) {
-        Poll::Ready(Event::HandshakeData | Event::Connected) => Poll::Ready(true),
-        Poll::Ready(Event::Lost(_)) => Poll::Ready(false),
-        Poll::Ready(_) | Poll::Pending => Poll::Pending,
-    });
-    if !matches!(tokio::time::timeout_at(handshake_due, hello).await, Ok(true)) {
+    if !matches!(tokio::time::timeout_at(handshake_due, hello(&mut conn)).await, Ok(true)) {
         return None;
     }
     let arrival = arrival(&conn, local, remote);
@@ -129,6 +124,17 @@ async fn open(
     Some(chain.terminal.serve_quic(QuicConnection { conn, info, handshake_due, presence }))
 }
 
+/// Waits for the ClientHello: whether it came.
+async fn hello(conn: &mut Conn) -> bool {
+    loop {
+        match poll_fn(|cx| conn.poll_event(cx)).await {
+            Event::HandshakeData | Event::Connected => return true,
+            Event::Lost(_) => return false,
+            _ => {}
+        }
+    }
+}
+
 fn arrival(conn: &Conn, local: SocketAddr, remote: SocketAddr) -> Arrival {
     let mut arrival = Arrival::new(Address::Ip(local), Address::Ip(remote));
     arrival.transport_protocol = Some(TRANSPORT.into());
@@ -140,14 +146,7 @@ fn arrival(conn: &Conn, local: SocketAddr, remote: SocketAddr) -> Arrival {
 /// Says why, and waits until that is sent.
 pub(crate) async fn close(mut conn: Conn, reason: &str) {
     conn.close(CloseCode::NoError, Bytes::from(format!("0:Closed by application with reason: {reason}")));
-    let lost = poll_fn(|cx| match conn.poll_event(cx) {
-        Poll::Ready(Event::Lost(_)) => Poll::Ready(()),
-        Poll::Ready(_) => {
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        }
-        Poll::Pending => Poll::Pending,
-    });
+    let lost = async { while !matches!(poll_fn(|cx| conn.poll_event(cx)).await, Event::Lost(_)) {} };
     // It is said at once, or the socket is full and the client finds out by itself.
     let _ = tokio::time::timeout(LAST_WORDS, lost).await;
 }
@@ -160,3 +159,6 @@ const NO_CHAIN: &str = "no filter chain found";
 
 /// How long saying goodbye may take where the socket is full.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

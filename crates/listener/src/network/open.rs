@@ -1,13 +1,15 @@
 //! Asks the network filters about a new connection, before the terminal filter sees it.
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::io;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 use tidegate_filter::{LocalFuture, NetworkFilter, NetworkFlow, Step};
 use tidegate_net::BoxIo;
-use tidegate_types::{CloseReason, EndStream};
+use tidegate_types::{CloseReason, ConnectionInfo, EndStream};
 
 use super::NetworkFilters;
 use super::filters::OpenFilters;
@@ -22,6 +24,29 @@ pub(super) async fn open(
 ) -> Result<Connection, Presence> {
     let info = connection.info.clone();
     open_all(factories.iter().map(|factory| factory.open(&info)), connection, half_close).await
+}
+
+/// Asks each filter about a connection of which it sees no bytes.
+///
+/// # Errors
+/// One of them closes the connection: why.
+pub(super) async fn admit(
+    factories: &NetworkFilters,
+    info: &Rc<ConnectionInfo>,
+) -> Result<OpenFilters, Cow<'static, str>> {
+    let mut filters = OpenFilters::new(info.clone());
+    for factory in factories.iter() {
+        let flow = match filters.open(factory.open(info)) {
+            Step::Now(flow) => flow,
+            Step::Later(future) => future.await,
+        };
+        if let NetworkFlow::Close(close) = flow {
+            let reason = close.reason.clone();
+            filters.refuse(close, 0);
+            return Err(reason);
+        }
+    }
+    Ok(filters)
 }
 
 /// Asks each filter in order; none is made before those in front of it have let the connection go on.
