@@ -7,6 +7,8 @@
 mod link;
 mod load;
 mod message;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -6,7 +6,7 @@
 
 use std::env;
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -177,7 +177,10 @@ pub(super) fn free_port() -> Result<u16, Failure> {
     // Neighbouring runs start at different places.
     let start = 12_000 + (std::process::id() % 8_000) as u16;
     (start..32_000)
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .find(|port| {
+            let address = ("127.0.0.1", *port);
+            TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok()
+        })
         .ok_or_else(|| Failure::new("no free port"))
 }
 

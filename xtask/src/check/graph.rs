@@ -33,7 +33,11 @@ const TABLE: &[Row] = &[
     row("tidegate-quic", &["types", "stats", "net"], NOTHING),
     row("tidegate-tls", &["types", "config", "stats", "net", "quic"], NOTHING),
     row("tidegate-filter", &["types", "stats"], IO),
-    row("tidegate-listener", &["types", "config", "stats", "worker", "net", "quic", "tls", "filter"], NOTHING),
+    row(
+        "tidegate-listener",
+        &["types", "config", "stats", "worker", "net", "quic", "tls", "filter"],
+        NOTHING,
+    ),
     row(
         "tidegate-tcp",
         &["types", "config", "stats", "net", "filter", "listener", "cluster", "pool"],
