@@ -62,7 +62,9 @@ impl Dialer {
         match &self.eyeballs {
             Some(eyeballs) if addresses.len() > 1 => {
                 let eyeballs = eyeballs.clone();
-                Box::pin(async move { eyeballs.open(&addresses, &attempt).await })
+                Box::pin(async move {
+                    eyeballs.race(&addresses, async |address| attempt.run(address).await).await
+                })
             }
             _ => {
                 let address = self.addresses.primary();

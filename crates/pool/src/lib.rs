@@ -24,6 +24,7 @@ pub mod machine;
 pub mod multiplexed;
 mod parting;
 pub mod proxy_protocol;
+pub mod quic;
 pub mod report;
 pub mod solo;
 pub mod stats;

@@ -10,7 +10,6 @@ use tidegate_net::{Family, Order, race};
 use tidegate_stats::stat_block;
 use tidegate_types::{Address, ResetReason};
 
-use super::{Attempt, Opened};
 use crate::error::PoolError;
 
 stat_block! {
@@ -47,13 +46,19 @@ impl Eyeballs {
         Self { order, stats: Rc::new(stats) }
     }
 
-    pub(super) async fn open(&self, addresses: &[Address], attempt: &Attempt) -> Result<Opened, PoolError> {
+    /// Races what `attempt` does with each address.
+    pub(crate) async fn race<T>(
+        &self,
+        addresses: &[Address],
+        attempt: impl AsyncFn(&Address) -> Result<T, PoolError>,
+    ) -> Result<T, PoolError> {
         let stats = (self.stats)();
         let addresses = self.order.sort(addresses);
+        let attempt = &attempt;
         let attempts = addresses.iter().map(|address| {
             stats.attempts().inc();
             async move {
-                let opened = attempt.run(address).await?;
+                let opened = attempt(address).await?;
                 Ok((address, opened))
             }
         });

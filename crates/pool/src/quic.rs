@@ -1,0 +1,249 @@
+//! How a pool opens a QUIC connection: a UDP socket of its own, and the cluster's TLS on it.
+//!
+//! The counterpart of [`crate::dialer`], which is for connections of bytes. What is spoken on the connection is
+//! [`crate::h3`]'s matter; `connect_timeout`, which covers all of this, is the machine's. Start from [`QuicDialer`].
+
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tidegate_net::{TransportError, TransportOptions};
+use tidegate_quic::{ClientConfig, Conn, Event, Loss, connect};
+use tidegate_stats::{DynScope, Scope, Store};
+use tidegate_types::tls::TlsInfo;
+use tidegate_types::{Address, ResetReason};
+
+use crate::dialer::Eyeballs;
+use crate::error::PoolError;
+use crate::host::Addresses;
+use crate::stats::UpstreamStats;
+
+mod failure;
+
+pub use failure::Failure;
+
+/// A cluster's QUIC, shared by all workers.
+pub trait QuicTransports: std::fmt::Debug + Send + Sync {
+    /// That of connections to the host with that name (empty if it has none).
+    fn of_host(&self, hostname: &str) -> Rc<dyn QuicTransport>;
+}
+
+/// The TLS of connections to one host, and what QUIC is told of the cluster's options.
+pub trait QuicTransport {
+    /// What a connection begins with for streams that ask for this.
+    ///
+    /// # Errors
+    /// Why there can be none, as Envoy words it.
+    fn begin(&self, options: &TransportOptions) -> Result<Beginning, TransportError>;
+
+    /// Facts of the session, once its handshake is complete.
+    fn session(&self, conn: &Conn) -> Option<Rc<TlsInfo>>;
+
+    /// The name that is asked for (SNI) for streams that ask for this: the host part of the origin.
+    fn server_name(&self, options: &TransportOptions) -> Option<Arc<str>>;
+
+    /// Whether certificates are verified against authorities, so that names in them mean something.
+    fn verifies(&self) -> bool;
+}
+
+/// What a connection begins with.
+pub struct Beginning {
+    /// TLS, windows, timeouts.
+    pub config: ClientConfig,
+    /// SNI; an address where there is none to ask for.
+    pub server_name: String,
+}
+
+/// `http3.upstream.`: how connections end, of all clusters; names appear with the first.
+#[derive(Clone, Debug)]
+pub struct CloseCodes(DynScope);
+
+impl CloseCodes {
+    /// The process's.
+    pub fn new(store: &Store) -> Self {
+        Self(DynScope::new(store, Scope::new("http3", &["upstream"])))
+    }
+
+    /// One that no store prints.
+    pub fn detached() -> Self {
+        Self(DynScope::detached())
+    }
+
+    /// We ended a connection.
+    pub fn sent(&self, name: &str) {
+        self.0.counter(&format!("tx.quic_connection_close_error_code_{name}")).inc();
+    }
+
+    /// The peer ended a connection.
+    pub fn received(&self, name: &str) {
+        self.0.counter(&format!("rx.quic_connection_close_error_code_{name}")).inc();
+    }
+}
+
+/// Opens connections to one host.
+pub struct QuicDialer {
+    /// The host's addresses.
+    pub addresses: Arc<Addresses>,
+    /// Where the host may have several addresses that are to be tried.
+    pub eyeballs: Option<Eyeballs>,
+    /// Where connections come from; `None`: what the routes say.
+    pub source: Option<SocketAddr>,
+    /// TLS.
+    pub transport: Rc<dyn QuicTransport>,
+    /// What the pool's streams ask of its connections.
+    pub options: Rc<TransportOptions>,
+    /// For `bind_errors`.
+    pub stats: UpstreamStats,
+    /// How connections end.
+    pub closes: CloseCodes,
+}
+
+/// A connection, its handshake done.
+pub struct Opened {
+    /// The connection.
+    pub conn: Conn,
+    /// Facts of its TLS.
+    pub tls: Option<Rc<TlsInfo>>,
+}
+
+/// An attempt under way. Dropping it gives the attempt up.
+pub type Opening = Pin<Box<dyn Future<Output = Result<Opened, PoolError>>>>;
+
+impl QuicDialer {
+    /// Starts an attempt.
+    pub fn open(&self) -> Opening {
+        let attempt = Attempt {
+            source: self.source,
+            transport: self.transport.clone(),
+            options: self.options.clone(),
+            stats: self.stats.clone(),
+            closes: self.closes.clone(),
+        };
+        let addresses = self.addresses.all();
+        match &self.eyeballs {
+            Some(eyeballs) if addresses.len() > 1 => {
+                let eyeballs = eyeballs.clone();
+                Box::pin(async move {
+                    eyeballs.race(&addresses, async |address| attempt.run(address).await).await
+                })
+            }
+            _ => {
+                let address = self.addresses.primary();
+                Box::pin(async move { attempt.run(&address).await })
+            }
+        }
+    }
+}
+
+/// What attempts at all of a host's addresses have in common.
+struct Attempt {
+    source: Option<SocketAddr>,
+    transport: Rc<dyn QuicTransport>,
+    options: Rc<TransportOptions>,
+    stats: UpstreamStats,
+    closes: CloseCodes,
+}
+
+impl Attempt {
+    /// A socket, and the handshake on it.
+    async fn run(&self, address: &Address) -> Result<Opened, PoolError> {
+        let Address::Ip(remote) = *address else {
+            return Err(local("QUIC_needs_an_IP_address"));
+        };
+        let Beginning { config, server_name } = self.transport.begin(&self.options).map_err(refusal)?;
+        let socket = self.socket(remote)?;
+        let conn =
+            connect(socket, remote, config, &server_name).map_err(|error| local(&error.to_string()))?;
+        // Says what became of it even when the attempt is given up.
+        let mut trial = Trial { conn: Some(conn), closes: &self.closes };
+        match trial.handshake().await {
+            Ok(conn) => {
+                let tls = self.transport.session(&conn);
+                Ok(Opened { conn, tls })
+            }
+            Err(loss) => {
+                let failure = Failure::of(&loss);
+                if failure.by_peer {
+                    self.closes.received(failure.name);
+                } else {
+                    self.closes.sent(failure.name);
+                }
+                Err(failure.into_error())
+            }
+        }
+    }
+
+    fn socket(&self, remote: SocketAddr) -> Result<UdpSocket, PoolError> {
+        let same_family = |source: &SocketAddr| source.is_ipv4() == remote.is_ipv4();
+        let source = self.source.filter(same_family).unwrap_or_else(|| {
+            let any = if remote.is_ipv4() {
+                IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+            } else {
+                IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+            };
+            SocketAddr::new(any, 0)
+        });
+        let socket = UdpSocket::bind(source).map_err(|error| {
+            self.stats.bind_errors().inc();
+            unsent(&error)
+        })?;
+        // Then the kernel tells of ICMP errors.
+        socket.connect(remote).map_err(|error| unsent(&error))?;
+        Ok(socket)
+    }
+}
+
+/// A handshake under way.
+struct Trial<'a> {
+    conn: Option<Conn>,
+    closes: &'a CloseCodes,
+}
+
+impl Trial<'_> {
+    async fn handshake(&mut self) -> Result<Conn, Loss> {
+        let outcome = poll_fn(|cx| {
+            let Some(conn) = &mut self.conn else { return std::task::Poll::Pending };
+            loop {
+                match std::task::ready!(conn.poll_event(cx)) {
+                    Event::Connected => return std::task::Poll::Ready(Ok(())),
+                    Event::Lost(loss) => return std::task::Poll::Ready(Err(loss)),
+                    // Streams and credit are the codec's to look for, once it has the connection.
+                    _ => {}
+                }
+            }
+        })
+        .await;
+        let conn = self.conn.take();
+        match (outcome, conn) {
+            (Ok(()), Some(conn)) => Ok(conn),
+            (Err(loss), _) => Err(loss),
+            // Only this function takes it.
+            (Ok(()), None) => Err(Loss::Socket { errno: 0 }),
+        }
+    }
+}
+
+impl Drop for Trial<'_> {
+    fn drop(&mut self) {
+        if self.conn.take().is_some() {
+            self.closes.sent("QUIC_NO_ERROR");
+        }
+    }
+}
+
+fn refusal(error: TransportError) -> PoolError {
+    let transport = Some(error.reason).filter(|reason| !reason.is_empty());
+    PoolError::Connect { reason: ResetReason::LocalConnectionFailure, transport }
+}
+
+fn unsent(error: &io::Error) -> PoolError {
+    Failure::of(&Loss::Socket { errno: error.raw_os_error().unwrap_or(0) }).into_error()
+}
+
+fn local(text: &str) -> PoolError {
+    let transport = Some(text.replace(' ', "_").into());
+    PoolError::Connect { reason: ResetReason::LocalConnectionFailure, transport }
+}
