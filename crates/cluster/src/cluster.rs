@@ -207,8 +207,11 @@ impl Cluster {
     /// Follows what happened to the hosts now, and not at the next request: connections to those that left or are
     /// not healthy any more close.
     pub(crate) fn follow_hosts(&self) {
-        if self.members.borrow().is_some() {
-            drop(self.members());
+        if self.members.borrow().is_some()
+            && let Some(members) = &*self.members()
+        {
+            // What load balancers hear later (`update_merge_window`) is known of hosts now.
+            members.hosts.iter().for_each(|host| follow(host, false));
         }
     }
 

@@ -18,6 +18,7 @@ mod host;
 mod host_update;
 pub mod judged;
 pub mod lb;
+mod merging;
 mod neighbours;
 mod shared;
 pub mod stats;

@@ -25,7 +25,8 @@ use crate::host::{Failing, HostScale, HostSet, HostShared};
 use crate::host_update::{HostChanges, HostUpdate};
 use crate::judged::Watch;
 use crate::lb::{Health, Subsets, Terms, ZoneFault};
-use crate::stats::ClusterStats;
+use crate::merging::Merging;
+use crate::stats::{ClusterStats, ManagerStats};
 
 /// A cluster as the whole process sees it: configuration, hosts, limits, statistics.
 #[derive(Debug)]
@@ -54,7 +55,10 @@ pub struct ClusterShared {
     learns_idle: bool,
     /// Of an `ORIGINAL_DST` cluster: the hosts that workers made.
     destinations: Option<Box<Destinations>>,
+    /// Of a cluster with `update_merge_window`.
+    merging: Option<Box<Merging>>,
     stats: Arc<ClusterStats>,
+    pub(crate) manager: ManagerStats,
 }
 
 impl Drop for ClusterShared {
@@ -65,6 +69,13 @@ impl Drop for ClusterShared {
             self.stats.members.lb_subsets_active().sub(subsets.count() as i64);
         }
     }
+}
+
+/// When load balancers are told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Now,
+    Later,
 }
 
 /// What the runtime may change while the cluster serves.
@@ -133,7 +144,7 @@ impl ClusterShared {
             checked: config.health_check.is_some(),
             watch: watch.clone(),
         };
-        let shared = Self {
+        let shared = Arc::new_cyclic(|me| Self {
             name: config.name.as_str().into(),
             config: config.clone(),
             transports,
@@ -152,8 +163,10 @@ impl ClusterShared {
             home: cx.home.clone(),
             learns_idle: config.reuse.learn_idle && !cx.compat.is_strict(),
             destinations: matches!(config.discovery, Discovery::OriginalDst(_)).then(Box::default),
+            merging: config.update_merge_window.map(|window| Box::new(Merging::new(window, me))),
             stats,
-        };
+            manager: ManagerStats::of(cx.store),
+        });
         match &config.discovery {
             Discovery::Static => {
                 let named = config.endpoints.iter().map(|place| place.endpoints.len()).sum();
@@ -162,7 +175,7 @@ impl ClusterShared {
             // They are to be found yet.
             _ => drop(shared.replace_endpoints(&[], 0, Ancestors::Keep)),
         }
-        Arc::new(shared)
+        shared
     }
 
     /// Goes by other values of the runtime: its connections and hosts stay as they are.
@@ -241,7 +254,10 @@ impl ClusterShared {
         self.stats.members.default_total_match_count().add(made as u64);
         if changes.is_news() || self.generation() == 0 {
             self.stats.members.membership_change().add(priorities as u64);
-            self.publish(HostSet::new(hosts));
+            match changes.added + changes.removed == 0 && self.generation() > 0 {
+                true => drop(self.publish_findings(HostSet::new(hosts))),
+                false => self.publish(HostSet::new(hosts)),
+            }
         }
         changes
     }
@@ -323,9 +339,35 @@ impl ClusterShared {
         let old = self.hosts.load();
         let gone = |host: &&Arc<HostShared>| host.is_removing() && host.is_failing(Failing::ActiveCheck);
         let priorities: HashSet<_> = old.hosts.iter().filter(gone).map(|host| host.priority()).collect();
-        let hosts = old.hosts.iter().filter(|host| !gone(host)).cloned().collect();
+        let hosts = HostSet::new(old.hosts.iter().filter(|host| !gone(host)).cloned().collect());
         self.stats.members.membership_change().add(priorities.len() as u64);
-        self.publish(HostSet::new(hosts));
+        let told = match priorities.is_empty() {
+            true => self.publish_findings(hosts),
+            false => {
+                self.publish(hosts);
+                Told::Now
+            }
+        };
+        if told == Told::Now {
+            self.manager.cluster_updated().inc();
+        }
+    }
+
+    /// Publishes what was found out about hosts that stay, or, within `update_merge_window`, will.
+    fn publish_findings(&self, hosts: HostSet) -> Told {
+        if self.merging.as_ref().is_some_and(|merging| merging.holds_back(&self.manager)) {
+            publish_membership(&self.stats, &hosts);
+            return Told::Later;
+        }
+        self.publish(hosts);
+        Told::Now
+    }
+
+    /// An `update_merge_window` is over.
+    pub(crate) fn merged(&self) {
+        let Some(_pending) = self.merging.as_ref().and_then(|merging| merging.take_pending()) else { return };
+        self.publish(HostSet::new(self.hosts.load().hosts.clone()));
+        self.manager.cluster_updated_via_merge().inc();
     }
 
     /// Where this proxy is.
@@ -382,6 +424,9 @@ impl ClusterShared {
             publish_subsets(&self.stats, self.hosts.load().subsets().map(|old| &**old), subsets);
         }
         self.hosts.store(Arc::new(hosts));
+        if let Some(merging) = &self.merging {
+            merging.told(&self.manager);
+        }
         let generation = self.generation.fetch_add(1, SeqCst) + 1;
         if let Some(changes) = self.changes.get() {
             changes.send_replace(generation);

@@ -19,6 +19,31 @@ mod zones;
 pub use zones::ZoneStats;
 
 stat_block! {
+    /// `cluster_manager.`
+    pub struct ManagerStats {
+        counters {
+            cluster_added, cluster_modified, cluster_removed,
+            /// Changes of hosts that load balancers were told of at once.
+            cluster_updated,
+            /// Those that waited for the end of an `update_merge_window`.
+            cluster_updated_via_merge,
+            /// Those that waited, and were told of with others before.
+            update_merge_cancelled,
+            /// Those of clusters with a window that came after its end.
+            update_out_of_merge_window,
+        }
+        gauges { active_clusters, warming_clusters }
+    }
+}
+
+impl ManagerStats {
+    /// Those in `store`.
+    pub fn of(store: &Store) -> Self {
+        Self::new(store, Scope::new("cluster_manager", &[]))
+    }
+}
+
+stat_block! {
     /// Counted by the router.
     pub struct RouterStats {
         counters {

@@ -57,6 +57,7 @@ pub(crate) fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
         overprovisioning_factor: 140,
         healthy_panic_threshold: 50.0,
         close_connections_on_host_set_change: false,
+        update_merge_window: None,
         ignore_new_hosts_until_first_hc: false,
         health_check: None,
         ignore_health_on_host_removal: false,

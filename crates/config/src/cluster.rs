@@ -86,6 +86,9 @@ pub struct ClusterConfig {
     /// `common_lb_config.close_connections_on_host_set_change`: any change of the hosts closes the connections to all
     /// of them.
     pub close_connections_on_host_set_change: bool,
+    /// `common_lb_config.update_merge_window`: changes of hosts that stay which follow each other within this time reach
+    /// load balancers together; `None`: each at once (0, and unlike Envoy unset).
+    pub update_merge_window: Option<Duration>,
     /// `common_lb_config.ignore_new_hosts_until_first_hc`: hosts that were not checked yet do not count for the panic
     /// threshold and for what their priority can take.
     pub ignore_new_hosts_until_first_hc: bool,
@@ -276,6 +279,7 @@ impl Message for ClusterConfig {
             subsets: balancing.subsets,
             healthy_panic_threshold: common_lb.healthy_panic_threshold,
             close_connections_on_host_set_change: common_lb.close_on_change,
+            update_merge_window: common_lb.update_merge_window,
             ignore_new_hosts_until_first_hc: common_lb.ignore_new_hosts,
             health_check: health_check::health_check(r, http.protocol.http2().is_some()),
             ignore_health_on_host_removal: r.bool("ignore_health_on_host_removal").or_default(),
@@ -370,6 +374,7 @@ fn eds(r: &Reader<'_>, discovery: &Discovery) -> Option<Box<Eds>> {
 struct CommonLb {
     healthy_panic_threshold: f64,
     close_on_change: bool,
+    update_merge_window: Option<Duration>,
     ignore_new_hosts: bool,
     balancing: LegacyCommon,
 }
@@ -379,12 +384,27 @@ impl Message for CommonLb {
 
     fn read(r: &Reader<'_>) -> Self {
         let threshold = r.message::<Percent>("healthy_panic_threshold").optional();
+        // It limits what filters may choose in the load balancer's place, and no filter of this build does.
+        r.message::<HealthStatusSet>("override_host_status").optional();
         Self {
             healthy_panic_threshold: threshold.map_or(50.0, |percent| percent.0),
             close_on_change: r.bool("close_connections_on_host_set_change").or_default(),
+            update_merge_window: r.duration("update_merge_window").zero_is_off(None),
             ignore_new_hosts: r.bool("ignore_new_hosts_until_first_hc").or_default(),
             balancing: LegacyCommon::read(r),
         }
+    }
+}
+
+/// `override_host_status`.
+struct HealthStatusSet;
+
+impl Message for HealthStatusSet {
+    const NAME: &'static str = "envoy.config.core.v3.HealthStatusSet";
+
+    fn read(r: &Reader<'_>) -> Self {
+        r.enumerations("statuses", HealthStatus::NAMES).or_default();
+        Self
     }
 }
 

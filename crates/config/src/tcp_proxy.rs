@@ -63,12 +63,12 @@ pub struct TcpClusterWeight {
 }
 
 /// `hash_policy`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TcpHashPolicy {
     /// `source_ip`.
     SourceIp,
-    /// `filter_state`: no filter of this build stores anything there, and what is not there gives no hash.
-    FilterState,
+    /// `filter_state.key`: the object that filters left under that name.
+    FilterState(Arc<str>),
 }
 
 /// `backoff_options`: waits grow from `base` by a factor of 2 up to `max`, with full jitter.
@@ -214,7 +214,7 @@ fn hash_policy(r: &Reader<'_>) -> Option<TcpHashPolicy> {
         0 | 1 => Ok(()),
         _ => Err("at most one hash policy is allowed".to_owned()),
     });
-    policies.or_default().first().map(|policy| policy.0)
+    policies.or_default().into_iter().next().map(|policy| policy.0)
 }
 
 struct HashPolicy(TcpHashPolicy);
@@ -224,20 +224,22 @@ impl Message for HashPolicy {
 
     fn read(r: &Reader<'_>) -> Self {
         let source = r.message::<Empty>("source_ip").optional();
-        r.message::<HashFilterState>("filter_state").optional();
+        let state = r.message::<HashFilterState>("filter_state").optional();
         r.exactly_one(&["source_ip", "filter_state"]);
-        Self(if source.is_some() { TcpHashPolicy::SourceIp } else { TcpHashPolicy::FilterState })
+        Self(match state {
+            Some(HashFilterState(key)) if source.is_none() => TcpHashPolicy::FilterState(key),
+            _ => TcpHashPolicy::SourceIp,
+        })
     }
 }
 
-struct HashFilterState;
+struct HashFilterState(Arc<str>);
 
 impl Message for HashFilterState {
     const NAME: &'static str = "envoy.type.v3.HashPolicy.FilterState";
 
     fn read(r: &Reader<'_>) -> Self {
-        r.string("key").required_non_empty();
-        Self
+        Self(r.string("key").required_non_empty().into())
     }
 }
 

@@ -202,8 +202,6 @@ fn subsets_that_make_no_sense_are_refused() {
     refused(&keys(r#""c""#), "these must be some of the selector's `keys`");
     refused(&keys(r#""b", "a""#), "these must not be all of the selector's `keys`");
     refused(&selector(r#""fallback_keys_subset": ["a"]"#), "only the `fallback_policy` KEYS_SUBSET has it");
-    let list_of_labels = r#""lb_subset_config": {"metadata_fallback_policy": "FALLBACK_LIST"}"#;
-    refused(list_of_labels, "FALLBACK_LIST");
     let own = format!(r#", "subset_lb_policy": {{{}}}"#, random());
     let nested = list(&[("subset.v3.Subset", &own)]).replacen("load_balancing_policy", "subset_lb_policy", 1);
     refused(&list(&[("subset.v3.Subset", &format!(", {nested}"))]), "is itself one of subsets");

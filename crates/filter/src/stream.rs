@@ -5,7 +5,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tidegate_types::{RequestHead, StreamInfo};
+use tidegate_types::{FilterObject, FilterObjects, RequestHead, StreamInfo};
 
 use crate::{Clusters, RouteView};
 
@@ -86,6 +86,23 @@ impl Stream {
     /// The last value of that type.
     pub fn state<T: 'static>(&self) -> Option<Rc<T>> {
         self.state.borrow().iter().rev().find_map(|value| value.clone().downcast::<T>().ok())
+    }
+}
+
+/// Objects by name (Envoy's filter state), for what the configuration refers to by name.
+impl Stream {
+    /// Leaves an object for those after.
+    pub fn set_object(&self, object: FilterObject) {
+        self.state::<FilterObjects>().unwrap_or_else(|| self.set(FilterObjects::default())).set(object);
+    }
+
+    /// The text that a `hash_policy` finds under that name: the stream's, else the connection's.
+    pub fn hashable_object(&self, key: &str) -> Option<Arc<str>> {
+        let own = self.state::<FilterObjects>();
+        own.and_then(|objects| objects.hashable(key)).or_else(|| {
+            let of_connection = self.info.connection.state.value::<FilterObjects>();
+            of_connection.and_then(|objects| objects.hashable(key))
+        })
     }
 }
 

@@ -8,6 +8,7 @@
 pub mod access_log;
 pub mod config;
 mod connection_rate;
+pub mod filter_state;
 pub mod http;
 pub mod listener;
 pub mod network;
@@ -23,6 +24,7 @@ pub fn registry() -> Registry {
         .http::<http::buffer::Buffer>()
         .http::<http::health_check::HealthCheck>()
         .http::<http::local_ratelimit::LocalRateLimit>()
+        .http::<http::set_filter_state::SetFilterState>()
         .listener::<listener::http_inspector::HttpInspector>()
         .listener::<listener::local_ratelimit::LocalRateLimit>()
         .listener::<listener::original_dst::OriginalDst>()
@@ -31,6 +33,7 @@ pub fn registry() -> Registry {
         .network::<network::connection_limit::ConnectionLimit>()
         .network::<network::local_ratelimit::LocalRateLimit>()
         .network::<network::rbac::Rbac>()
+        .network::<network::set_filter_state::SetFilterState>()
         .network::<network::sni_cluster::SniCluster>()
         .responder::<network::direct_response::DirectResponse>()
         .responder::<network::echo::Echo>()

@@ -5,4 +5,5 @@ pub mod direct_response;
 pub mod echo;
 pub mod local_ratelimit;
 pub mod rbac;
+pub mod set_filter_state;
 pub mod sni_cluster;

@@ -1,5 +1,6 @@
 //! Statistics of the process and its control plane, under Envoy's names; `config.` is our own.
 
+use tidegate_cluster::stats::ManagerStats;
 use tidegate_stats::{Scope, Store, stat_block};
 
 stat_block! {
@@ -31,17 +32,6 @@ stat_block! {
 }
 
 stat_block! {
-    /// `cluster_manager.`
-    pub(crate) struct ClusterManagerStats {
-        counters {
-            cluster_added, cluster_modified, cluster_removed, cluster_updated, cluster_updated_via_merge,
-            update_merge_cancelled, update_out_of_merge_window
-        }
-        gauges { active_clusters, warming_clusters }
-    }
-}
-
-stat_block! {
     /// `config.`: reloads.
     pub(crate) struct ConfigStats {
         counters { reload_attempt, reload_success, reload_failed }
@@ -57,7 +47,7 @@ pub(crate) struct ControlStats {
     /// `listener_manager.`
     pub(crate) listeners: ListenerManagerStats,
     /// `cluster_manager.`
-    pub(crate) clusters: ClusterManagerStats,
+    pub(crate) clusters: ManagerStats,
     /// `config.`
     pub(crate) config: ConfigStats,
 }
@@ -68,7 +58,7 @@ impl ControlStats {
         Self {
             server: ServerStats::new(store, Scope::new("server", &[])),
             listeners: ListenerManagerStats::new(store, Scope::new("listener_manager", &[])),
-            clusters: ClusterManagerStats::new(store, Scope::new("cluster_manager", &[])),
+            clusters: ManagerStats::of(store),
             config: ConfigStats::new(store, Scope::new("config", &[])),
         }
     }

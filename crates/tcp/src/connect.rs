@@ -12,7 +12,7 @@ use tidegate_cluster::{Cluster, Directory, Host, PoolError, ProxyAddresses, Tran
 use tidegate_config::tcp_proxy::{ConnectMode, TcpClusters, TcpHashPolicy};
 use tidegate_config::transport::UpstreamTransport;
 use tidegate_net::{BoxIo, Io};
-use tidegate_types::{ResetReason, ResponseFlags, UpstreamInfo};
+use tidegate_types::{FilterObjects, ResetReason, ResponseFlags, UpstreamInfo};
 use tokio::time::Instant;
 
 use crate::TcpProxy;
@@ -213,9 +213,12 @@ fn judge(host: &Host, result: &Result<tcp::Connection, PoolError>) {
 
 /// What `hash_policy` finds in the session.
 fn hash(session: &Session) -> Option<u64> {
-    match session.proxy.config.hash_policy? {
+    match session.proxy.config.hash_policy.as_ref()? {
         TcpHashPolicy::SourceIp => session.info.remote_address.ip().map(lb::hash::of_ip),
-        TcpHashPolicy::FilterState => None,
+        TcpHashPolicy::FilterState(key) => {
+            let objects = session.info.state.value::<FilterObjects>()?;
+            objects.hashable(key).map(|text| lb::hash::xx64(text.as_bytes()))
+        }
     }
 }
 

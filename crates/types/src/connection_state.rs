@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use http::Version;
 
-use crate::ResponseFlags;
+use crate::{FilterObjects, ResponseFlags};
 
 /// Facts that filters set while a connection lives, shared by listener filters, network filters and the terminal
 /// filter. The ones that Tidegate's own filters exchange have fields; others go by their type.
@@ -80,6 +80,11 @@ impl ConnectionState {
     /// The last value of that type.
     pub fn value<T: 'static>(&self) -> Option<Rc<T>> {
         self.values.borrow().iter().rev().find_map(|value| value.clone().downcast::<T>().ok())
+    }
+
+    /// The objects that filters left by name; made at the first call.
+    pub fn objects(&self) -> Rc<FilterObjects> {
+        self.value().unwrap_or_else(|| self.set(FilterObjects::default()))
     }
 
     /// Adds metadata (`%DYNAMIC_METADATA%`); a later value of a key takes the place of the former one.

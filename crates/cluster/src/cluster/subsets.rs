@@ -1,6 +1,6 @@
 //! A choice in a cluster that has subsets.
 
-use tidegate_config::cluster::SubsetFallback;
+use tidegate_config::cluster::{SubsetConfig, SubsetFallback};
 
 use super::Cluster;
 use crate::lb::{Balancer, LabelMatch, Roster, Seats, Way, Wish};
@@ -14,6 +14,22 @@ impl Cluster {
         wish: Wish<'_>,
     ) -> Option<usize> {
         let config = self.config().subsets.as_deref()?;
+        match wish.labels.filter(|_| config.fallback_list).and_then(LabelMatch::fallbacks) {
+            None => self.choose_in_subset(config, seats, all, wish),
+            // Each with all the fallback policies, as in Envoy.
+            Some(lists) => lists.iter().find_map(|labels| {
+                self.choose_in_subset(config, seats, all, Wish { labels: Some(labels), ..wish })
+            }),
+        }
+    }
+
+    fn choose_in_subset(
+        &self,
+        config: &SubsetConfig,
+        seats: &mut Seats,
+        all: &mut Balancer,
+        wish: Wish<'_>,
+    ) -> Option<usize> {
         let stats = &self.stats().members;
         let fallback = match seats.subsets().way(config, wish.labels) {
             Way::Subset(place) => {
@@ -58,6 +74,8 @@ impl Cluster {
     ) -> Option<&'s Roster> {
         let config = self.config().subsets.as_deref()?;
         let subsets = seats.subsets();
+        let first = labels.filter(|_| config.fallback_list).and_then(LabelMatch::fallbacks);
+        let labels = first.and_then(<[_]>::first).or(labels);
         subsets.roster(config, subsets.way(config, labels))
     }
 }

@@ -8,7 +8,12 @@ use tidegate_types::json::{Kind, Node};
 #[derive(Debug, Clone, Default)]
 pub struct LabelMatch {
     labels: Box<[Label]>,
+    /// Of a label [`FALLBACK_LIST`]: what is asked for in its place, in order.
+    fallbacks: Option<Box<[LabelMatch]>>,
 }
+
+/// The label that holds other labels to try (Envoy docs, `LbSubsetMetadataFallbackPolicy`).
+const FALLBACK_LIST: &str = "fallback_list";
 
 /// A key and its value.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -30,20 +35,50 @@ pub(super) struct Asked<'a> {
 impl LabelMatch {
     /// Of several labels with one key the last holds.
     pub fn new<'n>(labels: impl IntoIterator<Item = (&'n str, &'n Node)>) -> Self {
-        let mut sorted: Vec<Label> = Vec::new();
-        for (key, value) in labels {
-            let label = Label::new(key, value);
-            match sorted.binary_search_by(|other| (*other.key).cmp(key)) {
-                Ok(place) => sorted[place] = label,
-                Err(place) => sorted.insert(place, label),
-            }
-        }
-        Self { labels: sorted.into() }
+        let labels: Vec<_> = labels.into_iter().collect();
+        let list = labels.iter().rev().find(|(key, _)| *key == FALLBACK_LIST);
+        let fallbacks = list.map(|(_, list)| match &list.kind {
+            Kind::Array(entries) => fallbacks(&labels, entries),
+            _ => fallbacks(&labels, &[]),
+        });
+        Self { labels: sorted(labels), fallbacks }
+    }
+
+    /// What is asked for in turn where lists are looked at; `None`: there is no list.
+    pub(crate) fn fallbacks(&self) -> Option<&[LabelMatch]> {
+        self.fallbacks.as_deref()
     }
 
     pub(super) fn asked(&self) -> Asked<'_> {
         Asked { labels: &self.labels, only: None }
     }
+}
+
+/// The labels beside the list, and over them those of each of its entries. An empty list, or what is no list, is left out, as in Envoy.
+fn fallbacks<'n>(labels: &[(&'n str, &'n Node)], entries: &'n [Node]) -> Box<[LabelMatch]> {
+    let beside = || labels.iter().filter(|(key, _)| *key != FALLBACK_LIST).copied();
+    let alone = |labels: Vec<(&'n str, &'n Node)>| LabelMatch { labels: sorted(labels), fallbacks: None };
+    if entries.is_empty() {
+        return [alone(beside().collect())].into();
+    }
+    let with = |entry: &'n Node| {
+        let own = entry.members().iter().map(|member| (&*member.key, &member.value));
+        alone(beside().chain(own).collect())
+    };
+    entries.iter().map(with).collect()
+}
+
+/// Of several labels with one key the last holds.
+fn sorted(labels: Vec<(&str, &Node)>) -> Box<[Label]> {
+    let mut sorted: Vec<Label> = Vec::new();
+    for (key, value) in labels {
+        let label = Label::new(key, value);
+        match sorted.binary_search_by(|other| (*other.key).cmp(key)) {
+            Ok(place) => sorted[place] = label,
+            Err(place) => sorted.insert(place, label),
+        }
+    }
+    sorted.into()
 }
 
 impl Label {

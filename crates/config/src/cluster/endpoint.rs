@@ -65,6 +65,15 @@ impl HealthStatus {
     /// All, in the order of their numbers.
     pub const ALL: [Self; 6] =
         [Self::Unknown, Self::Healthy, Self::Unhealthy, Self::Draining, Self::Timeout, Self::Degraded];
+
+    pub(super) const NAMES: &[(&str, u32, Self)] = &[
+        ("UNKNOWN", 0, Self::Unknown),
+        ("HEALTHY", 1, Self::Healthy),
+        ("UNHEALTHY", 2, Self::Unhealthy),
+        ("DRAINING", 3, Self::Draining),
+        ("TIMEOUT", 4, Self::Timeout),
+        ("DEGRADED", 5, Self::Degraded),
+    ];
 }
 
 /// `ClusterLoadAssignment`.
@@ -138,18 +147,10 @@ impl Message for Option<EndpointConfig> {
     const NAME: &'static str = "envoy.config.endpoint.v3.LbEndpoint";
 
     fn read(r: &Reader<'_>) -> Self {
-        const STATES: &[(&str, u32, HealthStatus)] = &[
-            ("UNKNOWN", 0, HealthStatus::Unknown),
-            ("HEALTHY", 1, HealthStatus::Healthy),
-            ("UNHEALTHY", 2, HealthStatus::Unhealthy),
-            ("DRAINING", 3, HealthStatus::Draining),
-            ("TIMEOUT", 4, HealthStatus::Timeout),
-            ("DEGRADED", 5, HealthStatus::Degraded),
-        ];
         let host = r.message::<Host>("endpoint").optional();
         r.exactly_one(&["endpoint"]);
         let weight = r.u32("load_balancing_weight").positive().or(1);
-        let health_status = r.enumeration("health_status", STATES, &[]).or_default();
+        let health_status = r.enumeration("health_status", HealthStatus::NAMES, &[]).or_default();
         let metadata = metadata(r);
         let Host { address, name, additional_addresses, hostname, health_check } = host?;
         Some(EndpointConfig {

@@ -33,6 +33,8 @@ pub enum HashBy {
     Nothing,
     /// `query_parameter.name`.
     QueryParameter(String),
+    /// `filter_state.key`: the object that filters left under that name.
+    FilterState(String),
 }
 
 /// `HashPolicy.Cookie`.
@@ -53,11 +55,7 @@ impl Message for HashPolicy {
     const NAME: &'static str = "envoy.config.route.v3.RouteAction.HashPolicy";
 
     fn read(r: &Reader<'_>) -> Self {
-        r.exactly_one(&["header", "cookie", "connection_properties", "query_parameter"]);
-        r.refuse(
-            "filter_state",
-            "`filter_state` is not supported: no filter of this build keeps a hashable state",
-        );
+        r.exactly_one(&["header", "cookie", "connection_properties", "query_parameter", "filter_state"]);
         let header = r.message::<Header>("header").optional().map(|header| header.0);
         let cookie = r.message::<HashCookie>("cookie").optional().map(HashBy::Cookie);
         let connection = r.message::<Connection>("connection_properties").optional();
@@ -68,8 +66,22 @@ impl Message for HashPolicy {
                 true => HashBy::SourceIp,
                 false => HashBy::Nothing,
             }))
-            .or(query.map(|QueryParameter(name)| HashBy::QueryParameter(name)));
+            .or(query.map(|QueryParameter(name)| HashBy::QueryParameter(name)))
+            .or(r
+                .message::<FilterState>("filter_state")
+                .optional()
+                .map(|state| HashBy::FilterState(state.0)));
         Self { by: by.unwrap_or(HashBy::Nothing), terminal: r.bool("terminal").or_default() }
+    }
+}
+
+struct FilterState(String);
+
+impl Message for FilterState {
+    const NAME: &'static str = "envoy.config.route.v3.RouteAction.HashPolicy.FilterState";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self(r.string("key").required_non_empty())
     }
 }
 

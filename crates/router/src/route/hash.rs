@@ -3,6 +3,8 @@
 //! Envoy docs, `config.route.v3.RouteAction.HashPolicy`. Hashes are Envoy's, so that stickiness survives a
 //! migration. Pure; start with [`HashPolicy::hash`].
 
+use std::sync::Arc;
+
 use http::header::COOKIE;
 use http::{HeaderName, HeaderValue};
 use tidegate_cluster::lb::hash::{of_ip, xx64, xx64_of_all};
@@ -28,6 +30,7 @@ enum Method {
     SourceIp,
     Nothing,
     QueryParameter(String),
+    FilterState(String),
 }
 
 /// Who asks, for addresses and generated cookies.
@@ -60,6 +63,7 @@ impl HashPolicy {
                 HashBy::SourceIp => Method::SourceIp,
                 HashBy::Nothing => Method::Nothing,
                 HashBy::QueryParameter(name) => Method::QueryParameter(name.clone()),
+                HashBy::FilterState(key) => Method::FilterState(key.clone()),
             };
             Ok(Entry { method, terminal: policy.terminal })
         };
@@ -71,11 +75,21 @@ impl HashPolicy {
         self.0.is_empty()
     }
 
-    /// Evaluates the policies in order, up to a terminal one once something was found.
-    pub fn hash(&self, head: &RequestHead, client: Client<'_>) -> Hashed {
+    /// Evaluates the policies in order, up to a terminal one once something was found. `object`: what filters left
+    /// under a name.
+    pub fn hash(
+        &self,
+        head: &RequestHead,
+        client: Client<'_>,
+        object: impl Fn(&str) -> Option<Arc<str>>,
+    ) -> Hashed {
         let mut hashed = Hashed::default();
         for entry in &self.0 {
-            if let Some(found) = entry.method.hash(head, client, &mut hashed.cookies) {
+            let found = match &entry.method {
+                Method::FilterState(key) => object(key).map(|text| xx64(text.as_bytes())),
+                method => method.hash(head, client, &mut hashed.cookies),
+            };
+            if let Some(found) = found {
                 // Rotated, so that the same policy twice does not cancel itself out.
                 hashed.hash = Some(hashed.hash.map_or(0, |before| before.rotate_left(1)) ^ found);
             }
@@ -100,7 +114,7 @@ impl Method {
                 }),
             },
             Self::SourceIp => client.remote.ip().map(of_ip),
-            Self::Nothing => None,
+            Self::Nothing | Self::FilterState(_) => None,
             Self::QueryParameter(name) => query_parameter(head, name).map(|value| xx64(value.as_bytes())),
         }
     }
@@ -192,7 +206,7 @@ mod tests {
         let remote = Address::Ip("10.0.0.9:4000".parse().unwrap());
         let local = Address::Ip("10.0.0.1:80".parse().unwrap());
         let client = Client { remote: &remote, connection: (&remote, &local) };
-        compile(policies).hash(&head, client)
+        compile(policies).hash(&head, client, |key| (key == "k").then(|| "v".into()))
     }
 
     fn by_header(name: &str) -> HashBy {

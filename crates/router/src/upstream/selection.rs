@@ -98,7 +98,9 @@ impl Upstream<'_> {
             let info = self.stream.info();
             let remote = info.remote_address.borrow();
             let connection = (&info.connection.remote_address, &info.connection.local_address);
-            let hashed = policy.hash(self.stream.request()?, Client { remote: &remote, connection });
+            let client = Client { remote: &remote, connection };
+            let object = |key: &str| self.stream.hashable_object(key);
+            let hashed = policy.hash(self.stream.request()?, client, object);
             self.selection.cookies.replace(hashed.cookies);
             hashed.hash
         })

@@ -31,6 +31,7 @@ fn config(selectors: Vec<SubsetSelector>) -> SubsetConfig {
         scale_locality_weight: false,
         panic_mode_any: false,
         list_as_any: false,
+        fallback_list: false,
         allow_redundant_keys: false,
     }
 }

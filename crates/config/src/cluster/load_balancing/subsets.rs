@@ -25,6 +25,9 @@ pub struct SubsetConfig {
     pub panic_mode_any: bool,
     /// `list_as_any`: a host whose label is a list has each of its values.
     pub list_as_any: bool,
+    /// `metadata_fallback_policy` FALLBACK_LIST: a request's label `fallback_list` holds other labels that are tried in
+    /// their order.
+    pub fallback_list: bool,
     /// `allow_redundant_keys` of the extension: the first selector whose keys a request has decides, whatever else it
     /// has.
     pub allow_redundant_keys: bool,
@@ -110,9 +113,7 @@ fn own(r: &Reader<'_>, selectors: Vec<SubsetSelector>) -> SubsetConfig {
     ];
     let default_subset = r.structure("default_subset").or_default();
     let labels = default_subset.members().iter();
-    // Lists of labels to fall back to in the requests themselves are not supported.
-    r.enumeration("metadata_fallback_policy", &[("METADATA_NO_FALLBACK", 0, ())], &[("FALLBACK_LIST", 1)])
-        .or_default();
+    const LISTS: &[(&str, u32, bool)] = &[("METADATA_NO_FALLBACK", 0, false), ("FALLBACK_LIST", 1, true)];
     SubsetConfig {
         fallback: r.enumeration("fallback_policy", POLICIES, &[]).or_default(),
         default_subset: labels.map(|label| (label.key.to_string(), label.value.clone())).collect(),
@@ -121,6 +122,7 @@ fn own(r: &Reader<'_>, selectors: Vec<SubsetSelector>) -> SubsetConfig {
         scale_locality_weight: r.bool("scale_locality_weight").or_default(),
         panic_mode_any: r.bool("panic_mode_any").or_default(),
         list_as_any: r.bool("list_as_any").or_default(),
+        fallback_list: r.enumeration("metadata_fallback_policy", LISTS, &[]).or_default(),
         allow_redundant_keys: false,
     }
 }
