@@ -8,8 +8,12 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tidegate_config::cluster::{Discovery, DnsConfig, DnsResolverConfig, EndpointConfig, LookupFamily};
-use tidegate_net::dns::{DnsStats, Families, Found, Resolve, ResolveError, Resolver, ResolverOptions};
+use tidegate_config::cluster::{
+    Discovery, DnsConfig, DnsResolverConfig, EndpointConfig, LookupFamily, ResolverConfig,
+};
+use tidegate_net::dns::{
+    DnsStats, Families, Found, Resolve, ResolveError, Resolver, ResolverOptions, SystemResolver,
+};
 use tidegate_stats::Scope;
 use tidegate_types::Address;
 
@@ -37,9 +41,14 @@ pub fn attend(cluster: &Arc<ClusterShared>, cx: AttendContext<'_>) -> Vec<Attend
     let (Discovery::StrictDns(config) | Discovery::LogicalDns(config)) = &cluster.config().discovery else {
         return Vec::new();
     };
-    let stats = DnsStats::new(cx.store, Scope::new("dns", &["cares"]));
-    let resolver = Resolver::new(options(config.resolver.as_ref()), stats);
-    look_up(cluster, config, &(Rc::new(resolver) as Rc<dyn Resolve>), cx.peers)
+    let resolver: Rc<dyn Resolve> = match &config.resolver {
+        Some(ResolverConfig::System(system)) => {
+            Rc::new(SystemResolver::new(system.at_once.unwrap_or(1), system.retries))
+        }
+        Some(ResolverConfig::Dns(dns)) => Rc::new(Resolver::new(options(dns), dns_stats(&cx))),
+        None => Rc::new(Resolver::new(ResolverOptions::default(), dns_stats(&cx))),
+    };
+    look_up(cluster, config, &resolver, cx.peers)
 }
 
 /// As [`attend`], with answers of `resolver`.
@@ -165,8 +174,11 @@ fn families(family: LookupFamily) -> Families {
     }
 }
 
-fn options(config: Option<&DnsResolverConfig>) -> ResolverOptions {
-    let Some(config) = config else { return ResolverOptions::default() };
+fn dns_stats(cx: &AttendContext<'_>) -> DnsStats {
+    DnsStats::new(cx.store, Scope::new("dns", &["cares"]))
+}
+
+fn options(config: &DnsResolverConfig) -> ResolverOptions {
     ResolverOptions {
         servers: config.servers.clone(),
         servers_are_fallback: config.servers_are_fallback,

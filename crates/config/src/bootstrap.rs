@@ -7,7 +7,7 @@ use tidegate_types::Address;
 
 use crate::access_log::{AccessLogConfig, access_logs};
 use crate::address::Endpoint;
-use crate::cluster::AlternateProtocols;
+use crate::cluster::{AlternateProtocols, ResolverConfig, resolver_of_bootstrap};
 use crate::discovery::DynamicResources;
 use crate::overload::OverloadConfig;
 use crate::reader::{Message, Reader};
@@ -31,6 +31,8 @@ pub struct Bootstrap {
     pub clusters: Vec<Arc<ClusterConfig>>,
     /// `dynamic_resources`: the files with more of both.
     pub dynamic: DynamicResources,
+    /// `typed_dns_resolver_config` and its deprecated forms: of clusters that choose none; `None`: the default.
+    pub dns_resolver: Option<ResolverConfig>,
     /// `layered_runtime`.
     pub layered_runtime: LayeredRuntime,
     /// What its layers hold. After reading: the static ones alone; see [`Bootstrap::set_runtime`].
@@ -108,6 +110,7 @@ impl Message for Bootstrap {
             local_cluster,
             dynamic: r.message_or_defaults("dynamic_resources"),
             admin: r.message("admin").optional(),
+            dns_resolver: resolver_of_bootstrap(r),
             listeners,
             clusters,
             outlier_event_log: outlier_events,

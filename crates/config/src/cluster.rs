@@ -36,7 +36,8 @@ pub use alternate_protocols::{AlternateProtocols, KeyValueFile};
 pub use circuit_breakers::{CircuitBreakers, RetryBudget, Thresholds};
 pub use discovery::Discovery;
 pub use dns::{DnsConfig, FailureRefresh, LookupFamily};
-pub use dns_resolver::DnsResolverConfig;
+pub(crate) use dns_resolver::of_bootstrap as resolver_of_bootstrap;
+pub use dns_resolver::{DnsResolverConfig, ResolverConfig, SystemResolverConfig};
 pub use endpoint::{AssignmentPolicy, EndpointConfig, HealthStatus, LoadAssignment, LocalityEndpoints};
 pub use happy_eyeballs::{FirstFamily, HappyEyeballsConfig};
 pub use health_check::{
@@ -174,6 +175,21 @@ impl ClusterConfig {
             weighted_priority_health: policy.weighted_priority_health,
             ..self.clone()
         }
+    }
+
+    /// The same cluster with `resolver`, if it looks names up and has chosen none.
+    pub fn with_resolver(&self, resolver: &ResolverConfig) -> Option<Self> {
+        let with = |dns: &DnsConfig| {
+            dns.resolver
+                .is_none()
+                .then(|| Box::new(DnsConfig { resolver: Some(resolver.clone()), ..dns.clone() }))
+        };
+        let discovery = match &self.discovery {
+            Discovery::StrictDns(dns) => Discovery::StrictDns(with(dns)?),
+            Discovery::LogicalDns(dns) => Discovery::LogicalDns(with(dns)?),
+            _ => return None,
+        };
+        Some(Self { discovery, ..self.clone() })
     }
 
     /// The name that statistics carry.

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use tidegate_config::cluster::{Discovery, DnsConfig, DnsResolverConfig, LookupFamily};
+use tidegate_config::cluster::{
+    Discovery, DnsConfig, DnsResolverConfig, LookupFamily, ResolverConfig, SystemResolverConfig,
+};
 use tidegate_config::{ClusterConfig, Format, from_str};
 
 const S: Duration = Duration::from_secs(1);
@@ -86,7 +88,11 @@ const SERVER: &str = r#"{"socket_address": {"address": "10.0.0.53", "port_value"
 
 #[test]
 fn resolvers() {
-    let resolver = |fields: &str| strict(&cares(fields)).unwrap().resolver.unwrap();
+    let asks = |fields: &str| match strict(fields).unwrap().resolver.unwrap() {
+        ResolverConfig::Dns(config) => config,
+        ResolverConfig::System(_) => panic!("{fields}"),
+    };
+    let resolver = |fields: &str| asks(&cares(fields));
     assert_eq!(resolver(""), DnsResolverConfig::default());
     let all = resolver(&format!(
         r#", "resolvers": [{SERVER}], "use_resolvers_as_fallback": true, "filter_unroutable_families": true,
@@ -107,13 +113,24 @@ fn resolvers() {
     assert_eq!(all, expected);
     // The deprecated forms; the newest one holds.
     let old = format!(r#", "dns_resolvers": [{SERVER}], "use_tcp_for_dns_lookups": true"#);
-    let config = strict(&old).unwrap().resolver.unwrap();
+    let config = asks(&old);
     assert!(config.tcp && config.servers.len() == 1);
     let older = format!(r#"{old}, "dns_resolution_config": {{"resolvers": [{SERVER}, {SERVER}]}}"#);
-    let config = strict(&older).unwrap().resolver.unwrap();
+    let config = asks(&older);
     assert!(!config.tcp && config.servers.len() == 2);
-    let config = strict(&format!("{older}{}", cares(""))).unwrap().resolver.unwrap();
+    let config = asks(&format!("{older}{}", cares("")));
     assert_eq!(config, DnsResolverConfig::default());
+
+    let system = |fields: &str| {
+        format!(
+            r#", "typed_dns_resolver_config": {{"name": "envoy.network.dns_resolver.getaddrinfo", "typed_config": {{
+            "@type": "type.googleapis.com/envoy.extensions.network.dns_resolver.getaddrinfo.v3.GetAddrInfoDnsResolverConfig" {fields}}}}}"#
+        )
+    };
+    let config = |fields: &str| strict(&system(fields)).unwrap().resolver.unwrap();
+    assert_eq!(config(""), ResolverConfig::System(SystemResolverConfig::default()));
+    let all = SystemResolverConfig { retries: Some(2), at_once: Some(3) };
+    assert_eq!(config(r#", "num_retries": 2, "num_resolver_threads": 3"#), ResolverConfig::System(all));
 }
 
 #[test]
@@ -127,16 +144,9 @@ fn mistakes_are_told() {
     refused(strict(&cares(r#", "qcache_max_ttl": 5"#)), "qcache_max_ttl");
     let named = r#", "resolvers": [{"socket_address": {"address": "ns.test", "port_value": 53}}]"#;
     refused(strict(&cares(named)), "`ns.test` is no IP address");
-    for (name, expected) in [
-        ("getaddrinfo.v3.GetAddrInfoDnsResolverConfig", "use `envoy.network.dns_resolver.cares`"),
-        ("apple.v3.AppleDnsResolverConfig", "is not supported by this build"),
-    ] {
-        let other = format!(
-            r#", "typed_dns_resolver_config": {{"name": "x", "typed_config": {{
-            "@type": "type.googleapis.com/envoy.extensions.network.dns_resolver.{name}"}}}}"#
-        );
-        refused(strict(&other), expected);
-    }
+    let other = r#", "typed_dns_resolver_config": {"name": "x", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.network.dns_resolver.apple.v3.AppleDnsResolverConfig"}}"#;
+    refused(strict(other), "is not supported by this build");
 }
 
 #[test]

@@ -12,12 +12,14 @@ use std::time::Duration;
 use tidegate_stats::stat_block;
 
 mod exchange;
+mod getaddrinfo;
 mod message;
 mod options;
 mod resolver;
 mod system;
 
 pub use exchange::{Exchange, Exchanging, Sockets, Via};
+pub use getaddrinfo::SystemResolver;
 pub use options::ResolverOptions;
 pub use resolver::Resolver;
 pub use system::System;

@@ -195,3 +195,50 @@ fn the_new_form_makes_one_host_of_all_addresses() {
     assert_eq!(proxy.get("/").status, 200);
     assert_eq!((stat(&proxy, "membership_total"), stat(&proxy, "happy_eyeballs.attempts")), (1, 2));
 }
+
+#[test]
+fn the_bootstraps_resolver_is_that_of_clusters_that_choose_none() {
+    let server = DnsServer::start();
+    let origin = Origin::ok();
+    server.has(NAME, &["127.0.0.1"]);
+    let config = config(&server, origin.address().port(), json!({"typed_dns_resolver_config": null}));
+    let at = json!({"socket_address": {"address": "127.0.0.1", "port_value": server.address().port()}});
+    let typed = json!({"name": "cares", "typed_config": {
+        "@type": CARES,
+        "resolvers": [at],
+        "dns_resolver_options": {"no_default_search_domain": true},
+    }});
+    for bootstrap in [
+        json!({"typed_dns_resolver_config": typed}),
+        json!({"dns_resolution_config": {
+            "resolvers": [at],
+            "dns_resolver_options": {"no_default_search_domain": true},
+        }}),
+    ] {
+        let before = server.asked(NAME);
+        let proxy = Proxy::start(&config.clone().bootstrap(bootstrap));
+        assert_eq!(proxy.get("/").status, 200);
+        assert!(server.asked(NAME) > before);
+    }
+}
+
+#[test]
+fn the_system_resolves_where_it_is_asked_to() {
+    const SYSTEM: &str = "type.googleapis.com/envoy.extensions.network.dns_resolver.getaddrinfo.v3.GetAddrInfoDnsResolverConfig";
+    let server = DnsServer::start();
+    let origin = Origin::ok();
+    let resolver =
+        json!({"name": "envoy.network.dns_resolver.getaddrinfo", "typed_config": {"@type": SYSTEM}});
+    let host = json!({"endpoint": {"address": {"socket_address": {
+        "address": "localhost", "port_value": origin.address().port(),
+    }}}});
+    let config = config(&server, 1, json!({"typed_dns_resolver_config": null})).cluster(json!({
+        "typed_dns_resolver_config": resolver,
+        "load_assignment": {"cluster_name": "origin", "endpoints": [{"lb_endpoints": [host]}]},
+    }));
+    let proxy = Proxy::start(&config);
+    assert_eq!(proxy.get("/").status, 200);
+    assert_eq!((stat(&proxy, "membership_total"), server.questions().len()), (1, 0));
+    assert!(stat(&proxy, "update_success") > 0);
+    assert!(!proxy.admin.get("/stats").text().contains("dns.cares"));
+}

@@ -167,3 +167,69 @@ fn a_key_overflows_to_other_hosts_when_its_own_is_loaded() {
     gate.open(9);
     drop(clients);
 }
+
+/// `set_filter_state` with objects under `k`.
+fn objects(of: &str, field: &str, factory: &str, text: &str) -> Value {
+    let value = json!({
+        "object_key": "k",
+        "factory_key": factory,
+        "format_string": {"text_format_source": {"inline_string": text}},
+    });
+    let message = format!("type.googleapis.com/envoy.extensions.filters.{of}.set_filter_state.v3.Config");
+    json!({"name": "set_filter_state", "typed_config": {"@type": message, field: [value]}})
+}
+
+fn five(policy: &str) -> (Vec<Origin>, Value) {
+    let origins: Vec<_> = ["a", "b", "c", "d", "e"].map(Origin::named).into();
+    let mut cluster = cluster("origin", &origins.iter().map(Origin::address).collect::<Vec<_>>());
+    cluster["lb_policy"] = policy.into();
+    (origins, cluster)
+}
+
+#[test]
+fn objects_that_a_filter_left_are_hashed() {
+    let (_origins, cluster) = five("MAGLEV");
+    let hash = |by: Value| json!({"route": {"hash_policy": [by]}});
+    let by_header = Config::with_clusters(std::slice::from_ref(&cluster))
+        .route(hash(json!({"header": {"header_name": "x-k"}})));
+    let by_object = |factory: &str| {
+        Config::with_clusters(std::slice::from_ref(&cluster))
+            .route(hash(json!({"filter_state": {"key": "k"}})))
+            .filters(json!([objects("http", "on_request_headers", factory, "%REQ(x-k)%")]))
+    };
+    let hosts = |config: &Config| {
+        let proxy = Proxy::start(config);
+        let mut client = proxy.connect();
+        let mut ask =
+            |key: usize| client.ask(&format!("GET / HTTP/1.1\r\nhost: a\r\nx-k: k{key}\r\n\r\n")).text();
+        (0..40).map(|key| ask(key % 20)).collect::<Vec<_>>()
+    };
+    let expected = hosts(&by_header);
+    assert_eq!(expected[..20], expected[20..]);
+    // The header's hash is that of its value, and so is the object's.
+    assert_eq!(hosts(&by_object("envoy.hashable_string")), expected);
+    let unhashed = hosts(&by_object("envoy.string"));
+    assert_ne!(unhashed[..20], unhashed[20..], "chosen at random");
+}
+
+#[test]
+fn a_session_goes_by_what_a_network_filter_left() {
+    let (_origins, cluster) = five("RING_HASH");
+    let tcp = json!({
+        "name": "tcp",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+            "stat_prefix": "t",
+            "cluster": "origin",
+            "hash_policy": [{"filter_state": {"key": "k"}}],
+        },
+    });
+    let hosts = |text: &str| {
+        let set = objects("network", "on_new_connection", "envoy.hashable_string", text);
+        let chain = json!({"filter_chains": [{"filters": [set, tcp]}]});
+        let proxy = Proxy::start(&Config::with_clusters(std::slice::from_ref(&cluster)).listener(chain));
+        (0..12).map(|_| proxy.get("/").text()).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(hosts("one").len(), 1);
+    assert!(hosts("%CONNECTION_ID%").len() > 1);
+}

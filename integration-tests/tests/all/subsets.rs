@@ -155,3 +155,34 @@ fn tcp_sessions_go_by_labels_too() {
         assert_eq!(who(&Proxy::start(&config), "/"), [name]);
     }
 }
+
+/// Hosts and counters are Envoy's for the same configurations.
+#[test]
+fn lists_of_labels_are_tried_in_turn() {
+    let (one, two, three) = (Origin::named("one"), Origin::named("two"), Origin::named("three"));
+    let hosts = [(&one, json!({"v": "1"})), (&two, json!({"v": "2"})), (&three, json!({"v": "2", "s": "x"}))];
+    let mut cluster = labelled(&hosts);
+    cluster["lb_subset_config"] = json!({
+        "metadata_fallback_policy": "FALLBACK_LIST",
+        "subset_selectors": [{"keys": ["v"]}, {"keys": ["v", "s"]}],
+    });
+    let cases = [
+        (json!({"fallback_list": [{"v": "9"}, {"v": "2"}]}), &["200 three", "200 two"][..]),
+        (json!({"v": "2", "fallback_list": [{"s": "y"}, {"s": "x"}]}), &["200 three"]),
+        (json!({"v": "1", "fallback_list": [{"v": "9"}, {}]}), &["200 one"]),
+        (json!({"v": "1", "fallback_list": []}), &["200 one"]),
+        (json!({"v": "1", "fallback_list": "x"}), &["200 one"]),
+        (json!({"fallback_list": [{"v": "8"}, {"v": "9"}]}), &["503 no healthy upstream"]),
+    ];
+    let routes_of: Vec<_> = cases
+        .iter()
+        .enumerate()
+        .map(|(index, (wanted, _))| route(&index.to_string(), wanted.clone()))
+        .collect();
+    let proxy = routes(cluster, &routes_of);
+    for (index, (wanted, expected)) in cases.iter().enumerate() {
+        assert_eq!(who(&proxy, &format!("/{index}")), *expected, "{wanted}");
+    }
+    assert_eq!(proxy.stat("cluster.origin.lb_subsets_selected"), 60);
+    assert_eq!(proxy.stat("cluster.origin.upstream_cx_none_healthy"), 12);
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::dns_resolver::{DnsResolverConfig, LegacyResolver, TypedResolver};
+use super::dns_resolver::{LegacyResolver, ResolverConfig, TypedResolver};
 use crate::reader::{Message, Reader};
 
 /// When and how names are looked up.
@@ -21,7 +21,7 @@ pub struct DnsConfig {
     /// `dns_lookup_family`.
     pub family: LookupFamily,
     /// `typed_dns_resolver_config` and its deprecated forms; `None`: the bootstrap's, or the system's.
-    pub resolver: Option<DnsResolverConfig>,
+    pub resolver: Option<ResolverConfig>,
 }
 
 /// `dns_failure_refresh_rate`: exponential back-off with jitter.

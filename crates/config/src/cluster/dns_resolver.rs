@@ -6,6 +6,24 @@ use std::time::Duration;
 use crate::address::Endpoint;
 use crate::reader::{Message, Reader};
 
+/// Who looks names up.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ResolverConfig {
+    /// This process asks DNS servers.
+    Dns(DnsResolverConfig),
+    /// The system is asked, however it finds out.
+    System(SystemResolverConfig),
+}
+
+/// `envoy.network.dns_resolver.getaddrinfo`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct SystemResolverConfig {
+    /// `num_retries`: how often the system is asked again that could not tell for now; `None`: until it can.
+    pub retries: Option<u32>,
+    /// `num_resolver_threads`: look-ups at a time, 1 when unset.
+    pub at_once: Option<u32>,
+}
+
 /// `envoy.network.dns_resolver.cares`, and the deprecated forms that mean the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct DnsResolverConfig {
@@ -65,31 +83,42 @@ impl Message for Options {
 }
 
 /// `typed_dns_resolver_config`.
-pub(crate) struct TypedResolver(pub(crate) DnsResolverConfig);
+pub(crate) struct TypedResolver(pub(crate) ResolverConfig);
 
 impl Message for TypedResolver {
     const NAME: &'static str = "envoy.config.core.v3.TypedExtensionConfig";
 
     fn read(r: &Reader<'_>) -> Self {
-        const SYSTEM: &str =
-            "envoy.extensions.network.dns_resolver.getaddrinfo.v3.GetAddrInfoDnsResolverConfig";
+        let default = || Self(ResolverConfig::Dns(DnsResolverConfig::default()));
         let extension = r.extension_any();
         r.may_be::<Cares>();
-        let Some(extension) = extension else { return Self(DnsResolverConfig::default()) };
+        r.may_be::<GetAddrInfo>();
+        let Some(extension) = extension else { return default() };
         let any = extension.config;
         if any.is::<Cares>() {
-            return Self(any.read::<Cares>(r).0);
+            return Self(ResolverConfig::Dns(any.read::<Cares>(r).0));
+        }
+        if any.is::<GetAddrInfo>() {
+            return Self(ResolverConfig::System(any.read::<GetAddrInfo>(r).0));
         }
         let name = any.type_url.rsplit('/').next().unwrap_or_default();
-        r.problem(match name == SYSTEM {
-            true => {
-                "the system's resolver (getaddrinfo) is not supported by this build, which asks DNS servers \
-                     itself: use `envoy.network.dns_resolver.cares`"
-                    .to_owned()
-            }
-            false => format!("DNS resolver `{name}` is not supported by this build"),
-        });
-        Self(DnsResolverConfig::default())
+        r.problem(format!("DNS resolver `{name}` is not supported by this build"));
+        default()
+    }
+}
+
+/// `GetAddrInfoDnsResolverConfig`.
+struct GetAddrInfo(SystemResolverConfig);
+
+impl Message for GetAddrInfo {
+    const NAME: &'static str =
+        "envoy.extensions.network.dns_resolver.getaddrinfo.v3.GetAddrInfoDnsResolverConfig";
+
+    fn read(r: &Reader<'_>) -> Self {
+        Self(SystemResolverConfig {
+            retries: r.u32("num_retries").optional(),
+            at_once: r.u32("num_resolver_threads").positive().optional(),
+        })
     }
 }
 
@@ -187,18 +216,37 @@ impl LegacyResolver {
         }
     }
 
+    /// The same of the bootstrap, which names no servers by themselves.
+    pub(super) fn of_bootstrap(r: &Reader<'_>) -> Self {
+        Self {
+            typed: r.message("typed_dns_resolver_config").optional(),
+            resolution: r.message("dns_resolution_config").optional(),
+            servers: Vec::new(),
+            tcp: r.bool("use_tcp_for_dns_lookups").or_default(),
+        }
+    }
+
     /// As in Envoy the newest form that is set holds, whole.
-    pub(super) fn config(self) -> Option<DnsResolverConfig> {
+    pub(super) fn config(self) -> Option<ResolverConfig> {
         if let Some(TypedResolver(config)) = self.typed {
             return Some(config);
         }
         if let Some(Resolution(config)) = self.resolution {
-            return Some(config);
+            return Some(ResolverConfig::Dns(config));
         }
         if self.servers.is_empty() && !self.tcp {
             return None;
         }
         let servers = self.servers.into_iter().filter_map(|server| server.0).collect();
-        Some(DnsResolverConfig { servers, tcp: self.tcp, ..DnsResolverConfig::default() })
+        Some(ResolverConfig::Dns(DnsResolverConfig {
+            servers,
+            tcp: self.tcp,
+            ..DnsResolverConfig::default()
+        }))
     }
+}
+
+/// The fields of the bootstrap: what holds for clusters that choose no resolver.
+pub(crate) fn of_bootstrap(r: &Reader<'_>) -> Option<ResolverConfig> {
+    LegacyResolver::of_bootstrap(r).config()
 }

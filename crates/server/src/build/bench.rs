@@ -69,6 +69,9 @@ impl<'a> Bench<'a> {
         path: &JsonPath,
     ) -> Result<(), Vec<Problem>> {
         let config = &self.with_hosts(config, path).map_err(|problem| vec![problem])?;
+        let resolver = self.bootstrap.dns_resolver.as_ref();
+        let chosen = resolver.and_then(|resolver| config.with_resolver(resolver)).map(Arc::new);
+        let config = chosen.as_ref().unwrap_or(config);
         let piece = match self.kept(config) {
             Some(kept) => kept,
             None => {
