@@ -11,7 +11,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quinn_proto::crypto::rustls::HandshakeData;
 use quinn_proto::{Dir, StreamEvent, StreamId, VarInt};
 use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
@@ -19,6 +18,7 @@ use tokio::time::Instant;
 use self::alarm::Alarm;
 use self::core::{Core, Sent};
 use crate::close::{CloseCode, Loss};
+use crate::crypto::Handshake;
 use crate::hub::Hub;
 use crate::stats::ConnStats;
 
@@ -288,19 +288,21 @@ impl Conn {
         self.core.state().proto.streams().send_streams() == 0
     }
 
+    /// What the handshake has settled so far; protocol and name are known after [`Event::HandshakeData`], the rest
+    /// after [`Event::Connected`].
+    pub fn handshake(&self) -> Handshake {
+        let data = self.core.state().proto.crypto_session().handshake_data();
+        data.and_then(|data| data.downcast::<Handshake>().ok()).map(|data| *data).unwrap_or_default()
+    }
+
     /// The protocol agreed on by ALPN, after [`Event::HandshakeData`].
     pub fn alpn(&self) -> Option<Vec<u8>> {
-        self.handshake_data()?.protocol
+        self.handshake().alpn
     }
 
     /// The name that the client asked for (SNI), on a server after [`Event::HandshakeData`].
     pub fn server_name(&self) -> Option<String> {
-        self.handshake_data()?.server_name
-    }
-
-    fn handshake_data(&self) -> Option<HandshakeData> {
-        let data = self.core.state().proto.crypto_session().handshake_data()?;
-        data.downcast::<HandshakeData>().ok().map(|data| *data)
+        self.handshake().server_name
     }
 
     /// The peer's certificates, its own first; empty without any.

@@ -13,19 +13,23 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use quinn_proto::{ConnectionHandle, DatagramEvent, EndpointConfig, Incoming};
 use tokio::time::Instant;
 
 use crate::conn::alarm::Alarm;
-use crate::conn::core::{Core, Sent};
+use crate::conn::core::Core;
 use crate::link::{Link, Outgoing, Received};
 use crate::options::{EndpointOptions, Limits, Worker};
 use crate::stats::EndpointStats;
-use crate::{Loss, cid};
+use crate::{Loss, cid, crypto};
 
 /// How often one turn asks the socket before others get their turn.
 const ROUNDS: usize = 4;
+
+/// The least time between two looks at the lingering connections.
+const LINGER_STEP: Duration = Duration::from_millis(20);
 
 /// Called with a datagram of another worker's connection and that worker's index.
 pub(crate) type Foreign = Box<dyn Fn(u32, SocketAddr, &[u8])>;
@@ -39,6 +43,8 @@ pub(crate) struct Hub {
     pub(crate) acceptor: Cell<Option<Waker>>,
     /// Connections without an owner, until they are drained.
     lingering: RefCell<VecDeque<Rc<Core>>>,
+    /// When the first of them has something to do.
+    linger_until: Cell<Option<Instant>>,
     /// Owners of connections that wait for room in the socket.
     blocked: RefCell<Vec<Waker>>,
     driver: Cell<Option<Waker>>,
@@ -64,6 +70,7 @@ impl Hub {
             None => EndpointConfig::default(),
         };
         config.cid_generator(move || Box::new(cid::WorkerIds(worker)));
+        config.supported_versions(vec![crypto::VERSION]);
         let may_fragment = link.may_fragment();
         let proto = quinn_proto::Endpoint::new(Arc::new(config), server, !may_fragment, None);
         Rc::new(Self {
@@ -73,6 +80,7 @@ impl Hub {
             attempts: RefCell::default(),
             acceptor: Cell::default(),
             lingering: RefCell::default(),
+            linger_until: Cell::new(None),
             blocked: RefCell::default(),
             driver: Cell::default(),
             owned: Cell::new(false),
@@ -113,6 +121,8 @@ impl Hub {
     /// A connection whose owner has gone, closed already. It lingers until it is drained.
     pub(crate) fn adopt(&self, core: Rc<Core>) {
         self.owned.set(false);
+        let due = self.linger_until.get().into_iter().chain(core.deadline()).min();
+        self.linger_until.set(due);
         self.lingering.borrow_mut().push_back(core);
         loop {
             let mut lingering = self.lingering.borrow_mut();
@@ -189,7 +199,7 @@ impl Hub {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
                 let core = self.places.borrow().get(handle.0).cloned().flatten();
                 if let Some(core) = core {
-                    core.handle(event);
+                    core.handle(self, now, event);
                 }
             }
             Some(DatagramEvent::NewConnection(incoming)) => self.on_attempt(incoming),
@@ -299,22 +309,25 @@ impl Hub {
         self.wake_driver();
     }
 
-    /// Drives what lingers; the time of its next timer.
-    fn drive_lingering(&self, cx: &mut Context<'_>) -> Option<Instant> {
-        let mut next: Option<Instant> = None;
+    /// Drives those of the lingering connections whose time has come. Whatever a peer sends them they answer where
+    /// it arrives ([`Core::handle`]), so that nothing has to look at all of them for that.
+    fn drive_lingering(&self, now: Instant) {
         let cores = std::mem::take(&mut *self.lingering.borrow_mut());
+        let mut due: Option<Instant> = None;
+        let mut staying = VecDeque::with_capacity(cores.len());
         for core in cores {
-            if core.advance(self, Instant::now()) == Sent::Blocked {
-                self.blocked.borrow_mut().push(cx.waker().clone());
+            if core.deadline().is_some_and(|deadline| deadline <= now) {
+                core.advance(self, now);
             }
-            if let Some(deadline) = core.deadline() {
-                next = Some(next.map_or(deadline, |next| next.min(deadline)));
+            if core.is_drained() {
+                continue;
             }
-            if !core.is_drained() {
-                self.lingering.borrow_mut().push_back(core);
-            }
+            due = due.into_iter().chain(core.deadline()).min();
+            staying.push_back(core);
         }
-        next
+        *self.lingering.borrow_mut() = staying;
+        // Nobody waits for the end of any of them: many are looked at together.
+        self.linger_until.set(due.map(|due| due.max(now + LINGER_STEP)));
     }
 }
 
@@ -345,11 +358,8 @@ impl Future for Driver {
         if hub.receive(cx).is_ready() {
             cx.waker().wake_by_ref();
         }
-        loop {
-            let next = hub.drive_lingering(cx);
-            if self.alarm.poll(cx, next).is_pending() {
-                break;
-            }
+        while self.alarm.poll(cx, hub.linger_until.get()).is_ready() {
+            hub.drive_lingering(Instant::now());
         }
         if !hub.blocked.borrow().is_empty() && hub.link.poll_writable(cx).is_ready() {
             for waker in hub.blocked.take() {

@@ -17,6 +17,7 @@ mod cid;
 mod close;
 mod conn;
 mod connect;
+pub mod crypto;
 mod endpoint;
 mod hub;
 mod incoming;

@@ -1,28 +1,20 @@
-//! Both ends of a connection over the loopback interface.
+//! Whole connections: over the loopback interface, and over a network in memory and in virtual time.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod close;
+mod early;
+mod loopback;
+mod moving;
+mod strangers;
+mod travel;
+
 use std::future::poll_fn;
-use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
 
 use bytes::Bytes;
-use quinn_proto::{ConnectionError, Dir, StreamId, VarInt};
-use tokio::task::{LocalSet, spawn_local};
+use quinn_proto::{Dir, StreamId};
 
-use crate::testing::{SERVER_NAME, client_config, server_config};
-use crate::{CloseCode, Conn, Endpoint, EndpointOptions, Event, Loss, ReadError, WriteError};
-
-fn server(options: EndpointOptions) -> Endpoint {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let server = options.server.unwrap_or_else(|| Arc::new(server_config(&["h3"])));
-    Endpoint::new(socket, EndpointOptions { server: Some(server), ..options }).unwrap()
-}
-
-fn client(remote: SocketAddr) -> Conn {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.connect(remote).unwrap();
-    crate::connect(socket, remote, client_config(&["h3"]), SERVER_NAME).unwrap()
-}
+use crate::testing::{self, Network};
+use crate::{Conn, Endpoint, Event, Loss, ReadError, WriteError};
 
 async fn accept(endpoint: &Endpoint) -> Conn {
     poll_fn(|cx| endpoint.poll_incoming(cx)).await.expect("an attempt").accept().unwrap()
@@ -32,12 +24,22 @@ async fn event(conn: &mut Conn) -> Event {
     poll_fn(|cx| conn.poll_event(cx)).await
 }
 
+/// Waits for anything but the end.
+async fn progress(conn: &mut Conn) {
+    if let Event::Lost(loss) = event(conn).await {
+        panic!("{loss}");
+    }
+}
+
 async fn connected(conn: &mut Conn) {
+    testing::connected(conn).await.expect("a handshake");
+}
+
+/// Drives a connection for its own sake until it is lost.
+async fn lost(conn: &mut Conn) -> Loss {
     loop {
-        match event(conn).await {
-            Event::Connected => return,
-            Event::Lost(loss) => panic!("{loss}"),
-            _ => {}
+        if let Event::Lost(loss) = event(conn).await {
+            return loss;
         }
     }
 }
@@ -61,7 +63,10 @@ async fn echo(mut conn: Conn) -> Loss {
 fn echo_stream(conn: &mut Conn, id: StreamId) {
     loop {
         match conn.read(id, usize::MAX) {
-            Ok(Some(bytes)) => assert_eq!(conn.write(id, &mut [bytes.clone()]), Ok(bytes.len())),
+            Ok(Some(bytes)) => {
+                let length = bytes.len();
+                assert_eq!(conn.write(id, &mut [bytes]), Ok(length), "a test that needs no windows");
+            }
             Ok(None) => return conn.finish(id),
             Err(_) => return,
         }
@@ -74,64 +79,53 @@ async fn read_to_end(conn: &mut Conn, id: StreamId) -> Vec<u8> {
         match conn.read(id, usize::MAX) {
             Ok(Some(bytes)) => body.extend_from_slice(&bytes),
             Ok(None) => return body,
-            Err(ReadError::Blocked) => drop(event(conn).await),
+            Err(ReadError::Blocked) => progress(conn).await,
             Err(error) => panic!("{error}"),
         }
     }
 }
 
-#[tokio::test]
-async fn a_stream_comes_back() {
-    LocalSet::new()
-        .run_until(async {
-            let endpoint = server(EndpointOptions::default());
-            let mut client = client(endpoint.local_address());
-            let server = spawn_local(async move {
-                let mut conn = accept(&endpoint).await;
-                connected(&mut conn).await;
-                assert_eq!(conn.alpn().as_deref(), Some(&b"h3"[..]));
-                assert_eq!(conn.server_name().as_deref(), Some(SERVER_NAME));
-                let loss = echo(conn).await;
-                while endpoint.stats().connections > 0 {
-                    tokio::task::yield_now().await;
-                }
-                loss
-            });
-            connected(&mut client).await;
-            assert_eq!(client.alpn().as_deref(), Some(&b"h3"[..]));
-            assert_eq!(client.peer_certificates().len(), 1);
-            let id = client.open(Dir::Bi).unwrap();
-            assert_eq!(client.write(id, &mut [Bytes::from_static(b"hello")]), Ok(5));
-            client.finish(id);
-            assert_eq!(read_to_end(&mut client, id).await, b"hello");
-            assert!(client.write(id, &mut [Bytes::from_static(b"more")]).is_err());
-            let stranger = StreamId::new(quinn_proto::Side::Server, Dir::Uni, 7_000_000);
-            assert_eq!(client.read(stranger, 1), Err(ReadError::Closed));
-            assert_eq!(client.write(stranger, &mut []), Err(WriteError::Closed));
-
-            client.close(CloseCode::Application(VarInt::from_u32(7)), Bytes::from_static(b"done"));
-            let lost = event(&mut client).await;
-            assert!(
-                matches!(lost, Event::Lost(Loss::Connection(ConnectionError::LocallyClosed))),
-                "{lost:?}"
-            );
-            drop(client);
-            let Loss::Connection(ConnectionError::ApplicationClosed(close)) = server.await.unwrap() else {
-                panic!("not closed by the client");
-            };
-            assert_eq!((close.error_code, &close.reason[..]), (VarInt::from_u32(7), &b"done"[..]));
-        })
-        .await;
+/// Writes all of it and ends the stream, driving the connection meanwhile.
+async fn write_all(conn: &mut Conn, id: StreamId, body: Bytes) {
+    let mut chunks = [body];
+    while !chunks[0].is_empty() {
+        match conn.write(id, &mut chunks) {
+            Ok(_) => {}
+            Err(WriteError::Blocked) => progress(conn).await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    conn.finish(id);
 }
 
-#[tokio::test]
-async fn a_closed_port_is_told_at_once() {
-    LocalSet::new()
-        .run_until(async {
-            let gone = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-            let mut client = client(gone);
-            let Event::Lost(loss) = event(&mut client).await else { panic!("no loss") };
-            assert_eq!(loss.to_string(), "Write failed with error: 111 (Connection refused)");
-        })
-        .await;
+/// One exchange with an echoing peer.
+async fn exchange(conn: &mut Conn, body: &'static [u8]) {
+    let id = conn.open(Dir::Bi).expect("a stream");
+    write_all(conn, id, Bytes::from_static(body)).await;
+    assert_eq!(read_to_end(conn, id).await, body);
+}
+
+/// Lets `time` pass while the connections are driven.
+async fn pass(time: std::time::Duration, conns: &mut [&mut Conn]) {
+    let end = tokio::time::sleep(time);
+    tokio::pin!(end);
+    poll_fn(|cx| {
+        for conn in conns.iter_mut() {
+            while conn.poll_event(cx).is_ready() {}
+        }
+        end.as_mut().poll(cx)
+    })
+    .await;
+}
+
+/// Serves every connection with [`echo`].
+fn serve_echo(endpoint: &Endpoint) {
+    let endpoint = endpoint.clone();
+    tokio::task::spawn_local(async move {
+        while let Some(attempt) = poll_fn(|cx| endpoint.poll_incoming(cx)).await {
+            if let Ok(conn) = attempt.accept() {
+                tokio::task::spawn_local(echo(conn));
+            }
+        }
+    });
 }

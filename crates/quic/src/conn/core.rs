@@ -11,6 +11,7 @@ use quinn_proto::{
 use tokio::time::Instant;
 
 use crate::close::CloseCode;
+use crate::crypto::keys;
 use crate::hub::Hub;
 use crate::link::Outgoing;
 
@@ -52,6 +53,10 @@ pub(crate) struct State {
     kept: Option<Box<Kept>>,
     /// The handshake counts among those under way.
     half_open: bool,
+    /// It was closed by us with [`CloseCode::NoError`].
+    is_plain: bool,
+    /// Its owner has gone.
+    is_orphan: bool,
     /// Nobody is at this handle any more.
     vacated: bool,
     /// Streams of the client that came before the handshake was over, by direction, and how many of them were
@@ -66,6 +71,8 @@ impl Core {
             proto,
             kept: None,
             half_open: true,
+            is_plain: false,
+            is_orphan: false,
             vacated: false,
             early: [0; 2],
             early_accepted: [0; 2],
@@ -86,17 +93,23 @@ impl Core {
         self.waker.set(Some(waker));
     }
 
-    /// A datagram, or new ids.
-    pub(crate) fn handle(&self, event: ConnectionEvent) {
+    /// A datagram. The owner is woken; for a connection without one it is answered at once.
+    pub(crate) fn handle(&self, hub: &Hub, now: Instant, event: ConnectionEvent) {
         let mut state = self.state.borrow_mut();
-        let was_handshaking = state.half_open && state.proto.is_handshaking();
+        let was_handshaking = state.half_open;
         state.proto.handle_event(event);
         if was_handshaking {
             state.note_early();
+            if !state.proto.is_handshaking() {
+                state.settle(hub);
+            }
         }
+        let is_orphan = state.is_orphan;
         drop(state);
         if let Some(waker) = self.waker.take() {
             waker.wake();
+        } else if is_orphan {
+            self.advance(hub, now);
         }
     }
 
@@ -142,9 +155,14 @@ impl Core {
     /// The owner has gone: says so to the peer and stays until it is drained.
     pub(crate) fn part(self: &Rc<Self>, hub: &Hub, code: CloseCode) {
         self.waker.take();
-        self.state.borrow_mut().close(Instant::now(), code, Bytes::new());
-        self.advance(hub, Instant::now());
-        self.state.borrow_mut().settle(hub);
+        let now = Instant::now();
+        {
+            let mut state = self.state.borrow_mut();
+            state.close(now, code, Bytes::new());
+            state.is_orphan = true;
+            state.settle(hub);
+        }
+        self.advance(hub, now);
         if self.is_drained() {
             hub.owned.set(false);
             hub.wake_driver();
@@ -189,7 +207,10 @@ impl State {
     pub(crate) fn close(&mut self, now: Instant, code: CloseCode, reason: Bytes) {
         let code = match code {
             CloseCode::Application(code) => code,
-            CloseCode::NoError => VarInt::from_u32(0x100),
+            CloseCode::NoError => {
+                self.is_plain = !self.proto.is_closed();
+                VarInt::from_u32(keys::PLAIN_CODE)
+            }
         };
         self.proto.close(now.into_std(), code, reason);
     }
@@ -215,9 +236,10 @@ impl State {
         let segments = hub.link.segments().clamp(1, SEGMENTS);
         for _ in 0..BATCHES {
             scratch.clear();
-            let Some(transmit) = self.proto.poll_transmit(now.into_std(), segments, scratch) else {
-                return Sent::All;
-            };
+            let proto = &mut self.proto;
+            let transmit =
+                keys::plainly(self.is_plain, || proto.poll_transmit(now.into_std(), segments, scratch));
+            let Some(transmit) = transmit else { return Sent::All };
             let outgoing = Outgoing::new(&transmit);
             scratch.truncate(transmit.size);
             if hub.send(&outgoing, scratch).is_err() {
