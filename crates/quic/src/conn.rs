@@ -140,6 +140,12 @@ impl Conn {
         }
     }
 
+    /// Sends what may be sent now, for who will not poll again soon. What the socket does not take waits for the next
+    /// [`Conn::poll_event`].
+    pub fn flush(&mut self) {
+        self.core.advance(&self.hub, Instant::now());
+    }
+
     fn next_event(&mut self) -> Option<Event> {
         if self.stage != Stage::Running {
             // Whoever has closed it wants to hear of nothing but that.

@@ -127,7 +127,10 @@ pub async fn pair(network: &Network, alpn: &[&str]) -> (Conn, Conn) {
 pub async fn connected(conn: &mut Conn) -> Result<(), Loss> {
     loop {
         match poll_fn(|cx| conn.poll_event(cx)).await {
-            Event::Connected => return Ok(()),
+            Event::Connected => {
+                conn.flush();
+                return Ok(());
+            }
             Event::Lost(loss) => return Err(loss),
             _ => {}
         }
