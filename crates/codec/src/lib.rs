@@ -2,16 +2,16 @@
 //!
 //! [`ServerStream`] is one exchange as a server sees it, [`ClientStream`] as a client sees it; the
 //! code above never knows the version below. `h1` holds HTTP/1.1; its `rules` are the one place where
-//! framing is judged (RFC 9112). `h2` holds HTTP/2; `multiplex` is what connections of
+//! framing is judged (RFC 9112). `h2` holds HTTP/2, `h3` HTTP/3; `multiplex` is what connections of
 //! many exchanges have in common. No routes, no pools, no filters, no names of statistics
 //! here.
 
 mod fields;
 pub mod h1;
 pub mod h2;
+pub mod h3;
 mod hpack;
 pub mod multiplex;
-#[allow(dead_code, unused_imports, reason = "HTTP/3 uses it")]
 mod qpack;
 pub mod stream;
 

@@ -5,6 +5,8 @@
 //! one task; how a connection begins is its version's own business.
 
 mod events;
+mod resets;
+mod waiter;
 
 use std::io;
 use std::task::{Context, Poll};
@@ -12,6 +14,8 @@ use std::task::{Context, Poll};
 use tidegate_types::{Address, CloseReason};
 
 pub use self::events::{ConnError, Event, Flood, Observer};
+pub(crate) use self::resets::PrematureResets;
+pub(crate) use self::waiter::Waiter;
 use crate::stream::{ClientStream, ResetCode, ServerStream};
 
 /// A connection to a client.

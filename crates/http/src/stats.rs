@@ -303,7 +303,11 @@ impl Observer for Http3Stats {
             | Event::HeadTooLarge
             | Event::Flood(_)
             | Event::Trailers
-            | Event::MessagingError => {}
+            | Event::MessagingError
+            | Event::RxResetNamed(_)
+            | Event::TxResetNamed(_)
+            | Event::RxCloseNamed(_)
+            | Event::TxCloseNamed(_) => {}
         }
     }
 }
@@ -325,6 +329,11 @@ impl Observer for Http2Stats {
             Event::UnderscoreRejected => self.requests_rejected_with_underscores_in_headers().inc(),
             Event::Trailers => self.trailers().inc(),
             Event::MessagingError => self.rx_messaging_error().inc(),
+            // HTTP/3's.
+            Event::RxResetNamed(_)
+            | Event::TxResetNamed(_)
+            | Event::RxCloseNamed(_)
+            | Event::TxCloseNamed(_) => {}
             Event::Flood(Flood::EmptyFrames) => self.inbound_empty_frames_flood().inc(),
             Event::Flood(Flood::Priority) => self.inbound_priority_frames_flood().inc(),
             Event::Flood(Flood::WindowUpdate) => self.inbound_window_update_frames_flood().inc(),

@@ -9,7 +9,6 @@ use crate::hpack::ENTRY_OVERHEAD;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dialect {
     Http2,
-    #[allow(dead_code, reason = "HTTP/3 uses it")]
     Http3,
 }
 

@@ -14,7 +14,7 @@ use bytes::BytesMut;
 use tidegate_net::BoxIo;
 
 use super::codes::ENHANCE_YOUR_CALM;
-use super::flood::{FloodCount, PrematureResets};
+use super::flood::FloodCount;
 use super::flow::RecvWindow;
 use super::frames::{self, DEFAULT_WINDOW, FrameHead};
 use super::input::Block;
@@ -24,7 +24,7 @@ use super::settings::{self, PeerSettings};
 use super::streams::{Failure, Key, Owner, Stream, Streams};
 use crate::h1::wire::Wire;
 use crate::hpack;
-use crate::multiplex::{ConnError, Event, Observer};
+use crate::multiplex::{ConnError, Event, Observer, PrematureResets};
 use crate::stream::ResetCode;
 
 /// The common part, held by the connection and by each exchange. Nobody holds a borrow across a call of something

@@ -1,7 +1,6 @@
 //! The streams of a connection: a slab, whose places are used again with their memory, and an index by number.
 
 use std::collections::VecDeque;
-use std::task::{Context, Waker};
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -12,6 +11,7 @@ use super::codes::MESSAGING_RULE;
 use super::flow::RecvWindow;
 use crate::fields::Asked;
 use crate::fields::{ContentLength, Received, Verdict};
+use crate::multiplex::Waiter;
 use crate::stream::{BodyFrame, ResetCode, ResponseFrame, StreamError};
 
 /// A stream's place in the slab.
@@ -144,31 +144,6 @@ impl Failure {
             Self::Violation => StreamError::Protocol { details: MESSAGING_RULE },
             Self::Closed => StreamError::Closed,
             Self::Io(kind) => StreamError::Io(kind.into()),
-        }
-    }
-}
-
-/// A task that may wait.
-#[derive(Debug, Default)]
-pub(crate) struct Waiter {
-    /// Kept between waits, since to clone one costs more than to compare it.
-    waker: Option<Waker>,
-    waits: bool,
-}
-
-impl Waiter {
-    #[inline]
-    pub(crate) fn wait(&mut self, cx: &Context<'_>) {
-        self.waits = true;
-        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            self.waker = Some(cx.waker().clone());
-        }
-    }
-
-    #[inline]
-    pub(crate) fn wake(&mut self) {
-        if let (true, Some(waker)) = (std::mem::take(&mut self.waits), &self.waker) {
-            waker.wake_by_ref();
         }
     }
 }
@@ -372,7 +347,8 @@ impl Streams {
         stream.failed = None;
         (stream.rx.phase, stream.rx.left) = (Phase::Head, ContentLength::Any);
         (stream.tx.phase, stream.tx.in_line, stream.tx.head_at) = (SendPhase::Head, false, 0);
-        (stream.reader.waits, stream.writer.waits) = (false, false);
+        stream.reader.forget();
+        stream.writer.forget();
         if id != 0 {
             self.recent = (0, 0);
             match self.index.front() {

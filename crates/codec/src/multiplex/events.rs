@@ -38,6 +38,15 @@ pub enum Event {
     Trailers,
     /// An invalid message came (RFC 9113 §8.1.1).
     MessagingError,
+    /// HTTP/3: what [`Event::RxReset`] said, by the name under which Envoy counts it
+    /// (`quic_reset_stream_error_code_*`).
+    RxResetNamed(&'static str),
+    /// HTTP/3: the same of [`Event::TxReset`].
+    TxResetNamed(&'static str),
+    /// HTTP/3: the peer closed the connection, by Envoy's name (`quic_connection_close_error_code_*`).
+    RxCloseNamed(&'static str),
+    /// HTTP/3: we closed the connection, by Envoy's name.
+    TxCloseNamed(&'static str),
 }
 
 /// Counts [`Event`]s. Called in the midst of reading and writing: it must not call the connection.

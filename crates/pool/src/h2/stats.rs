@@ -76,6 +76,11 @@ impl Observer for Counting {
             Event::UnderscoreDropped => stats.dropped_headers_with_underscores().inc(),
             Event::UnderscoreRejected => stats.requests_rejected_with_underscores_in_headers().inc(),
             Event::MessagingError => stats.rx_messaging_error().inc(),
+            // HTTP/3's.
+            Event::RxResetNamed(_)
+            | Event::TxResetNamed(_)
+            | Event::RxCloseNamed(_)
+            | Event::TxCloseNamed(_) => {}
         }
     }
 }
