@@ -73,7 +73,9 @@ impl Exchange<'_> {
             }
             if self.request_ended.get() {
                 if !in_line && upstream.has_unwritten() {
-                    // Behind the reading of others: see [`end_of_round`].
+                    // Not before every task that is ready had its turn. A worker that first reads all that came and then
+                    // writes all that is to go finds its peers awake for most of the writes: to wake one costs the
+                    // kernel more than to append to its queue.
                     in_line = true;
                     cx.waker().wake_by_ref();
                 } else {
@@ -507,7 +509,6 @@ impl Exchange<'_> {
     /// `stream_flush_timeout`.
     pub(super) async fn flush_rest(&self) -> Result<(), Abort> {
         if self.cx.is_alone() {
-            end_of_round().await;
             return self.flush().await;
         }
         let mut began = None;
@@ -530,19 +531,4 @@ impl Exchange<'_> {
     pub(super) async fn flush(&self) -> Result<(), Abort> {
         poll_fn(|cx| self.server.borrow_mut().poll_flush(cx)).await.map_err(|error| self.client_error(error))
     }
-}
-
-/// Waits until every task that is ready by now had its turn. A worker that first reads all that came and then writes
-/// all that is to go finds its peers awake for most of the writes: to wake one costs the kernel more than to append to
-/// its queue.
-async fn end_of_round() {
-    let mut over = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut over, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
