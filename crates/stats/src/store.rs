@@ -5,6 +5,7 @@
 //! never appear twice.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
@@ -23,7 +24,7 @@ pub struct Store {
 #[derive(Debug)]
 pub(crate) struct StoreInner {
     shards: usize,
-    blocks: Mutex<HashMap<Key, Weak<Block>>>,
+    blocks: Mutex<HashMap<Key, Weak<Block>, BuildHasherDefault<NameHasher>>>,
     /// Some block was made of a kind that is listed once used.
     has_late: AtomicBool,
     /// Envoy's text readouts, by full name.
@@ -151,4 +152,60 @@ impl StoreInner {
 
 fn key(kind: &'static Kind, scope: &Scope) -> Key {
     (scope.shared_prefix().clone(), std::ptr::from_ref(kind).addr())
+}
+
+/// Hashes names that the operator chose, of which there are tens of thousands at a start: nobody else can make them
+/// collide, so that the standard library's costlier hash protects from nothing here.
+#[derive(Debug, Default)]
+struct NameHasher(u64);
+
+impl Hasher for NameHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u8(&mut self, byte: u8) {
+        self.write_u64(u64::from(byte));
+    }
+
+    fn write_usize(&mut self, word: usize) {
+        self.write_u64(word as u64);
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(ODD);
+    }
+
+    fn finish(&self) -> u64 {
+        // The high bits are the best mixed ones, and tables begin with the low ones.
+        self.0.rotate_left(26)
+    }
+}
+
+/// A multiplier with as many ones as zeros, scattered.
+const ODD: u64 = 0x9E37_79B9_7F4A_7C15;
+
+#[cfg(test)]
+mod tests {
+    use std::hash::{BuildHasher, BuildHasherDefault};
+
+    use super::NameHasher;
+
+    #[test]
+    fn names_that_differ_little_are_hashed_apart() {
+        let hashes = BuildHasherDefault::<NameHasher>::default();
+        let mut low = vec![0_u8; 1 << 16];
+        for number in 0..10_000 {
+            for kind in 0..6_usize {
+                let hash =
+                    hashes.hash_one((format!("cluster.cluster_{number:05}."), 0x5555_0000 + kind * 104));
+                low[hash as usize & 0xffff] += 1;
+            }
+        }
+        assert!(low.iter().all(|bucket| *bucket < 16), "{:?}", low.iter().max());
+    }
 }
