@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, SamplingMode};
 use tidegate_cluster::attend::AttendContext;
-use tidegate_cluster::{BuildContext, ClusterShared, Failing, Peers};
+use tidegate_cluster::{BuildContext, ClusterShared, Failing, Peers, Transports};
 use tidegate_config::{Bootstrap, Format, from_str};
 use tidegate_stats::Store;
 use tidegate_types::Compat;
@@ -54,7 +54,7 @@ fn cpu_of(bootstrap: &Bootstrap, rounds: u32) -> Duration {
     };
     let peers = Arc::new(Peers::default());
     tidegate_benches::runtime().block_on(async {
-        let cluster = ClusterShared::build(&bootstrap.clusters[0], None, context, None);
+        let cluster = ClusterShared::build(&bootstrap.clusters[0], Transports::default(), context, None);
         let cx = AttendContext {
             peers: &peers,
             store: &store,

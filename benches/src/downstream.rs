@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use tidegate_cluster::{BuildContext as ClusterContext, ClusterShared, Directory, Peers};
+use tidegate_cluster::{BuildContext as ClusterContext, ClusterShared, Directory, Peers, Transports};
 use tidegate_codec::h1::ServerConn;
 use tidegate_config::Bootstrap;
 use tidegate_filter::Registry;
@@ -53,8 +53,11 @@ impl Downstream {
             workers: 1,
             compat: Compat::Tidegate,
         };
-        let clusters: Vec<_> =
-            bootstrap.clusters.iter().map(|config| ClusterShared::build(config, None, cx, None)).collect();
+        let clusters: Vec<_> = bootstrap
+            .clusters
+            .iter()
+            .map(|config| ClusterShared::build(config, Transports::default(), cx, None))
+            .collect();
         directory.apply(&clusters);
         let (near, far) = pair();
         let slot = HcmSlot::new(hcm, Rc::default());

@@ -50,7 +50,7 @@ impl CheckKit {
             addresses: Arc::new(Addresses::new(Arc::from([address]))),
             eyeballs: None,
             dial: self.dial.clone(),
-            transport: self.shared.transports().map(of_host),
+            transport: self.shared.transports().stream.as_ref().map(of_host),
             stats: self.shared.stats().upstream.clone(),
         }
     }

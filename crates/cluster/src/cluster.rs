@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tidegate_config::ClusterConfig;
 use tidegate_config::route::Priority;
+use tidegate_pool::alternates::{Alternates, Caches};
 use tidegate_pool::limits::{Limits, RetryPermit};
 use tidegate_pool::machine::Tally;
 use tidegate_pool::report::PoolReport;
@@ -20,6 +21,7 @@ use crate::neighbours::{Neighbourhood, PeerBell, Peers};
 use crate::shared::ClusterShared;
 use crate::stats::ClusterStats;
 
+mod alternatives;
 mod destinations;
 pub(crate) mod kit;
 mod pools;
@@ -39,6 +41,9 @@ pub struct Cluster {
     neighbours: [OnceCell<Rc<Neighbourhood>>; 2],
     peers: Arc<Peers>,
     bell: Arc<PeerBell>,
+    caches: Rc<Caches>,
+    /// Which of its hosts' origins take HTTP/3.
+    alternates: OnceCell<Rc<Alternates>>,
     extension: OnceCell<Rc<dyn Any>>,
     /// What its pools carry, if connections are opened ahead of the load balancer's choices.
     tally: Option<Rc<Tally>>,
@@ -55,7 +60,12 @@ struct Members {
 }
 
 impl Cluster {
-    pub(crate) fn new(shared: Arc<ClusterShared>, peers: Arc<Peers>, bell: Arc<PeerBell>) -> Rc<Self> {
+    pub(crate) fn new(
+        shared: Arc<ClusterShared>,
+        peers: Arc<Peers>,
+        bell: Arc<PeerBell>,
+        caches: Rc<Caches>,
+    ) -> Rc<Self> {
         let ahead = shared.config().preconnect.predictive > 1.0;
         Rc::new(Self {
             tally: ahead.then(Rc::default),
@@ -68,6 +78,8 @@ impl Cluster {
             neighbours: Default::default(),
             peers,
             bell,
+            caches,
+            alternates: OnceCell::new(),
         })
     }
 

@@ -6,10 +6,15 @@ use std::future::poll_fn;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use tidegate_filter::{Clusters, HttpCallout, Presence};
+use tidegate_net::clock::monotonic_seconds;
+use tidegate_pool::alternates::{Caches, Clock};
 use tidegate_pool::report::PoolReport;
+use tidegate_types::UpstreamInfo;
 use tidegate_types::hash::ConfiguredMap;
+use tokio::time::Instant;
 
 use crate::callout::Callout;
 use crate::cluster::Cluster;
@@ -22,6 +27,7 @@ pub struct Directory {
     entries: RefCell<ConfiguredMap<Arc<str>, Entry>>,
     peers: Arc<Peers>,
     bell: Arc<PeerBell>,
+    caches: Rc<Caches>,
 }
 
 /// A cluster that costs nothing on this worker until it is used.
@@ -35,8 +41,12 @@ impl Directory {
     /// the same for all workers.
     pub fn new(peers: &Arc<Peers>) -> Rc<Self> {
         let bell = peers.join();
-        let directory =
-            Rc::new(Self { entries: RefCell::default(), peers: peers.clone(), bell: bell.clone() });
+        let directory = Rc::new(Self {
+            entries: RefCell::default(),
+            peers: peers.clone(),
+            bell: bell.clone(),
+            caches: Caches::new(clock),
+        });
         tokio::task::spawn_local(answer_peers(Rc::downgrade(&directory), bell));
         directory
     }
@@ -83,7 +93,8 @@ impl Directory {
     pub fn cluster(&self, name: &str) -> Option<Rc<Cluster>> {
         let entries = self.entries.borrow();
         let entry = entries.get(name)?;
-        let new = || Cluster::new(entry.shared.clone(), self.peers.clone(), self.bell.clone());
+        let new =
+            || Cluster::new(entry.shared.clone(), self.peers.clone(), self.bell.clone(), self.caches.clone());
         Some(entry.cluster.get_or_init(new).clone())
     }
 
@@ -120,6 +131,12 @@ impl Clusters for Directory {
         Some(Presence { total: hosts.hosts.len() as u64, serving: serving as u64 })
     }
 
+    fn heard_alternatives(&self, cluster: &str, from: &UpstreamInfo, fields: &[&[u8]], age: Duration) {
+        if let Some(cluster) = self.cluster(cluster) {
+            cluster.heard_alternatives(from, fields, age);
+        }
+    }
+
     fn server_fails_checks(&self) -> bool {
         self.peers.fails_checks()
     }
@@ -132,6 +149,11 @@ impl Drop for Directory {
         self.entries.borrow().values().for_each(Entry::drain);
         self.bell.ring();
     }
+}
+
+/// Now, by both clocks.
+fn clock() -> Clock {
+    Clock { at: Instant::now(), seconds: monotonic_seconds() }
 }
 
 /// Gives up idle connections that other workers ask for, and follows changes of hosts.

@@ -22,6 +22,7 @@ mod merging;
 mod neighbours;
 mod shared;
 pub mod stats;
+mod transports;
 
 pub use check_kit::CheckKit;
 pub use checks::{Checks, Mark};
@@ -45,6 +46,7 @@ pub use tidegate_pool::solo;
 pub use tidegate_pool::stream;
 pub use tidegate_pool::{Acquire, ConnFacts, Failed, Lease, PoolError, limits, tcp};
 pub use tidegate_pool::{ProxyAddresses, TransportFactory, TransportOptions};
+pub use transports::Transports;
 
 #[cfg(test)]
 mod tests;

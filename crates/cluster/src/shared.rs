@@ -10,7 +10,6 @@ use tidegate_config::ClusterConfig;
 use tidegate_config::cluster::{Discovery, LocalityEndpoints, OutlierDetectionConfig, Thresholds};
 use tidegate_config::route::Priority;
 use tidegate_config::runtime::Runtime;
-use tidegate_pool::TransportFactory;
 use tidegate_pool::limits::{Limits, Maxima, RetryBudget};
 use tidegate_stats::Store;
 use tidegate_types::{Address, Compat};
@@ -27,13 +26,14 @@ use crate::judged::Watch;
 use crate::lb::{Health, Subsets, Terms, ZoneFault};
 use crate::merging::Merging;
 use crate::stats::{ClusterStats, ManagerStats};
+use crate::transports::Transports;
 
 /// A cluster as the whole process sees it: configuration, hosts, limits, statistics.
 #[derive(Debug)]
 pub struct ClusterShared {
     name: Arc<str>,
     config: Arc<ClusterConfig>,
-    transports: Option<Arc<dyn TransportFactory>>,
+    transports: Transports,
     hosts: ArcSwap<HostSet>,
     scale: HostScale,
     /// The hosts of the cluster that this one replaces, until it has hosts of its own: the same ones leave them what
@@ -111,7 +111,7 @@ impl ClusterShared {
     /// `config.transport_socket`. To be called on the main thread.
     pub fn build(
         config: &Arc<ClusterConfig>,
-        transports: Option<Arc<dyn TransportFactory>>,
+        transports: Transports,
         cx: BuildContext<'_>,
         previous: Option<&Arc<Self>>,
     ) -> Arc<Self> {
@@ -198,9 +198,9 @@ impl ClusterShared {
         &self.config
     }
 
-    /// What connections speak below their protocol; `None`: plain text.
-    pub fn transports(&self) -> Option<&Arc<dyn TransportFactory>> {
-        self.transports.as_ref()
+    /// What connections speak below their protocol.
+    pub fn transports(&self) -> &Transports {
+        &self.transports
     }
 
     /// The hosts now.

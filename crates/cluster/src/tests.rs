@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 
-use crate::{Ask, BuildContext, ClusterShared, Directory, HostStat, Peers, Priority};
+use crate::{Ask, BuildContext, ClusterShared, Directory, HostStat, Peers, Priority, Transports};
 
 mod pools;
 
@@ -98,7 +98,7 @@ pub(crate) fn build(
         workers: 2,
         compat: Compat::Tidegate,
     };
-    ClusterShared::build(&Arc::new(config), None, cx, previous)
+    ClusterShared::build(&Arc::new(config), Transports::default(), cx, previous)
 }
 
 /// An upstream that answers every request with its own address.
@@ -278,7 +278,7 @@ async fn runtime_overrides_limits() {
         workers: 1,
         compat: Compat::Tidegate,
     };
-    let shared = ClusterShared::build(&Arc::new(config("c", &[])), None, cx, None);
+    let shared = ClusterShared::build(&Arc::new(config("c", &[])), Transports::default(), cx, None);
     assert_eq!(shared.limits(Priority::High).connections.max(), 7);
     assert_eq!(shared.limits(Priority::Default).connections.max(), 1024);
 }
@@ -394,7 +394,7 @@ fn connection_reuse_says_what_is_learned_and_how_many_connect_at_once() {
     let runtime = Runtime::default();
     for (compat, learns) in [(Compat::Tidegate, true), (Compat::EnvoyStrict, false)] {
         let cx = BuildContext { runtime: &runtime, home: &Arc::default(), store: &store, workers: 1, compat };
-        let shared = ClusterShared::build(&Arc::new(config("d", &[])), None, cx, None);
+        let shared = ClusterShared::build(&Arc::new(config("d", &[])), Transports::default(), cx, None);
         assert_eq!(shared.learns_idle(), learns);
     }
 }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidegate_types::{RequestHead, ResponseHead};
+use tidegate_types::{RequestHead, ResponseHead, UpstreamInfo};
 
 use crate::LocalFuture;
 
@@ -17,6 +17,9 @@ pub trait Clusters {
     fn presence(&self, _cluster: &str) -> Option<Presence> {
         None
     }
+
+    /// A response of `cluster`'s host `from`, made `age` ago, has these `alt-svc` fields (RFC 7838 §3).
+    fn heard_alternatives(&self, _cluster: &str, _from: &UpstreamInfo, _fields: &[&[u8]], _age: Duration) {}
 
     /// Whether health checks of the proxy itself are to fail: the operator said so (`/healthcheck/fail`), or it ends.
     fn server_fails_checks(&self) -> bool {

@@ -1,5 +1,6 @@
 //! HTTP filters.
 
+pub mod alternate_protocols_cache;
 pub mod buffer;
 pub mod header_mutation;
 pub mod health_check;

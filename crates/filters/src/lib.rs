@@ -21,6 +21,7 @@ use tidegate_filter::Registry;
 pub fn registry() -> Registry {
     Registry::default()
         .http::<http::header_mutation::HeaderMutation>()
+        .http::<http::alternate_protocols_cache::AlternateProtocolsCache>()
         .http::<http::buffer::Buffer>()
         .http::<http::health_check::HealthCheck>()
         .http::<http::local_ratelimit::LocalRateLimit>()

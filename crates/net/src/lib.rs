@@ -3,6 +3,7 @@
 //!
 //! No TLS, no HTTP, no retries. This is the one crate of the data path that may touch descriptors.
 
+pub mod clock;
 pub mod dial;
 pub mod dns;
 pub mod io;

@@ -5,7 +5,7 @@
 //! connection and not many. If the peer chooses HTTP/1.1 after all it takes one; what waits gets connections of its
 //! own then, and the next ones are expected to be like the last. A peer that answers no ALPN speaks HTTP/1.1.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
@@ -14,6 +14,8 @@ use tidegate_types::Address;
 use crate::driver::{Attempt, Grant, Inner, Kind, Neighbours};
 use crate::h2::Dialed;
 use crate::machine::{Settings, Shared};
+use crate::multiplexed::Watcher;
+use crate::report::PoolReport;
 use crate::{h1, h2};
 
 mod connector;
@@ -35,6 +37,7 @@ pub struct Auto {
     connector: Rc<dyn Connect<Opened>>,
     /// How many streams the peer took at a time on the last HTTP/2 connection whose SETTINGS came.
     taken: Rc<Cell<u32>>,
+    watcher: OnceCell<Weak<dyn Watcher>>,
 }
 
 /// What a stream gets.
@@ -55,7 +58,12 @@ impl Pool {
         neighbours: Weak<dyn Neighbours>,
     ) -> Rc<Self> {
         let taken = Rc::new(Cell::new(u32::MAX));
-        Self::start(Auto { connector, taken }, settings, shared, neighbours)
+        Self::start(Auto { connector, taken, watcher: OnceCell::new() }, settings, shared, neighbours)
+    }
+
+    /// Lets `watcher` add to the pool's report. The first one counts.
+    pub(crate) fn described_by(&self, watcher: Weak<dyn Watcher>) {
+        let _ = self.kind.watcher.set(watcher);
     }
 }
 
@@ -77,6 +85,12 @@ impl Kind for Auto {
 
     fn address(&self) -> Option<Arc<Address>> {
         self.connector.address()
+    }
+
+    fn describe(&self, report: &mut PoolReport) {
+        if let Some(watcher) = self.watcher.get().and_then(Weak::upgrade) {
+            watcher.describe(report);
+        }
     }
 
     #[inline]

@@ -124,6 +124,8 @@ impl<V: Speaks> Grid<V> {
             on_empty: OnceCell::new(),
             this: this.clone(),
         });
+        let watcher: Weak<dyn Watcher> = grid.this.clone();
+        grid.tcp.described_by(watcher);
         let listener: Rc<dyn Listener> = grid.clone();
         grid.record.listen(Rc::downgrade(&listener));
         grid

@@ -220,7 +220,7 @@ impl Cluster {
             addresses: host.shared().addresses().clone(),
             eyeballs: self.eyeballs(kit),
             dial: kit.dial.clone(),
-            transport: self.shared.transports().map(of_host),
+            transport: self.shared.transports().stream.as_ref().map(of_host),
             stats: self.stats().upstream.clone(),
         })
     }

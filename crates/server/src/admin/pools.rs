@@ -180,7 +180,7 @@ fn cluster_json(cluster: &ClusterShared, told: &Told) -> Value {
 
 fn pool_json(worker: usize, pool: &PoolReport) -> Value {
     let age = |of: fn(IdleAge) -> u64| pool.idle_age.map(of);
-    json!({
+    let mut shown = json!({
         "worker": worker,
         "protocol": pool.protocol,
         "connecting": pool.connecting,
@@ -192,7 +192,12 @@ fn pool_json(worker: usize, pool: &PoolReport) -> Value {
         "idle_age_ms": { "p50": age(|age| age.p50), "p90": age(|age| age.p90), "max": age(|age| age.max) },
         "learned_idle_ms": pool.learned_idle_ms,
         "last_close_reasons": pool.last_close_reasons,
-    })
+    });
+    // Only of pools that know of HTTP/3.
+    if pool.protocol == "http3" || pool.h3_broken_until_ms.is_some() {
+        shown["h3_broken_until_ms"] = pool.h3_broken_until_ms.into();
+    }
+    shown
 }
 
 /// A value a line, as `/clusters` has it; what there is not has no line.
@@ -247,6 +252,9 @@ fn pool_text(pool: &PoolReport, mut line: impl FnMut(&str, &dyn Display)) {
     }
     if let Some(learned) = pool.learned_idle_ms {
         line("learned_idle_ms", &learned);
+    }
+    if let Some(until) = pool.h3_broken_until_ms {
+        line("h3_broken_until_ms", &until);
     }
     if !pool.last_close_reasons.is_empty() {
         line("last_close_reasons", &pool.last_close_reasons.join(","));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use tidegate_cluster::{ClusterShared, TransportFactory};
+use tidegate_cluster::{ClusterShared, Transports};
 use tidegate_config::cluster::LoadAssignment;
 use tidegate_config::discovery::Rds;
 use tidegate_config::listener::NetworkFilterConfig;
@@ -34,7 +34,7 @@ pub(super) struct Piece {
     pub(super) config: Arc<ClusterConfig>,
     /// It is there already.
     pub(super) kept: Option<Arc<ClusterShared>>,
-    pub(super) transports: Option<Arc<dyn TransportFactory>>,
+    pub(super) transports: Transports,
     pub(super) context: Option<Arc<ClientContext>>,
 }
 
@@ -104,7 +104,7 @@ impl<'a> Bench<'a> {
             // Not a second copy of the same.
             config: cluster.config().clone(),
             kept: Some(cluster.clone()),
-            transports: cluster.transports().cloned(),
+            transports: cluster.transports().clone(),
             context: previous.snapshot.client_contexts.get(&config.name).cloned(),
         })
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidegate_cluster::TransportFactory;
+use tidegate_cluster::{TransportFactory, Transports};
 use tidegate_config::ClusterConfig;
 use tidegate_config::transport::{PassThroughTlvs, ProxyProtocolUpstream, ProxyVersion, UpstreamTransport};
 use tidegate_pool::proxy_protocol::{Pass, ProxyHeader, ProxyTransports, Version};
@@ -13,14 +13,14 @@ use tidegate_types::json::Problem;
 
 use super::Builder;
 
-/// What connections to a cluster speak below their protocol (`None`: plain text), and the TLS context of it.
-pub(super) type Transports = (Option<Arc<dyn TransportFactory>>, Option<Arc<ClientContext>>);
-
-/// Loads what the cluster names.
+/// Loads what the cluster names: what connections to it speak below their protocol, and the TLS context of it.
 ///
 /// # Errors
 /// Everything that is wrong with its TLS context.
-pub(super) fn transports(cluster: &ClusterConfig, builder: &Builder<'_>) -> Result<Transports, Vec<Problem>> {
+pub(super) fn transports(
+    cluster: &ClusterConfig,
+    builder: &Builder<'_>,
+) -> Result<(Transports, Option<Arc<ClientContext>>), Vec<Problem>> {
     if cluster.protocol.http3().is_some() {
         let place = cluster.transport_socket.tls().map(|tls| tls.place.clone()).unwrap_or_default();
         return Err(vec![place.problem("clusters that speak HTTP/3 are not supported by this build")]);
@@ -32,7 +32,8 @@ pub(super) fn transports(cluster: &ClusterConfig, builder: &Builder<'_>) -> Resu
         }
         None => None,
     };
-    Ok((factory(&cluster.transport_socket, context.as_ref()), context))
+    let transports = Transports { stream: factory(&cluster.transport_socket, context.as_ref()), quic: None };
+    Ok((transports, context))
 }
 
 fn factory(
@@ -41,7 +42,9 @@ fn factory(
 ) -> Option<Arc<dyn TransportFactory>> {
     match socket {
         UpstreamTransport::Raw => None,
-        UpstreamTransport::Tls(_) | UpstreamTransport::Quic(_) => Some(Arc::new(SharedContext(context?.clone()))),
+        UpstreamTransport::Tls(_) | UpstreamTransport::Quic(_) => {
+            Some(Arc::new(SharedContext(context?.clone())))
+        }
         UpstreamTransport::ProxyProtocol(proxy) => {
             let inner = factory(&proxy.transport_socket, context);
             Some(Arc::new(ProxyTransports { header: Arc::new(header(proxy)), inner }))
