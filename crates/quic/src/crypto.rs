@@ -3,7 +3,8 @@
 //! [`server`] and [`client`] wrap rustls configurations for `quinn_proto`. Certificates, names and tickets are those
 //! configurations' business. With these sessions a [`Conn`](crate::Conn) can tell the cipher and whether it was
 //! resumed, and can close with [`CloseCode::NoError`](crate::CloseCode::NoError), for which quinn-proto has no call (see
-//! [`keys`]).
+//! [`keys`](mod@keys)). Sessions of other crates get both from [`initial_keys`], [`keys()`], [`header_key`],
+//! [`packet_key`] and a [`Handshake`] as their handshake data.
 
 pub(crate) mod keys;
 mod retry;
@@ -18,6 +19,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::quic::{ClientConnection, Connection, ServerConnection, Suite, Version};
 
+pub use keys::{header as header_key, initial as initial_keys, packet as packet_key, pair as keys};
 pub use session::Handshake;
 
 use self::session::Session;
@@ -89,7 +91,7 @@ impl crypto::ServerConfig for Server {
         if version != VERSION {
             return Err(crypto::UnsupportedVersion);
         }
-        Ok(keys::initial(&self.suite, dst_cid, rustls::Side::Server))
+        Ok(keys::initial(self.suite, dst_cid, rustls::Side::Server))
     }
 
     fn retry_tag(&self, _version: u32, orig_dst_cid: &ConnectionId, packet: &[u8]) -> [u8; 16] {

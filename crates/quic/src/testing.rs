@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Poll;
 
-use quinn_proto::{ClientConfig, ServerConfig};
+use quinn_proto::{ClientConfig, ServerConfig, TransportConfig};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -39,7 +39,13 @@ pub fn server_config(alpn: &[&str]) -> ServerConfig {
         .expect("a certificate and its key");
     tls.alpn_protocols = protocols(alpn);
     tls.max_early_data_size = u32::MAX;
-    ServerConfig::with_crypto(crate::crypto::server(Arc::new(tls)).expect("a usable configuration"))
+    let crypto = crate::crypto::server(Arc::new(tls)).expect("a usable configuration");
+    let mut config = ServerConfig::with_crypto(crypto);
+    let mut transport = TransportConfig::default();
+    // What HTTP/3 needs (RFC 9114 section 6.2) and some.
+    transport.max_concurrent_uni_streams(10u32.into());
+    config.transport_config(Arc::new(transport));
+    config
 }
 
 /// A client that trusts the test authority, speaks these protocols, and sends early data once it has a ticket.
@@ -53,7 +59,11 @@ pub fn client_config(alpn: &[&str]) -> ClientConfig {
         .with_no_client_auth();
     tls.alpn_protocols = protocols(alpn);
     tls.enable_early_data = true;
-    ClientConfig::new(crate::crypto::client(Arc::new(tls)).expect("a usable configuration"))
+    let mut config = ClientConfig::new(crate::crypto::client(Arc::new(tls)).expect("a usable configuration"));
+    let mut transport = TransportConfig::default();
+    transport.max_concurrent_uni_streams(10u32.into());
+    config.transport_config(Arc::new(transport));
+    config
 }
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {

@@ -28,22 +28,26 @@ pub(crate) fn plainly<T>(is_plain: bool, build: impl FnOnce() -> T) -> T {
     built
 }
 
-pub(super) fn initial(suite: &Suite, dst_cid: &[u8], side: Side) -> crypto::Keys {
+/// The keys of Initial packets to this id, which anybody can derive (RFC 9001 section 5.2).
+pub fn initial(suite: Suite, dst_cid: &[u8], side: Side) -> crypto::Keys {
     pair(suite.keys(dst_cid, side, Version::V1))
 }
 
-pub(super) fn pair(keys: rustls::quic::Keys) -> crypto::Keys {
+/// Both directions' keys as `quinn_proto` takes them.
+pub fn pair(keys: rustls::quic::Keys) -> crypto::Keys {
     crypto::Keys {
         header: KeyPair { local: header(keys.local.header), remote: header(keys.remote.header) },
         packet: KeyPair { local: packet(keys.local.packet), remote: packet(keys.remote.packet) },
     }
 }
 
-pub(super) fn header(key: Box<dyn HeaderProtectionKey>) -> Box<dyn crypto::HeaderKey> {
+/// A header's key as `quinn_proto` takes it.
+pub fn header(key: Box<dyn HeaderProtectionKey>) -> Box<dyn crypto::HeaderKey> {
     Box::new(Header(key))
 }
 
-pub(super) fn packet(key: Box<dyn PacketKey>) -> Box<dyn crypto::PacketKey> {
+/// A packet's key as `quinn_proto` takes it.
+pub fn packet(key: Box<dyn PacketKey>) -> Box<dyn crypto::PacketKey> {
     Box::new(Packet(key))
 }
 
@@ -116,12 +120,13 @@ fn split_tag(body: &mut [u8], tag_len: usize) -> Option<(&mut [u8], &mut [u8])> 
     body.split_at_mut_checked(length)
 }
 
-/// Turns an application close with [`PLAIN_CODE`] into a plain one. quinn-proto puts nothing but an ACK before it.
+/// Turns an application close with [`PLAIN_CODE`] into a plain one. quinn-proto puts nothing but an ACK before it. In
+/// packets of the handshake it is `APPLICATION_ERROR` without a reason (RFC 9000 section 10.2.3), which there is none to
+/// hide behind.
 fn make_plain(payload: &mut [u8]) {
     let Some(at) = after_ack(payload) else { return };
-    if let Some(frame) = payload.get_mut(at..at + 3)
-        && frame == [0x1d, 0x40 | (PLAIN_CODE >> 8) as u8, PLAIN_CODE as u8]
-    {
+    let Some(frame) = payload.get_mut(at..at + 3) else { return };
+    if frame == [0x1d, 0x40 | (PLAIN_CODE >> 8) as u8, PLAIN_CODE as u8] || frame == [0x1c, 0x0c, 0] {
         frame.copy_from_slice(&[0x1c, 0, 0]);
     }
 }
@@ -177,6 +182,10 @@ mod tests {
             let mut payload = [ack, &close, &[0; 8]].concat();
             make_plain(&mut payload);
             assert_eq!(payload, [ack, &plain, &[0; 8]].concat());
+
+            let mut payload = [ack, &[0x1c, 0x0c, 0, 0], &[0; 8]].concat();
+            make_plain(&mut payload);
+            assert_eq!(payload, [ack, &[0x1c, 0, 0, 0], &[0; 8]].concat());
         }
     }
 

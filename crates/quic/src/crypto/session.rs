@@ -2,12 +2,13 @@
 
 use std::any::Any;
 use std::io::Cursor;
+use std::sync::Arc;
 
 use quinn_proto::transport_parameters::TransportParameters;
 use quinn_proto::{ConnectionId, Side, TransportError, TransportErrorCode, crypto};
 use rustls::pki_types::CertificateDer;
 use rustls::quic::{Connection, KeyChange, Secrets, Suite};
-use rustls::{CipherSuite, HandshakeKind, NamedGroup};
+use rustls::{AlertDescription, CipherSuite, HandshakeKind, NamedGroup};
 
 use super::{keys, retry};
 
@@ -24,10 +25,12 @@ pub struct Handshake {
     pub group: Option<NamedGroup>,
     /// Whether an earlier session was resumed.
     pub is_resumed: bool,
+    /// What a session that is not this crate's leaves for those who know it.
+    pub session: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 pub(super) struct Session {
-    tls: Connection,
+    tls: Tls,
     suite: Suite,
     /// Later generations of the packet keys.
     later: Option<Secrets>,
@@ -35,87 +38,143 @@ pub(super) struct Session {
     is_announced: bool,
 }
 
+/// The session proper, or what is left of it. A server hears nothing more of TLS once the handshake is over and its
+/// tickets are sent, and rustls holds 4.5 KB for what does not come.
+enum Tls {
+    Live(Box<Connection>),
+    Over(Box<Facts>),
+}
+
+#[derive(Default)]
+struct Facts {
+    handshake: Handshake,
+    certificates: Option<Vec<CertificateDer<'static>>>,
+}
+
 impl Session {
     pub(super) fn new(tls: Connection, suite: Suite) -> Self {
-        Self { tls, suite, later: None, is_announced: false }
+        Self { tls: Tls::Live(Box::new(tls)), suite, later: None, is_announced: false }
     }
 
-    fn server_name(&self) -> Option<&str> {
+    fn live(&self) -> Option<&Connection> {
         match &self.tls {
-            Connection::Client(_) => None,
-            Connection::Server(server) => server.server_name(),
+            Tls::Live(tls) => Some(tls),
+            Tls::Over(_) => None,
         }
+    }
+
+    fn handshake(&self) -> Handshake {
+        let tls = match &self.tls {
+            Tls::Live(tls) => tls,
+            Tls::Over(facts) => return facts.handshake.clone(),
+        };
+        Handshake {
+            alpn: tls.alpn_protocol().map(<[u8]>::to_vec),
+            server_name: server_name(tls).map(str::to_owned),
+            cipher: tls.negotiated_cipher_suite().map(|suite| suite.suite()),
+            group: tls.negotiated_key_exchange_group().map(|group| group.name()),
+            is_resumed: tls.handshake_kind() == Some(HandshakeKind::Resumed),
+            session: None,
+        }
+    }
+
+    fn certificates(&self) -> Option<Vec<CertificateDer<'static>>> {
+        match &self.tls {
+            Tls::Live(tls) => {
+                let certificates = tls.peer_certificates()?.iter();
+                Some(certificates.map(|certificate| certificate.clone().into_owned()).collect())
+            }
+            Tls::Over(facts) => facts.certificates.clone(),
+        }
+    }
+
+    /// Lets go of what only a handshake needs.
+    fn retire(&mut self) {
+        let facts = Facts { handshake: self.handshake(), certificates: self.certificates() };
+        self.tls = Tls::Over(Box::new(facts));
+    }
+}
+
+fn server_name(tls: &Connection) -> Option<&str> {
+    match tls {
+        Connection::Client(_) => None,
+        Connection::Server(server) => server.server_name(),
     }
 }
 
 impl crypto::Session for Session {
     fn initial_keys(&self, dst_cid: &ConnectionId, side: Side) -> crypto::Keys {
-        keys::initial(&self.suite, dst_cid, rustls_side(side))
+        keys::initial(self.suite, dst_cid, rustls_side(side))
     }
 
     /// A [`Handshake`].
     fn handshake_data(&self) -> Option<Box<dyn Any>> {
-        Some(Box::new(Handshake {
-            alpn: self.tls.alpn_protocol().map(<[u8]>::to_vec),
-            server_name: self.server_name().map(str::to_owned),
-            cipher: self.tls.negotiated_cipher_suite().map(|suite| suite.suite()),
-            group: self.tls.negotiated_key_exchange_group().map(|group| group.name()),
-            is_resumed: self.tls.handshake_kind() == Some(HandshakeKind::Resumed),
-        }))
+        Some(Box::new(self.handshake()))
     }
 
     /// A `Vec<CertificateDer<'static>>`.
     fn peer_identity(&self) -> Option<Box<dyn Any>> {
-        let certificates: Vec<CertificateDer<'static>> = self
-            .tls
-            .peer_certificates()?
-            .iter()
-            .map(|certificate| certificate.clone().into_owned())
-            .collect();
-        Some(Box::new(certificates))
+        Some(Box::new(self.certificates()?))
     }
 
     fn early_crypto(&self) -> Option<(Box<dyn crypto::HeaderKey>, Box<dyn crypto::PacketKey>)> {
-        let keys = self.tls.zero_rtt_keys()?;
+        let keys = self.live()?.zero_rtt_keys()?;
         Some((keys::header(keys.header), keys::packet(keys.packet)))
     }
 
     fn early_data_accepted(&self) -> Option<bool> {
-        match &self.tls {
+        match self.live()? {
             Connection::Client(client) => Some(client.is_early_data_accepted()),
             Connection::Server(_) => None,
         }
     }
 
     fn is_handshaking(&self) -> bool {
-        self.tls.is_handshaking()
+        self.live().is_some_and(|tls| tls.is_handshaking())
     }
 
     fn read_handshake(&mut self, bytes: &[u8]) -> Result<bool, TransportError> {
-        self.tls.read_hs(bytes).map_err(|error| match self.tls.alert() {
+        let Tls::Live(tls) = &mut self.tls else {
+            // A client has nothing more to say; key updates are QUIC's own (RFC 9001 section 6).
+            let alert = u8::from(AlertDescription::UnexpectedMessage);
+            return Err(failure(
+                TransportErrorCode::crypto(alert),
+                "a message after the handshake".to_owned(),
+            ));
+        };
+        tls.read_hs(bytes).map_err(|error| match tls.alert() {
             Some(alert) => failure(TransportErrorCode::crypto(alert.into()), error.to_string()),
             None => failure(TransportErrorCode::PROTOCOL_VIOLATION, format!("TLS error: {error}")),
         })?;
         // rustls does not say when a server has understood the ClientHello or a client the ServerHello: what becomes
         // known by it does.
-        let is_known =
-            self.tls.alpn_protocol().is_some() || self.server_name().is_some() || !self.tls.is_handshaking();
+        let is_known = tls.alpn_protocol().is_some() || server_name(tls).is_some() || !tls.is_handshaking();
         let is_news = is_known && !self.is_announced;
         self.is_announced |= is_known;
         Ok(is_news)
     }
 
     fn transport_parameters(&self) -> Result<Option<TransportParameters>, TransportError> {
-        let side = match self.tls {
+        let Some(tls) = self.live() else { return Ok(None) };
+        let side = match tls {
             Connection::Client(_) => Side::Client,
             Connection::Server(_) => Side::Server,
         };
-        let Some(bytes) = self.tls.quic_transport_parameters() else { return Ok(None) };
+        let Some(bytes) = tls.quic_transport_parameters() else { return Ok(None) };
         Ok(Some(TransportParameters::read(side, &mut Cursor::new(bytes))?))
     }
 
     fn write_handshake(&mut self, bytes: &mut Vec<u8>) -> Option<crypto::Keys> {
-        let keys = match self.tls.write_hs(bytes)? {
+        let Tls::Live(tls) = &mut self.tls else { return None };
+        let before = bytes.len();
+        let Some(change) = tls.write_hs(bytes) else {
+            let is_over = bytes.len() == before && !tls.is_handshaking();
+            if is_over && matches!(**tls, Connection::Server(_)) {
+                self.retire();
+            }
+            return None;
+        };
+        let keys = match change {
             KeyChange::Handshake { keys } => keys,
             KeyChange::OneRtt { keys, next } => {
                 self.later = Some(next);
@@ -134,13 +193,15 @@ impl crypto::Session for Session {
         retry::is_valid(orig_dst_cid, header, payload)
     }
 
+    /// Only while the handshake lasts, on a server.
     fn export_keying_material(
         &self,
         output: &mut [u8],
         label: &[u8],
         context: &[u8],
     ) -> Result<(), crypto::ExportKeyingMaterialError> {
-        let exported = self.tls.export_keying_material(output, label, Some(context));
+        let tls = self.live().ok_or(crypto::ExportKeyingMaterialError)?;
+        let exported = tls.export_keying_material(output, label, Some(context));
         exported.map(drop).map_err(|_| crypto::ExportKeyingMaterialError)
     }
 }
