@@ -19,9 +19,13 @@
 
 pub mod client;
 mod codes;
+#[cfg(test)]
+mod conformance;
 mod conn;
 mod control;
 mod frames;
+#[cfg(test)]
+mod fuzz;
 mod heads;
 mod input;
 pub mod options;

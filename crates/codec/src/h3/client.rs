@@ -164,3 +164,6 @@ impl fmt::Debug for ClientDriver {
         f.debug_struct("ClientDriver").field("streams", &self.streams()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

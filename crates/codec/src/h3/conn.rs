@@ -252,7 +252,8 @@ impl Core {
 
     /// Whether the owner knows another capacity, or none although there is one.
     pub(crate) fn is_capacity_news(&self) -> bool {
-        self.facts.connected && self.facts.told_capacity != Some(self.capacity())
+        let counts = self.facts.connected && self.facts.goaway.is_none();
+        counts && self.facts.told_capacity != Some(self.capacity())
     }
 
     /// The peer takes no more streams, and none is left (RFC 9114 §5.2).

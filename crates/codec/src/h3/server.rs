@@ -48,6 +48,13 @@ impl ServerConn {
     ) -> Self {
         Self { shared: Core::new(transport, Side::Server(options), observer), drain: Drain::No }
     }
+
+    /// Bytes that streams hold of what is not whole.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        let core = &mut *self.shared.borrow_mut();
+        core.streams.iter_mut().map(|(_, stream)| stream.rx.partial.capacity() + stream.rx.input.len()).sum()
+    }
 }
 
 impl ServerConnection for ServerConn {
@@ -175,3 +182,6 @@ impl Drop for ServerConn {
         core.part();
     }
 }
+
+#[cfg(test)]
+mod tests;

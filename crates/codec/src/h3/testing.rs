@@ -1,5 +1,5 @@
 //! Both ends of a connection over the loopback interface, or one end whose peer is a script.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -460,4 +460,11 @@ pub(crate) fn data(frame: BodyFrame) -> (Bytes, EndStream) {
         BodyFrame::Data(data, end) => (data, end),
         BodyFrame::Trailers(trailers) => panic!("{trailers:?}"),
     }
+}
+
+/// A small request.
+pub(crate) fn get() -> RequestHead {
+    let mut head = RequestHead::new(http::Method::GET, "host", "/");
+    head.scheme = tidegate_types::Scheme::Https;
+    head
 }
