@@ -52,7 +52,7 @@ fn say(script: &Script, id: StreamId, bytes: &[u8], random: &mut Rng) {
         rest = later;
     }
     match random.u8(..8) {
-        0 | 1 | 2 => script.send_all(id, b""),
+        0..=2 => script.send_all(id, b""),
         3 => script.reset(id, 0x100 + u64::from(random.u8(..20))),
         4 => script.stop(id, 0x100 + u64::from(random.u8(..20))),
         _ => {}
@@ -161,7 +161,7 @@ async fn a_client_survives_anything() {
             if over {
                 break;
             }
-            let named = exchanges.iter().filter_map(ClientExchange::id).last();
+            let named = exchanges.iter().filter_map(ClientExchange::id).next_back();
             if let Some(id) = named {
                 let all = bytes(&mut random);
                 say(&script, request_id(random.u64(..=id / 4)), &all, &mut random);
