@@ -279,6 +279,12 @@ impl Conn {
         self.core.state().proto.ping();
     }
 
+    /// Changes the keys of packets (RFC 9001 section 6), which otherwise happens when their limits come near. Without effect
+    /// before the handshake is over.
+    pub fn update_keys(&mut self) {
+        self.core.state().proto.force_key_update();
+    }
+
     /// Whether the handshake is not over yet.
     pub fn is_handshaking(&self) -> bool {
         self.core.state().proto.is_handshaking()

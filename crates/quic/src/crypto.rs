@@ -4,7 +4,7 @@
 //! configurations' business. With these sessions a [`Conn`](crate::Conn) can tell the cipher and whether it was
 //! resumed, and can close with [`CloseCode::NoError`](crate::CloseCode::NoError), for which quinn-proto has no call (see
 //! [`keys`](mod@keys)). Sessions of other crates get both from [`initial_keys`], [`keys()`], [`header_key`],
-//! [`packet_key`] and a [`Handshake`] as their handshake data.
+//! [`packet_key`], [`Later`] and a [`Handshake`] as their handshake data.
 
 pub(crate) mod keys;
 mod retry;
@@ -19,7 +19,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::quic::{ClientConnection, Connection, ServerConnection, Suite, Version};
 
-pub use keys::{header as header_key, initial as initial_keys, packet as packet_key, pair as keys};
+pub use keys::{Later, header as header_key, initial as initial_keys, packet as packet_key, pair as keys};
 pub use session::Handshake;
 
 use self::session::Session;

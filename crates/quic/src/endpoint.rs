@@ -68,7 +68,7 @@ impl Endpoint {
     /// What new connections get from now on (certificates were reloaded); `None`: their packets are answered as those
     /// of connections that never were, with a stateless reset.
     pub fn set_server_config(&self, server: Option<Arc<ServerConfig>>) {
-        self.0.proto.borrow_mut().set_server_config(server);
+        self.0.set_server_config(server);
     }
 
     /// Where datagrams of other workers' connections go: called with the worker's index, the sender and the

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use quinn_proto::{ConnectionHandle, DatagramEvent, EndpointConfig, Incoming};
+use quinn_proto::{ConnectionHandle, DatagramEvent, EndpointConfig, Incoming, ServerConfig};
 use tokio::time::Instant;
 
 use crate::conn::alarm::Alarm;
@@ -72,6 +72,7 @@ impl Hub {
         config.cid_generator(move || Box::new(cid::WorkerIds(worker)));
         config.supported_versions(vec![crypto::VERSION]);
         let may_fragment = link.may_fragment();
+        let server = server.map(|server| bounded(&server, &limits));
         let proto = quinn_proto::Endpoint::new(Arc::new(config), server, !may_fragment, None);
         Rc::new(Self {
             link,
@@ -92,6 +93,12 @@ impl Hub {
             foreign: RefCell::default(),
             stats: RefCell::default(),
         })
+    }
+
+    /// What new connections get from now on.
+    pub(crate) fn set_server_config(&self, server: Option<Arc<ServerConfig>>) {
+        let server = server.map(|server| bounded(&server, &self.limits));
+        self.proto.borrow_mut().set_server_config(server);
     }
 
     /// Gives a new connection its place.
@@ -329,6 +336,19 @@ impl Hub {
         // Nobody waits for the end of any of them: many are looked at together.
         self.linger_until.set(due.map(|due| due.max(now + LINGER_STEP)));
     }
+}
+
+/// The same configuration, with bounds on what attempts that nobody has accepted yet may bring along: a ClientHello of
+/// several datagrams and some early data, since they are accepted as soon as the acceptor's task runs.
+fn bounded(server: &ServerConfig, limits: &Limits) -> Arc<ServerConfig> {
+    const EACH: u64 = 64 * 1024;
+    const ALL: u64 = 16 * 1024 * 1024;
+    let mut server = server.clone();
+    server
+        .max_incoming(limits.backlog.saturating_add(1))
+        .incoming_buffer_size(EACH)
+        .incoming_buffer_size_total(ALL);
+    Arc::new(server)
 }
 
 /// `EMSGSIZE` on Linux; this crate has no business with descriptors otherwise.

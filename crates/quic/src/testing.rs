@@ -61,7 +61,8 @@ pub fn client_config(alpn: &[&str]) -> ClientConfig {
     tls.enable_early_data = true;
     let mut config = ClientConfig::new(crate::crypto::client(Arc::new(tls)).expect("a usable configuration"));
     let mut transport = TransportConfig::default();
-    transport.max_concurrent_uni_streams(10u32.into());
+    // Servers open none of the other kind.
+    transport.max_concurrent_uni_streams(10u32.into()).max_concurrent_bidi_streams(0u32.into());
     config.transport_config(Arc::new(transport));
     config
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use quinn_proto::transport_parameters::TransportParameters;
 use quinn_proto::{ConnectionId, Side, TransportError, TransportErrorCode, crypto};
 use rustls::pki_types::CertificateDer;
-use rustls::quic::{Connection, KeyChange, Secrets, Suite};
+use rustls::quic::{Connection, KeyChange, Suite};
 use rustls::{AlertDescription, CipherSuite, HandshakeKind, NamedGroup};
 
 use super::{keys, retry};
@@ -33,7 +33,7 @@ pub(super) struct Session {
     tls: Tls,
     suite: Suite,
     /// Later generations of the packet keys.
-    later: Option<Secrets>,
+    later: Option<keys::Later>,
     /// quinn-proto knows that names and protocol are settled.
     is_announced: bool,
 }
@@ -177,7 +177,7 @@ impl crypto::Session for Session {
         let keys = match change {
             KeyChange::Handshake { keys } => keys,
             KeyChange::OneRtt { keys, next } => {
-                self.later = Some(next);
+                self.later = Some(keys::Later::new(next));
                 keys
             }
         };
@@ -185,8 +185,7 @@ impl crypto::Session for Session {
     }
 
     fn next_1rtt_keys(&mut self) -> Option<crypto::KeyPair<Box<dyn crypto::PacketKey>>> {
-        let next = self.later.as_mut()?.next_packet_keys();
-        Some(crypto::KeyPair { local: keys::packet(next.local), remote: keys::packet(next.remote) })
+        Some(self.later.as_mut()?.next_keys())
     }
 
     fn is_valid_retry(&self, orig_dst_cid: &ConnectionId, header: &[u8], payload: &[u8]) -> bool {

@@ -138,3 +138,30 @@ async fn a_server_s_full_socket_keeps_the_packet() {
         })
         .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn keys_can_be_changed_from_either_side() {
+    let network = Network::new(1);
+    LocalSet::new()
+        .run_until(async {
+            let (mut client, mut server) = pair(&network, &["h3"]).await;
+            for round in 0..6 {
+                pass(Duration::from_secs(1), &mut [&mut client, &mut server]).await;
+                let sender = if round % 2 == 0 { &mut client } else { &mut server };
+                sender.update_keys();
+                for conn in [&mut client, &mut server] {
+                    let id = conn.open(Dir::Uni).unwrap();
+                    conn.write(id, &mut [Bytes::from_static(b"changed")]).unwrap();
+                    conn.finish(id);
+                }
+                pass(Duration::from_millis(50), &mut [&mut client, &mut server]).await;
+                for conn in [&mut client, &mut server] {
+                    let id = conn.accept(Dir::Uni).expect("it came");
+                    assert_eq!(conn.read(id, 100), Ok(Some(Bytes::from_static(b"changed"))));
+                    assert_eq!(conn.read(id, 100), Ok(None));
+                    assert!(!conn.is_closed());
+                }
+            }
+        })
+        .await;
+}
