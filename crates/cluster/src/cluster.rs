@@ -25,6 +25,7 @@ mod alternatives;
 mod destinations;
 pub(crate) mod kit;
 mod pools;
+mod quic;
 mod subsets;
 
 pub use pools::Ask;

@@ -36,9 +36,11 @@ pub use neighbours::Peers;
 pub use shared::{BuildContext, ClusterShared};
 pub use stats::ClusterStats;
 pub use tidegate_config::route::Priority;
+pub use tidegate_pool::grid::Ways;
 pub use tidegate_pool::host::{Addresses, HostStat};
 pub use tidegate_pool::limits::{Limits, RetryPermit};
 pub use tidegate_pool::machine::Care;
+pub use tidegate_pool::quic;
 pub use tidegate_pool::report::{IdleAge, PoolReport};
 /// Connections of health checks.
 pub use tidegate_pool::solo;

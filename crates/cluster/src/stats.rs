@@ -8,6 +8,8 @@ use tidegate_config::ClusterConfig;
 use tidegate_config::cluster::LbPolicy;
 use tidegate_pool::dialer::EyeballsStats;
 use tidegate_pool::h2::CodecStats;
+use tidegate_pool::h3;
+use tidegate_pool::quic::CloseCodes;
 use tidegate_pool::stats::UpstreamStats;
 use tidegate_stats::{CodeCounters, DynScope, OwnedHistogram, Scope, Store, stat_block};
 
@@ -213,6 +215,8 @@ pub struct ClusterStats {
     pub http1: Http1Stats,
     /// The HTTP/2 codec, where it may be spoken.
     pub http2: Option<CodecStats>,
+    /// The HTTP/3 codec, where it may be spoken.
+    pub http3: Option<h3::Counting>,
     /// Of `RING_HASH` clusters.
     pub ring_hash: Option<RingHashStats>,
     /// Of clusters with `lb_subset_config`.
@@ -256,6 +260,10 @@ impl ClusterStats {
             members: MemberStats::new(store, scope.clone()),
             http1: Http1Stats::new(store, scope.child("http1")),
             http2: config.protocol.http2().map(|_| CodecStats::new(store, scope.child("http2"))),
+            http3: config.protocol.http3().map(|_| h3::Counting {
+                codec: h3::CodecStats::new(store, scope.child("http3")),
+                closes: CloseCodes::new(store),
+            }),
             ring_hash: matches!(config.lb_policy, LbPolicy::RingHash(_))
                 .then(|| RingHashStats::new(store, scope.child("ring_hash_lb"))),
             subsets: config.subsets.as_ref().map(|_| SubsetStats::new(store, scope.clone())),

@@ -249,6 +249,11 @@ impl Alternates {
         }
     }
 
+    /// As [`Alternates::set_round_trip`], of a connection that lives: kept with the next news.
+    pub fn note_round_trip(&self, record: &Record, srtt: Duration) {
+        record.round_trip.set(srtt);
+    }
+
     /// The network is another one: what was seen of HTTP/3 says nothing any more, and only alternatives said to persist
     /// are kept (RFC 7838 §2.2).
     pub fn network_changed(&self) {

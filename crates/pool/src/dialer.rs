@@ -92,7 +92,7 @@ impl Attempt {
         };
         Ok(Opened {
             io,
-            id: NEXT_ID.fetch_add(1, Relaxed),
+            id: next_id(),
             local_address: dialed.local.map(Rc::new),
             remote_address: Some(Rc::new(dialed.remote)),
         })
@@ -115,6 +115,11 @@ fn failure(error: &DialError, stats: &UpstreamStats) -> PoolError {
 fn refusal(error: TransportError) -> PoolError {
     let transport = Some(error.reason).filter(|reason| !reason.is_empty());
     PoolError::Connect { reason: ResetReason::RemoteConnectionFailure, transport }
+}
+
+/// A number for a connection, unique in the process.
+pub(crate) fn next_id() -> u64 {
+    NEXT_ID.fetch_add(1, Relaxed)
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);

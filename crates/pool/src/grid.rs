@@ -239,6 +239,11 @@ impl<V: Speaks> Grid<V> {
         self.tcp.streams() + self.quic_pool().map_or(0, |quic| quic.streams())
     }
 
+    /// Nothing is opened ahead of demand here, as in Envoy.
+    pub fn anticipate(&self, _ratio: f32) -> bool {
+        false
+    }
+
     /// What is to be done when there is no connection left and nobody waits. The first one counts.
     pub fn on_empty(&self, act: Box<dyn Fn()>) {
         let _ = self.on_empty.set(act);

@@ -11,9 +11,11 @@ use tokio::time::Instant;
 
 use crate::driver::Neighbour;
 use crate::error::PoolError;
+use crate::grid::{self, Ways};
 use crate::h1::ConnFacts;
+use crate::h3::Http3;
 use crate::machine::Care;
-use crate::{auto, h1, h2};
+use crate::{auto, h1, h2, h3};
 
 /// Connections to one host, of one protocol, with one priority, on one worker.
 #[derive(Clone)]
@@ -22,8 +24,12 @@ pub enum HttpPool {
     H1(Rc<h1::Pool>),
     /// HTTP/2.
     H2(Rc<h2::Pool>),
-    /// Whichever of them the peer chooses.
+    /// HTTP/3.
+    H3(Rc<h3::Pool>),
+    /// Whichever of the first two the peer chooses.
     Auto(Rc<auto::Pool>),
+    /// HTTP/3, and what the peer chooses over TCP.
+    Grid(Rc<grid::Grid<Http3>>),
 }
 
 /// A place in a pool's queue, or the answer. Dropping it gives the place up (`upstream_rq_cancelled`).
@@ -33,7 +39,9 @@ pub struct Acquire(Waiting);
 enum Waiting {
     H1(h1::Acquire),
     H2(h2::Acquire),
+    H3(h3::Acquire),
     Auto(auto::Acquire),
+    Grid(grid::Acquire<Http3>),
 }
 
 /// A connection, or a place on one, for one exchange. Ends with [`Lease::finish`] or [`Lease::failed`]; dropped
@@ -44,6 +52,7 @@ pub struct Lease(Lent);
 enum Lent {
     H1(h1::Lease),
     H2(h2::Lease),
+    H3(h3::Lease),
     AutoH1(h1::Lease<auto::Auto>),
     AutoH2(h2::Lease<auto::Auto>),
 }
@@ -75,7 +84,9 @@ macro_rules! each {
         match $pool {
             HttpPool::H1($name) => $call,
             HttpPool::H2($name) => $call,
+            HttpPool::H3($name) => $call,
             HttpPool::Auto($name) => $call,
+            HttpPool::Grid($name) => $call,
         }
     };
 }
@@ -86,6 +97,7 @@ macro_rules! each_lease {
         match $lease {
             Lent::H1($name) => $call,
             Lent::H2($name) => $call,
+            Lent::H3($name) => $call,
             Lent::AutoH1($name) => $call,
             Lent::AutoH2($name) => $call,
         }
@@ -95,11 +107,13 @@ macro_rules! each_lease {
 impl HttpPool {
     /// Asks for a connection: at once if one that suits is ready, else when one is free or connected.
     #[inline]
-    pub fn acquire_at(&self, now: Instant, care: Care) -> Acquire {
+    pub fn acquire_at(&self, now: Instant, care: Care, ways: Ways) -> Acquire {
         Acquire(match self {
             Self::H1(pool) => Waiting::H1(pool.acquire_at(now, care)),
             Self::H2(pool) => Waiting::H2(pool.acquire_at(now, care)),
+            Self::H3(pool) => Waiting::H3(pool.acquire_at(now, care)),
             Self::Auto(pool) => Waiting::Auto(pool.acquire_at(now, care)),
+            Self::Grid(grid) => Waiting::Grid(grid.acquire_at(now, care, ways)),
         })
     }
 
@@ -128,12 +142,19 @@ impl HttpPool {
         each!(self, pool => pool.on_empty(act));
     }
 
-    /// As those see it that share its connection limit.
+    /// As those see it that share its connection limit; of a grid the part over TCP.
     pub fn neighbour(&self) -> Weak<dyn Neighbour> {
-        each!(self, pool => {
+        fn of<P: Neighbour + 'static>(pool: &Rc<P>) -> Weak<dyn Neighbour> {
             let neighbour: Rc<dyn Neighbour> = pool.clone();
             Rc::downgrade(&neighbour)
-        })
+        }
+        match self {
+            Self::H1(pool) => of(pool),
+            Self::H2(pool) => of(pool),
+            Self::H3(pool) => of(pool),
+            Self::Auto(pool) => of(pool),
+            Self::Grid(grid) => grid.neighbour(),
+        }
     }
 }
 
@@ -152,12 +173,23 @@ impl Future for Acquire {
         let lent = match &mut self.0 {
             Waiting::H1(acquire) => ready!(Pin::new(acquire).poll(cx)).map(Lent::H1),
             Waiting::H2(acquire) => ready!(Pin::new(acquire).poll(cx)).map(Lent::H2),
-            Waiting::Auto(acquire) => ready!(Pin::new(acquire).poll(cx)).map(|lease| match lease {
-                auto::Lease::H1(lease) => Lent::AutoH1(lease),
-                auto::Lease::H2(lease) => Lent::AutoH2(lease),
+            Waiting::H3(acquire) => ready!(Pin::new(acquire).poll(cx)).map(Lent::H3),
+            Waiting::Auto(acquire) => ready!(Pin::new(acquire).poll(cx)).map(Lent::from),
+            Waiting::Grid(acquire) => ready!(Pin::new(acquire).poll(cx)).map(|lease| match lease {
+                grid::Lease::Quic(lease) => Lent::H3(lease),
+                grid::Lease::Tcp(lease) => Lent::from(lease),
             }),
         };
         Poll::Ready(lent.map(Lease))
+    }
+}
+
+impl From<auto::Lease> for Lent {
+    fn from(lease: auto::Lease) -> Self {
+        match lease {
+            auto::Lease::H1(lease) => Self::AutoH1(lease),
+            auto::Lease::H2(lease) => Self::AutoH2(lease),
+        }
     }
 }
 

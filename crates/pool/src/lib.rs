@@ -1,8 +1,9 @@
 //! Connection pools: one per (host, priority) on each worker.
 //!
 //! [`machine`] decides (sans-IO: which connection takes a stream, when to open one, who waits, who fails,
-//! what closes when); a driver does. [`h1`] drives HTTP/1.1, [`h2`] HTTP/2, [`auto`] what the peer chooses of them,
-//! [`tcp`] the sessions of the TCP proxy; all open connections through a [`dialer::Dialer`]. [`limits`] are the circuit breakers that all
+//! what closes when); a driver does. [`h1`] drives HTTP/1.1, [`h2`] HTTP/2, [`h3`] HTTP/3, [`auto`] what the peer chooses
+//! over TCP, [`grid`] HTTP/3 with that behind it, [`tcp`] the sessions of the TCP proxy; connections are opened through a
+//! [`dialer::Dialer`] or a [`quic::QuicDialer`]. [`limits`] are the circuit breakers that all
 //! workers share, [`learned`] is what is known of how long hosts let connections idle. No cluster names, no load
 //! balancing, no retries here.
 //!
@@ -16,6 +17,7 @@ pub mod error;
 pub mod grid;
 pub mod h1;
 pub mod h2;
+pub mod h3;
 pub mod host;
 mod http;
 pub mod learned;

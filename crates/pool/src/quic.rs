@@ -3,18 +3,21 @@
 //! The counterpart of [`crate::dialer`], which is for connections of bytes. What is spoken on the connection is
 //! [`crate::h3`]'s matter; `connect_timeout`, which covers all of this, is the machine's. Start from [`QuicDialer`].
 
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use tidegate_codec::multiplex::{Event as Counted, Observer};
 use tidegate_net::{TransportError, TransportOptions};
 use tidegate_quic::{ClientConfig, Conn, Event, Loss, connect};
-use tidegate_stats::{DynScope, Scope, Store};
+use tidegate_stats::{DynScope, OwnedCounter, Scope, Store};
 use tidegate_types::tls::TlsInfo;
 use tidegate_types::{Address, ResetReason};
+use tokio::net::lookup_host;
 
 use crate::dialer::Eyeballs;
 use crate::error::PoolError;
@@ -59,27 +62,47 @@ pub struct Beginning {
 
 /// `http3.upstream.`: how connections end, of all clusters; names appear with the first.
 #[derive(Clone, Debug)]
-pub struct CloseCodes(DynScope);
+pub struct CloseCodes {
+    scope: DynScope,
+    held: Arc<Mutex<HashMap<String, OwnedCounter>>>,
+}
 
 impl CloseCodes {
     /// The process's.
     pub fn new(store: &Store) -> Self {
-        Self(DynScope::new(store, Scope::new("http3", &["upstream"])))
+        Self { scope: DynScope::new(store, Scope::new("http3", &["upstream"])), held: Arc::default() }
     }
 
     /// One that no store prints.
     pub fn detached() -> Self {
-        Self(DynScope::detached())
+        Self { scope: DynScope::detached(), held: Arc::default() }
     }
 
     /// We ended a connection.
     pub fn sent(&self, name: &str) {
-        self.0.counter(&format!("tx.quic_connection_close_error_code_{name}")).inc();
+        self.count("tx.quic_connection_close_error_code_", name);
     }
 
     /// The peer ended a connection.
     pub fn received(&self, name: &str) {
-        self.0.counter(&format!("rx.quic_connection_close_error_code_{name}")).inc();
+        self.count("rx.quic_connection_close_error_code_", name);
+    }
+
+    /// We ended a stream.
+    pub fn reset_sent(&self, name: &str) {
+        self.count("tx.quic_reset_stream_error_code_", name);
+    }
+
+    /// The peer ended a stream.
+    pub fn reset_received(&self, name: &str) {
+        self.count("rx.quic_reset_stream_error_code_", name);
+    }
+
+    fn count(&self, what: &str, name: &str) {
+        let name = format!("{what}{name}");
+        // Kept: a counter that nobody holds begins anew.
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.entry(name).or_insert_with_key(|name| self.scope.counter(name)).inc();
     }
 }
 
@@ -87,6 +110,8 @@ impl CloseCodes {
 pub struct QuicDialer {
     /// The host's addresses.
     pub addresses: Arc<Addresses>,
+    /// Where connections go instead of the host.
+    pub elsewhere: Option<Elsewhere>,
     /// Where the host may have several addresses that are to be tried.
     pub eyeballs: Option<Eyeballs>,
     /// Where connections come from; `None`: what the routes say.
@@ -97,8 +122,17 @@ pub struct QuicDialer {
     pub options: Rc<TransportOptions>,
     /// For `bind_errors`.
     pub stats: UpstreamStats,
-    /// How connections end.
-    pub closes: CloseCodes,
+    /// Counts how attempts end.
+    pub observer: Rc<dyn Observer>,
+}
+
+/// Who serves the host's origin, as it says ([`crate::alternates`]).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// A name, looked up by the system for each attempt, or an address; `None`: the host's addresses.
+    pub host: Option<Arc<str>>,
+    /// The port.
+    pub port: u16,
 }
 
 /// A connection, its handshake done.
@@ -120,21 +154,44 @@ impl QuicDialer {
             transport: self.transport.clone(),
             options: self.options.clone(),
             stats: self.stats.clone(),
-            closes: self.closes.clone(),
+            observer: self.observer.clone(),
         };
-        let addresses = self.addresses.all();
-        match &self.eyeballs {
-            Some(eyeballs) if addresses.len() > 1 => {
-                let eyeballs = eyeballs.clone();
-                Box::pin(async move {
+        let (eyeballs, elsewhere) = (self.eyeballs.clone(), self.elsewhere.clone());
+        let known = match &eyeballs {
+            Some(_) => self.addresses.all(),
+            None => Arc::from([Address::clone(&self.addresses.primary())]),
+        };
+        Box::pin(async move {
+            let addresses = match elsewhere {
+                None => known,
+                Some(elsewhere) => elsewhere.addresses(&known).await?,
+            };
+            match eyeballs {
+                Some(eyeballs) if addresses.len() > 1 => {
                     eyeballs.race(&addresses, async |address| attempt.run(address).await).await
-                })
+                }
+                _ => match addresses.first() {
+                    Some(address) => attempt.run(address).await,
+                    None => Err(local("No_address")),
+                },
             }
-            _ => {
-                let address = self.addresses.primary();
-                Box::pin(async move { attempt.run(&address).await })
-            }
-        }
+        })
+    }
+}
+
+impl Elsewhere {
+    /// Its addresses; `known` are the host's.
+    async fn addresses(&self, known: &[Address]) -> Result<Arc<[Address]>, PoolError> {
+        let Some(host) = &self.host else {
+            let moved = known.iter().filter_map(|address| match address {
+                Address::Ip(address) => Some(Address::Ip(SocketAddr::new(address.ip(), self.port))),
+                Address::Unix(_) => None,
+            });
+            return Ok(moved.collect());
+        };
+        // Off the worker where it is a name.
+        let found = lookup_host((&**host, self.port)).await.map_err(|error| local(&error.to_string()))?;
+        Ok(found.map(Address::Ip).collect())
     }
 }
 
@@ -144,7 +201,7 @@ struct Attempt {
     transport: Rc<dyn QuicTransport>,
     options: Rc<TransportOptions>,
     stats: UpstreamStats,
-    closes: CloseCodes,
+    observer: Rc<dyn Observer>,
 }
 
 impl Attempt {
@@ -158,7 +215,7 @@ impl Attempt {
         let conn =
             connect(socket, remote, config, &server_name).map_err(|error| local(&error.to_string()))?;
         // Says what became of it even when the attempt is given up.
-        let mut trial = Trial { conn: Some(conn), closes: &self.closes };
+        let mut trial = Trial { conn: Some(conn), observer: &*self.observer };
         match trial.handshake().await {
             Ok(conn) => {
                 let tls = self.transport.session(&conn);
@@ -166,11 +223,10 @@ impl Attempt {
             }
             Err(loss) => {
                 let failure = Failure::of(&loss);
-                if failure.by_peer {
-                    self.closes.received(failure.name);
-                } else {
-                    self.closes.sent(failure.name);
-                }
+                self.observer.on_event(match failure.by_peer {
+                    true => Counted::RxCloseNamed(failure.name),
+                    false => Counted::TxCloseNamed(failure.name),
+                });
                 Err(failure.into_error())
             }
         }
@@ -199,7 +255,7 @@ impl Attempt {
 /// A handshake under way.
 struct Trial<'a> {
     conn: Option<Conn>,
-    closes: &'a CloseCodes,
+    observer: &'a dyn Observer,
 }
 
 impl Trial<'_> {
@@ -229,7 +285,7 @@ impl Trial<'_> {
 impl Drop for Trial<'_> {
     fn drop(&mut self) {
         if self.conn.take().is_some() {
-            self.closes.sent("QUIC_NO_ERROR");
+            self.observer.on_event(Counted::TxCloseNamed("QUIC_NO_ERROR"));
         }
     }
 }

@@ -29,12 +29,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderValue, Version};
 use tidegate_cluster::stream::{BodyFrame, StreamError};
-use tidegate_cluster::{Cluster, Failed, Host, HostStat, RetryPermit};
+use tidegate_cluster::{Cluster, Failed, Host, HostStat, RetryPermit, Ways};
 use tidegate_config::hcm::TunnelEnd;
 use tidegate_filter::{LocalReply, Stream};
-use tidegate_types::{CloseReason, Compat, EndStream, RequestHead, ResponseFlags, ResponseHead};
+use tidegate_types::{CloseReason, Compat, EndStream, RequestHead, ResetReason, ResponseFlags, ResponseHead};
 use tokio::time::Instant;
 
 use crate::clock::PollClock;
@@ -137,6 +137,8 @@ pub struct Upstream<'r> {
     /// Anything of a response came on the attempt's connection.
     answered: Cell<bool>,
     safe: SafeRetry,
+    /// By what the next attempt may go.
+    ways: Cell<Ways>,
     selection: Selection,
     rivals: Rivals<'r>,
     /// Of the latest attempt, where its cluster has it measured.
@@ -182,6 +184,7 @@ impl<'r> Upstream<'r> {
             canary: Cell::default(),
             answered: Cell::default(),
             safe,
+            ways: Cell::default(),
             selection: Selection::default(),
             rivals: Rivals::default(),
             tally: RefCell::default(),
@@ -213,7 +216,7 @@ impl<'r> Upstream<'r> {
         loop {
             let attempt = if self.lease.borrow().is_none() { self.begin_attempt().await } else { Ok(()) };
             let answer = match attempt {
-                Ok(()) => self.await_head().await,
+                Ok(()) => self.await_head().await.inspect_err(|failure| self.note_way(failure)),
                 Err(failure) => Err(failure),
             };
             let setback = match answer {
@@ -232,6 +235,18 @@ impl<'r> Upstream<'r> {
             };
             // Boxed: few requests need a second attempt, and the others no room for what comes before it.
             Box::pin(self.after_setback(setback)).await?;
+        }
+    }
+
+    /// A connection of HTTP/3 that broke: the next attempt goes another way, as in Envoy.
+    fn note_way(&self, failure: &Failure) {
+        let broke = matches!(
+            failure,
+            Failure::Reset { reason: ResetReason::ConnectionTermination | ResetReason::ProtocolError, .. }
+        );
+        let upstream = self.stream.info().upstream.borrow();
+        if broke && upstream.as_ref().is_some_and(|upstream| upstream.protocol == Some(Version::HTTP_3)) {
+            self.ways.set(Ways::TcpOnly);
         }
     }
 

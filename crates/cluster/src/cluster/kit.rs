@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use tidegate_config::ClusterConfig;
 use tidegate_config::cluster::{FirstFamily, HappyEyeballsConfig};
-use tidegate_config::protocol::{HeaderKeyFormat, Http1Options, Http2Options};
+use tidegate_config::protocol::{HeaderKeyFormat, Http1Options, Http2Options, Http3Options};
 use tidegate_config::values::TcpKeepalive;
 use tidegate_pool::dialer::{Family, Order};
 use tidegate_pool::h1::{DialOptions, Keepalive, NameCase};
 use tidegate_pool::machine::{Carries, Settings};
-use tidegate_pool::{h1, h2};
+use tidegate_pool::{h1, h2, h3};
 
 /// See the module.
 pub(super) struct Kit {
@@ -20,6 +20,8 @@ pub(super) struct Kit {
     pub(super) order: Order,
     pub(super) http1: Http1Kit,
     pub(super) http2: Http2Kit,
+    /// Where HTTP/3 may be spoken.
+    pub(super) http3: Option<Http3Kit>,
     /// TCP pools'.
     pub(super) tcp: Settings,
 }
@@ -28,6 +30,12 @@ pub(super) struct Kit {
 pub(super) struct Http1Kit {
     pub(super) settings: Rc<Settings>,
     pub(super) codec: Rc<h1::ClientOptions>,
+}
+
+/// For HTTP/3 pools.
+pub(super) struct Http3Kit {
+    pub(super) settings: Rc<Settings>,
+    pub(super) codec: Rc<h3::ClientOptions>,
 }
 
 /// For HTTP/2 pools.
@@ -58,9 +66,24 @@ impl Kit {
             settings: Rc::new(Settings { concurrency: codec.max_concurrent_streams, ..settings.clone() }),
             codec: Rc::new(codec),
         };
+        let http3 = config.protocol.http3().map(|http3| Http3Kit {
+            settings: Rc::new(Settings {
+                concurrency: http3.quic.max_concurrent_streams,
+                timeout_text: Some(h3::TIMEOUT_TEXT),
+                ..settings.clone()
+            }),
+            codec: Rc::new(http3_codec(config, http3)),
+        });
         let tcp =
             Settings { idle_timeout: config.tcp_idle_timeout, max_connection_duration: None, ..settings };
-        Self { dial: Rc::new(dial_options(config)), order: order(config.happy_eyeballs), http1, http2, tcp }
+        Self {
+            dial: Rc::new(dial_options(config)),
+            order: order(config.happy_eyeballs),
+            http1,
+            http2,
+            http3,
+            tcp,
+        }
     }
 }
 
@@ -109,6 +132,21 @@ pub(crate) fn http2_codec(config: &ClusterConfig, http2: &Http2Options) -> h2::C
             connection_idle_interval: keepalive.connection_idle_interval,
         }),
         buffer_limit: config.per_connection_buffer_limit_bytes as usize,
+    }
+}
+
+fn http3_codec(config: &ClusterConfig, http3: &Http3Options) -> h3::ClientOptions {
+    let http = &config.common_http;
+    h3::ClientOptions {
+        max_concurrent_streams: http3.quic.max_concurrent_streams,
+        max_head_bytes: http.max_response_headers_kb.unwrap_or(60).saturating_mul(1024),
+        max_headers: http.max_headers_count as usize,
+        allow_connect: http3.allow_extended_connect,
+        // `headers_with_underscores_action` is about clients.
+        underscores: h2::Underscores::Allow,
+        override_stream_error_on_invalid_http_message: http3
+            .override_stream_error_on_invalid_http_message
+            .unwrap_or(false),
     }
 }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use http::Version;
 use tidegate_config::cluster::UpstreamProtocol;
 use tidegate_config::route::Priority;
+use tidegate_pool::alternates::Alternative;
 use tidegate_pool::dialer::{Dialer, Eyeballs};
+use tidegate_pool::grid::Ways;
 use tidegate_pool::machine::{Care, Settings, Shared, Tally, wants_connection};
 use tidegate_pool::{
     Acquire, HttpPool, Neighbour, Neighbours, TransportFactory, TransportOptions, auto, h1, h2, tcp,
@@ -34,6 +36,8 @@ pub struct Ask {
     pub care: Care,
     /// What only requests that ask for the same share a connection for; `None`: nothing.
     pub options: Option<Rc<TransportOptions>>,
+    /// By what it may go.
+    pub ways: Ways,
     /// The number of the downstream connection that it came by, for clusters whose connections belong to one.
     pub connection: Option<u64>,
 }
@@ -41,7 +45,15 @@ pub struct Ask {
 impl Ask {
     /// A request that asks for nothing in particular.
     pub fn new(priority: Priority, now: Instant) -> Self {
-        Self { priority, now, downstream: None, care: Care::Any, options: None, connection: None }
+        Self {
+            priority,
+            now,
+            downstream: None,
+            care: Care::Any,
+            options: None,
+            ways: Ways::All,
+            connection: None,
+        }
     }
 }
 
@@ -49,7 +61,7 @@ impl Cluster {
     /// Asks the pool of `host` that suits for a connection.
     #[inline]
     pub fn acquire(&self, host: &Rc<Host>, ask: Ask) -> Acquire {
-        let Ask { priority, now, care, options, downstream, connection } = ask;
+        let Ask { priority, now, care, options, downstream, ways, connection } = ask;
         let protocol = self.protocol(downstream);
         let owner = connection.filter(|_| self.config().pool_per_downstream_connection);
         let key = PoolKey { protocol, priority, options, owner };
@@ -61,27 +73,32 @@ impl Cluster {
             });
         }
         if let Some(pool) = host.pool(&key) {
-            return pool.acquire_at(now, care);
+            return pool.acquire_at(now, care, ways);
         }
         if !self.limits(priority).pools.has_room() {
             host.give_up_unused(priority);
         }
         let pool = self.new_pool(host, &key);
-        let acquire = pool.acquire_at(now, care);
+        let acquire = pool.acquire_at(now, care, ways);
         // A pool that was refused its first connection has none to lose.
         host.forget_empty(&key);
         acquire
     }
 
-    /// What is spoken for a request that came by `downstream`. One that came by HTTP/3 goes by HTTP/2 as long as
-    /// there is nothing newer, as in Envoy.
+    /// What is spoken for a request that came by `downstream`. One that came by HTTP/3 goes by HTTP/2 where there are
+    /// no options for anything newer, as in Envoy.
     #[inline]
     fn protocol(&self, downstream: Option<Version>) -> Protocol {
         match &self.config().protocol {
             UpstreamProtocol::Http1(_) => Protocol::Http1,
-            UpstreamProtocol::Http2(_) | UpstreamProtocol::Http3(_) => Protocol::Http2,
-            UpstreamProtocol::Auto(_) => Protocol::Auto,
-            UpstreamProtocol::AsDownstream(_) => match downstream {
+            UpstreamProtocol::Http2(_) => Protocol::Http2,
+            UpstreamProtocol::Http3(_) => Protocol::Http3,
+            UpstreamProtocol::Auto(options) => match options.http3 {
+                Some(_) => Protocol::Grid,
+                None => Protocol::Auto,
+            },
+            UpstreamProtocol::AsDownstream(options) => match downstream {
+                Some(Version::HTTP_3) if options.http3.is_some() => Protocol::Http3,
                 Some(Version::HTTP_2 | Version::HTTP_3) => Protocol::Http2,
                 _ => Protocol::Http1,
             },
@@ -102,23 +119,31 @@ impl Cluster {
                 let settings = self.settings_for(host, &kit.http1.settings);
                 HttpPool::H1(h1::Pool::new(settings, shared, Rc::new(connector), weak))
             }
-            Protocol::Http2 => {
-                let dialer = self.dialer(kit, host, &[b"h2"]);
-                let (codec, observer) = (kit.http2.codec.clone(), self.http2_observer());
-                let connector = h2::SocketConnector { dialer, options, codec, observer };
-                let settings = self.settings_for(host, &kit.http2.settings);
-                HttpPool::H2(h2::Pool::new(settings, shared, Rc::new(connector), weak))
-            }
+            Protocol::Http2 => HttpPool::H2(self.http2_pool(host, options, shared, weak)),
             Protocol::Auto => {
-                let dialer = self.dialer(kit, host, &[b"h2", b"http/1.1"]);
-                let (http1, http2) = (kit.http1.codec.clone(), kit.http2.codec.clone());
-                let observer = self.http2_observer();
-                let connector = auto::SocketConnector { dialer, options, http1, http2, observer };
                 let settings = self.settings_for(host, &kit.http2.settings);
-                HttpPool::Auto(auto::Pool::new(settings, shared, Rc::new(connector), weak))
+                HttpPool::Auto(self.auto_pool(host, options, settings, shared, weak))
             }
+            Protocol::Http3 => {
+                let maker = self.quic_maker(host, &options, &shared, neighbours);
+                match maker.and_then(|maker| maker.make(&Alternative::Same, None)) {
+                    Some(pool) => HttpPool::H3(pool),
+                    // Only a cluster that was built without the transport that its configuration demands.
+                    None => HttpPool::H2(self.http2_pool(host, options, shared, weak)),
+                }
+            }
+            Protocol::Grid => match self.quic_maker(host, &options, &shared, neighbours) {
+                Some(maker) => self.grid(maker, host, options, shared, weak),
+                None => {
+                    let settings = self.settings_for(host, &kit.http2.settings);
+                    HttpPool::Auto(self.auto_pool(host, options, settings, shared, weak))
+                }
+            },
         };
-        neighbours.join(pool.neighbour());
+        // QUIC's pools joined when they were made.
+        if !matches!(pool, HttpPool::H3(_)) {
+            neighbours.join(pool.neighbour());
+        }
         let (home, name) = (Rc::downgrade(host), key.clone());
         pool.on_empty(Box::new(move || {
             if let Some(host) = home.upgrade() {
@@ -127,6 +152,37 @@ impl Cluster {
         }));
         host.set_pool(key, pool.clone());
         pool
+    }
+
+    fn http2_pool(
+        &self,
+        host: &Host,
+        options: Rc<TransportOptions>,
+        shared: Shared,
+        neighbours: Weak<dyn Neighbours>,
+    ) -> Rc<h2::Pool> {
+        let kit = self.kit();
+        let dialer = self.dialer(kit, host, &[b"h2"]);
+        let (codec, observer) = (kit.http2.codec.clone(), self.http2_observer());
+        let connector = h2::SocketConnector { dialer, options, codec, observer };
+        let settings = self.settings_for(host, &kit.http2.settings);
+        h2::Pool::new(settings, shared, Rc::new(connector), neighbours)
+    }
+
+    pub(super) fn auto_pool(
+        &self,
+        host: &Host,
+        options: Rc<TransportOptions>,
+        settings: Rc<Settings>,
+        shared: Shared,
+        neighbours: Weak<dyn Neighbours>,
+    ) -> Rc<auto::Pool> {
+        let kit = self.kit();
+        let dialer = self.dialer(kit, host, &[b"h2", b"http/1.1"]);
+        let (http1, http2) = (kit.http1.codec.clone(), kit.http2.codec.clone());
+        let observer = self.http2_observer();
+        let connector = auto::SocketConnector { dialer, options, http1, http2, observer };
+        auto::Pool::new(settings, shared, Rc::new(connector), neighbours)
     }
 
     fn http2_observer(&self) -> Rc<h2::Counting> {
@@ -209,7 +265,7 @@ impl Cluster {
         Rc::new(Settings { preconnect_ratio: ratio, ..Settings::clone(settings) })
     }
 
-    fn kit(&self) -> &Kit {
+    pub(super) fn kit(&self) -> &Kit {
         self.kit.get_or_init(|| Kit::new(self.config()))
     }
 
@@ -226,7 +282,7 @@ impl Cluster {
     }
 
     /// How one of several addresses is chosen; `None`: no other than the first is to be tried.
-    fn eyeballs(&self, kit: &Kit) -> Option<Eyeballs> {
+    pub(super) fn eyeballs(&self, kit: &Kit) -> Option<Eyeballs> {
         let stats = self.shared.stats().clone();
         let eyeballs = || Eyeballs::new(kit.order, move || stats.eyeballs().clone());
         self.shared.tries_all_addresses().then(eyeballs)

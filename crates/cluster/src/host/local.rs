@@ -22,7 +22,7 @@ pub struct Host {
     shared: Arc<HostShared>,
     counters: HostCounters,
     /// Pools of requests that ask for nothing: by protocol and priority.
-    pools: [[RefCell<Option<HttpPool>>; 2]; 3],
+    pools: [[RefCell<Option<HttpPool>>; 2]; 5],
     /// Pools of requests that ask something of their connections.
     special_pools: RefCell<HashMap<PoolKey, HttpPool>>,
     tcp_pool: RefCell<Option<Rc<tcp::Pool>>>,
@@ -52,8 +52,11 @@ pub(crate) enum Followed {
 pub(crate) enum Protocol {
     Http1,
     Http2,
+    Http3,
     /// What ALPN chooses.
     Auto,
+    /// HTTP/3 or what ALPN chooses, whichever connects.
+    Grid,
 }
 
 /// Which of a host's pools.

@@ -60,6 +60,7 @@ impl Upstream<'_> {
             now: self.now(),
             downstream: info.protocol.get(),
             care: self.care(),
+            ways: self.ways.get(),
             options: self.transport_options(&host),
             connection: Some(info.connection.id),
         };
