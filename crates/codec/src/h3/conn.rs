@@ -123,6 +123,8 @@ pub(crate) struct Facts {
     pub(crate) close_announced: bool,
     /// GOAWAY that only announces went.
     announced: bool,
+    /// The connection was driven.
+    begun: bool,
     /// The handshake is over.
     pub(crate) connected: bool,
     /// The peer closed.
@@ -205,6 +207,9 @@ impl Core {
     /// Writes, reads, handles. Ready when there is something to look at: streams to accept, news, the end.
     pub(crate) fn poll_drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.note_task(cx);
+        if !std::mem::replace(&mut self.facts.begun, true) {
+            self.begin();
+        }
         while !self.is_over {
             self.write();
             match self.quic.poll_event(cx) {
@@ -243,6 +248,17 @@ impl Core {
             }
         }
         Poll::Ready(())
+    }
+
+    /// Looks at what happened before the connection was ours: who chose its owner has seen its events.
+    fn begin(&mut self) {
+        if self.quic.is_handshaking() {
+            return;
+        }
+        self.connected();
+        if let Err(fault) = self.accept_uni().and_then(|()| self.accept_requests()) {
+            self.end(Ended::Fault(fault));
+        }
     }
 
     fn has_news(&self) -> bool {

@@ -1,19 +1,16 @@
-//! Both ends of a connection over the loopback interface, or one end whose peer is a script.
+//! One end of a connection, whose peer is a script.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
-use std::future::{Future, poll_fn};
-use std::net::{SocketAddr, UdpSocket};
+use std::future::Future;
+use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
-use tidegate_quic::testing::{SERVER_NAME, client_config, server_config};
 use tidegate_quic::{
-    CloseCode, Conn, ConnectionError, Dir, EarlyData, Endpoint, EndpointOptions, Event, Loss, ReadError,
-    Side, StreamId, VarInt, WriteError,
+    CloseCode, ConnectionError, Dir, EarlyData, Event, Loss, ReadError, Side, StreamId, VarInt, WriteError,
 };
 use tidegate_types::{EndStream, RequestHead, ResponseHead};
 use tokio::task::LocalSet;
@@ -48,26 +45,6 @@ impl Observer for Seer {
     }
 }
 
-/// A real connection's two ends.
-pub(crate) async fn pair() -> (Endpoint, Conn, Conn) {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let server = Some(Arc::new(server_config(&["h3"])));
-    let endpoint = Endpoint::new(socket, EndpointOptions { server, ..EndpointOptions::default() }).unwrap();
-    let remote = endpoint.local_address();
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.connect(remote).unwrap();
-    let mut client = tidegate_quic::connect(socket, remote, client_config(&["h3"]), SERVER_NAME).unwrap();
-    let server = poll_fn(|cx| {
-        let _ = client.poll_event(cx);
-        endpoint.poll_incoming(cx)
-    })
-    .await
-    .expect("an attempt")
-    .accept()
-    .unwrap();
-    (endpoint, server, client)
-}
-
 /// A connection whose peer is a script.
 #[derive(Clone)]
 pub(crate) struct Script(Rc<RefCell<Wire>>);
@@ -85,6 +62,7 @@ struct Wire {
     window: usize,
     closed: Option<(CloseCode, Bytes)>,
     early: Option<EarlyData>,
+    handshaking: bool,
     waker: Option<Waker>,
     is_lost: bool,
 }
@@ -125,6 +103,7 @@ impl Script {
             window: usize::MAX,
             closed: None,
             early: None,
+            handshaking: true,
             waker: None,
             is_lost: false,
         })))
@@ -163,6 +142,16 @@ impl Script {
 
     pub(crate) fn set_window(&self, window: usize) {
         self.0.borrow_mut().window = window;
+    }
+
+    /// The handshake was over before our end began.
+    pub(crate) fn set_connected(&self) {
+        self.0.borrow_mut().handshaking = false;
+    }
+
+    /// Somebody else has seen what happened so far.
+    pub(crate) fn forget_events(&self) {
+        self.0.borrow_mut().events.clear();
     }
 
     pub(crate) fn set_early(&self, early: EarlyData) {
@@ -347,6 +336,10 @@ impl Transport for Script {
 
     fn close(&mut self, code: CloseCode, reason: Bytes) {
         self.0.borrow_mut().closed.get_or_insert((code, reason));
+    }
+
+    fn is_handshaking(&self) -> bool {
+        self.0.borrow().handshaking
     }
 
     fn is_early(&self, _id: StreamId) -> bool {

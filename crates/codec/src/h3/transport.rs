@@ -19,6 +19,7 @@ pub(crate) trait Transport {
     fn reset(&mut self, id: StreamId, code: VarInt);
     fn stop(&mut self, id: StreamId, code: VarInt);
     fn close(&mut self, code: CloseCode, reason: Bytes);
+    fn is_handshaking(&self) -> bool;
     fn is_early(&self, id: StreamId) -> bool;
     fn early_data(&self) -> EarlyData;
     /// Bytes received and sent.
@@ -62,6 +63,10 @@ impl Transport for Conn {
 
     fn close(&mut self, code: CloseCode, reason: Bytes) {
         Self::close(self, code, reason);
+    }
+
+    fn is_handshaking(&self) -> bool {
+        Self::is_handshaking(self)
     }
 
     fn is_early(&self, id: StreamId) -> bool {

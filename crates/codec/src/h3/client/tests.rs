@@ -248,3 +248,14 @@ fn the_end_of_the_connection_is_told() {
     assert_eq!(script.closed(), Some((None, "0:Closed by application".to_owned())));
     assert!(matches!(now(|cx| driver.poll_discard(cx)), Some(Ok(0))));
 }
+
+#[test]
+fn a_handshake_that_was_over_before_is_noticed() {
+    let (script, conn, mut driver) = Script::client(ClientOptions::default());
+    script.set_connected();
+    script.send(uni_id(QuicSide::Server, 0), b"\x00\x04\x02\x08\x01");
+    script.forget_events();
+    let told = events(&mut driver);
+    assert!(matches!(told[..], [ClientEvent::Capacity(100)]), "{told:?}");
+    assert!(conn.takes_extended_connect());
+}
