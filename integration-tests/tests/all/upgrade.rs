@@ -114,3 +114,30 @@ fn an_upstream_may_decline() {
     let response = proxy.connect().ask(HANDSHAKE);
     assert_eq!((response.status, response.text().as_str()), (403, "no"));
 }
+
+#[test]
+fn routes_match_what_is_upgraded_and_its_fields_keep_their_places() {
+    let origin = echo();
+    let routes = json!([
+        {
+            "match": {"prefix": "/", "headers": [{"name": "upgrade", "string_match": {"exact": "websocket"}}]},
+            "route": {"cluster": "origin"},
+        },
+        {"match": {"prefix": "/"}, "direct_response": {"status": 204}},
+    ]);
+    let proxy = Proxy::start(&websocket(&origin).routes(routes));
+    let mut client = proxy.connect();
+    client.send(HANDSHAKE);
+    let names = |head: &str| -> Vec<String> {
+        let names = head.lines().skip(1).filter_map(|line| Some(line.split_once(':')?.0.to_owned()));
+        names.collect()
+    };
+    let head = client.head().unwrap();
+    assert_eq!(names(&head)[..3], ["upgrade", "connection", "sec-websocket-accept"], "{head}");
+    let seen = origin.request();
+    assert_eq!(names(&seen.head)[..4], ["host", "upgrade", "connection", "sec-websocket-key"]);
+    assert_eq!(proxy.get("/").status, 204);
+    // Without the option in `Connection` it is no upgrade.
+    let plain = "GET / HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\n\r\n";
+    assert_eq!(proxy.connect().ask(plain).status, 204);
+}

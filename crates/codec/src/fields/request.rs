@@ -110,6 +110,12 @@ impl RequestFields {
             join_request_fields(&mut self.tally.headers).map_err(|_| Verdict::Field)?;
         }
         self.put_cookie()?;
+        if let Some(protocol) = &self.protocol {
+            // Routes match on what HTTP/1.1 would have said, and it goes to upstreams that speak that.
+            let protocol = HeaderValue::from_maybe_shared(protocol.clone()).map_err(|_| Verdict::Field)?;
+            self.tally.append(header::UPGRADE, protocol)?;
+            self.tally.append(header::CONNECTION, HeaderValue::from_static("upgrade"))?;
+        }
         // `:authority` wins over `host` (RFC 9113 §8.3.1).
         let authority = self.authority.or(self.host).unwrap_or_default();
         let head = Box::new(RequestHead {

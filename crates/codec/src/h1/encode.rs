@@ -177,20 +177,23 @@ pub(crate) fn response_head(
 /// The fields of a 101, which says what is upgraded where the upstream did: HTTP/2's in Envoy's words.
 fn switching_fields(text: &mut BytesMut, head: &ResponseHead, case: NameCase) {
     let of_http2 = head.version == Version::HTTP_2;
+    let named = head.headers.contains_key(header::CONNECTION);
     for (name, value) in &head.headers {
         if *name == header::UPGRADE {
-            if !of_http2 {
+            if !of_http2 && !named {
                 field(text, &header::CONNECTION, b"Upgrade", case);
             }
             field(text, name, value.as_bytes(), case);
-            if of_http2 {
+            if of_http2 && !named {
                 field(text, &header::CONNECTION, b"upgrade", case);
             }
-        } else if *name != header::CONTENT_LENGTH && !rules::is_connection_field(name) {
+        } else if *name == header::CONNECTION
+            || *name != header::CONTENT_LENGTH && !rules::is_connection_field(name)
+        {
             field(text, name, value.as_bytes(), case);
         }
     }
-    if !head.headers.contains_key(header::UPGRADE) {
+    if !named && !head.headers.contains_key(header::UPGRADE) {
         field(text, &header::CONNECTION, b"Upgrade", case);
     }
     text.extend_from_slice(b"\r\n");
@@ -236,8 +239,15 @@ pub(crate) fn request_head(
     text.extend_from_slice(b" HTTP/1.1\r\n");
     field_text(text, &header::HOST, &head.authority, case);
     let tunnel = connect || head.upgrade.is_some();
+    let upgrade = head.upgrade.as_ref().filter(|_| !connect);
+    // Where an HTTP/1.1 client put them.
+    let has = |name| head.headers.contains_key(name);
+    let in_place = upgrade.is_some() && has(header::UPGRADE) && has(header::CONNECTION);
     let mut length = None;
     fields_inspected(text, &head.headers, case, |name, value| {
+        if in_place && matches!(*name, header::CONNECTION | header::UPGRADE) {
+            return true;
+        }
         if *name != header::CONTENT_LENGTH {
             return *name != header::HOST && !rules::is_connection_field(name);
         }
@@ -245,7 +255,7 @@ pub(crate) fn request_head(
         length = length.or(parsed);
         parsed.is_some()
     });
-    if let Some(protocol) = head.upgrade.as_ref().filter(|_| !connect) {
+    if let Some(protocol) = upgrade.filter(|_| !in_place) {
         // Of an HTTP/2 client in Envoy's words.
         let option: &[u8] = if head.version == Version::HTTP_2 { b"upgrade" } else { b"Upgrade" };
         field(text, &header::CONNECTION, option, case);

@@ -240,8 +240,9 @@ fn judge_request(
     if fields.expects_continue && !options.proxy_100_continue {
         remove_in_order(&mut head.headers, |name| *name == http::header::EXPECT);
     }
-    head.upgrade =
-        fields.upgrade(head.version, framing).map(|protocol| Bytes::copy_from_slice(protocol.as_bytes()));
+    let upgrade = fields.upgrade(head.version, framing).cloned();
+    head.upgrade = upgrade.as_ref().map(|protocol| Bytes::copy_from_slice(protocol.as_bytes()));
+    fields.settle_upgrade(&mut head.headers, upgrade);
     if head.upgrade.is_some() || head.method == Method::CONNECT { Ok(Framing::Tunnel) } else { Ok(framing) }
 }
 
@@ -295,15 +296,14 @@ pub fn parse_response(
         Framing::Tunnel => {
             // A tunnel has no length (RFC 9110 §9.3.6).
             remove_in_order(&mut headers, |name| *name == http::header::CONTENT_LENGTH);
-            if let (StatusCode::SWITCHING_PROTOCOLS, Some(upgrade)) = (status, fields.upgrade.take()) {
-                headers.insert(http::header::UPGRADE, upgrade);
-            }
         }
         Framing::None if status == StatusCode::NO_CONTENT || status.is_informational() => {
             remove_in_order(&mut headers, |name| *name == http::header::CONTENT_LENGTH);
         }
         _ => {}
     }
+    let switches = framing == Framing::Tunnel && status == StatusCode::SWITCHING_PROTOCOLS;
+    fields.settle_upgrade(&mut headers, fields.upgrade.clone().filter(|_| switches));
     // HTTP/1.0 knows no chunks: whoever sends them may be a relay that does not see their end (RFC 9112 §6.1).
     let faulty = version == Version::HTTP_10 && framing == Framing::Chunked;
     let announces_close = !fields.persists(version) || faulty;

@@ -5,7 +5,8 @@
 //! broken rule to the answer, and [`Fields`], which gathers the fields that frame a message.
 
 use http::header::{HeaderName, HeaderValue};
-use http::{Method, StatusCode, Version, header};
+use http::{HeaderMap, Method, StatusCode, Version, header};
+use tidegate_types::fields::remove_in_order;
 
 /// A rule that a message broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -220,13 +221,11 @@ impl Fields {
                 };
                 Ok(Keep::No)
             }
-            header::CONNECTION => {
-                self.take_connection(value);
-                Ok(Keep::No)
-            }
+            // What an upgrade is about keeps its place among the others, until it turns out that there is none.
+            header::CONNECTION => Ok(if self.take_connection(value) { Keep::Yes } else { Keep::No }),
             header::UPGRADE => {
                 self.upgrade = Some(value.clone());
-                Ok(Keep::No)
+                Ok(Keep::Yes)
             }
             header::EXPECT => {
                 self.expects_continue |= value.as_bytes().eq_ignore_ascii_case(b"100-continue");
@@ -269,20 +268,41 @@ impl Fields {
         }
     }
 
-    fn take_connection(&mut self, value: &HeaderValue) {
+    /// Whether `upgrade` is among the options.
+    fn take_connection(&mut self, value: &HeaderValue) -> bool {
+        let mut upgrade = false;
         for option in value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
             if option.eq_ignore_ascii_case(b"keep-alive") {
                 self.keep_alive = true;
             } else if option.eq_ignore_ascii_case(b"close") {
                 self.close = true;
             } else if option.eq_ignore_ascii_case(b"upgrade") {
-                self.upgrade_option = true;
+                upgrade = true;
             } else if !option.is_empty()
                 && !option.eq_ignore_ascii_case(b"te")
                 && self.nominated.len() <= MAX_NOMINATED
             {
                 self.nominated.extend(HeaderName::from_bytes(option));
             }
+        }
+        self.upgrade_option |= upgrade;
+        upgrade
+    }
+
+    /// Leaves `Connection` and `Upgrade` in `headers` if there is an upgrade, to `protocol`, and nothing but what it
+    /// is about in them.
+    pub fn settle_upgrade(&self, headers: &mut HeaderMap, protocol: Option<HeaderValue>) {
+        if self.upgrade.is_none() && !self.upgrade_option {
+            return;
+        }
+        let Some(protocol) = protocol else {
+            return remove_in_order(headers, |name| matches!(*name, header::CONNECTION | header::UPGRADE));
+        };
+        headers.insert(header::UPGRADE, protocol);
+        if let Some(option) = headers.get(header::CONNECTION) {
+            let alone = option.as_bytes().eq_ignore_ascii_case(b"upgrade");
+            let option = if alone { option.clone() } else { HeaderValue::from_static("Upgrade") };
+            headers.insert(header::CONNECTION, option);
         }
     }
 

@@ -54,9 +54,9 @@ impl Tunnel {
         self.connection.lease.facts()
     }
 
-    /// The upstream ended its direction, and the tunnel with it.
+    /// The upstream ended its direction, and the tunnel with it: as in Envoy it counts as closed here.
     pub(super) fn finish(self) {
-        self.end(CloseReason::PeerFin);
+        self.end(CloseReason::Announced);
     }
 
     pub(super) fn failed(self, how: Failed) {

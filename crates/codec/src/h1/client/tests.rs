@@ -3,7 +3,7 @@
 
 use std::future::poll_fn;
 
-use http::Method;
+use http::{HeaderValue, Method};
 use tidegate_testkit::io::{MemIo, pair};
 use tidegate_types::ResponseHead;
 
@@ -158,6 +158,12 @@ async fn requests_are_framed_as_their_method_needs() {
     sized.headers.insert("content-length", 3.into());
     let mut upgrade = get();
     upgrade.upgrade = Some("websocket".into());
+    let mut in_place = upgrade.clone();
+    for (name, value) in [("x-a", "1"), ("upgrade", "websocket"), ("connection", "upgrade"), ("x-b", "2")] {
+        in_place.headers.insert(name, HeaderValue::from_static(value));
+    }
+    let mut refused = in_place.clone();
+    refused.upgrade = None;
     let post = RequestHead::new(Method::POST, "a", "/");
     let table: &[(&RequestHead, Option<&'static str>, &str)] = &[
         (&post, None, "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n"),
@@ -173,6 +179,12 @@ async fn requests_are_framed_as_their_method_needs() {
             None,
             "GET /x HTTP/1.1\r\nhost: up.test\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n",
         ),
+        (
+            &in_place,
+            None,
+            "GET /x HTTP/1.1\r\nhost: up.test\r\nx-a: 1\r\nupgrade: websocket\r\nconnection: upgrade\r\nx-b: 2\r\n\r\n",
+        ),
+        (&refused, None, "GET /x HTTP/1.1\r\nhost: up.test\r\nx-a: 1\r\nx-b: 2\r\n\r\n"),
         (&RequestHead::new(Method::CONNECT, "a:1", ""), None, "CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n\r\n"),
         (
             &RequestHead::new(Method::GET, "a\r\nx: y", "/ \r\n"),

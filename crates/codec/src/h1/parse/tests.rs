@@ -45,6 +45,21 @@ fn fields_of_the_connection_stay_behind() {
     assert!(parsed.head.upgrade.is_none() && parsed.persists);
 }
 
+/// What else stands in `Connection` is not passed on with it.
+#[test]
+fn an_upgrade_stays_where_it_stands() {
+    for (option, kept) in [("upgrade", "upgrade"), ("keep-alive, Upgrade, X-Gone", "Upgrade")] {
+        let parsed = parse(&format!(
+            "GET / HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nUpgrade: websocket\r\nX-Gone: 1\r\nConnection: {option}\r\nX-B: 1\r\n\r\n"
+        ));
+        let left = parsed.head.headers.iter().filter(|(name, _)| *name != "x-gone");
+        let left: Vec<_> = left.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        assert_eq!(left, ["x-a: 1", "upgrade: websocket", &format!("connection: {kept}"), "x-b: 1"]);
+        assert_eq!(parsed.head.upgrade.as_deref(), Some(&b"websocket"[..]));
+        assert_eq!(parsed.head.headers.contains_key("x-gone"), option == "upgrade");
+    }
+}
+
 #[test]
 fn values_are_trimmed_and_lines_of_one_name_kept_apart() {
     let head = parse("GET / HTTP/1.1\r\nHost:\t a.test \r\nX-A: \t b c\t\r\nx-a:d\r\nX-E:\r\n\r\n").head;

@@ -294,13 +294,15 @@ async fn an_upgrade_becomes_a_tunnel_with_half_close() {
     assert_eq!((request.upgrade.as_deref(), end), (Some(&b"websocket"[..]), EndStream::No));
     assert!(poll_fn(|cx| Poll::Ready(conn.poll_body(cx))).await.is_pending());
     let mut response = ResponseHead::new(StatusCode::SWITCHING_PROTOCOLS);
-    response.headers.insert("upgrade", HeaderValue::from_static("websocket"));
+    for (name, value) in [("upgrade", "websocket"), ("connection", "upgrade"), ("x-a", "1")] {
+        response.headers.insert(name, HeaderValue::from_static(value));
+    }
     conn.send_head(&response, EndStream::No);
     conn.send_data("raw".into(), EndStream::No);
     flush(&mut conn).await;
     assert_eq!(
         client.read_available(),
-        "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\nraw"
+        "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\nx-a: 1\r\n\r\nraw"
     );
     client.write_all(b"GET / HTTP/1.1\r\n").await;
     client.shutdown().await;
