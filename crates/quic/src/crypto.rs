@@ -20,9 +20,8 @@ use rustls::pki_types::ServerName;
 use rustls::quic::{ClientConnection, Connection, ServerConnection, Suite, Version};
 
 pub use keys::{Later, header as header_key, initial as initial_keys, packet as packet_key, pair as keys};
-pub use session::Handshake;
-
-use self::session::Session;
+pub use retry::tag as retry_tag;
+pub use session::{Handshake, Session};
 
 /// The one version of QUIC that is spoken (RFC 9000).
 pub(crate) const VERSION: u32 = 1;
@@ -68,7 +67,11 @@ fn without_tickets(tls: &rustls::ClientConfig) -> rustls::ClientConfig {
     tls
 }
 
-fn initial_suite(provider: &CryptoProvider) -> Result<Suite, CryptoError> {
+/// The suite of Initial packets (RFC 9001 section 5.2).
+///
+/// # Errors
+/// [`CryptoError::NoInitialSuite`].
+pub fn initial_suite(provider: &CryptoProvider) -> Result<Suite, CryptoError> {
     provider
         .cipher_suites
         .iter()

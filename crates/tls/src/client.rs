@@ -7,14 +7,15 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
+use rustls::SupportedProtocolVersion;
 use rustls::client::{ClientConfig, Resumption, UnbufferedClientConnection};
 use rustls::pki_types::ServerName;
-use rustls::sign::SingleCertAndKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tidegate_config::tls::UpstreamTls;
-use tidegate_net::{Transport, TransportFactory};
+use tidegate_net::{Transport, TransportFactory, TransportOptions};
 use tidegate_types::json::Problem;
 
 use crate::io::Settings;
@@ -46,6 +47,15 @@ struct State {
     config: Arc<UpstreamTls>,
     trust: Arc<Trust>,
     settings: Arc<Settings>,
+    tcp: Sessions,
+    /// Those inside QUIC, made for the first of them. They are kept apart from those of TCP: what the tickets of the
+    /// one hold is of no use to the other.
+    quic: OnceLock<Result<Sessions, rustls::Error>>,
+    identity: Option<CertifiedKey>,
+}
+
+/// What sessions over one carrier begin with.
+struct Sessions {
     tls: Arc<ClientConfig>,
     /// Configurations whose verifier asks for names of a request's own. A session is resumed without a look at
     /// the certificate, so it must not be shared with connections that ask for others: rustls keeps sessions
@@ -107,6 +117,31 @@ impl ClientContext {
     pub fn transport(self: &Arc<Self>, hostname: &str, fallback_alpn: &[&[u8]]) -> Rc<dyn Transport> {
         Rc::new(ClientTransport::new(self.clone(), hostname, fallback_alpn))
     }
+
+    /// The name that a connection asks for: the request's (`auto_sni`), the host's (`auto_host_sni`), or the
+    /// configured one; `None` for an address.
+    pub(crate) fn name_for(
+        &self,
+        options: &TransportOptions,
+        hostname: Option<&ServerName<'static>>,
+    ) -> Option<ServerName<'static>> {
+        self.state.load().name_for(options, hostname)
+    }
+
+    /// What a session inside QUIC begins with.
+    pub(crate) fn quic(
+        &self,
+        verify_names: &[Arc<str>],
+    ) -> Result<(Arc<ClientConfig>, Arc<Settings>), rustls::Error> {
+        let state = self.state.load();
+        let tls = state.quic()?.for_names(verify_names, &state);
+        Ok((tls, state.settings.clone()))
+    }
+
+    /// Whether a host's certificate is verified against authorities.
+    pub fn verifies(&self) -> bool {
+        self.state.load().trust.validates()
+    }
 }
 
 impl State {
@@ -118,18 +153,11 @@ impl State {
             (trust, key) => return Err(trust.err().into_iter().flatten().chain(key.err()).collect()),
         };
         let local = key.as_ref().and_then(|key| crate::certificate::facts(&key.cert).ok()).map(Arc::new);
-        let names = if config.auto_sni_san_validation { HostNames::AsAsked } else { HostNames::Any };
-        let verifier = ServerVerifier::new(trust.clone(), names, config.enforce_rsa_key_usage);
-        let builder = ClientConfig::builder_with_provider(Arc::new(provider(&config.common.params)))
-            .with_protocol_versions(&versions(&config.common.params))
-            .map_err(|error| vec![config.place.problem(format!("these TLS parameters do not fit: {error}"))])?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier));
-        let mut tls = match key {
-            Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key))),
-            None => builder.with_no_client_auth(),
-        };
-        tls.resumption = resumption(&config);
+        let versions = versions(&config.common.params);
+        let tcp = Sessions::new(&config, &trust, key.as_ref(), &versions);
+        let tcp = tcp.map_err(|error| {
+            vec![config.place.problem(format!("these TLS parameters do not fit: {error}"))]
+        })?;
         let settings = Settings {
             stats: stats.clone(),
             close_notify: config.close_notify,
@@ -138,13 +166,21 @@ impl State {
             authorities: listing(&config.common).ca.into_iter().map(|listed| listed.info).collect(),
             local,
         };
-        Ok(Self {
-            config,
-            trust,
-            settings: Arc::new(settings),
-            tls: Arc::new(tls),
-            by_names: Mutex::default(),
-        })
+        Ok(Self { config, trust, settings: Arc::new(settings), tcp, quic: OnceLock::new(), identity: key })
+    }
+
+    fn name_for(
+        &self,
+        options: &TransportOptions,
+        hostname: Option<&ServerName<'static>>,
+    ) -> Option<ServerName<'static>> {
+        let configured = || self.config.sni.as_deref().and_then(server_name);
+        match &options.server_name {
+            // An address takes the place of what is configured, too: nothing is asked for.
+            Some(name) => server_name(name),
+            None if self.config.auto_host_sni => hostname.cloned().or_else(configured),
+            None => configured(),
+        }
     }
 
     /// A connection that is yet to begin its handshake.
@@ -154,23 +190,60 @@ impl State {
         alpn: Vec<Vec<u8>>,
         verify_names: &[Arc<str>],
     ) -> Result<UnbufferedClientConnection, rustls::Error> {
-        let tls = if verify_names.is_empty() { self.tls.clone() } else { self.with_names(verify_names) };
+        let tls = self.tcp.for_names(verify_names, self);
         // An address is not sent, whatever it is.
         let name = name.unwrap_or_else(|| ServerName::from(std::net::Ipv4Addr::UNSPECIFIED));
         UnbufferedClientConnection::new_with_alpn(tls, name.to_owned(), alpn)
     }
 
-    /// Takes a lock: once a connection.
-    fn with_names(&self, names: &[Arc<str>]) -> Arc<ClientConfig> {
+    /// Those inside QUIC (RFC 9001 §4.2: TLS 1.3 or later).
+    fn quic(&self) -> Result<&Sessions, rustls::Error> {
+        let made = self.quic.get_or_init(|| {
+            let versions = [&rustls::version::TLS13];
+            let mut sessions = Sessions::new(&self.config, &self.trust, self.identity.as_ref(), &versions)?;
+            Arc::make_mut(&mut sessions.tls).enable_early_data = true;
+            Ok(sessions)
+        });
+        made.as_ref().map_err(Clone::clone)
+    }
+}
+
+impl Sessions {
+    fn new(
+        config: &UpstreamTls,
+        trust: &Arc<Trust>,
+        key: Option<&CertifiedKey>,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Result<Self, rustls::Error> {
+        let names = if config.auto_sni_san_validation { HostNames::AsAsked } else { HostNames::Any };
+        let verifier = ServerVerifier::new(trust.clone(), names, config.enforce_rsa_key_usage);
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider(&config.common.params)))
+            .with_protocol_versions(versions)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        let mut tls = match key {
+            Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key.clone()))),
+            None => builder.with_no_client_auth(),
+        };
+        tls.resumption = resumption(config);
+        Ok(Self { tls: Arc::new(tls), by_names: Mutex::default() })
+    }
+
+    /// For connections whose host's certificate must carry one of `names`, unless there are none. Takes a lock: once
+    /// a connection.
+    fn for_names(&self, names: &[Arc<str>], state: &State) -> Arc<ClientConfig> {
+        if names.is_empty() {
+            return self.tls.clone();
+        }
         let mut all = self.by_names.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = all.get(names) {
             return known.clone();
         }
         let mut tls = (*self.tls).clone();
         let wanted = HostNames::OneOf(names.iter().map(|name| (**name).to_owned()).collect());
-        let verifier = ServerVerifier::new(self.trust.clone(), wanted, self.config.enforce_rsa_key_usage);
+        let verifier = ServerVerifier::new(state.trust.clone(), wanted, state.config.enforce_rsa_key_usage);
         tls.dangerous().set_certificate_verifier(Arc::new(verifier));
-        tls.resumption = resumption(&self.config);
+        tls.resumption = resumption(&state.config);
         let tls = Arc::new(tls);
         if all.len() >= MAX_NAME_SETS {
             all.clear();
@@ -188,6 +261,17 @@ fn resumption(config: &UpstreamTls) -> Resumption {
         keys => Resumption::in_memory_sessions((keys as usize).saturating_mul(8)),
     }
 }
+
+/// A name as it can be asked for; `None` for an address or what is no name.
+pub(crate) fn server_name(name: &str) -> Option<ServerName<'static>> {
+    match ServerName::try_from(name.to_owned()) {
+        Ok(name @ ServerName::DnsName(_)) => Some(name),
+        _ => None,
+    }
+}
+
+/// Stands for no name: an address is not sent, whatever it is (RFC 6066 §3).
+pub(crate) const NO_NAME: &str = "0.0.0.0";
 
 impl TransportFactory for SharedContext {
     fn of_host(&self, hostname: &str, fallback_alpn: &[&[u8]]) -> Rc<dyn Transport> {

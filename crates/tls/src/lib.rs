@@ -13,6 +13,7 @@ pub mod listing;
 pub mod names;
 pub mod observed;
 mod opening;
+pub mod quic;
 pub mod server;
 pub mod stats;
 mod tickets;

@@ -16,17 +16,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use rustls::SupportedProtocolVersion;
+use rustls::quic;
 use rustls::server::{
     NoServerSessionStorage, ProducesTickets, ServerConfig, ServerSessionMemoryCache,
     UnbufferedServerConnection,
 };
-use tidegate_config::tls::{DownstreamTls, TicketKey};
+use tidegate_config::tls::{DownstreamTls, TicketKey, TlsConfig};
+use tidegate_config::transport::QuicDownstream;
 use tidegate_net::{BoxIo, ServerTransport};
 use tidegate_stats::OwnedCounter;
 use tidegate_types::ConnectionInfo;
 use tidegate_types::json::Problem;
 
 use crate::listing::{Listing, listing, show_expiry};
+use crate::quic::Session;
 use crate::tickets::Tickets;
 use crate::verify::{ClientVerifier, Trust};
 use crate::{Settings, TlsIo, TlsStats, client};
@@ -34,9 +38,17 @@ use choice::{Choice, Identity};
 
 /// Everything that a listener's filter chain needs to speak TLS.
 pub struct ServerContext {
+    carrier: Carrier,
     stats: TlsStats,
     timed_out: Option<OwnedCounter>,
     current: ArcSwap<Current>,
+}
+
+/// What carries the TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Carrier {
+    Tcp,
+    Quic { early_data: bool, resumption: bool },
 }
 
 /// What was made of the files.
@@ -59,9 +71,34 @@ impl ServerContext {
         stats: TlsStats,
         timed_out: Option<OwnedCounter>,
     ) -> Result<Arc<Self>, Vec<Problem>> {
-        let current = Current::new(config.clone(), &stats, timed_out.as_ref(), None)?;
+        Self::of(config, Carrier::Tcp, stats, timed_out)
+    }
+
+    /// Makes the context of a filter chain whose connections are QUIC's.
+    ///
+    /// # Errors
+    /// As [`ServerContext::new`].
+    pub fn quic(config: &QuicDownstream, stats: TlsStats) -> Result<Arc<Self>, Vec<Problem>> {
+        let carrier = Carrier::Quic { early_data: config.early_data, resumption: config.resumption };
+        Self::of(&config.tls, carrier, stats, None)
+    }
+
+    fn of(
+        config: &DownstreamTls,
+        carrier: Carrier,
+        stats: TlsStats,
+        timed_out: Option<OwnedCounter>,
+    ) -> Result<Arc<Self>, Vec<Problem>> {
+        let current = Current::new(config.clone(), carrier, &stats, timed_out.as_ref(), None)?;
         show_expiry(&current.config.common, &stats);
-        Ok(Arc::new(Self { stats, timed_out, current: ArcSwap::from_pointee(current) }))
+        Ok(Arc::new(Self { carrier, stats, timed_out, current: ArcSwap::from_pointee(current) }))
+    }
+
+    /// A session of a QUIC connection; `None` of a context that is not QUIC's.
+    pub(crate) fn quic_session(&self, suite: quic::Suite, parameters: Vec<u8>) -> Option<Session> {
+        let current = self.current.load();
+        let tls = quic::ServerConnection::new(current.rustls.clone(), quic::Version::V1, parameters).ok()?;
+        Some(Session::new(quic::Connection::Server(tls), suite, current.settings.clone()))
     }
 
     /// The context for the connections of one worker.
@@ -96,7 +133,7 @@ impl ServerContext {
         }
         let common = common.unwrap_or_else(|| old.config.common.clone());
         let config = DownstreamTls { common, ticket_keys: keys, ..old.config.clone() };
-        let new = Current::new(config, &self.stats, self.timed_out.as_ref(), Some(&old));
+        let new = Current::new(config, self.carrier, &self.stats, self.timed_out.as_ref(), Some(&old));
         let new = new.map_err(|problems| {
             problems.into_iter().map(|problem| problem.message).collect::<Vec<_>>().join("; ")
         })?;
@@ -109,6 +146,7 @@ impl ServerContext {
 impl Current {
     fn new(
         config: DownstreamTls,
+        carrier: Carrier,
         stats: &TlsStats,
         timed_out: Option<&OwnedCounter>,
         previous: Option<&Self>,
@@ -135,17 +173,31 @@ impl Current {
         let choice = Choice::new(identities, config.full_scan_certs_on_sni_mismatch, config.require_sni);
         let verifier = ClientVerifier::new(trust.clone(), config.require_client_certificate);
         let mut rustls = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&client::versions(&common.params))
+            .with_protocol_versions(&versions(common, carrier))
             .map_err(internal)?
             .with_client_cert_verifier(Arc::new(verifier))
             .with_cert_resolver(Arc::new(choice));
         rustls.ignore_client_order = !common.params.cipher_suites.is_empty() && !config.prefer_client_ciphers;
-        let tickets = sessions(&config, &mut rustls, previous);
+        let tickets = match carrier {
+            Carrier::Tcp => sessions(&config, &mut rustls, previous),
+            Carrier::Quic { early_data, resumption } => {
+                quic_sessions(&config, &mut rustls, early_data, resumption, previous)
+            }
+        };
         let without_alpn = (!common.alpn_protocols.is_empty()).then(|| Arc::new(rustls.clone()));
         rustls.alpn_protocols = common.alpn_protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        if let (Carrier::Quic { .. }, []) = (carrier, &*rustls.alpn_protocols) {
+            rustls.alpn_protocols = vec![HTTP3.to_vec()];
+        }
         let rustls = Arc::new(rustls);
         // What it refuses now it would refuse each client.
-        UnbufferedServerConnection::new(rustls.clone()).map_err(internal)?;
+        match carrier {
+            Carrier::Tcp => UnbufferedServerConnection::new(rustls.clone()).map(drop),
+            Carrier::Quic { .. } => {
+                quic::ServerConnection::new(rustls.clone(), quic::Version::V1, Vec::new()).map(drop)
+            }
+        }
+        .map_err(internal)?;
         let settings = Arc::new(Settings {
             stats: stats.clone(),
             close_notify: config.close_notify,
@@ -190,6 +242,45 @@ fn sessions(
         None => rustls.send_tls13_tickets = 0,
     }
     tickets
+}
+
+fn versions(common: &TlsConfig, carrier: Carrier) -> Vec<&'static SupportedProtocolVersion> {
+    match carrier {
+        Carrier::Tcp => client::versions(&common.params),
+        // RFC 9001 §4.2.
+        Carrier::Quic { .. } => vec![&rustls::version::TLS13],
+    }
+}
+
+/// How sessions inside QUIC are resumed. Early data needs sessions that the server keeps: each is used once, so that
+/// nobody can replay what came with it (RFC 8446 §8.1). Keys that proxies share, and tickets, go without.
+fn quic_sessions(
+    config: &DownstreamTls,
+    rustls: &mut ServerConfig,
+    early_data: bool,
+    resumption: bool,
+    previous: Option<&Current>,
+) -> Option<Arc<Tickets>> {
+    let kept = !config.disable_stateful_session_resumption && config.ticket_keys.is_empty();
+    if !resumption {
+        rustls.session_storage = Arc::new(NoServerSessionStorage {});
+        rustls.send_tls13_tickets = 0;
+        return None;
+    }
+    if !kept || !early_data && !config.disable_stateless_session_resumption {
+        return sessions(config, rustls, previous);
+    }
+    let same = |previous: &&Current| previous.config.common.validation == config.common.validation;
+    rustls.session_storage = match previous.filter(same) {
+        // A new certificate is no reason to forget sessions.
+        Some(previous) => previous.rustls.session_storage.clone(),
+        None => ServerSessionMemoryCache::new(MAX_SESSIONS),
+    };
+    if early_data {
+        // All or nothing, in QUIC (RFC 9001 §4.6.1).
+        rustls.max_early_data_size = u32::MAX;
+    }
+    None
 }
 
 /// Whom a session may stand for: sessions are shared only among servers that ask the same of clients.
@@ -240,6 +331,9 @@ impl std::fmt::Debug for ServerContext {
         f.debug_struct("ServerContext").field("files", &self.files()).finish_non_exhaustive()
     }
 }
+
+/// What a QUIC context speaks unless it is told otherwise (RFC 9114 §3.1).
+const HTTP3: &[u8] = b"h3";
 
 /// Sessions that a context remembers for clients of TLS 1.2 without tickets (BoringSSL's
 /// `SSL_SESSION_CACHE_MAX_SIZE_DEFAULT`): bounds what they make us hold, about 4 MB.

@@ -48,6 +48,18 @@ stat_block! {
     }
 }
 
+stat_block! {
+    /// The same of QUIC: `quic_<side>_transport_socket_factory.`.
+    pub struct QuicFactoryCounters {
+        counters {
+            /// Connections refused because a secret had not come yet.
+            downstream_context_secrets_not_ready, upstream_context_secrets_not_ready,
+            /// Secrets that came.
+            context_config_update_by_sds
+        }
+    }
+}
+
 /// What the connections of one listener or cluster count. `Send`: made once at configuration time, cloned
 /// freely.
 #[derive(Clone, Debug)]
@@ -56,31 +68,52 @@ pub struct TlsStats {
     names: DynScope,
     /// What nobody holds is not printed.
     _factory: Option<FactoryCounters>,
+    _quic_factory: Option<QuicFactoryCounters>,
 }
 
 impl TlsStats {
     /// The statistics `<owner>ssl.` of a listener.
     pub fn server(store: &Store, owner: &Scope) -> Self {
-        Self::new(store, owner, "server_ssl_socket_factory")
+        let factory = FactoryCounters::new(store, owner.child("server_ssl_socket_factory"));
+        Self { _factory: Some(factory), ..Self::new(store, owner) }
+    }
+
+    /// Those of a listener of QUIC.
+    pub fn quic_server(store: &Store, owner: &Scope) -> Self {
+        let factory = QuicFactoryCounters::new(store, owner.child("quic_server_transport_socket_factory"));
+        Self { _quic_factory: Some(factory), ..Self::new(store, owner) }
     }
 
     /// Those of a cluster.
     pub fn client(store: &Store, owner: &Scope) -> Self {
-        Self::new(store, owner, "client_ssl_socket_factory")
+        let factory = FactoryCounters::new(store, owner.child("client_ssl_socket_factory"));
+        Self { _factory: Some(factory), ..Self::new(store, owner) }
     }
 
-    fn new(store: &Store, owner: &Scope, factory: &str) -> Self {
+    /// Those of a cluster that speaks QUIC, TCP beside it or not.
+    pub fn quic_client(store: &Store, owner: &Scope) -> Self {
+        let factory = QuicFactoryCounters::new(store, owner.child("quic_client_transport_socket_factory"));
+        Self { _quic_factory: Some(factory), ..Self::client(store, owner) }
+    }
+
+    fn new(store: &Store, owner: &Scope) -> Self {
         let scope = owner.child("ssl");
         Self {
             counters: SslCounters::new(store, scope.clone()),
             names: DynScope::new(store, scope),
-            _factory: Some(FactoryCounters::new(store, owner.child(factory))),
+            _factory: None,
+            _quic_factory: None,
         }
     }
 
     /// Statistics that no store prints, for tests.
     pub fn detached() -> Self {
-        Self { counters: SslCounters::detached(), names: DynScope::detached(), _factory: None }
+        Self {
+            counters: SslCounters::detached(),
+            names: DynScope::detached(),
+            _factory: None,
+            _quic_factory: None,
+        }
     }
 
     /// The fixed counters.

@@ -10,7 +10,7 @@ const NONCE: [u8; 12] = [0x46, 0x15, 0x99, 0xd3, 0x5d, 0x63, 0x2b, 0xf2, 0x23, 0
 const LENGTH: usize = 16;
 
 /// The tag of a packet without it, for a client that sent its Initial to this id.
-pub(super) fn tag(orig_dst_cid: &[u8], packet: &[u8]) -> [u8; LENGTH] {
+pub fn tag(orig_dst_cid: &[u8], packet: &[u8]) -> [u8; LENGTH] {
     let mut pseudo = Vec::with_capacity(1 + orig_dst_cid.len() + packet.len());
     pseudo.push(u8::try_from(orig_dst_cid.len()).unwrap_or_default());
     pseudo.extend_from_slice(orig_dst_cid);

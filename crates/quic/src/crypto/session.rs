@@ -29,7 +29,8 @@ pub struct Handshake {
     pub session: Option<Arc<dyn Any + Send + Sync>>,
 }
 
-pub(super) struct Session {
+/// A TLS session of either side, as quinn-proto drives it. May be wrapped by one that knows more.
+pub struct Session {
     tls: Tls,
     suite: Suite,
     /// Later generations of the packet keys.
@@ -52,7 +53,8 @@ struct Facts {
 }
 
 impl Session {
-    pub(super) fn new(tls: Connection, suite: Suite) -> Self {
+    /// A session of `tls`; `suite` is that of Initial packets.
+    pub fn new(tls: Connection, suite: Suite) -> Self {
         Self { tls: Tls::Live(Box::new(tls)), suite, later: None, is_announced: false }
     }
 
@@ -63,7 +65,8 @@ impl Session {
         }
     }
 
-    fn handshake(&self) -> Handshake {
+    /// What the handshake has settled so far.
+    pub fn handshake(&self) -> Handshake {
         let tls = match &self.tls {
             Tls::Live(tls) => tls,
             Tls::Over(facts) => return facts.handshake.clone(),
@@ -78,7 +81,8 @@ impl Session {
         }
     }
 
-    fn certificates(&self) -> Option<Vec<CertificateDer<'static>>> {
+    /// The peer's certificates, its own first.
+    pub fn certificates(&self) -> Option<Vec<CertificateDer<'static>>> {
         match &self.tls {
             Tls::Live(tls) => {
                 let certificates = tls.peer_certificates()?.iter();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 use tidegate_net::{BoxIo, Connecting, Io, Transport, TransportError, TransportOptions};
 
-use super::ClientContext;
+use super::{ClientContext, server_name};
 use crate::io::TlsIo;
 
 /// The transport of connections to one host.
@@ -31,13 +31,7 @@ impl ClientTransport {
     fn begin(&self, io: BoxIo, options: &TransportOptions) -> Result<TlsIo, rustls::Error> {
         let state = self.context.state.load();
         let config = &state.config;
-        let configured = || config.sni.as_deref().and_then(server_name);
-        let name = match &options.server_name {
-            // An address takes the place of what is configured, too: nothing is asked for.
-            Some(name) => server_name(name),
-            None if config.auto_host_sni => self.hostname.clone().or_else(configured),
-            None => configured(),
-        };
+        let name = state.name_for(options, self.hostname.as_ref());
         let alpn = if !options.alpn.is_empty() {
             options.alpn.iter().map(|name| name.to_vec()).collect()
         } else if !config.common.alpn_protocols.is_empty() {
@@ -66,13 +60,5 @@ impl Transport for ClientTransport {
                 }),
             }
         })
-    }
-}
-
-/// A name as it can be asked for; `None` for an address or what is no name.
-fn server_name(name: &str) -> Option<ServerName<'static>> {
-    match ServerName::try_from(name.to_owned()) {
-        Ok(name @ ServerName::DnsName(_)) => Some(name),
-        _ => None,
     }
 }
