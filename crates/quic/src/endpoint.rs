@@ -71,8 +71,9 @@ impl Endpoint {
         self.0.set_server_config(server);
     }
 
-    /// Where datagrams of other workers' connections go: called with the worker's index, the sender and the
-    /// datagram. That worker gives it to [`Endpoint::receive`].
+    /// Where datagrams of other workers go: called with the worker's index, the sender and the datagram. That worker
+    /// gives it to [`Endpoint::receive`]. The kernel's filter (`net::udp`) picks by the same rule, so that it is called
+    /// only where there is no filter.
     pub fn on_foreign(&self, hook: impl Fn(u32, SocketAddr, &[u8]) + 'static) {
         *self.0.foreign.borrow_mut() = Some(Box::new(hook));
     }

@@ -25,8 +25,8 @@ use crate::options::{EndpointOptions, Limits, Worker};
 use crate::stats::EndpointStats;
 use crate::{Loss, cid, crypto};
 
-/// How often one turn asks the socket before others get their turn.
-const ROUNDS: usize = 4;
+/// Datagrams after which others get their turn: half a millisecond of work. One receive may bring more.
+const TURN: usize = 256;
 
 /// The least time between two looks at the lingering connections.
 const LINGER_STEP: Duration = Duration::from_millis(20);
@@ -169,13 +169,21 @@ impl Hub {
 
     /// Handles what has come; ready when there may be more.
     pub(crate) fn receive(self: &Rc<Self>, cx: &mut Context<'_>) -> Poll<()> {
-        for _ in 0..ROUNDS {
+        let mut handled = 0;
+        while handled < TURN {
             let now = Instant::now();
-            let polled = self.link.poll_receive(cx, &mut |received| self.handle(now, received));
+            let polled = self.link.poll_receive(cx, &mut |received| {
+                handled += 1;
+                self.handle(now, received);
+            });
             match polled {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(())) => self.stats.borrow_mut().receives += 1,
-                Poll::Ready(Err(error)) => self.on_receive_error(&error),
+                Poll::Ready(Err(error)) => {
+                    // Errors come one by one; they must not keep the worker busy either.
+                    handled += 1;
+                    self.on_receive_error(&error);
+                }
             }
         }
         Poll::Ready(())
@@ -215,14 +223,13 @@ impl Hub {
         }
     }
 
-    /// Hands the datagram over if it is another worker's. Packets that begin a connection have an id of the
-    /// client's choice, and whoever gets them is right.
+    /// Hands the datagram over if it is another worker's. The same holds for packets that begin a connection, whose
+    /// ids are of the client's choice: a ClientHello may take several datagrams, and one worker must get all of them.
     fn is_foreign(&self, remote: SocketAddr, data: &[u8]) -> bool {
         let foreign = self.foreign.borrow();
         let Some(hook) = foreign.as_ref() else { return false };
-        let may_begin = data.first().is_some_and(|first| first & 0x80 != 0);
         match cid::worker_of(data, self.worker.count) {
-            Some(worker) if worker != self.worker.index && !may_begin => {
+            Some(worker) if worker != self.worker.index => {
                 self.stats.borrow_mut().handed_over += 1;
                 hook(worker, remote, data);
                 true
@@ -312,7 +319,11 @@ impl Hub {
             }
             return;
         }
-        self.blocked.borrow_mut().push(cx.waker().clone());
+        let mut blocked = self.blocked.borrow_mut();
+        if !blocked.iter().any(|waker| waker.will_wake(cx.waker())) {
+            blocked.push(cx.waker().clone());
+        }
+        drop(blocked);
         self.wake_driver();
     }
 

@@ -105,7 +105,7 @@ async fn exchange(conn: &mut Conn, body: &'static [u8]) {
     assert_eq!(read_to_end(conn, id).await, body);
 }
 
-/// Lets `time` pass while the connections are driven.
+/// Lets `time` pass, with `start_paused`, while the connections are driven.
 async fn pass(time: std::time::Duration, conns: &mut [&mut Conn]) {
     let end = tokio::time::sleep(time);
     tokio::pin!(end);

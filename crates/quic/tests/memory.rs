@@ -5,15 +5,14 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::net::{SocketAddr, UdpSocket};
-use std::sync::{Arc, mpsc};
-use std::task::Poll;
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidegate_quic::testing::{SERVER_NAME, client_config, server_config};
-use tidegate_quic::{Conn, Dir, Endpoint, EndpointOptions, Event, StreamId};
-use tokio::task::LocalSet;
+use tidegate_quic::testing::{Network, Path, SERVER_NAME, client_config, connected, serve, server_address};
+use tidegate_quic::{ClientConfig, Conn, Dir, Event, StreamId};
+use tokio::task::{JoinHandle, LocalSet};
 
 /// Counts what the calling thread holds.
 struct Counting;
@@ -51,7 +50,7 @@ const CONNECTIONS: usize = 100;
 const ALLOWED: isize = 20 * 1024;
 
 /// Echoes what comes on every stream.
-fn turn(conn: &mut Conn, cx: &mut std::task::Context<'_>) -> Poll<()> {
+fn turn(conn: &mut Conn, cx: &mut Context<'_>) -> Poll<()> {
     while let Poll::Ready(event) = conn.poll_event(cx) {
         match event {
             Event::Opened(dir) => {
@@ -74,32 +73,6 @@ fn echo(conn: &mut Conn, id: StreamId) {
     }
 }
 
-/// The server: says its address, and what it holds each time that it is asked.
-fn serve(addresses: &mpsc::Sender<SocketAddr>, asked: &mpsc::Receiver<()>, held: &mpsc::Sender<isize>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    LocalSet::new().block_on(&runtime, async {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let options =
-            EndpointOptions { server: Some(Arc::new(server_config(&["h3"]))), ..EndpointOptions::default() };
-        let endpoint = Endpoint::new(socket, options).unwrap();
-        addresses.send(endpoint.local_address()).unwrap();
-        let accepting = endpoint.clone();
-        tokio::task::spawn_local(async move {
-            while let Some(attempt) = poll_fn(|cx| accepting.poll_incoming(cx)).await {
-                let mut conn = attempt.accept().unwrap();
-                tokio::task::spawn_local(poll_fn(move |cx| turn(&mut conn, cx)));
-            }
-        });
-        loop {
-            match asked.try_recv() {
-                Ok(()) => held.send(HELD.get()).unwrap(),
-                Err(mpsc::TryRecvError::Disconnected) => return,
-                Err(mpsc::TryRecvError::Empty) => tokio::time::sleep(Duration::from_millis(5)).await,
-            }
-        }
-    });
-}
-
 async fn exchange(conn: &mut Conn) {
     let id = conn.open(Dir::Bi).unwrap();
     conn.write(id, &mut [Bytes::from_static(&[7; 3000])]).unwrap();
@@ -118,57 +91,52 @@ async fn exchange(conn: &mut Conn) {
     .await;
 }
 
-async fn settle(conns: &mut [Conn], time: Duration) {
-    let end = tokio::time::sleep(time);
-    tokio::pin!(end);
-    poll_fn(|cx| {
-        for conn in conns.iter_mut() {
-            while conn.poll_event(cx).is_ready() {}
-        }
-        end.as_mut().poll(cx)
-    })
-    .await;
+/// Lets time pass; what is held then.
+async fn held_after(time: Duration) -> isize {
+    tokio::time::sleep(time).await;
+    HELD.get()
 }
 
-#[test]
-fn an_idle_connection_is_small() {
-    let ((addresses, address), (ask, asked), (held, answer)) =
-        (mpsc::channel(), mpsc::channel(), mpsc::channel());
-    let server = std::thread::spawn(move || serve(&addresses, &asked, &held));
-    let address = address.recv().unwrap();
-    let measure = || {
-        ask.send(()).unwrap();
-        answer.recv().unwrap()
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    LocalSet::new().block_on(&runtime, async {
+async fn connect(network: &Network, number: usize, config: &ClientConfig) -> JoinHandle<()> {
+    let local = SocketAddr::from(([198, 51, 100, 1], 10_000 + u16::try_from(number).unwrap()));
+    let mut conn = network.connect(local, server_address(), config.clone(), SERVER_NAME).unwrap();
+    connected(&mut conn).await.unwrap();
+    for _ in 0..3 {
+        exchange(&mut conn).await;
+    }
+    tokio::task::spawn_local(poll_fn(move |cx| turn(&mut conn, cx)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_is_small() {
+    let network = Network::new(1);
+    let measure = async {
+        let endpoint = serve(&network, &["h3"]);
+        tokio::task::spawn_local(async move {
+            while let Some(attempt) = poll_fn(|cx| endpoint.poll_incoming(cx)).await {
+                let mut conn = attempt.accept().unwrap();
+                tokio::task::spawn_local(poll_fn(move |cx| turn(&mut conn, cx)));
+            }
+        });
         let config = client_config(&["h3"]);
         let mut conns = Vec::with_capacity(CONNECTIONS + 1);
-        let mut before = (0, 0);
         // The first one pays for what all share.
-        for number in 0..=CONNECTIONS {
-            if number == 1 {
-                settle(&mut conns, Duration::from_millis(100)).await;
-                before = (measure(), HELD.get());
-            }
-            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-            socket.connect(address).unwrap();
-            let mut conn = tidegate_quic::connect(socket, address, config.clone(), SERVER_NAME).unwrap();
-            tidegate_quic::testing::connected(&mut conn).await.unwrap();
-            for _ in 0..3 {
-                exchange(&mut conn).await;
-            }
-            conns.push(conn);
+        conns.push(connect(&network, 0, &config).await);
+        let before = held_after(Duration::from_secs(1)).await;
+        for number in 1..=CONNECTIONS {
+            conns.push(connect(&network, number, &config).await);
         }
-        settle(&mut conns, Duration::from_millis(500)).await;
-        let count = CONNECTIONS as isize;
-        let server = (measure() - before.0) / count;
-        let client = (HELD.get() - before.1) / count;
+        let both = held_after(Duration::from_secs(1)).await - before;
+        // The clients go, and the server does not hear of it yet.
+        network.set_path_to(server_address(), Some(Path::black_hole()));
+        conns.drain(1..).for_each(|conn| conn.abort());
+        let server = held_after(Duration::from_secs(5)).await - before;
+        let count = isize::try_from(CONNECTIONS).unwrap();
+        let (server, client) = (server / count, (both - server) / count);
         println!("an idle connection: {server} bytes on a server, {client} on a client");
         assert!(server < ALLOWED, "{server}");
         // It waits for tickets, so that its TLS session stays.
-        assert!(client < ALLOWED + 10 * 1024, "{client}");
-    });
-    drop(ask);
-    server.join().unwrap();
+        assert!(client < ALLOWED + 4 * 1024, "{client}");
+    };
+    LocalSet::new().run_until(measure).await;
 }

@@ -108,6 +108,8 @@ struct Shared {
     ports: RefCell<BTreeMap<SocketAddr, Rc<Port>>>,
     /// What addresses look like from outside.
     translated: RefCell<BTreeMap<SocketAddr, SocketAddr>>,
+    /// As whom addresses send.
+    disguised: RefCell<BTreeMap<SocketAddr, SocketAddr>>,
     seen: RefCell<Option<Vec<Sighting>>>,
     sent: Cell<u64>,
     calls: Cell<u64>,
@@ -164,6 +166,7 @@ impl Network {
             paths_to: RefCell::default(),
             ports: RefCell::default(),
             translated: RefCell::default(),
+            disguised: RefCell::default(),
             seen: RefCell::default(),
             sent: Cell::new(0),
             calls: Cell::new(0),
@@ -208,6 +211,12 @@ impl Network {
     /// before is lost.
     pub fn rebind(&self, inside: SocketAddr, outside: SocketAddr) {
         self.0.translated.borrow_mut().insert(inside, outside);
+    }
+
+    /// What `inside` sends seems to come from `outside` from now on, where another socket receives: workers that share
+    /// an address.
+    pub fn disguise(&self, inside: SocketAddr, outside: SocketAddr) {
+        self.0.disguised.borrow_mut().insert(inside, outside);
     }
 
     /// Whether the socket at this address takes nothing more to send.
@@ -257,7 +266,7 @@ impl Network {
     fn carry(&self, from: SocketAddr, to: SocketAddr, ecn: Option<EcnCodepoint>, data: &[u8]) {
         let shared = &self.0;
         let path = shared.path_of(from, to);
-        let seen_from = shared.translated.borrow().get(&from).copied().unwrap_or(from);
+        let seen_from = shared.seen_as(from);
         let (order, at) = (shared.sent.get(), Instant::now());
         shared.sent.set(order + 1);
         if let Some(seen) = &mut *shared.seen.borrow_mut() {
@@ -293,6 +302,11 @@ impl Shared {
     fn path_of(&self, from: SocketAddr, to: SocketAddr) -> Path {
         let (by_sender, by_receiver) = (self.paths_from.borrow(), self.paths_to.borrow());
         by_sender.get(&from).or_else(|| by_receiver.get(&to)).copied().unwrap_or_else(|| self.path.get())
+    }
+
+    fn seen_as(&self, from: SocketAddr) -> SocketAddr {
+        let (translated, disguised) = (self.translated.borrow(), self.disguised.borrow());
+        translated.get(&from).or_else(|| disguised.get(&from)).copied().unwrap_or(from)
     }
 
     /// Who gets what is sent to an address.
