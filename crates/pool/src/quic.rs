@@ -28,6 +28,8 @@ mod failure;
 
 pub use failure::Failure;
 
+pub use tidegate_quic::Conn as Connection;
+
 /// A cluster's QUIC, shared by all workers.
 pub trait QuicTransports: std::fmt::Debug + Send + Sync {
     /// That of connections to the host with that name (empty if it has none).

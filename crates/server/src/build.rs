@@ -32,6 +32,7 @@ mod chain;
 mod dynamic;
 mod listener;
 mod listener_filters;
+mod quic;
 mod upstream;
 
 pub(crate) use dynamic::{Incoming, assignment, table};

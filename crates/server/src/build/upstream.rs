@@ -11,7 +11,7 @@ use tidegate_tls::client::SharedContext;
 use tidegate_tls::{ClientContext, TlsStats};
 use tidegate_types::json::Problem;
 
-use super::Builder;
+use super::{Builder, quic};
 
 /// Loads what the cluster names: what connections to it speak below their protocol, and the TLS context of it.
 ///
@@ -21,10 +21,6 @@ pub(super) fn transports(
     cluster: &ClusterConfig,
     builder: &Builder<'_>,
 ) -> Result<(Transports, Option<Arc<ClientContext>>), Vec<Problem>> {
-    if cluster.protocol.http3().is_some() {
-        let place = cluster.transport_socket.tls().map(|tls| tls.place.clone()).unwrap_or_default();
-        return Err(vec![place.problem("clusters that speak HTTP/3 are not supported by this build")]);
-    }
     let context = match cluster.transport_socket.tls() {
         Some(tls) => {
             let stats = TlsStats::client(builder.store, &Scope::cluster(cluster.stat_name()));
@@ -32,7 +28,10 @@ pub(super) fn transports(
         }
         None => None,
     };
-    let transports = Transports { stream: factory(&cluster.transport_socket, context.as_ref()), quic: None };
+    let transports = Transports {
+        stream: factory(&cluster.transport_socket, context.as_ref()),
+        quic: quic::transports(cluster, context.as_ref()),
+    };
     Ok((transports, context))
 }
 
