@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use http::Version;
+use tidegate_codec::ServerStream;
 use tidegate_codec::h1::{Next, Readable, ServerConn};
 use tidegate_types::drain::DrainPhase;
 use tidegate_types::{CloseReason, Compat};
@@ -59,7 +60,7 @@ pub(super) async fn run(
                 if cx.served.get() == 0 && opening::carries_many(cx, conn, &hcm).await {
                     return Outcome::Multiplexed;
                 }
-                if let Some((close, reason)) = one_exchange(cx, conn, hcm, account).await {
+                if let Some((close, reason)) = one_exchange(cx, conn, hcm, slot, account).await {
                     return over(close, reason);
                 }
                 account.idle(cx.clock.now());
@@ -158,11 +159,57 @@ fn poll_idle_deadline(cx: &ConnectionCx, task: &mut Context<'_>, idle: Option<In
     }))
 }
 
+/// Writes what an exchange left: the end of a short response. Not before every task that is ready had its turn: a worker
+/// that first reads all that came and then writes all that is to go finds its peers awake for most of the writes, and to
+/// wake one costs the kernel more than to append to its queue. `Some`: the client did not take it.
+async fn write_rest(
+    cx: &ConnectionCx,
+    conn: &mut ServerConn,
+    slot: &HcmSlot,
+) -> Option<(Close, CloseReason)> {
+    let idle_since = cx.clock.now();
+    let mut in_line = false;
+    poll_fn(|task| {
+        if !std::mem::replace(&mut in_line, true) {
+            task.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        cx.clock.tick();
+        match conn.poll_flush(task) {
+            Poll::Ready(Ok(())) => return Poll::Ready(None),
+            Poll::Ready(Err(_)) => {
+                let how = conn.ended().unwrap_or(CloseReason::PeerRst);
+                return Poll::Ready(Some((Close::Remote, how)));
+            }
+            Poll::Pending => {}
+        }
+        // No request is under way any more: the connection's own times hold.
+        let hcm = slot.current();
+        let deadline = cx.idle_deadline(&hcm.shared, idle_since);
+        poll_idle_deadline(cx, task, deadline).map(|event| {
+            let reason = match event {
+                Event::DrainWindowOver(reason) => reason,
+                Event::Age => {
+                    cx.age_reached(&hcm.shared.stats);
+                    CloseReason::MaxDuration
+                }
+                _ => {
+                    cx.idle_reached(&hcm.shared.stats);
+                    CloseReason::IdleTimeout
+                }
+            };
+            Some((Close::Now, reason))
+        })
+    })
+    .await
+}
+
 /// Serves one exchange; the close that follows it, if one does, and why.
 async fn one_exchange(
     cx: &ConnectionCx,
     conn: &mut ServerConn,
     hcm: Rc<WorkerHcm>,
+    slot: &HcmSlot,
     account: &mut Account,
 ) -> Option<(Close, CloseReason)> {
     cx.served.set(cx.served.get().saturating_add(1));
@@ -177,7 +224,11 @@ async fn one_exchange(
     let exchange = Box::write(Box::new_uninit(), exchange::serve(&stream, hcm, conn));
     let end = Box::into_pin(exchange).await;
     cx.clock.set(stream.clock.now());
+    let lost = if conn.buffered() > 0 { write_rest(cx, conn, slot).await } else { None };
     account.count_traffic(conn.rx_bytes(), conn.tx_bytes());
+    if lost.is_some() {
+        return lost;
+    }
     let why = |otherwise| cx.why.get().unwrap_or(otherwise);
     match end {
         end @ (ExchangeEnd::Complete | ExchangeEnd::Replied) => {

@@ -227,9 +227,18 @@ impl Exchange<'_> {
             return Err(Abort::UpstreamReset);
         }
         upstream.complete(self.now());
-        self.flush_rest().await?;
+        if !self.leaves_rest() {
+            self.flush_rest().await?;
+        }
         self.response.set(ResponseState::Complete);
         Ok(())
+    }
+
+    /// Whether the connection writes the rest of the response, after this exchange: one that has it to itself does so
+    /// when others had their turn, with nothing more of the exchange to wake for it. As in Envoy the exchange is over
+    /// then; a long rest waits here for the client to take it.
+    fn leaves_rest(&self) -> bool {
+        self.cx.is_alone() && !self.tunnel.get() && self.server.borrow().buffered() < WRITE_HIGH
     }
 
     /// What came of the request while its upstream was awaited in vain: Envoy has read it by then, so that a whole
