@@ -129,3 +129,20 @@ fn serve_echo(endpoint: &Endpoint) {
         }
     });
 }
+
+#[tokio::test(start_paused = true)]
+async fn streams_come_back() {
+    let network = Network::new(1);
+    let test = async {
+        let endpoint = testing::serve(&network, &["h3"]);
+        serve_echo(&endpoint);
+        let mut client = testing::client(&network, 1, &["h3"]);
+        connected(&mut client).await;
+        for _ in 0..300 {
+            exchange(&mut client, b"hello").await;
+        }
+        pass(std::time::Duration::from_secs(1), &mut [&mut client]).await;
+        assert!(client.is_delivered());
+    };
+    tokio::task::LocalSet::new().run_until(test).await;
+}

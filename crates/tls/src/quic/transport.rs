@@ -29,9 +29,8 @@ pub fn client_transport(options: &Http3Options) -> TransportConfig {
 fn common(quic: &QuicOptions, idle: Duration, unlimited: bool) -> TransportConfig {
     let mut transport = TransportConfig::default();
     let window = |bytes: u32| VarInt::from_u32(bytes.max(SMALLEST_WINDOW));
-    let uni = quic.max_concurrent_streams.saturating_add(CONTROL_STREAMS);
     transport
-        .max_concurrent_uni_streams(uni.into())
+        .max_concurrent_uni_streams(UNI_STREAMS.into())
         .stream_receive_window(window(quic.initial_stream_window_size))
         .receive_window(if unlimited { VarInt::MAX } else { window(quic.initial_connection_window_size) })
         .send_window(u64::from(quic.initial_stream_window_size.clamp(SMALLEST_WINDOW, LARGEST_BACKLOG)))
@@ -58,8 +57,10 @@ const SMALLEST_WINDOW: u32 = 16 * 1024;
 /// client costs; 8 MiB fill a path of 1 Gbit/s and 64 ms.
 const LARGEST_BACKLOG: u32 = 8 << 20;
 
-/// What HTTP/3 needs beside requests (RFC 9114 §6.2): control, and two of QPACK. Envoy adds them likewise.
-const CONTROL_STREAMS: u32 = 3;
+/// What HTTP/3 needs beside requests is control and two of QPACK; the rest is for extensions and grease, of which a
+/// client opens one at most (RFC 9114 §6.2). Envoy allows as many more as there may be requests, which would cost each
+/// connection 3 KB.
+const UNI_STREAMS: u32 = 10;
 
 /// What fits into an Ethernet frame with IPv6 (QUICHE's `kMaxOutgoingPacketSize`).
 const LARGEST_PACKET: u16 = 1452;
