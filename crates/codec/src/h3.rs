@@ -10,7 +10,7 @@
 //!
 //! What is bounded, and by what:
 //! - bytes received: by the transport's windows, which open as bodies are read, and not before;
-//! - heads: by `max_head_bytes` and `max_headers`; sections by twice that; SETTINGS by 4 KB;
+//! - heads: by `max_head_bytes` and `max_headers`; sections by twice that; SETTINGS by 16 KB;
 //! - streams: by the transport's limits; 1xx heads of one by 32; frames without content by 1000 in a row;
 //! - bytes to be sent: by the transport's send window; what it has not taken, by who sends: see [`crate::stream`];
 //! - an idle connection: this structure, and the transport's.

@@ -179,7 +179,10 @@ impl RequestFields {
             _ if self.tally.regular => return Err(Verdict::Misplaced),
             Name::Method => {
                 let method = Method::from_bytes(&value).map_err(|_| Verdict::Field)?;
-                once(&mut self.method, method)?;
+                once(&mut self.method, method).map_err(|_| match self.rules.limits.dialect {
+                    Dialect::Http2 => Verdict::Field,
+                    Dialect::Http3 => Verdict::Path,
+                })?;
             }
             Name::Scheme => {
                 let scheme = match &value[..] {
@@ -224,6 +227,10 @@ impl RequestFields {
             single(&mut self.host, value)?;
             return self.tally.count(size);
         }
+        if self.rules.limits.dialect == Dialect::Http3 && !value.is_ascii() {
+            // Envoy's rule, for requests.
+            return Err(Verdict::Field);
+        }
         let value = field_value(value, sensitive)?;
         // One look for the common case, a field that means nothing here; names are compared as enum
         // discriminants.
@@ -235,6 +242,10 @@ impl RequestFields {
                 // Crumbs count as what they become, `; ` between them.
                 let between = if matches!(self.cookie, Cookie::None) { 0 } else { 2 };
                 self.tally.count(value.len() + between + ENTRY_OVERHEAD)?;
+                if between == 0 && self.rules.limits.dialect == Dialect::Http3 {
+                    // Its place is here.
+                    self.tally.append(name, HeaderValue::from_static(""))?;
+                }
                 self.cookie.push(value);
                 return Ok(());
             }
@@ -258,14 +269,21 @@ impl RequestFields {
         self.tally.append(name, value)
     }
 
-    /// The crumbs become one field again (RFC 9113 §8.2.3), behind all others as in Envoy.
+    /// The crumbs become one field again (RFC 9113 §8.2.3), as in Envoy behind all others, or with HTTP/3 where the first
+    /// one was.
     fn put_cookie(&mut self) -> Result<(), Verdict> {
         let value = match std::mem::replace(&mut self.cookie, Cookie::None) {
             Cookie::None => return Ok(()),
             Cookie::One(value) => value,
             Cookie::Joined(crumbs) => field_value(crumbs.freeze(), false)?,
         };
-        self.tally.append(header::COOKIE, value)
+        match (self.rules.limits.dialect, self.tally.headers.get_mut(header::COOKIE)) {
+            (Dialect::Http3, Some(place)) => {
+                *place = value;
+                Ok(())
+            }
+            _ => self.tally.append(header::COOKIE, value),
+        }
     }
 }
 

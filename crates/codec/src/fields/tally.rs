@@ -38,6 +38,9 @@ pub(crate) enum Verdict {
     /// HTTP/3's for a path that is none for this method: ends the stream alone in any case.
     #[error("invalid path")]
     Path,
+    /// HTTP/3's for a head that ends a message whose length it says to be more: ends the stream alone in any case.
+    #[error("body shorter than content-length")]
+    Length,
     /// Over `max_request_headers_kb`: ends the stream with INTERNAL_ERROR, as do those below.
     #[error("header list too large")]
     TooLarge,
@@ -54,13 +57,16 @@ impl Verdict {
     pub(crate) fn details(self, dialect: Dialect) -> &'static str {
         match (dialect, self) {
             (Dialect::Http2, Self::Field | Self::Misplaced) => "http2.invalid.header.field",
-            (Dialect::Http2, Self::Message | Self::Path) => "http2.violation.of.messaging.rule",
+            (Dialect::Http2, Self::Message | Self::Path | Self::Length) => {
+                "http2.violation.of.messaging.rule"
+            }
             (Dialect::Http2, Self::TooLarge) => "http2.header_list_size_too_large",
             (Dialect::Http2, Self::TooMany) => "http2.too_many_headers",
             (Dialect::Http2, Self::Underscore) => "http2.unexpected_underscore",
             (Dialect::Http3, Self::Field | Self::Misplaced | Self::Message | Self::Path) => {
                 "http3.invalid_header_field"
             }
+            (Dialect::Http3, Self::Length) => "http3.inconsistent_content_length",
             (Dialect::Http3, Self::TooLarge) => "http3.headers_too_large",
             (Dialect::Http3, Self::TooMany) => "http3.too_many_headers",
             (Dialect::Http3, Self::Underscore) => "http3.unexpected_underscore",
@@ -78,7 +84,7 @@ impl Verdict {
 
     /// Whether the message is malformed, and not just unwanted: `http2.rx_messaging_error`.
     pub(crate) fn is_malformed(self) -> bool {
-        matches!(self, Self::Field | Self::Message | Self::Misplaced | Self::Path)
+        matches!(self, Self::Field | Self::Message | Self::Misplaced | Self::Path | Self::Length)
     }
 }
 

@@ -4,7 +4,7 @@ use http::{HeaderMap, header};
 use tidegate_types::EndStream;
 
 use super::rules::check_connection_field;
-use super::tally::{Limits, Tally, Verdict, field_value};
+use super::tally::{Dialect, Limits, Tally, Verdict, field_value};
 use crate::hpack::{Field, Name};
 
 /// The fields of a block that ends a message.
@@ -56,7 +56,8 @@ impl TrailerFields {
         }
         self.tally.count(size)?;
         match name {
-            header::CONTENT_LENGTH => self.length = true,
+            // Envoy lets it pass in HTTP/3; nobody needs it.
+            header::CONTENT_LENGTH => self.length = self.tally.limits.dialect == Dialect::Http2,
             // They route and frame, for which it is too late (RFC 9110 §6.5.1).
             header::HOST | header::TE => {}
             _ => self.tally.append(name, value)?,

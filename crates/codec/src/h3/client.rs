@@ -48,6 +48,8 @@ pub(super) fn connect_over(
     observer: Rc<dyn Observer>,
 ) -> (ClientConn, ClientDriver) {
     let shared = Core::new(transport, Side::Client(options), observer);
+    // Of a connection that stands, the capacity is known from the beginning.
+    shared.borrow_mut().begin();
     (ClientConn { shared: Rc::clone(&shared) }, ClientDriver { shared })
 }
 

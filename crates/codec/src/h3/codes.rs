@@ -92,14 +92,27 @@ pub(crate) struct Fault {
     pub(crate) number: u16,
     /// Envoy's, in `quic_connection_close_error_code_*`.
     pub(crate) name: &'static str,
+    /// With `{}` for what it is about.
     pub(crate) text: &'static str,
+    /// A type, an identifier or a stream.
+    pub(crate) about: u64,
 }
 
 pub(crate) type Handled<T = ()> = Result<T, Fault>;
 
 impl Fault {
     const fn new(code: u64, number: u16, name: &'static str, text: &'static str) -> Self {
-        Self { code, number, name, text }
+        Self { code, number, name, text, about: 0 }
+    }
+
+    /// The same, about this.
+    pub(crate) const fn about(self, about: u64) -> Self {
+        Self { about, ..self }
+    }
+
+    /// What the peer is told beside the code, as Envoy words it.
+    pub(crate) fn reason(self) -> String {
+        format!("{}:{}", self.number, self.text.replace("{}", &self.about.to_string()))
     }
 
     /// What the owner of the connection is told.
@@ -160,7 +173,7 @@ pub(crate) const HTTP2_FRAME: Fault = Fault::new(
     FRAME_UNEXPECTED,
     171,
     "QUIC_HTTP_RECEIVE_SPDY_FRAME",
-    "HTTP/2 frame received in a HTTP/3 connection",
+    "HTTP/2 frame received in a HTTP/3 connection: {}",
 );
 
 /// RFC 9114 §6.2.1.
@@ -168,7 +181,7 @@ pub(crate) const NO_SETTINGS: Fault = Fault::new(
     MISSING_SETTINGS,
     157,
     "QUIC_HTTP_MISSING_SETTINGS_FRAME",
-    "First frame received on control stream must be SETTINGS.",
+    "First frame received on control stream is type {}, but it must be SETTINGS.",
 );
 
 /// RFC 9114 §7.2.4.
@@ -192,16 +205,13 @@ pub(crate) const HTTP2_SETTING: Fault = Fault::new(
     SETTINGS_ERROR,
     169,
     "QUIC_HTTP_RECEIVE_SPDY_SETTING",
-    "received HTTP/2 specific setting in HTTP/3 session",
+    "received HTTP/2 specific setting in HTTP/3 session: {}",
 );
 
-/// RFC 9220 §3, RFC 9297 §2.1.1: 0 or 1.
-pub(crate) const SETTING_VALUE: Fault = Fault::new(
-    SETTINGS_ERROR,
-    207,
-    "QUIC_HTTP_INVALID_SETTING_VALUE",
-    "Received a setting with an invalid value",
-);
+/// A setting that is 0 or 1, and is said to be more (RFC 9220 §3, RFC 9297 §2.1.1).
+pub(crate) const fn setting(text: &'static str) -> Fault {
+    Fault::new(SETTINGS_ERROR, 207, "QUIC_HTTP_INVALID_SETTING_VALUE", text)
+}
 
 /// RFC 9114 §5.2.
 pub(crate) const GOAWAY_GREW: Fault = Fault::new(
@@ -259,6 +269,10 @@ pub(crate) const LENGTH: &str = "http3.inconsistent_content_length";
 
 /// `%RESPONSE_CODE_DETAILS%` of a malformed message.
 pub(crate) const INVALID: &str = "http3.invalid_header_field";
+
+/// Envoy's names for the resets with which it answers what came: its codes are finer than those on the wire.
+pub(crate) const BAD_PAYLOAD: &str = "QUIC_BAD_APPLICATION_PAYLOAD";
+pub(crate) const HEADERS_TOO_LARGE: &str = "QUIC_HEADERS_TOO_LARGE";
 
 /// `%RESPONSE_CODE_DETAILS%` of trailers over `max_headers_count`.
 pub(crate) const TOO_MANY_TRAILERS: &str = "http3.too_many_trailers";

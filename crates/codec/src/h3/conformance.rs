@@ -83,33 +83,38 @@ fn frames_on_request_streams() {
         (frame(0xf0700, b"\x00"), false, 0x105, "133:Priority update frame received on data stream"),
         (frame(5, b"\x00"), false, 0x106, "132:PUSH_PROMISE frame received."),
         (frame(3, b"\x00"), false, 0x106, "132:CANCEL_PUSH frame received."),
-        (frame(2, b""), false, 0x105, "171:HTTP/2 frame received in a HTTP/3 connection"),
+        (frame(2, b""), false, 0x105, "171:HTTP/2 frame received in a HTTP/3 connection: 2"),
         (
             concat(&[&get, &frame(6, b"12345678")]),
             false,
             0x105,
-            "171:HTTP/2 frame received in a HTTP/3 connection",
+            "171:HTTP/2 frame received in a HTTP/3 connection: 6",
         ),
-        (frame(8, b""), false, 0x105, "171:HTTP/2 frame received in a HTTP/3 connection"),
-        (frame(9, b""), false, 0x105, "171:HTTP/2 frame received in a HTTP/3 connection"),
-        (frame(1, b""), false, 0x200, "126:Error decoding headers: Incomplete header data prefix."),
+        (frame(8, b""), false, 0x105, "171:HTTP/2 frame received in a HTTP/3 connection: 8"),
+        (frame(9, b""), false, 0x105, "171:HTTP/2 frame received in a HTTP/3 connection: 9"),
+        (
+            frame(1, b""),
+            false,
+            0x200,
+            "126:Error decoding headers on stream 0: Incomplete header data prefix.",
+        ),
         (
             frame(1, b"\x00\x00\xff\x24"),
             false,
             0x200,
-            "126:Error decoding headers: Static table entry not found.",
+            "126:Error decoding headers on stream 0: Static table entry not found.",
         ),
         (
             frame(1, b"\x00\x00\x51\x0b/ind"),
             false,
             0x200,
-            "126:Error decoding headers: Incomplete header block.",
+            "126:Error decoding headers on stream 0: Incomplete header block.",
         ),
         (
             frame(1, b"\x02\x00\x80"),
             false,
             0x200,
-            "126:Error decoding headers: Dynamic table entry not found.",
+            "126:Error decoding headers on stream 0: Dynamic table entry not found.",
         ),
         (frame(1, b"\x00\x00"), false, 0x106, "132:http3.invalid_header_field"),
         (frame(0x21, b"").repeat(1001), false, 0x107, "132:Too many frames without content"),
@@ -181,12 +186,17 @@ fn streams_beside_the_requests() {
             &both,
             &[b"\x00\x07\x01\x00"],
             0x10a,
-            "157:First frame received on control stream must be SETTINGS.",
+            "157:First frame received on control stream is type 7, but it must be SETTINGS.",
         ),
-        (&both, &[b"\x00\x21\x00"], 0x10a, "157:First frame received on control stream must be SETTINGS."),
+        (
+            &both,
+            &[b"\x00\x21\x00"],
+            0x10a,
+            "157:First frame received on control stream is type 33, but it must be SETTINGS.",
+        ),
         (&both, &[&after(b"\x04\x00")], 0x105, "152:SETTINGS frame can only be received once."),
-        (&both, &[&after(b"\x00\x00")], 0x105, "134:Invalid frame type received on control stream."),
-        (&both, &[&after(b"\x01\x00")], 0x105, "134:Invalid frame type received on control stream."),
+        (&both, &[&after(b"\x00\x00")], 0x105, "134:Invalid frame type 0 received on control stream."),
+        (&both, &[&after(b"\x01\x00")], 0x105, "134:Invalid frame type 1 received on control stream."),
         (&both, &[&after(b"\x05\x01\x00")], 0x106, "132:PUSH_PROMISE frame received."),
         (&[Side::Server], &[&after(b"\x03\x01\x00")], 0x106, "132:CANCEL_PUSH frame received."),
         (&[Side::Client], &[&after(b"\x03\x01\x00")], 0x108, "205:Received server push stream"),
@@ -194,7 +204,7 @@ fn streams_beside_the_requests() {
             &[Side::Client],
             &[&after(b"\x0d\x01\x00")],
             0x105,
-            "134:Invalid frame type received on control stream.",
+            "134:Invalid frame type 13 received on control stream.",
         ),
         (
             &[Side::Server],
@@ -202,7 +212,7 @@ fn streams_beside_the_requests() {
             0x108,
             "132:MAX_PUSH_ID received with a lower push ID",
         ),
-        (&both, &[&after(b"\x06\x00")], 0x105, "171:HTTP/2 frame received in a HTTP/3 connection"),
+        (&both, &[&after(b"\x06\x00")], 0x105, "171:HTTP/2 frame received in a HTTP/3 connection: 6"),
         (
             &both,
             &[&after(b"\x07\x01\x04\x07\x01\x08")],
@@ -218,10 +228,20 @@ fn streams_beside_the_requests() {
             "132:Superfluous data in GOAWAY frame.",
         ),
         (&both, &[&after(b"\x07\x00")], 0x106, "132:Unable to read GOAWAY ID."),
-        (&both, &[b"\x00\x04\x02\x02\x00"], 0x109, "169:received HTTP/2 specific setting in HTTP/3 session"),
+        (
+            &both,
+            &[b"\x00\x04\x02\x02\x00"],
+            0x109,
+            "169:received HTTP/2 specific setting in HTTP/3 session: 2",
+        ),
         (&both, &[b"\x00\x04\x04\x06\x01\x06\x01"], 0x109, "158:Duplicate setting identifier."),
         (&both, &[b"\x00\x04\x01\x06"], 0x106, "132:Unable to read setting value."),
-        (&both, &[b"\x00\x04\x02\x08\x02"], 0x109, "207:Received a setting with an invalid value"),
+        (
+            &both,
+            &[b"\x00\x04\x02\x08\x02"],
+            0x109,
+            "207:Received SETTINGS_ENABLE_CONNECT_PROTOCOL with invalid value 2",
+        ),
         (&both, &[b"\x00\x04\x80\x01\x00\x00"], 0x107, "132:Too many frames without content"),
         (
             &both,
@@ -341,23 +361,32 @@ fn malformed_requests() {
     ];
     for fields in closes {
         assert_eq!(judged(Options::default(), fields), (Some(0x106), (None, None), INVALID), "{fields:x?}");
-        assert_eq!(judged(lenient(), fields), (None, (None, Some(0x101)), INVALID), "{fields:x?}");
+        assert_eq!(judged(lenient(), fields), (None, (Some(0x101), Some(0x101)), INVALID), "{fields:x?}");
     }
     let misplaced: &[Vec<(&[u8], &[u8])>] =
         &[with(&[(b":path", b"/")]), [&GET[..3], &[(b"x", b"y")], &GET[3..]].concat()];
     for fields in misplaced {
-        assert_eq!(judged(Options::default(), fields), (None, (None, Some(0x101)), INVALID), "{fields:x?}");
+        assert_eq!(
+            judged(Options::default(), fields),
+            (None, (Some(0x101), Some(0x101)), INVALID),
+            "{fields:x?}"
+        );
     }
+    let length = with(&[(b"content-length", b"1")]);
+    assert_eq!(judged(Options::default(), &length).2, Some("http3.inconsistent_content_length"));
+    assert_eq!(judged(Options::default(), &with(&[(b"x", b"\xe9")])).0, Some(0x106));
+    let twice = [&GET[..1], GET].concat();
+    assert_eq!(judged(Options::default(), &twice), (None, (Some(0x100), Some(0x100)), INVALID));
     let path = [&GET[..3], &[(&b":path"[..], &b"*"[..])]].concat();
-    assert_eq!(judged(Options::default(), &path), (None, (None, Some(0x100)), INVALID));
+    assert_eq!(judged(Options::default(), &path), (None, (Some(0x100), Some(0x100)), INVALID));
     let many = with(&[(&b"x"[..], &b"y"[..]); 97]);
     assert_eq!(judged(Options::default(), &many).2, Some("http3.too_many_headers"));
-    assert_eq!(judged(Options::default(), &many).1, (None, Some(0x107)));
+    assert_eq!(judged(Options::default(), &many).1, (Some(0x107), Some(0x107)));
     let large = vec![b'v'; 62_000];
     let large = with(&[(b"x", &large)]);
     assert_eq!(
         judged(Options::default(), &large),
-        (None, (None, Some(0x107)), Some("http3.headers_too_large"))
+        (None, (Some(0x107), Some(0x107)), Some("http3.headers_too_large"))
     );
     let huge = vec![b'v'; 200_000];
     let huge = with(&[(b"x", &huge)]);
@@ -366,7 +395,10 @@ fn malformed_requests() {
     assert_eq!(details, Some("http3.headers_too_large"));
     let underscore = Options { underscores: Underscores::Reject, ..Options::default() };
     let fields = with(&[(b"x_y", b"z")]);
-    assert_eq!(judged(underscore, &fields), (None, (None, Some(0x101)), Some("http3.unexpected_underscore")));
+    assert_eq!(
+        judged(underscore, &fields),
+        (None, (Some(0x101), Some(0x101)), Some("http3.unexpected_underscore"))
+    );
     assert_eq!(
         judged(Options::default(), &with(&[(b"host", b"host"), (b"te", b"trailers")])),
         (None, (None, None), None)
@@ -475,7 +507,8 @@ fn resets_are_counted_by_name() {
     let _ = accept_all(&mut conn);
     assert_eq!(seer.count(Event::RxReset), 2);
     assert_eq!(seer.count(Event::RxResetNamed("QUIC_STREAM_CANCELLED")), 1);
-    assert_eq!(seer.count(Event::RxResetNamed("QUIC_STREAM_UNKNOWN_APPLICATION_ERROR_CODE")), 1);
+    // Codes of STOP_SENDING are not.
+    assert_eq!(seer.count(Event::RxResetNamed("QUIC_STREAM_UNKNOWN_APPLICATION_ERROR_CODE")), 0);
     assert_eq!(script.given_up(request_id(0)), (None, Some(0x10c)));
     assert_eq!(script.given_up(request_id(1)), (Some(0x100), Some(0x1234)));
     drop(exchanges);

@@ -123,7 +123,7 @@ pub(crate) struct Facts {
     pub(crate) close_announced: bool,
     /// GOAWAY that only announces went.
     announced: bool,
-    /// The connection was driven.
+    /// What happened before the connection was ours was looked at.
     begun: bool,
     /// The handshake is over.
     pub(crate) connected: bool,
@@ -207,9 +207,7 @@ impl Core {
     /// Writes, reads, handles. Ready when there is something to look at: streams to accept, news, the end.
     pub(crate) fn poll_drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.note_task(cx);
-        if !std::mem::replace(&mut self.facts.begun, true) {
-            self.begin();
-        }
+        self.begin();
         while !self.is_over {
             self.write();
             match self.quic.poll_event(cx) {
@@ -251,8 +249,8 @@ impl Core {
     }
 
     /// Looks at what happened before the connection was ours: who chose its owner has seen its events.
-    fn begin(&mut self) {
-        if self.quic.is_handshaking() {
+    pub(crate) fn begin(&mut self) {
+        if self.facts.begun || self.quic.is_handshaking() {
             return;
         }
         self.connected();
@@ -334,7 +332,7 @@ impl Core {
     }
 
     fn connected(&mut self) {
-        self.facts.connected = true;
+        (self.facts.begun, self.facts.connected) = (true, true);
         if self.side.role() == Role::Client && self.quic.early_data() == EarlyData::Rejected {
             self.reject_early();
         }
@@ -451,12 +449,11 @@ impl Core {
             Ended::Flood(_) => self.close_for(&codes::FLOOD),
             _ => {}
         }
-        let is_server = self.side.role() == Role::Server;
         let failure = match &ended {
             Ended::ByPeer | Ended::GoneAway | Ended::Broken(ConnError::PeerError(_)) => Failure::Closed,
-            Ended::Fault(fault) if is_server || fault.is_message() => Failure::Violation,
-            Ended::Fault(_) => Failure::Closed,
-            Ended::Flood(_) => Failure::Violation,
+            // As in Envoy, the connection's fault is no stream's, but for one of a message.
+            Ended::Fault(fault) if fault.is_message() => Failure::Violation,
+            Ended::Fault(_) | Ended::Flood(_) => Failure::Closed,
             Ended::Broken(ConnError::Io(error)) => Failure::Io(error.kind()),
             Ended::Broken(_) => Failure::Closed,
             Ended::Closed => Failure::Io(io::ErrorKind::BrokenPipe),
@@ -474,7 +471,7 @@ impl Core {
 
     /// Ends the transport for a fault, and says so.
     pub(crate) fn close_for(&mut self, fault: &Fault) {
-        let reason = Bytes::from(format!("{}:{}", fault.number, fault.text));
+        let reason = Bytes::from(fault.reason());
         if !std::mem::replace(&mut self.facts.closing, true) {
             self.quic.close(CloseCode::Application(varint(fault.code)), reason);
             self.count(Counted::TxCloseNamed(fault.name));

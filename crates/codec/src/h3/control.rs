@@ -228,24 +228,23 @@ impl Core {
 
     /// Whether a frame may come now on the control stream, and what is to be done with it (RFC 9114 §7.2).
     fn begin_control(&mut self, head: FrameHead) -> Handled<Part> {
+        let refused = Fault::on_control("Invalid frame type {} received on control stream.").about(head.kind);
+        if matches!(head.kind, kind::DATA | kind::HEADERS) {
+            return Err(refused);
+        }
         if !self.peer.known && head.kind != kind::SETTINGS {
-            return Err(NO_SETTINGS);
+            return Err(NO_SETTINGS.about(head.kind));
         }
         let is_server = self.side.role() == Role::Server;
         let longest = match head.kind {
             kind::SETTINGS if self.peer.known => return Err(SECOND_SETTINGS),
             kind::SETTINGS => MAX_SETTINGS,
-            kind::DATA | kind::HEADERS => {
-                return Err(Fault::on_control("Invalid frame type received on control stream."));
-            }
             kind::PUSH_PROMISE => return Err(Fault::frame("PUSH_PROMISE frame received.")),
             kind::CANCEL_PUSH if is_server => return Err(Fault::frame("CANCEL_PUSH frame received.")),
             kind::CANCEL_PUSH => return Err(PUSHED),
-            kind::MAX_PUSH_ID if !is_server => {
-                return Err(Fault::on_control("Invalid frame type received on control stream."));
-            }
+            kind::MAX_PUSH_ID if !is_server => return Err(refused),
             kind::GOAWAY | kind::MAX_PUSH_ID => 8,
-            other if is_http2(other) => return Err(HTTP2_FRAME),
+            other if is_http2(other) => return Err(HTTP2_FRAME.about(other)),
             // RFC 9114 §9.
             _ if head.len == 0 => return Ok(Part::Between),
             _ => return Ok(Part::Skip(head.len)),
@@ -339,4 +338,4 @@ fn decoder_fault(error: instructions::Error) -> Fault {
 const MAX_READ: usize = 16 * 1024;
 
 /// Bytes of SETTINGS. Stops a peer that has us keep megabytes of them.
-const MAX_SETTINGS: usize = 4096;
+const MAX_SETTINGS: usize = 16 * 1024;

@@ -5,7 +5,8 @@ use http::StatusCode;
 use tidegate_types::EndStream;
 
 use super::codes::{
-    self, EXCESSIVE_LOAD, Fault, GENERAL_PROTOCOL_ERROR, Handled, LENGTH, NO_ERROR, TOO_MANY_TRAILERS,
+    self, BAD_PAYLOAD, EXCESSIVE_LOAD, Fault, GENERAL_PROTOCOL_ERROR, HEADERS_TOO_LARGE, Handled, LENGTH,
+    NO_ERROR, TOO_MANY_TRAILERS,
 };
 use super::conn::{Core, Side};
 use super::streams::{Failure, Key, Phase};
@@ -39,14 +40,19 @@ impl Core {
 
     fn handle_request(&mut self, key: Key, section: &Bytes, rules: RequestRules) -> Handled {
         let mut fields = RequestFields::new(rules);
-        decode(section, |field, size| fields.push(field, size))?;
-        let end = self.probe_end(key);
+        self.decode(key, section, |field, size| fields.push(field, size))?;
+        // Before the end is looked for: a stream whose end is known cannot be stopped, as Envoy does.
+        let judged = fields.finish(EndStream::No);
+        let end = if judged.is_ok() { self.probe_end(key) } else { EndStream::No };
         let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
         stream.rx.phase = if end.is_end() { Phase::Ended } else { Phase::Body };
         stream.reader.wake();
-        match fields.finish(end) {
+        match judged {
             Ok(received) => {
                 stream.rx.left = received.length;
+                if stream.rx.left.take(0, end).is_err() {
+                    return self.refuse(key, Section::Head, Verdict::Length);
+                }
                 let dropped = received.dropped;
                 stream.rx.request = Some(received);
                 self.count_dropped(dropped);
@@ -58,7 +64,7 @@ impl Core {
 
     fn handle_response(&mut self, key: Key, section: &Bytes, limits: Limits) -> Handled {
         let mut fields = ResponseFields::new(limits);
-        decode(section, |field, size| fields.push(field, size))?;
+        self.decode(key, section, |field, size| fields.push(field, size))?;
         let end = self.probe_end(key);
         let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
         let (head, length) = match fields.finish(end, &stream.rx.asked) {
@@ -68,7 +74,12 @@ impl Core {
         stream.reader.wake();
         if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
             if stream.rx.responses.len() >= MAX_INFORMATIONAL {
-                self.fail_stream(key, EXCESSIVE_LOAD, Failure::Protocol(codes::INVALID));
+                self.fail_stream(
+                    key,
+                    EXCESSIVE_LOAD,
+                    codes::reset_name(EXCESSIVE_LOAD),
+                    Failure::Protocol(codes::INVALID),
+                );
                 return Ok(());
             }
             stream.rx.responses.push_back(ResponseFrame::Informational(head));
@@ -77,7 +88,7 @@ impl Core {
         (stream.rx.phase, stream.rx.left) = (Phase::Body, length);
         if end.is_end() {
             if stream.rx.left.take(0, EndStream::Yes).is_err() {
-                self.fail_stream(key, GENERAL_PROTOCOL_ERROR, Failure::Protocol(LENGTH));
+                self.fail_stream(key, GENERAL_PROTOCOL_ERROR, BAD_PAYLOAD, Failure::Protocol(LENGTH));
                 return Ok(());
             }
             stream.rx.phase = Phase::Ended;
@@ -89,7 +100,7 @@ impl Core {
     /// A section behind the body.
     pub(crate) fn handle_trailers(&mut self, key: Key, section: &Bytes) -> Handled {
         let mut fields = TrailerFields::new(Limits::from(self.side.common()));
-        decode(section, |field, size| fields.push(field, size))?;
+        self.decode(key, section, |field, size| fields.push(field, size))?;
         self.count(Event::Trailers);
         self.count_dropped(fields.dropped());
         // That nothing follows is seen later.
@@ -102,6 +113,26 @@ impl Core {
             }
             Err(verdict) => self.refuse(key, Section::Trailers, verdict),
         }
+    }
+
+    /// RFC 9204 §2.2.3.
+    fn decode(&self, key: Key, section: &Bytes, mut sink: impl FnMut(Field, usize)) -> Handled {
+        qpack::decode(section, &mut sink).map_err(|error| {
+            let id = self.streams.get(key).and_then(|stream| stream.id);
+            Fault::section(match error {
+                qpack::Error::Prefix => "Error decoding headers on stream {}: Incomplete header data prefix.",
+                qpack::Error::Truncated => "Error decoding headers on stream {}: Incomplete header block.",
+                qpack::Error::Integer => "Error decoding headers on stream {}: Encoded integer too large.",
+                qpack::Error::Static => "Error decoding headers on stream {}: Static table entry not found.",
+                qpack::Error::Dynamic => {
+                    "Error decoding headers on stream {}: Dynamic table entry not found."
+                }
+                qpack::Error::Huffman => {
+                    "Error decoding headers on stream {}: Error in Huffman-encoded string."
+                }
+            })
+            .about(id.map_or(0, u64::from))
+        })
     }
 
     fn count_dropped(&self, fields: u32) {
@@ -118,7 +149,9 @@ impl Core {
             stream.rx.refused = Some(verdict);
         }
         self.count(match verdict {
-            Verdict::Field | Verdict::Message | Verdict::Misplaced | Verdict::Path => Event::MessagingError,
+            Verdict::Field | Verdict::Message | Verdict::Misplaced | Verdict::Path | Verdict::Length => {
+                Event::MessagingError
+            }
             Verdict::TooLarge => Event::HeadTooLarge,
             Verdict::TooMany => Event::HeaderOverflow,
             Verdict::Underscore => Event::UnderscoreRejected,
@@ -128,39 +161,28 @@ impl Core {
             _ => verdict.details(Dialect::Http3),
         };
         let spares_connection = self.side.common().override_stream_error_on_invalid_http_message;
-        let code = match verdict {
+        let (code, name) = match verdict {
             Verdict::Field | Verdict::Message if !spares_connection => {
                 if let Some(stream) = self.streams.get_mut(key) {
                     stream.fail(Failure::Protocol(details));
                 }
                 return Err(Fault::malformed(details));
             }
-            Verdict::Field | Verdict::Message | Verdict::Misplaced | Verdict::Underscore => {
-                GENERAL_PROTOCOL_ERROR
-            }
+            Verdict::Field
+            | Verdict::Message
+            | Verdict::Misplaced
+            | Verdict::Underscore
+            | Verdict::Length => (GENERAL_PROTOCOL_ERROR, BAD_PAYLOAD),
             // Envoy's answer.
-            Verdict::Path => NO_ERROR,
-            Verdict::TooLarge | Verdict::TooMany => EXCESSIVE_LOAD,
+            Verdict::Path => (NO_ERROR, codes::reset_name(NO_ERROR)),
+            Verdict::TooLarge => (EXCESSIVE_LOAD, HEADERS_TOO_LARGE),
+            Verdict::TooMany => (EXCESSIVE_LOAD, codes::reset_name(EXCESSIVE_LOAD)),
         };
         // To have us reset a stream costs the peer as little as to reset it (CVE-2025-8671).
         self.note_premature(key);
-        self.fail_stream(key, code, Failure::Protocol(details));
+        self.fail_stream(key, code, name, Failure::Protocol(details));
         Ok(())
     }
-}
-
-/// RFC 9204 §2.2.3.
-fn decode(section: &Bytes, mut sink: impl FnMut(Field, usize)) -> Handled {
-    qpack::decode(section, &mut sink).map_err(|error| {
-        Fault::section(match error {
-            qpack::Error::Prefix => "Error decoding headers: Incomplete header data prefix.",
-            qpack::Error::Truncated => "Error decoding headers: Incomplete header block.",
-            qpack::Error::Integer => "Error decoding headers: Encoded integer too large.",
-            qpack::Error::Static => "Error decoding headers: Static table entry not found.",
-            qpack::Error::Dynamic => "Error decoding headers: Dynamic table entry not found.",
-            qpack::Error::Huffman => "Error decoding headers: Error in Huffman-encoded string.",
-        })
-    })
 }
 
 /// 1xx heads that wait to be read. Stops an upstream that sends nothing else.

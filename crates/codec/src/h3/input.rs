@@ -8,7 +8,8 @@ use tidegate_quic::{ReadError, StreamId};
 use tidegate_types::EndStream;
 
 use super::codes::{
-    self, FLOOD, Fault, GENERAL_PROTOCOL_ERROR, HTTP2_FRAME, Handled, LENGTH, PUSHED, REQUEST_CANCELLED,
+    self, BAD_PAYLOAD, FLOOD, Fault, GENERAL_PROTOCOL_ERROR, HTTP2_FRAME, Handled, LENGTH, PUSHED,
+    REQUEST_CANCELLED,
 };
 use super::conn::{Core, Ended, Role, varint};
 use super::frames::{FrameHead, is_http2, kind};
@@ -65,7 +66,12 @@ impl Core {
                 }
                 // Only a client: a request without a head is a fault.
                 Step::End => {
-                    self.fail_stream(key, GENERAL_PROTOCOL_ERROR, Failure::Protocol(codes::INVALID));
+                    self.fail_stream(
+                        key,
+                        GENERAL_PROTOCOL_ERROR,
+                        BAD_PAYLOAD,
+                        Failure::Protocol(codes::INVALID),
+                    );
                     return Ok(());
                 }
                 Step::Blocked | Step::Data(_) => {
@@ -233,10 +239,15 @@ impl Core {
     }
 
     fn take_data(&mut self, key: Key, data: Bytes) -> Handled<Option<BodyFrame>> {
+        let Some(stream) = self.streams.get_mut(key) else { return Ok(None) };
+        if stream.rx.left.take(data.len(), EndStream::No).is_err() {
+            self.fail_stream(key, GENERAL_PROTOCOL_ERROR, BAD_PAYLOAD, Failure::Protocol(LENGTH));
+            return Ok(None);
+        }
         let end = self.probe_end(key);
         let Some(stream) = self.streams.get_mut(key) else { return Ok(None) };
-        if stream.rx.left.take(data.len(), end).is_err() {
-            self.fail_stream(key, GENERAL_PROTOCOL_ERROR, Failure::Protocol(LENGTH));
+        if stream.rx.left.take(0, end).is_err() {
+            self.fail_stream(key, GENERAL_PROTOCOL_ERROR, BAD_PAYLOAD, Failure::Protocol(LENGTH));
             return Ok(None);
         }
         if end.is_end() {
@@ -248,7 +259,7 @@ impl Core {
     fn take_end(&mut self, key: Key) -> Option<BodyFrame> {
         let stream = self.streams.get_mut(key)?;
         if stream.rx.left.take(0, EndStream::Yes).is_err() {
-            self.fail_stream(key, GENERAL_PROTOCOL_ERROR, Failure::Protocol(LENGTH));
+            self.fail_stream(key, GENERAL_PROTOCOL_ERROR, BAD_PAYLOAD, Failure::Protocol(LENGTH));
             return None;
         }
         stream.rx.phase = Phase::Ended;
@@ -293,7 +304,11 @@ impl Core {
             }
             return;
         }
-        self.count_rx_reset(code);
+        // Envoy counts it as a reset, and its code not.
+        self.count(Event::RxReset);
+        if codes::from_wire(code) == ResetCode::Refused {
+            self.count(Event::RxRefused);
+        }
         self.note_premature(key);
         self.quic.reset(id, varint(code));
         let Some(stream) = self.streams.get_mut(key) else { return };
@@ -358,7 +373,7 @@ fn begin(rx: &mut Receiving, head: FrameHead, role: Role) -> Handled {
         kind::PUSH_PROMISE if role == Role::Client => return Err(PUSHED),
         kind::PUSH_PROMISE => return Err(Fault::frame("PUSH_PROMISE frame received.")),
         kind::CANCEL_PUSH => return Err(Fault::frame("CANCEL_PUSH frame received.")),
-        other if is_http2(other) => return Err(HTTP2_FRAME),
+        other if is_http2(other) => return Err(HTTP2_FRAME.about(other)),
         // RFC 9114 §9.
         _ if head.len == 0 => Part::Between,
         _ => Part::Skip(head.len),

@@ -216,11 +216,12 @@ impl Core {
 
     /// Resets a stream, unless it has ended.
     pub(crate) fn reset(&mut self, key: Key, code: ResetCode) {
-        self.fail_stream(key, codes::to_wire(code), Failure::Reset { code, by_peer: false });
+        let wire = codes::to_wire(code);
+        self.fail_stream(key, wire, codes::reset_name(wire), Failure::Reset { code, by_peer: false });
     }
 
-    /// Ends a stream in both directions.
-    pub(crate) fn fail_stream(&mut self, key: Key, code: u64, failure: Failure) {
+    /// Ends a stream in both directions; `name` is what Envoy counts it as.
+    pub(crate) fn fail_stream(&mut self, key: Key, code: u64, name: &'static str, failure: Failure) {
         let Some(stream) = self.streams.get_mut(key).filter(|stream| !stream.is_closed()) else { return };
         let sent = stream.tx.phase == SendPhase::Done;
         let received = stream.rx.fin;
@@ -236,7 +237,7 @@ impl Core {
             if code == codes::REQUEST_REJECTED {
                 self.count(Event::TxRefused);
             }
-            self.count(Event::TxResetNamed(codes::reset_name(code)));
+            self.count(Event::TxResetNamed(name));
         }
         self.wake();
     }

@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 
-use super::codes::{DUPLICATE_SETTING, Fault, HTTP2_SETTING, Handled, SETTING_VALUE};
+use super::codes::{DUPLICATE_SETTING, Fault, HTTP2_SETTING, Handled, setting};
 use super::conn::Role;
 use super::frames::{FrameHead, kind, put_varint, stream_type, take_varint};
 use super::options::Options;
@@ -28,7 +28,7 @@ impl PeerSettings {
             let id = take_varint(&mut payload).ok_or(Fault::frame("Unable to read setting identifier."))?;
             let value = take_varint(&mut payload).ok_or(Fault::frame("Unable to read setting value."))?;
             if matches!(id, 0x0 | 0x2..=0x5) {
-                return Err(HTTP2_SETTING);
+                return Err(HTTP2_SETTING.about(id));
             }
             if seen.contains(&id) {
                 return Err(DUPLICATE_SETTING);
@@ -38,7 +38,8 @@ impl PeerSettings {
             }
             match id {
                 MAX_FIELD_SECTION_SIZE => settings.max_field_section = Some(value),
-                ENABLE_CONNECT_PROTOCOL | H3_DATAGRAM if value > 1 => return Err(SETTING_VALUE),
+                ENABLE_CONNECT_PROTOCOL if value > 1 => return Err(BAD_CONNECT.about(value)),
+                H3_DATAGRAM if value > 1 => return Err(BAD_DATAGRAM.about(value)),
                 ENABLE_CONNECT_PROTOCOL => settings.extended_connect = value == 1,
                 _ => {}
             }
@@ -60,6 +61,9 @@ pub(crate) fn write_greeting(out: &mut BytesMut, role: Role, options: &Options) 
     FrameHead { kind: kind::SETTINGS, len: payload.len() as u64 }.put(out);
     out.extend_from_slice(&payload);
 }
+
+const BAD_CONNECT: Fault = setting("Received SETTINGS_ENABLE_CONNECT_PROTOCOL with invalid value {}");
+const BAD_DATAGRAM: Fault = setting("Received SETTINGS_H3_DATAGRAM with invalid value {}");
 
 const MAX_FIELD_SECTION_SIZE: u64 = 0x6;
 const ENABLE_CONNECT_PROTOCOL: u64 = 0x8;
@@ -84,12 +88,12 @@ mod tests {
             PeerSettings::parse(b"\x06\x50\x00\x08\x01\x33\x01\x01\x00\x07\x00\x4a\x0a\x05").unwrap();
         assert_eq!((settings.extended_connect, settings.max_field_section), (true, Some(4096)));
         for (bytes, fault) in [
-            (&b"\x08\x02"[..], SETTING_VALUE),
-            (b"\x33\x02", SETTING_VALUE),
+            (&b"\x08\x02"[..], BAD_CONNECT.about(2)),
+            (b"\x33\x02", BAD_DATAGRAM.about(2)),
             (b"\x06\x01\x06\x01", DUPLICATE_SETTING),
             (b"\x4a\x0a\x05\x4a\x0a\x05", DUPLICATE_SETTING),
-            (b"\x02\x01", HTTP2_SETTING),
-            (b"\x03\x01", HTTP2_SETTING),
+            (b"\x02\x01", HTTP2_SETTING.about(2)),
+            (b"\x03\x01", HTTP2_SETTING.about(3)),
             (b"\x06", Fault::frame("Unable to read setting value.")),
             (b"\x46", Fault::frame("Unable to read setting identifier.")),
         ] {

@@ -270,7 +270,9 @@ impl Core {
     fn refuse(&mut self, key: Key, verdict: Verdict) -> Handled {
         let code = if verdict.is_malformed() { PROTOCOL_ERROR } else { INTERNAL_ERROR };
         self.count(match verdict {
-            Verdict::Field | Verdict::Message | Verdict::Misplaced | Verdict::Path => Event::MessagingError,
+            Verdict::Field | Verdict::Message | Verdict::Misplaced | Verdict::Path | Verdict::Length => {
+                Event::MessagingError
+            }
             Verdict::TooLarge => Event::HeadTooLarge,
             Verdict::TooMany => Event::HeaderOverflow,
             Verdict::Underscore => Event::UnderscoreRejected,

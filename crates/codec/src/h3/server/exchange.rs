@@ -106,8 +106,8 @@ impl ServerExchange {
 /// its code says that a rule was broken.
 fn note(ended: &mut Option<ClientEnd>, failure: Failure) -> StreamError {
     let end = match failure {
-        Failure::Reset { code: ResetCode::Protocol, by_peer: true } => {
-            Some(ClientEnd::Reset(ResetCode::Protocol))
+        Failure::Reset { code: ResetCode::Protocol, by_peer: true } | Failure::Violation => {
+            Some(ClientEnd::Malformed { details: "", is_violation: true })
         }
         Failure::Reset { by_peer: true, .. } | Failure::Closed => Some(ClientEnd::Reset(ResetCode::NoError)),
         Failure::Protocol(details) => Some(ClientEnd::Malformed { details, is_violation: true }),
