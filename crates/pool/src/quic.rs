@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, ready};
 
 use tidegate_codec::multiplex::{Event as Counted, Observer};
 use tidegate_net::{TransportError, TransportOptions};
@@ -17,6 +18,7 @@ use tidegate_quic::{ClientConfig, Conn, Event, Loss, connect};
 use tidegate_stats::{DynScope, OwnedCounter, Scope, Store};
 use tidegate_types::tls::TlsInfo;
 use tidegate_types::{Address, ResetReason};
+use tokio::io::Interest;
 use tokio::net::lookup_host;
 
 use crate::dialer::Eyeballs;
@@ -214,16 +216,24 @@ impl Attempt {
         };
         let Beginning { config, server_name } = self.transport.begin(&self.options).map_err(refusal)?;
         let socket = self.socket(remote)?;
+        let refusals = Refusals::of(&socket);
         let conn =
             connect(socket, remote, config, &server_name).map_err(|error| local(&error.to_string()))?;
         // Says what became of it even when the attempt is given up.
         let mut trial = Trial { conn: Some(conn), observer: &*self.observer };
-        match trial.handshake().await {
+        let outcome = tokio::select! {
+            biased;
+            outcome = trial.handshake() => outcome,
+            loss = refusals.next() => Err(loss),
+        };
+        match outcome {
             Ok(conn) => {
                 let tls = self.transport.session(&conn);
                 Ok(Opened { conn, tls })
             }
             Err(loss) => {
+                // It is told of as what it is.
+                trial.conn = None;
                 let failure = Failure::of(&loss);
                 self.observer.on_event(match failure.by_peer {
                     true => Counted::RxCloseNamed(failure.name),
@@ -254,6 +264,33 @@ impl Attempt {
     }
 }
 
+/// ICMP errors of a socket, as they come: who waits to read it is not woken by them, and would learn of a closed port
+/// only when the next packet is sent, which takes a second.
+struct Refusals(Option<tokio::net::UdpSocket>);
+
+impl Refusals {
+    fn of(socket: &UdpSocket) -> Self {
+        let twin = socket.try_clone().and_then(|twin| {
+            twin.set_nonblocking(true)?;
+            tokio::net::UdpSocket::from_std(twin)
+        });
+        Self(twin.ok())
+    }
+
+    async fn next(&self) -> Loss {
+        if let Some(socket) = &self.0 {
+            while socket.ready(Interest::ERROR).await.is_ok() {
+                if let Ok(Some(error)) = socket.take_error() {
+                    return Loss::Socket { errno: error.raw_os_error().unwrap_or(0) };
+                }
+                // Until the next one.
+                let _ = socket.try_io(Interest::ERROR, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+            }
+        }
+        std::future::pending().await
+    }
+}
+
 /// A handshake under way.
 struct Trial<'a> {
     conn: Option<Conn>,
@@ -263,11 +300,11 @@ struct Trial<'a> {
 impl Trial<'_> {
     async fn handshake(&mut self) -> Result<Conn, Loss> {
         let outcome = poll_fn(|cx| {
-            let Some(conn) = &mut self.conn else { return std::task::Poll::Pending };
+            let Some(conn) = &mut self.conn else { return Poll::Pending };
             loop {
-                match std::task::ready!(conn.poll_event(cx)) {
-                    Event::Connected => return std::task::Poll::Ready(Ok(())),
-                    Event::Lost(loss) => return std::task::Poll::Ready(Err(loss)),
+                match ready!(conn.poll_event(cx)) {
+                    Event::Connected => return Poll::Ready(Ok(())),
+                    Event::Lost(loss) => return Poll::Ready(Err(loss)),
                     // Streams and credit are the codec's to look for, once it has the connection.
                     _ => {}
                 }

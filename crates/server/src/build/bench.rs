@@ -77,6 +77,7 @@ impl<'a> Bench<'a> {
             None => {
                 let mut problems: Vec<_> = cluster_policies(config, path).into_iter().collect();
                 problems.extend(tidegate_health::active::problem(config));
+                problems.extend(upstream::one_writer(config, self.builder));
                 let built = upstream::transports(config, self.builder);
                 match built {
                     Ok((transports, context)) if problems.is_empty() => {
