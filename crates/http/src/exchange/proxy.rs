@@ -72,10 +72,11 @@ impl Exchange<'_> {
                 return Poll::Ready(Err(Abort::Gone));
             }
             if self.request_ended.get() {
-                if !in_line && upstream.has_unwritten() {
+                if self.cx.is_alone() && !in_line && upstream.has_unwritten() {
                     // Not before every task that is ready had its turn. A worker that first reads all that came and then
                     // writes all that is to go finds its peers awake for most of the writes: to wake one costs the
-                    // kernel more than to append to its queue.
+                    // kernel more than to append to its queue. Streams of one connection gain nothing: the second
+                    // poll of many costs as much in misses.
                     in_line = true;
                     cx.waker().wake_by_ref();
                 } else {
