@@ -18,6 +18,7 @@ pub mod config;
 pub mod documents;
 pub mod examples;
 pub mod h2;
+pub mod h3;
 pub mod message;
 pub mod origin;
 pub mod peers;

@@ -32,6 +32,7 @@ mod all {
     mod health_check_filter;
     mod health_checks;
     mod http2_downstream;
+    mod http3_downstream;
     mod idle_rows;
     mod idle_rows_upstream;
     mod internal_redirects;

@@ -20,8 +20,7 @@ use std::time::Duration;
 
 use http::Version;
 use tidegate_codec::h1::ServerConn;
-use tidegate_codec::h2;
-use tidegate_codec::multiplex::ServerConnection;
+use tidegate_codec::{h2, h3};
 use tidegate_filter::Clusters;
 use tidegate_router::{Directory, PollClock};
 use tidegate_types::{CloseReason, ConnectionInfo, ResponseFlags};
@@ -32,6 +31,7 @@ use crate::stats::HcmStats;
 use crate::timers::LazyTimer;
 use account::Account;
 use close::{Close, Ending};
+use multiplexed::Opening;
 use serial::Outcome;
 use tidegate_types::drain::{Drain, DrainPhase, DrainWatch};
 use tidegate_types::overload::{Overload, ScaledTimer};
@@ -188,17 +188,17 @@ pub async fn serve(
             let (io, seen) = conn.into_input();
             let conn = h2::ServerConn::new(io, seen, slot.multiplexed_options(), slot.observer());
             // Boxed: what many streams need is not to be room in every connection.
-            Box::pin(multiplexed::serve(&cx, conn, Version::HTTP_2, &slot, account, None)).await
+            Box::pin(multiplexed::serve(&cx, conn, Version::HTTP_2, &slot, account, Opening::default())).await
         }
     }
 }
 
-/// Serves a connection that carries many exchanges, and speaks `version`, from its first byte until it is closed. Its
-/// handshake must be over at `opening_due`.
-pub async fn serve_many<C: ServerConnection + 'static>(
-    conn: C,
-    version: Version,
-    opening_due: Option<Instant>,
+/// Serves a connection of HTTP/3, whose handshake must be over at `handshake_due`, until it is closed. `learn` puts what
+/// the handshake brought by then into `info`.
+pub async fn serve_http3(
+    conn: h3::ServerConn,
+    handshake_due: Instant,
+    learn: impl Fn(),
     info: Rc<ConnectionInfo>,
     slot: Rc<HcmSlot>,
     directory: Rc<Directory>,
@@ -206,7 +206,10 @@ pub async fn serve_many<C: ServerConnection + 'static>(
 ) {
     let cx = ConnectionCx::new(info, &slot, directory, &drain);
     let account = cx.account(&slot);
-    multiplexed::serve(&cx, conn, version, &slot, account, opening_due).await;
+    let opening = Opening { due: Some(handshake_due), learn: Some(&learn) };
+    multiplexed::serve(&cx, conn, Version::HTTP_3, &slot, account, opening).await;
+    // At its end, as Envoy counts it.
+    slot.current().shared.http3_stats.quic_version_rfc_v1().inc();
 }
 
 /// Says farewell as `close` asks, and counts it.

@@ -321,9 +321,11 @@ impl Exchange<'_> {
 
     /// Bytes of a request's body that may be held: where streams have windows of their own, a window, as in Envoy.
     pub(crate) fn stream_buffer_limit(&self) -> usize {
-        match self.cx.is_alone() {
-            true => self.hcm.shared.buffer_limit,
-            false => self.hcm.shared.config.http2.initial_stream_window_size as usize,
+        let config = &self.hcm.shared.config;
+        match self.cx.protocol {
+            Version::HTTP_3 => config.http3.quic.initial_stream_window_size as usize,
+            Version::HTTP_2 => config.http2.initial_stream_window_size as usize,
+            _ => self.hcm.shared.buffer_limit,
         }
     }
 

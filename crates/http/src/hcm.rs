@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use tidegate_codec::h1::ServerOptions;
-use tidegate_codec::h2;
+use tidegate_codec::multiplex::Observer;
+use tidegate_codec::{h2, h3};
 use tidegate_config::{HcmConfig, RouteConfig};
 use tidegate_filter::AccessLog;
 use tidegate_router::{RouteTable, RouterOptions};
@@ -20,7 +21,7 @@ use tidegate_types::overload::Overload;
 use crate::chain::ConfiguredFilter;
 use crate::date::DateCache;
 use crate::local_reply::ReplyTemplates;
-use crate::stats::{CodecStats, HcmStats, Http2Stats, Http3Stats, ListenerHttpStats};
+use crate::stats::{CodecStats, HcmStats, Http2Stats, Http3Observer, Http3Stats, ListenerHttpStats};
 
 pub use build::BuildContext;
 
@@ -40,6 +41,7 @@ pub struct Hcm {
     pub(crate) codec_stats: CodecStats,
     pub(crate) http2_stats: Http2Stats,
     pub(crate) http3_stats: Http3Stats,
+    http3_observer: Http3Observer,
     /// `server_name`.
     pub(crate) server_name: HeaderValue,
     /// `node`, for `x-envoy-downstream-service-*`.
@@ -90,6 +92,11 @@ impl Hcm {
     fn multiplexed_options(&self) -> h2::ServerOptions {
         build::multiplexed_options(&self.config, self.buffer_limit)
     }
+
+    /// What HTTP/3's codec must know of it, and who counts what happens there.
+    fn http3(&self) -> (Rc<h3::ServerOptions>, Rc<dyn Observer>) {
+        (Rc::new(build::http3_options(&self.config)), Rc::new(self.http3_observer.clone()))
+    }
 }
 
 /// A worker's own view of a [`Hcm`].
@@ -104,7 +111,9 @@ pub struct HcmSlot {
     current: RefCell<Rc<WorkerHcm>>,
     options: RefCell<Rc<ServerOptions>>,
     multiplexed: RefCell<Rc<h2::ServerOptions>>,
-    observer: RefCell<Rc<dyn h2::Observer>>,
+    observer: RefCell<Rc<dyn Observer>>,
+    /// Of HTTP/3: options, and who counts.
+    http3: RefCell<(Rc<h3::ServerOptions>, Rc<dyn Observer>)>,
     overload: Rc<Overload>,
 }
 
@@ -115,6 +124,7 @@ impl HcmSlot {
             options: RefCell::new(Rc::new(hcm.codec_options())),
             multiplexed: RefCell::new(Rc::new(hcm.multiplexed_options())),
             observer: RefCell::new(Rc::new(hcm.http2_stats.clone())),
+            http3: RefCell::new(hcm.http3()),
             current: RefCell::new(WorkerHcm::new(hcm)),
             overload,
         })
@@ -125,6 +135,7 @@ impl HcmSlot {
         *self.options.borrow_mut() = Rc::new(hcm.codec_options());
         *self.multiplexed.borrow_mut() = Rc::new(hcm.multiplexed_options());
         *self.observer.borrow_mut() = Rc::new(hcm.http2_stats.clone());
+        *self.http3.borrow_mut() = hcm.http3();
         *self.current.borrow_mut() = WorkerHcm::new(hcm);
     }
 
@@ -149,8 +160,14 @@ impl HcmSlot {
     }
 
     /// Who counts what happens on a new connection of many streams.
-    pub(crate) fn observer(&self) -> Rc<dyn h2::Observer> {
+    pub(crate) fn observer(&self) -> Rc<dyn Observer> {
         self.observer.borrow().clone()
+    }
+
+    /// A new connection of HTTP/3.
+    pub fn http3(&self, conn: tidegate_quic::Conn) -> h3::ServerConn {
+        let (options, observer) = self.http3.borrow().clone();
+        h3::ServerConn::new(conn, options, observer)
     }
 
     pub(crate) fn current(&self) -> Rc<WorkerHcm> {

@@ -16,7 +16,7 @@ mod response;
 mod stats;
 mod timers;
 
-pub use connection::{serve, serve_many};
+pub use connection::{serve, serve_http3};
 pub use hcm::{BuildContext, Hcm, HcmSlot};
-pub use stats::{CodecStats, HcmStats, Http2Stats, Http3Stats, ListenerHttpStats};
+pub use stats::{CodecStats, HcmStats, Http2Stats, Http3Observer, Http3Stats, ListenerHttpStats};
 pub use tidegate_types::{Drain, DrainPhase, DrainWatch};

@@ -4,6 +4,10 @@ use tidegate_codec::multiplex::{Event, Flood, Observer};
 use tidegate_stats::{stat_block, stat_family};
 use tidegate_types::CloseReason;
 
+mod http3;
+
+pub use http3::{Http3Observer, Http3Stats};
+
 stat_family! {
     /// `downstream_cx_close_reason.<reason>`: adds up to `downstream_cx_destroy`.
     pub struct CloseReasons(CloseReason) = "downstream_cx_close_reason";
@@ -259,59 +263,6 @@ stat_block! {
     }
 }
 
-stat_block! {
-    /// `http3.`: the downstream codec, all listeners together.
-    pub struct Http3Stats {
-        counters {
-            /// Streams that clients reset or asked to stop.
-            rx_reset,
-            /// Streams reset by us.
-            tx_reset,
-            /// Streams reset because the client did not take the rest of a complete response.
-            tx_flush_timeout,
-            /// GOAWAY sent; not the one that only announces.
-            goaway_sent,
-            /// Fields dropped because of an underscore in their name.
-            dropped_headers_with_underscores,
-            /// Requests reset because of an underscore in a field's name.
-            requests_rejected_with_underscores_in_headers,
-            /// Metadata is no part of HTTP/3.
-            metadata_not_supported_error,
-            /// Connections of QUIC's draft 29, which is not spoken.
-            quic_version_h3_29,
-            /// Connections of QUIC version 1.
-            quic_version_rfc_v1,
-        }
-    }
-}
-
-impl Observer for Http3Stats {
-    fn on_event(&self, event: Event) {
-        match event {
-            Event::RxReset => self.rx_reset().inc(),
-            Event::TxReset => self.tx_reset().inc(),
-            Event::GoawaySent => self.goaway_sent().inc(),
-            Event::UnderscoreDropped => self.dropped_headers_with_underscores().inc(),
-            Event::UnderscoreRejected => self.requests_rejected_with_underscores_in_headers().inc(),
-            // Envoy has no names for the rest.
-            Event::StreamOpened
-            | Event::StreamClosed
-            | Event::RxRefused
-            | Event::TxRefused
-            | Event::KeepaliveTimeout
-            | Event::HeaderOverflow
-            | Event::HeadTooLarge
-            | Event::Flood(_)
-            | Event::Trailers
-            | Event::MessagingError
-            | Event::RxResetNamed(_)
-            | Event::TxResetNamed(_)
-            | Event::RxCloseNamed(_)
-            | Event::TxCloseNamed(_) => {}
-        }
-    }
-}
-
 impl Observer for Http2Stats {
     fn on_event(&self, event: Event) {
         match event {
@@ -330,10 +281,6 @@ impl Observer for Http2Stats {
             Event::Trailers => self.trailers().inc(),
             Event::MessagingError => self.rx_messaging_error().inc(),
             // HTTP/3's.
-            Event::RxResetNamed(_)
-            | Event::TxResetNamed(_)
-            | Event::RxCloseNamed(_)
-            | Event::TxCloseNamed(_) => {}
             Event::Flood(Flood::EmptyFrames) => self.inbound_empty_frames_flood().inc(),
             Event::Flood(Flood::Priority) => self.inbound_priority_frames_flood().inc(),
             Event::Flood(Flood::WindowUpdate) => self.inbound_window_update_frames_flood().inc(),
@@ -341,6 +288,10 @@ impl Observer for Http2Stats {
             Event::Flood(Flood::OutboundControl) => self.outbound_control_flood().inc(),
             // Counted by the connection manager.
             Event::Flood(Flood::PrematureResets) => {}
+            Event::RxResetNamed(_)
+            | Event::TxResetNamed(_)
+            | Event::RxCloseNamed(_)
+            | Event::TxCloseNamed(_) => {}
         }
     }
 }

@@ -25,5 +25,5 @@ pub use listener::{Listener, ListenerOptions};
 pub use network::{ChainEntry, NetworkFilters, RespondTerminal, behind, check_order};
 pub use pipeline::{Connection, HalfClose, Serving, Terminal};
 pub use presence::Presence;
-pub use quic::QuicConnection;
+pub use quic::{QuicConnection, describe as describe_quic};
 pub use stats::ListenerStats;

@@ -63,16 +63,18 @@ impl ListenerOptions {
         access_logs: Vec<Arc<dyn AccessLog>>,
         filters: Vec<Arc<dyn ListenerFilterFactory>>,
     ) -> Self {
+        let udp = config.udp.as_deref();
+        let of_tcp = config.max_connections_to_accept_per_socket_event.unwrap_or(DEFAULT_BURST);
         Self {
             buffer_limit: config.per_connection_buffer_limit_bytes,
-            accept_burst: config.max_connections_to_accept_per_socket_event.unwrap_or(DEFAULT_BURST),
+            accept_burst: udp.map_or(of_tcp, |udp| udp.max_sessions_per_event_loop),
             limit: (!config.ignore_global_conn_limit).then(|| limit.clone()),
             own_limit,
             access_logs,
             filters,
             filters_timeout: config.listener_filters_timeout,
             continue_on_filters_timeout: config.continue_on_listener_filters_timeout,
-            quic_handshake_timeout: QUIC_HANDSHAKE,
+            quic_handshake_timeout: udp.map_or(QUIC_HANDSHAKE, |udp| udp.crypto_handshake_timeout),
         }
     }
 }
@@ -96,6 +98,8 @@ pub struct Listener {
     accepting: RefCell<Option<JoinHandle<()>>>,
     /// The UDP socket, if it speaks QUIC.
     endpoint: Option<Endpoint>,
+    /// A successor has it.
+    gave_endpoint: Cell<bool>,
 }
 
 impl Listener {
@@ -152,6 +156,7 @@ impl Listener {
             overload_changed: Notify::new(),
             accepting: RefCell::default(),
             endpoint,
+            gave_endpoint: Cell::new(false),
         })
     }
 
@@ -165,17 +170,25 @@ impl Listener {
         self.connections.get()
     }
 
-    /// Stops accepting and gives the UDP socket to a successor. Open connections go on.
+    /// Stops accepting, if it has not stopped yet, and gives the UDP socket to a successor. Open connections go on.
     pub fn give_endpoint(&self) -> Option<Endpoint> {
         let endpoint = self.endpoint.clone()?;
-        // Not to be polled again: the endpoint knows one acceptor.
-        self.accepting.borrow_mut().take()?.abort();
+        if let Some(accepting) = self.accepting.borrow_mut().take() {
+            // Not to be polled again: the endpoint knows one acceptor.
+            accepting.abort();
+        }
+        self.gave_endpoint.set(true);
+        endpoint.reopen();
         Some(endpoint)
     }
 
     /// The UDP socket, if it speaks QUIC.
     pub fn endpoint(&self) -> Option<&Endpoint> {
         self.endpoint.as_ref()
+    }
+
+    pub(crate) fn gave_endpoint(&self) -> bool {
+        self.gave_endpoint.get()
     }
 
     pub(crate) fn is_quic(&self) -> bool {

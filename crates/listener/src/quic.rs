@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidegate_filter::listener::Arrival;
 use tidegate_quic::{CloseCode, Conn, Endpoint, Event, Incoming};
+use tidegate_tls::quic::{LiveFacts, facts, while_accepting};
 use tidegate_types::overload::OverloadAction::{RejectIncomingConnections, StopAcceptingConnections};
 use tidegate_types::{Address, ConnectionInfo};
 use tokio::time::Instant;
@@ -29,6 +30,8 @@ pub struct QuicConnection {
     pub info: Rc<ConnectionInfo>,
     /// When its handshake must be over.
     pub handshake_due: Instant,
+    /// What it brings, as far as it has come; `None`: it is not one of `tls::quic`.
+    pub tls: Option<LiveFacts>,
     /// Its place in the listener's counts and log, until it is dropped: hold it for as long as the connection is
     /// served.
     pub presence: Presence,
@@ -61,7 +64,9 @@ pub(crate) async fn run(listener: Rc<Listener>, endpoint: Endpoint) {
             tokio::task::yield_now().await;
         }
     }
-    endpoint.close();
+    if !listener.gave_endpoint() {
+        endpoint.close();
+    }
 }
 
 fn admit(listener: &Rc<Listener>, incoming: Incoming) {
@@ -87,7 +92,7 @@ fn admit(listener: &Rc<Listener>, incoming: Incoming) {
     };
     let (local, remote) = (incoming.local_address(), incoming.remote_address());
     // What is no handshake was told so, and is nobody's connection.
-    let Ok(conn) = incoming.accept() else { return };
+    let Ok(conn) = while_accepting(remote, local, || incoming.accept()) else { return };
     let opening = Box::pin(open(listener.clone(), conn, local, remote, (global, own)));
     tokio::task::spawn_local(async move {
         if let Some(serving) = opening.await {
@@ -121,7 +126,8 @@ async fn open(
     };
     let info = Rc::new(establish(&listener, Some(&chain), arrival));
     let presence = Presence::begin(listener, info.clone(), places);
-    Some(chain.terminal.serve_quic(QuicConnection { conn, info, handshake_due, presence }))
+    let tls = facts(&conn);
+    Some(chain.terminal.serve_quic(QuicConnection { conn, info, handshake_due, tls, presence }))
 }
 
 /// Waits for the ClientHello: whether it came.
@@ -137,10 +143,15 @@ async fn hello(conn: &mut Conn) -> bool {
 
 fn arrival(conn: &Conn, local: SocketAddr, remote: SocketAddr) -> Arrival {
     let mut arrival = Arrival::new(Address::Ip(local), Address::Ip(remote));
-    arrival.transport_protocol = Some(TRANSPORT.into());
-    arrival.server_name = conn.server_name().map(|name| name.to_ascii_lowercase().into());
-    arrival.application_protocols = conn.alpn().into_iter().collect();
+    describe(&mut arrival, conn.server_name().as_deref());
     arrival
+}
+
+/// What the chains of QUIC listeners match beside addresses, as in Envoy: it takes every client for one of HTTP/3.
+pub fn describe(arrival: &mut Arrival, server_name: Option<&str>) {
+    arrival.transport_protocol = Some(TRANSPORT.into());
+    arrival.server_name = server_name.map(|name| name.to_ascii_lowercase().into());
+    arrival.application_protocols = vec![b"h3".to_vec()];
 }
 
 /// Says why, and waits until that is sent.

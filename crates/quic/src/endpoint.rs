@@ -61,6 +61,11 @@ impl Endpoint {
         self.0.wake_acceptor();
     }
 
+    /// Takes new connections again after [`Endpoint::close`].
+    pub fn reopen(&self) {
+        self.0.closed.set(false);
+    }
+
     fn next_attempt(&self) -> Option<quinn_proto::Incoming> {
         self.0.attempts.borrow_mut().pop_front()
     }

@@ -33,6 +33,7 @@ mod dynamic;
 mod listener;
 mod listener_filters;
 mod quic;
+mod quic_listener;
 mod upstream;
 
 pub(crate) use dynamic::{Incoming, assignment, table};

@@ -16,7 +16,7 @@ fn server_contexts(snapshot: &Snapshot) -> Vec<(&str, &Arc<ServerContext>)> {
     let mut contexts: Vec<(&str, &Arc<ServerContext>)> = Vec::new();
     for listener in &snapshot.listeners {
         for chain in &listener.chains {
-            if let TransportSnapshot::Tls(context) = &chain.transport
+            if let TransportSnapshot::Tls(context) | TransportSnapshot::Quic(context) = &chain.transport
                 && !contexts.iter().any(|(_, known)| Arc::ptr_eq(known, context))
             {
                 contexts.push((&listener.config.name, context));

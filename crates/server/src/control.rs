@@ -6,20 +6,21 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use tidegate_cluster::{ClusterShared, Peers};
+use tidegate_config::ListenerConfig;
 use tidegate_filter::Registry;
 use tidegate_http::DrainPhase;
 use tidegate_listener::{ConnectionLimit, ListenerOptions};
-use tidegate_net::listen::{Bound, ListenSocket};
 use tidegate_stats::Store;
 use tidegate_types::Address;
 use tidegate_worker::{Mailboxes, WorkerLost};
 use tokio::sync::Notify;
 
 use crate::attendance::Attendance;
+use crate::bind::{Bound, UdpSockets};
 use crate::build::Builder;
 use crate::cli::ServeOptions;
 use crate::logging::Log;
-use crate::plan::{ClusterPlan, ListenerPlan, Step};
+use crate::plan::{ClusterPlan, ListenerPlan, Place, Step};
 use crate::reload::Trigger;
 use crate::runtime::RuntimeLoader;
 use crate::snapshot::{ListenerSnapshot, Snapshot, Source};
@@ -53,6 +54,7 @@ pub(crate) struct Control {
     pub(crate) admin_address: RefCell<Option<Address>>,
     snapshot: RefCell<Arc<Snapshot>>,
     bound: RefCell<HashMap<String, Address>>,
+    pub(crate) udp_sockets: UdpSockets,
     /// Each listener's own limit of connections, which outlives what may change of it in place.
     own_limits: RefCell<HashMap<String, Arc<ConnectionLimit>>>,
     stage: Cell<Stage>,
@@ -146,6 +148,7 @@ impl Control {
             admin_address: RefCell::default(),
             snapshot: RefCell::new(parts.snapshot),
             bound: RefCell::default(),
+            udp_sockets: UdpSockets::default(),
             own_limits: RefCell::default(),
             stage: Cell::new(Stage::PreInitializing),
             health: Cell::new(Health::Pass),
@@ -185,9 +188,17 @@ impl Control {
         self.bound.borrow().get(listener).cloned()
     }
 
-    /// The addresses of all listening sockets.
-    pub(crate) fn held_addresses(&self) -> Vec<Address> {
-        self.bound.borrow().values().cloned().collect()
+    /// Where all listening sockets are.
+    pub(crate) fn held_places(&self) -> Vec<Place> {
+        let bound = self.bound.borrow();
+        let snapshot = self.snapshot();
+        let listeners = snapshot.listeners.iter().map(|listener| &listener.config);
+        let place = |config: &Arc<ListenerConfig>| {
+            bound
+                .get(&config.name)
+                .map(|address| Place { address: address.clone(), udp: config.udp.is_some() })
+        };
+        listeners.filter_map(place).collect()
     }
 
     /// Makes `snapshot` the configuration of the process; returns when every worker has applied it.
@@ -206,7 +217,7 @@ impl Control {
         self.set_own_limits(&snapshot, plan);
         self.runtime.serves(&snapshot.base.bootstrap);
         self.snapshot.replace(snapshot.clone());
-        let mut sockets: HashMap<String, std::vec::IntoIter<ListenSocket>> =
+        let mut sockets: HashMap<String, std::vec::IntoIter<SocketUpdate>> =
             sockets.into_iter().map(|(name, bound)| (name, bound.sockets.into_iter())).collect();
         let clusters = Arc::new(clusters);
         let mut answers = Vec::new();
@@ -238,14 +249,14 @@ impl Control {
         snapshot: &Snapshot,
         clusters: &Arc<ClusterPlan>,
         plan: &ListenerPlan,
-        sockets: &mut HashMap<String, std::vec::IntoIter<ListenSocket>>,
+        sockets: &mut HashMap<String, std::vec::IntoIter<SocketUpdate>>,
     ) -> WorkerUpdate {
         let own_limits = self.own_limits.borrow();
         let listener = |(listener, step): (&ListenerSnapshot, _)| {
             let config = &listener.config;
             let own_limit = own_limits.get(&config.name)?.clone();
             let socket = match step {
-                Step::Open(..) => SocketUpdate::Open(sockets.get_mut(&config.name)?.next()?),
+                Step::Open(..) => sockets.get_mut(&config.name)?.next()?,
                 _ => SocketUpdate::Keep,
             };
             let update = ListenerUpdate {
@@ -263,6 +274,7 @@ impl Control {
             Some((update, socket))
         };
         WorkerUpdate {
+            workers: self.workers.clone(),
             clusters: clusters.clone(),
             listeners: snapshot
                 .listeners
@@ -297,6 +309,14 @@ impl Control {
         };
         let new = snapshot.listeners.iter().map(address).collect();
         self.bound.replace(new);
+        sockets.values().for_each(|bound| self.udp_sockets.hold(bound));
+    }
+
+    /// Closes the UDP sockets at addresses where no listener is any more.
+    pub(crate) fn release_udp_sockets(&self) {
+        let held = self.held_places();
+        self.udp_sockets
+            .release(|address| held.iter().any(|place| place.udp && place.address == Address::Ip(address)));
     }
 
     /// How far it has come.

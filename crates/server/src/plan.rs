@@ -36,6 +36,13 @@ pub(crate) enum Address {
     TakenOver,
 }
 
+/// Where a socket is: TCP and UDP have the same addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) address: tidegate_types::Address,
+    pub(crate) udp: bool,
+}
+
 /// A reload's listeners.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct ListenerPlan {
@@ -46,12 +53,8 @@ pub(crate) struct ListenerPlan {
 }
 
 impl ListenerPlan {
-    /// Compares two configurations; `held` are the addresses that the old one's sockets have, port 0 replaced.
-    pub(crate) fn new(
-        old: &[Arc<ListenerConfig>],
-        new: &[Arc<ListenerConfig>],
-        held: &[tidegate_types::Address],
-    ) -> Self {
+    /// Compares two configurations; `held` are the places of the old one's sockets, port 0 replaced.
+    pub(crate) fn new(old: &[Arc<ListenerConfig>], new: &[Arc<ListenerConfig>], held: &[Place]) -> Self {
         let steps = new.iter().map(|listener| step(old, listener, held)).collect();
         let gone = |o: &&Arc<ListenerConfig>| !new.iter().any(|n| n.name == o.name);
         Self { steps, removed: old.iter().filter(gone).map(|o| o.name.clone()).collect() }
@@ -68,8 +71,9 @@ impl ListenerPlan {
     }
 }
 
-fn step(old: &[Arc<ListenerConfig>], new: &ListenerConfig, held: &[tidegate_types::Address]) -> Step {
-    let address = if held.contains(&new.address) { Address::TakenOver } else { Address::Free };
+fn step(old: &[Arc<ListenerConfig>], new: &ListenerConfig, held: &[Place]) -> Step {
+    let is_held = |place: &Place| place.address == new.address && place.udp == new.udp.is_some();
+    let address = if held.iter().any(is_held) { Address::TakenOver } else { Address::Free };
     match old.iter().find(|o| o.name == new.name) {
         None => Step::Open(Opening::Added, address),
         Some(old) if **old == *new => Step::Keep,
@@ -83,6 +87,9 @@ fn same_socket(old: &ListenerConfig, new: &ListenerConfig) -> bool {
     let socket = |l: &ListenerConfig| {
         (l.unix_mode, l.enable_reuse_port, l.tcp_backlog_size, l.tcp_keepalive, l.bind_to_port)
     };
+    if old.udp.is_some() != new.udp.is_some() {
+        return false;
+    }
     // Its statistics are named after the prefix.
     old.address == new.address && socket(old) == socket(new) && old.stat_prefix == new.stat_prefix
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tidegate_cluster::ClusterShared;
 use tidegate_config::ListenerConfig;
@@ -199,8 +199,9 @@ pub(crate) async fn swap(control: &Rc<Control>, draft: Draft, wait: Wait) -> Res
     let warming = control.warming.borrow().clone();
     let builder = control.builder();
     let configs = draft.listener_configs();
-    let plan = ListenerPlan::new(&old.listener_configs(), &configs, &control.held_addresses());
-    let sockets = bind_all(&configs, &plan, builder.options.workers()).map_err(SwapError::Bind)?;
+    let plan = ListenerPlan::new(&old.listener_configs(), &configs, &control.held_places());
+    let sockets = bind_all(&configs, &plan, builder.options.workers(), &control.udp_sockets)
+        .map_err(SwapError::Bind)?;
     let previous = Previous { snapshot: &old, warming: &warming };
     let (mut snapshot, tallies) = draft.finish(&builder, Some(previous));
     control.attendance.begin(&snapshot, &control.store);
@@ -231,9 +232,19 @@ pub(crate) async fn swap(control: &Rc<Control>, draft: Draft, wait: Wait) -> Res
     let published = control.publish(snapshot.clone(), clusters, &plan, sockets).await;
     control.attendance.end_all_but(&snapshot, &warming);
     published.map_err(SwapError::Other)?;
+    if !plan.removed.is_empty() || plan.opened() > 0 {
+        let (later, drained) = (control.clone(), control.options.drain_time() + LINGER);
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(drained).await;
+            later.release_udp_sockets();
+        });
+    }
     tallies.into_iter().for_each(Tally::count);
     Ok(snapshot.generation)
 }
+
+/// How long closed QUIC connections may repeat their goodbye (RFC 9000 §10.2: three times the probe timeout).
+const LINGER: Duration = Duration::from_secs(3);
 
 /// The first configuration: as a reload of nothing.
 ///
@@ -244,7 +255,7 @@ pub(crate) async fn first(control: &Rc<Control>) -> Result<(), String> {
     let snapshot = control.snapshot();
     let configs = snapshot.listener_configs();
     let plan = ListenerPlan::new(&[], &configs, &[]);
-    let sockets = bind_all(&configs, &plan, control.options.workers());
+    let sockets = bind_all(&configs, &plan, control.options.workers(), &control.udp_sockets);
     let sockets = sockets.map_err(|errors| lines(&errors))?;
     control.attendance.begin(&snapshot, &control.store);
     control.attendance.warmed(&snapshot).await;

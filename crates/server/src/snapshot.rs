@@ -15,8 +15,10 @@ use tidegate_tls::ClientContext;
 use crate::discovered::Discovered;
 
 mod chain;
+mod quic;
 
 pub(crate) use chain::{ChainSnapshot, TerminalSnapshot, TransportSnapshot};
+pub(crate) use quic::QuicSnapshot;
 
 /// A bootstrap as it was read.
 pub(crate) struct Base {
@@ -113,6 +115,8 @@ pub(crate) struct ListenerSnapshot {
     pub(crate) index: Arc<ChainIndex>,
     /// In file order, the default chain last.
     pub(crate) chains: Vec<Arc<ChainSnapshot>>,
+    /// What its connections begin with, if they are QUIC's.
+    pub(crate) quic: Option<Arc<QuicSnapshot>>,
     /// `access_log`: a line a connection.
     pub(crate) logs: Vec<Arc<dyn AccessLog>>,
     /// Most connections at a time; `None`: no limit.

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
+use std::net::UdpSocket;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use tidegate_listener::{Listener, ListenerOptions, ListenerStats};
 use tidegate_net::listen::ListenSocket;
 use tidegate_stats::Store;
 use tidegate_types::overload::{Overload, OverloadLevels};
+use tidegate_worker::Mailboxes;
 
 use crate::plan::ClusterPlan;
 use crate::snapshot::{ChainSnapshot, ListenerSnapshot};
@@ -20,6 +22,7 @@ use crate::stats::{ControlStats, ListenerManagerStats};
 
 mod chain;
 mod listener;
+mod quic;
 
 use chain::WorkerChain;
 use listener::WorkerListener;
@@ -37,11 +40,15 @@ pub(crate) struct WorkerState {
     /// What new listeners begin with: `Announce` after `/healthcheck/fail`.
     phase: Cell<DrainPhase>,
     overload: Rc<Overload>,
+    /// All workers, from the first configuration on.
+    workers: RefCell<Option<Mailboxes<WorkerState>>>,
     manager: ListenerManagerStats,
 }
 
 /// A configuration on its way to one worker.
 pub(crate) struct WorkerUpdate {
+    /// All workers, who hand each other datagrams.
+    pub(crate) workers: Mailboxes<WorkerState>,
     pub(crate) clusters: Arc<ClusterPlan>,
     pub(crate) listeners: Vec<(ListenerUpdate, SocketUpdate)>,
     pub(crate) drain_time: Duration,
@@ -61,6 +68,8 @@ pub(crate) enum SocketUpdate {
     Keep,
     /// A new one.
     Open(ListenSocket),
+    /// One for QUIC. A listener at the same address that goes hands its own over instead.
+    OpenUdp(UdpSocket),
 }
 
 impl WorkerState {
@@ -75,6 +84,7 @@ impl WorkerState {
             stopping: Cell::default(),
             phase: Cell::default(),
             overload: Rc::default(),
+            workers: RefCell::default(),
         }
     }
 
@@ -86,6 +96,7 @@ impl WorkerState {
     pub(crate) fn apply(self: &Rc<Self>, update: WorkerUpdate) -> Result<(), String> {
         let ClusterPlan { added, modified, removed } = &*update.clusters;
         self.directory.update(added.iter().chain(modified), removed);
+        self.workers.replace(Some(update.workers));
         let mut old = self.listeners.take();
         let mut new = Vec::with_capacity(update.listeners.len());
         let mut failed = Vec::new();
@@ -96,6 +107,7 @@ impl WorkerState {
                         continue;
                     };
                     let kept = old.swap_remove(at);
+                    kept.renew_endpoint(&listener);
                     for gone in kept.update(&listener, |chain| self.open_chain(chain)) {
                         tokio::task::spawn_local(self.clone().retire_chain(
                             kept.clone(),
@@ -105,7 +117,7 @@ impl WorkerState {
                     }
                     new.push(kept);
                 }
-                SocketUpdate::Open(socket) => match self.open(listener, socket) {
+                socket => match self.open(listener, socket, &old) {
                     Ok(opened) => new.push(opened),
                     Err(error) => failed.push(error.to_string()),
                 },
@@ -123,12 +135,31 @@ impl WorkerState {
         self.directory.pool_reports()
     }
 
-    fn open(&self, update: ListenerUpdate, socket: ListenSocket) -> io::Result<Rc<WorkerListener>> {
+    fn open(
+        &self,
+        update: ListenerUpdate,
+        socket: SocketUpdate,
+        old: &[Rc<WorkerListener>],
+    ) -> io::Result<Rc<WorkerListener>> {
         let chains: Vec<_> = update.snapshot.chains.iter().map(|chain| self.open_chain(chain)).collect();
         let choice = WorkerListener::choice(&update, &chains);
         let stats = ListenerStats::new(&self.store, &update.stat_name, self.index);
-        let listener =
-            Listener::start(update.name, socket, update.options, stats, choice, self.overload.clone())?;
+        let overload = self.overload.clone();
+        let listener = match socket {
+            SocketUpdate::Open(socket) => {
+                Listener::start(update.name, socket, update.options, stats, choice, overload)?
+            }
+            SocketUpdate::OpenUdp(socket) => {
+                let draining = self.draining.borrow();
+                let former = old.iter().chain(&*draining);
+                let endpoint = match former.filter_map(|former| former.give_endpoint(&update)).next() {
+                    Some(endpoint) => endpoint,
+                    None => self.endpoint(&update, socket)?,
+                };
+                Listener::start_quic(update.name, endpoint, update.options, stats, choice, overload)
+            }
+            SocketUpdate::Keep => return Err(io::ErrorKind::NotFound.into()),
+        };
         Ok(WorkerListener::new(listener, chains))
     }
 

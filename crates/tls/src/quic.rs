@@ -18,6 +18,7 @@ pub use server::server_config;
 pub use transport::{client_transport, server_transport};
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tidegate_quic::Conn;
 use tidegate_types::TlsInfo;
@@ -29,8 +30,24 @@ use session::Facts;
 /// Facts of a connection's TLS: complete once its handshake is, and of a resumed session with its ClientHello, so
 /// that they are there for early data. `None` before, and for a connection that was not configured here.
 pub fn info(conn: &Conn) -> Option<Rc<TlsInfo>> {
-    let facts = conn.handshake().session?.downcast::<Facts>().ok()?;
-    facts.info.get().cloned().map(Rc::new)
+    facts(conn)?.info()
+}
+
+/// Asks for the same of a connection that somebody else owns from here on. `None` for one that was not configured here,
+/// and before its ClientHello.
+pub fn facts(conn: &Conn) -> Option<LiveFacts> {
+    conn.handshake().session?.downcast::<Facts>().ok().map(LiveFacts)
+}
+
+/// What is known of a connection's TLS by now.
+#[derive(Clone)]
+pub struct LiveFacts(Arc<Facts>);
+
+impl LiveFacts {
+    /// As [`info`].
+    pub fn info(&self) -> Option<Rc<TlsInfo>> {
+        self.0.info.get().cloned().map(Rc::new)
+    }
 }
 
 #[cfg(test)]

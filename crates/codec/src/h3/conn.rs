@@ -135,6 +135,8 @@ pub(crate) struct Facts {
     closing: bool,
     /// Why the owner closes.
     pub(crate) reason: Option<CloseReason>,
+    /// The same, as the peer is told.
+    pub(crate) words: Option<String>,
 }
 
 /// How a connection ended.
@@ -336,6 +338,10 @@ impl Core {
         if self.side.role() == Role::Client && self.quic.early_data() == EarlyData::Rejected {
             self.reject_early();
         }
+        for (_, stream) in self.streams.iter_mut().filter(|(_, stream)| stream.is_early) {
+            // It may wait for just that.
+            stream.reader.wake();
+        }
         self.restock();
     }
 
@@ -489,16 +495,11 @@ impl Core {
     /// Ends the transport without anything being wrong, as Envoy does: the transport's own NO_ERROR.
     fn close_quietly(&mut self) {
         if !std::mem::replace(&mut self.facts.closing, true) {
-            let reason = match self.facts.reason {
-                Some(
-                    CloseReason::IdleTimeout
-                    | CloseReason::MaxDuration
-                    | CloseReason::MaxRequests
-                    | CloseReason::Drained,
-                ) if self.side.role() == Role::Server => DELAYED,
-                _ => CLOSED,
+            let reason = match self.facts.words.take() {
+                Some(words) => Bytes::from(format!("{CLOSED} with reason: {words}")),
+                None => Bytes::from_static(CLOSED.as_bytes()),
             };
-            self.quic.close(CloseCode::NoError, Bytes::from_static(reason));
+            self.quic.close(CloseCode::NoError, reason);
             self.count(Counted::TxCloseNamed("QUIC_NO_ERROR"));
         }
     }
@@ -600,8 +601,7 @@ pub(crate) fn varint(code: u64) -> VarInt {
 }
 
 /// Envoy's words.
-const CLOSED: &[u8] = b"0:Closed by application";
-const DELAYED: &[u8] = b"0:Closed by application with reason: triggered_delayed_close_timeout";
+const CLOSED: &str = "0:Closed by application";
 
 /// The stream that Envoy names in a GOAWAY that only announces.
 const ANNOUNCE: u64 = (1 << 32) - 4;

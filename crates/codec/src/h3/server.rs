@@ -130,8 +130,17 @@ impl ServerConnection for ServerConn {
         false
     }
 
+    fn is_opening(&self) -> bool {
+        let core = self.shared.borrow();
+        !core.facts.connected && !core.is_over()
+    }
+
     fn before_close(&mut self, reason: CloseReason) {
         self.shared.borrow_mut().facts.reason = Some(reason);
+    }
+
+    fn explain_close(&mut self, words: &str) {
+        self.shared.borrow_mut().facts.words = Some(words.to_owned());
     }
 
     /// Closes the connection when what is complete was delivered; a QUIC connection has no half-closed state.

@@ -24,15 +24,23 @@ use super::{ConnectionCx, Lost, end};
 use crate::exchange;
 use crate::hcm::{HcmSlot, WorkerHcm};
 
-/// Serves a connection that speaks `version` until it is closed. A handshake of its own must be over at
-/// `opening_due`.
+/// The handshake of a connection that has one of its own.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Opening<'c> {
+    /// When it must be over.
+    pub(super) due: Option<Instant>,
+    /// Puts what it brought by now into the connection's facts.
+    pub(super) learn: Option<&'c dyn Fn()>,
+}
+
+/// Serves a connection that speaks `version` until it is closed.
 pub(super) async fn serve<C: ServerConnection + 'static>(
     cx: &ConnectionCx,
     mut conn: C,
     version: Version,
     slot: &HcmSlot,
     mut account: Account,
-    opening_due: Option<Instant>,
+    opening: Opening<'_>,
 ) {
     cx.info.state.protocol.set(Some(version));
     account.speaks(version);
@@ -51,7 +59,7 @@ pub(super) async fn serve<C: ServerConnection + 'static>(
             open,
             drain: DrainState::No,
             overload: cx.overload.generation(),
-            opening_due,
+            opening,
             head_due: None,
             release_due: None,
         };
@@ -81,8 +89,7 @@ struct Turns<'c, C, F, O> {
     drain: DrainState,
     /// The overload that the streams' timers were set by.
     overload: u32,
-    /// Until when its handshake must be over, where it has one of its own.
-    opening_due: Option<Instant>,
+    opening: Opening<'c>,
     /// Until when a head that has begun must have ended.
     head_due: Option<Instant>,
     /// When a connection that is still without streams gives back the room for them.
@@ -172,6 +179,7 @@ where
     }
 
     fn begin(&mut self, exchange: C::Exchange) {
+        self.learn();
         // The configuration of now: a reload reaches open connections.
         let hcm = self.slot.current();
         if self.streams.live() == 0 {
@@ -187,6 +195,15 @@ where
         let open = &self.open;
         self.streams.begin(|place| open(place, hcm, exchange));
         self.announce();
+    }
+
+    /// Who asks for facts of the handshake finds them.
+    fn learn(&self) {
+        if let Some(learn) = self.opening.learn
+            && self.cx.info.tls.get().is_none()
+        {
+            learn();
+        }
     }
 
     /// A response asked for the connection's end: the client is told before it gets the response.
@@ -293,7 +310,7 @@ where
             DrainState::Final { .. } => None,
             DrainState::Leaving { until, .. } => Some(until.unwrap_or(self.cx.clock.now())),
         };
-        [of_drain, self.opening_due, self.head_due, self.release_due].into_iter().flatten().min()
+        [of_drain, self.opening.due, self.head_due, self.release_due].into_iter().flatten().min()
     }
 
     fn idle_deadline(&self) -> Option<Instant> {
@@ -303,8 +320,8 @@ where
 
     /// The connection's own deadline passed.
     fn out_of_time(&mut self, now: Instant) -> Poll<End> {
-        if self.opening_due.is_some_and(|at| at <= now) {
-            self.opening_due = None;
+        if self.opening.due.is_some_and(|at| at <= now) {
+            self.opening.due = None;
             if self.conn.is_opening() {
                 return Poll::Ready((Close::Now, CloseReason::ConnectTimeout));
             }
@@ -419,6 +436,7 @@ where
 
     /// The connection is over: its streams see it, and end with their logs and counts.
     fn abandon(mut self) {
+        self.learn();
         self.conn.close_now(None);
         self.streams.poll_all();
         self.note_idle();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderValue;
 use tidegate_codec::h1::{NameCase, ServerOptions};
-use tidegate_codec::h2;
+use tidegate_codec::{h2, h3};
 use tidegate_config::bootstrap::Node;
 use tidegate_config::protocol::{HeaderKeyFormat, UnderscoreAction};
 use tidegate_config::values::TimeoutOverride;
@@ -22,7 +22,7 @@ use super::{Hcm, runtime};
 use crate::access_log;
 use crate::chain::ConfiguredFilter;
 use crate::local_reply::ReplyTemplates;
-use crate::stats::{CodecStats, HcmStats, Http2Stats, Http3Stats, ListenerHttpStats};
+use crate::stats::{CodecStats, HcmStats, Http2Stats, Http3Observer, Http3Stats, ListenerHttpStats};
 
 /// What building needs besides the manager's own configuration.
 pub struct BuildContext<'a> {
@@ -103,11 +103,13 @@ impl Hcm {
         let (Some(routes), Ok(server_name), true) = (routes, server_name, problems.is_empty()) else {
             return Err(problems);
         };
+        let http3_stats = Http3Stats::new(cx.store, Scope::new("http3", &[]));
         Ok(Arc::new(Self {
             stats: HcmStats::new(cx.store, scope.clone()),
             codec_stats: CodecStats::new(cx.store, Scope::root()),
             http2_stats: Http2Stats::new(cx.store, Scope::new("http2", &[])),
-            http3_stats: Http3Stats::new(cx.store, Scope::new("http3", &[])),
+            http3_observer: Http3Observer::new(cx.store, http3_stats.clone(), cx.listener),
+            http3_stats,
             listener_stats: ListenerHttpStats::new(
                 cx.store,
                 Scope::listener_http(cx.listener, &config.stat_prefix),
@@ -317,11 +319,7 @@ pub(super) fn multiplexed_options(config: &HcmConfig, buffer_limit: usize) -> h2
             max_head_bytes: config.max_request_headers_kb.saturating_mul(1024),
             max_headers: config.common.max_headers_count as usize,
             allow_connect: http2.allow_connect,
-            underscores: match config.common.headers_with_underscores_action {
-                UnderscoreAction::Allow => h2::Underscores::Allow,
-                UnderscoreAction::DropHeader => h2::Underscores::Drop,
-                UnderscoreAction::RejectRequest => h2::Underscores::Reject,
-            },
+            underscores: underscores(config),
             override_stream_error_on_invalid_http_message: of_http2
                 .unwrap_or(config.stream_error_on_invalid_http_message),
             floods: h2::FloodLimits {
@@ -343,6 +341,32 @@ pub(super) fn multiplexed_options(config: &HcmConfig, buffer_limit: usize) -> h2
         },
         proxy_100_continue: config.proxy_100_continue,
         scheme: Scheme::Http,
+    }
+}
+
+/// Likewise, of HTTP/3's codec. Windows and the number of streams are the listener's.
+pub(super) fn http3_options(config: &HcmConfig) -> h3::ServerOptions {
+    let of_http3 = config.http3.override_stream_error_on_invalid_http_message;
+    h3::ServerOptions {
+        common: h3::Options {
+            max_head_bytes: config.max_request_headers_kb.saturating_mul(1024),
+            max_headers: config.common.max_headers_count as usize,
+            allow_connect: config.http3.allow_extended_connect,
+            underscores: underscores(config),
+            override_stream_error_on_invalid_http_message: of_http3
+                .unwrap_or(config.stream_error_on_invalid_http_message),
+            ..h3::Options::default()
+        },
+        proxy_100_continue: config.proxy_100_continue,
+        scheme: Scheme::Https,
+    }
+}
+
+fn underscores(config: &HcmConfig) -> h2::Underscores {
+    match config.common.headers_with_underscores_action {
+        UnderscoreAction::Allow => h2::Underscores::Allow,
+        UnderscoreAction::DropHeader => h2::Underscores::Drop,
+        UnderscoreAction::RejectRequest => h2::Underscores::Reject,
     }
 }
 

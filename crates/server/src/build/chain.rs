@@ -6,7 +6,6 @@ use std::time::Duration;
 use tidegate_config::TcpProxyConfig;
 use tidegate_config::listener::{FilterChainConfig, NetworkFilterConfig};
 use tidegate_config::runtime::Answers;
-use tidegate_config::tls::DownstreamTls;
 use tidegate_config::transport::TransportSocket;
 use tidegate_config::values::TimeoutOverride;
 use tidegate_filter::{AccessLogContext, BuiltNetwork, FactoryContext, NetworkRole};
@@ -47,33 +46,27 @@ fn transport(
     cx: &BuildContext<'_>,
     previous: Option<&ListenerSnapshot>,
 ) -> Result<TransportSnapshot, Vec<Problem>> {
+    if let Some(same) = previous.and_then(|previous| same_context(&config.transport_socket, previous)) {
+        return Ok(same);
+    }
     match &config.transport_socket {
         TransportSocket::Raw => Ok(TransportSnapshot::Raw),
-        TransportSocket::Tls(tls) => match previous.and_then(|previous| same_context(tls, previous)) {
-            Some(context) => Ok(TransportSnapshot::Tls(context)),
-            None => {
-                let stats = TlsStats::server(cx.store, &Scope::listener(cx.listener));
-                let timed_out = ListenerStats::handshake_timeouts(cx.store, cx.listener);
-                ServerContext::new(tls, stats, Some(timed_out)).map(TransportSnapshot::Tls)
-            }
-        },
+        TransportSocket::Tls(tls) => {
+            let stats = TlsStats::server(cx.store, &Scope::listener(cx.listener));
+            let timed_out = ListenerStats::handshake_timeouts(cx.store, cx.listener);
+            ServerContext::new(tls, stats, Some(timed_out)).map(TransportSnapshot::Tls)
+        }
         TransportSocket::Quic(quic) => {
-            Err(vec![quic.tls.place.problem("listeners of QUIC are not supported by this build")])
+            let stats = TlsStats::quic_server(cx.store, &Scope::listener(cx.listener));
+            ServerContext::quic(quic, stats).map(TransportSnapshot::Quic)
         }
     }
 }
 
 /// The context that open connections and sessions hang on: it takes a change of its files over by itself.
-fn same_context(tls: &DownstreamTls, previous: &ListenerSnapshot) -> Option<Arc<ServerContext>> {
-    let chains = previous.chains.iter();
-    chains
-        .filter_map(|chain| match (&chain.transport, &chain.config.transport_socket) {
-            (TransportSnapshot::Tls(context), TransportSocket::Tls(old)) if old.same_but_content(tls) => {
-                Some(context.clone())
-            }
-            _ => None,
-        })
-        .next()
+fn same_context(socket: &TransportSocket, previous: &ListenerSnapshot) -> Option<TransportSnapshot> {
+    let same = |chain: &&Arc<ChainSnapshot>| chain.config.transport_socket.same_but_content(socket);
+    previous.chains.iter().find(same).map(|chain| chain.transport.clone())
 }
 
 /// The filters that see the connection's bytes, and the last one, which owns the connection. Each kind of

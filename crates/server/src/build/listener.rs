@@ -10,7 +10,7 @@ use tidegate_http::BuildContext;
 use tidegate_listener::ChainIndex;
 use tidegate_types::json::Problem;
 
-use super::{Builder, access_logs, chain, listener_filters};
+use super::{Builder, access_logs, chain, listener_filters, quic_listener};
 use crate::snapshot::{ChainSnapshot, ListenerFilters, ListenerSnapshot, Snapshot};
 
 /// Builds a listener, or takes it over.
@@ -73,7 +73,9 @@ fn new(
     let max_connections = bootstrap.runtime.integer(&limit);
     let index = Arc::new(ChainIndex::new(config));
     let answers = Answers::default();
-    Ok(ListenerSnapshot { config: config.clone(), filters, index, chains, logs, max_connections, answers })
+    let quic = quic_listener::build(config, &index, &chains)?;
+    let config = config.clone();
+    Ok(ListenerSnapshot { config, filters, index, chains, quic, logs, max_connections, answers })
 }
 
 /// What the filter chains of a listener are built with.

@@ -65,7 +65,8 @@ fn warn_of_blind_matches(config: &ListenerConfig) {
     let has = |name: &str| {
         config.listener_filters.iter().any(|filter: &TypedConfig| filter.message_name().ends_with(name))
     };
-    if has(".TlsInspector") {
+    // QUIC tells without one.
+    if has(".TlsInspector") || config.udp.is_some() {
         return;
     }
     for chain in &config.filter_chains {

@@ -40,6 +40,7 @@ fn plan(old: &[(&str, u16, u16)], new: &[(&str, u16, u16)]) -> ListenerPlan {
         _ => address.clone(),
     };
     let held: Vec<_> = old.iter().map(|listener| bound(&listener.address)).collect();
+    let held: Vec<_> = held.into_iter().map(|address| Place { address, udp: false }).collect();
     ListenerPlan::new(&old, &bootstrap(new).listeners, &held)
 }
 

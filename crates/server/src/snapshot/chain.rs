@@ -36,13 +36,15 @@ pub(crate) enum TransportSnapshot {
     Raw,
     /// TLS.
     Tls(Arc<ServerContext>),
+    /// The TLS inside QUIC.
+    Quic(Arc<ServerContext>),
 }
 
 impl TransportSnapshot {
     /// A worker's own side of it; `None`: plain text.
     pub(crate) fn open(&self) -> Option<Rc<dyn ServerTransport>> {
         match self {
-            Self::Raw => None,
+            Self::Raw | Self::Quic(_) => None,
             Self::Tls(context) => Some(context.transport()),
         }
     }

@@ -7,7 +7,9 @@ use tidegate_cluster::Directory;
 use tidegate_codec::h1::ServerConn;
 use tidegate_config::listener::FilterChainConfig;
 use tidegate_http::{Drain, DrainPhase, HcmSlot};
-use tidegate_listener::{Chain, Connection, HalfClose, RespondTerminal, Serving, Terminal, behind};
+use tidegate_listener::{
+    Chain, Connection, HalfClose, QuicConnection, RespondTerminal, Serving, Terminal, behind,
+};
 use tidegate_tcp::{TcpSlot, TcpTerminal};
 use tidegate_types::overload::Overload;
 
@@ -164,6 +166,30 @@ impl Terminal for HttpTerminal {
         let serving = Box::pin(tidegate_http::serve(
             conn,
             connection.info,
+            self.slot.clone(),
+            self.directory.clone(),
+            self.drain.clone(),
+        ));
+        Box::pin(async move {
+            serving.await;
+            drop(presence);
+        })
+    }
+
+    fn serve_quic(&self, connection: QuicConnection) -> Serving {
+        let QuicConnection { conn, info, handshake_due, tls, presence } = connection;
+        let of = info.clone();
+        let learn = move || {
+            if let Some(tls) = tls.as_ref().and_then(|tls| tls.info()) {
+                // The first handshake is the only one.
+                let _ = of.tls.set(tls);
+            }
+        };
+        let serving = Box::pin(tidegate_http::serve_http3(
+            self.slot.http3(conn),
+            handshake_due,
+            learn,
+            info,
             self.slot.clone(),
             self.directory.clone(),
             self.drain.clone(),

@@ -181,7 +181,18 @@ impl ServerStream for ServerExchange {
     }
 
     fn is_early(&self) -> bool {
-        self.is_early
+        self.is_early && !self.shared.borrow().facts.connected
+    }
+
+    fn poll_confirmed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let core = &mut *self.shared.borrow_mut();
+        match core.streams.get_mut(self.key) {
+            Some(stream) if !core.facts.connected && stream.failed.is_none() => {
+                stream.reader.wait(cx);
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        }
     }
 
     fn send_informational(&mut self, head: &ResponseHead) {

@@ -1,0 +1,59 @@
+//! What a QUIC listener's connections begin with: the TLS contexts of its filter chains, and QUIC's own settings.
+
+use std::sync::Arc;
+
+use tidegate_config::ListenerConfig;
+use tidegate_config::listener::NetworkFilterConfig;
+use tidegate_filter::Arrival;
+use tidegate_listener::ChainIndex;
+use tidegate_tls::ServerContext;
+use tidegate_tls::quic::{Hello, Pick, server_config};
+use tidegate_types::Address;
+use tidegate_types::json::Problem;
+
+use crate::snapshot::{ChainSnapshot, QuicSnapshot, TransportSnapshot};
+
+/// For a listener with these chains; `None`: it is TCP's.
+///
+/// # Errors
+/// When the library lacks what QUIC needs.
+pub(super) fn build(
+    config: &Arc<ListenerConfig>,
+    index: &Arc<ChainIndex>,
+    chains: &[Arc<ChainSnapshot>],
+) -> Result<Option<Arc<QuicSnapshot>>, Vec<Problem>> {
+    let Some(udp) = &config.udp else { return Ok(None) };
+    let contexts = chains.iter().map(|chain| match &chain.transport {
+        TransportSnapshot::Quic(context) => Some(context.clone()),
+        TransportSnapshot::Raw | TransportSnapshot::Tls(_) => None,
+    });
+    let pick = ByChain { index: index.clone(), contexts: contexts.collect() };
+    // Of the connection managers: keepalive, as far as they are alike.
+    let managers = chains.iter().filter_map(|chain| match chain.config.filters.last() {
+        Some(NetworkFilterConfig::Http(manager)) => Some(&manager.http3),
+        _ => None,
+    });
+    let options = managers.clone().next().cloned().unwrap_or_default();
+    match server_config(Arc::new(pick), udp, &options) {
+        Some(server) => Ok(Some(QuicSnapshot::new(Arc::new(server)))),
+        None => {
+            let message = format!("listener `{}`: the TLS library lacks what QUIC needs", config.name);
+            Err(vec![Problem::new(Default::default(), Default::default(), message)])
+        }
+    }
+}
+
+/// The context of the chain that the listener's match chooses.
+struct ByChain {
+    index: Arc<ChainIndex>,
+    contexts: Vec<Option<Arc<ServerContext>>>,
+}
+
+impl Pick for ByChain {
+    fn pick(&self, hello: &Hello) -> Option<Arc<ServerContext>> {
+        let addresses = hello.addresses?;
+        let mut arrival = Arrival::new(Address::Ip(addresses.local), Address::Ip(addresses.remote));
+        tidegate_listener::describe_quic(&mut arrival, hello.server_name.as_deref());
+        self.contexts.get(self.index.find(&arrival)?)?.clone()
+    }
+}
