@@ -64,6 +64,17 @@ fn bind_all(address: SocketAddr, options: &UdpOptions) -> io::Result<UdpBound> {
     Ok(UdpBound { address: bound, sockets: sockets.into_iter().map(Into::into).collect() })
 }
 
+/// A client's socket at `source`; port 0 for any.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub fn client(source: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(source), Type::DGRAM.nonblocking(), None)?;
+    enlarge(&socket);
+    socket.bind(&source.into())?;
+    Ok(socket.into())
+}
+
 #[derive(Clone, Copy)]
 enum Sharing {
     Allowed,
@@ -79,11 +90,16 @@ fn socket(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
         // Envoy's `ipv4_compat` is off by default: `::` is IPv6 only.
         socket.set_only_v6(true)?;
     }
-    // Best effort: the kernel has limits of its own (`net.core.rmem_max`, `wmem_max`).
-    let _ = socket.set_recv_buffer_size(BUFFER);
-    let _ = socket.set_send_buffer_size(BUFFER);
+    enlarge(&socket);
     socket.bind(&address.into())?;
     Ok(socket)
+}
+
+/// Best effort: the kernel has limits of its own (`net.core.rmem_max`, `wmem_max`), and even they are twice what a socket
+/// has by default.
+fn enlarge(socket: &Socket) {
+    let _ = socket.set_recv_buffer_size(BUFFER);
+    let _ = socket.set_send_buffer_size(BUFFER);
 }
 
 /// Bytes that the kernel keeps for a worker that is busy: 2 MB are 16 ms at 1 Gbit/s. The default, 208 KB, loses

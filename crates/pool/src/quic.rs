@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, ready};
 
 use tidegate_codec::multiplex::{Event as Counted, Observer};
-use tidegate_net::{TransportError, TransportOptions};
+use tidegate_net::{TransportError, TransportOptions, udp};
 use tidegate_quic::{ClientConfig, Conn, Event, Loss, connect};
 use tidegate_stats::{DynScope, OwnedCounter, Scope, Store};
 use tidegate_types::tls::TlsInfo;
@@ -254,7 +254,7 @@ impl Attempt {
             };
             SocketAddr::new(any, 0)
         });
-        let socket = UdpSocket::bind(source).map_err(|error| {
+        let socket = udp::client(source).map_err(|error| {
             self.stats.bind_errors().inc();
             unsent(&error)
         })?;
