@@ -6,7 +6,7 @@ use integration_tests::examples::{self, Running};
 use integration_tests::process::run;
 use integration_tests::proxy::Options;
 use integration_tests::tls_origin::{Answer, TlsOrigin};
-use integration_tests::{Response, binary, documents};
+use integration_tests::{Nobody, Origin, Response, binary, documents};
 
 #[test]
 fn every_example_validates() {
@@ -58,6 +58,7 @@ pub(crate) fn behaviour(options: &Options) {
     tls_upstream(options);
     tcp_proxy(options);
     consistent_hashing(options);
+    outlier_detection(options);
     let plain = [
         "overload.json",
         "timeouts-and-retries.json",
@@ -83,6 +84,25 @@ pub(crate) fn behaviour(options: &Options) {
 #[track_caller]
 fn get(running: &Running, host: &str, path: &str, headers: &str) -> Response {
     running.proxy.connect().ask(&format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n{headers}\r\n"))
+}
+
+/// Of three hosts one fails, and then another one is not there.
+fn outlier_detection(options: &Options) {
+    let bad = Origin::answering(|_| "HTTP/1.1 500 X\r\ncontent-length: 0\r\n\r\n".to_owned());
+    let (good, nobody) = (Origin::named("one"), Nobody::new());
+    for (first, statuses) in [(bad.address(), [500, 500, 500]), (nobody.address(), [200, 200, 200])] {
+        let ports = [first.port(), good.address().port(), good.address().port()].map(|port| port.to_string());
+        let replace = [("8001", &*ports[0]), ("8002", &*ports[1]), ("8003", &*ports[2])];
+        let running = examples::start("outlier-detection.json", options, &replace);
+        assert_eq!(get(&running, "a.test", "/healthz", "").status, 200);
+        let mut answers: Vec<_> = (0..9).map(|_| get(&running, "a.test", "/", "").status).collect();
+        answers.sort_unstable();
+        assert_eq!(answers[6..], statuses);
+        running.proxy.admin.await_stat("cluster.backend.outlier_detection.ejections_active", 1);
+        assert!((0..9).all(|_| get(&running, "a.test", "/", "").text() == "one"));
+        // Two of three are enough.
+        assert_eq!(get(&running, "a.test", "/healthz", "").status, 200);
+    }
 }
 
 fn proxy_protocol(options: &Options) {

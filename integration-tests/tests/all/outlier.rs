@@ -193,3 +193,78 @@ fn a_reload_keeps_ejections() {
     assert!(statuses(&proxy, 6).iter().all(|status| *status == 200));
     await_stat(&proxy, "ejections_active", 1);
 }
+
+/// Checked every 0.1 s on `/hc`, which `checks` answers.
+fn checked(config: Config) -> Config {
+    config.cluster(json!({
+        "common_lb_config": {"healthy_panic_threshold": {}},
+        "health_checks": [{
+            "timeout": "1s",
+            "interval": "0.1s",
+            "no_traffic_interval": "0.1s",
+            "unhealthy_threshold": 2,
+            "healthy_threshold": 2,
+            "http_health_check": {"path": "/hc"},
+        }],
+    }))
+}
+
+/// A host whose answers to requests and to checks can be changed apart.
+fn checked_host() -> (Origin, Arc<AtomicU16>, Arc<AtomicU16>) {
+    let (mood, check) = (Arc::new(AtomicU16::new(500)), Arc::new(AtomicU16::new(200)));
+    let (says, passes) = (mood.clone(), check.clone());
+    let answer = move |request: &Request| {
+        let status = if request.path() == "/hc" { &passes } else { &says };
+        format!("HTTP/1.1 {} X\r\ncontent-length: 0\r\n\r\n", status.load(SeqCst))
+    };
+    (Origin::answering(answer), mood, check)
+}
+
+#[test]
+fn a_passed_check_takes_a_host_back_before_its_time() {
+    let (bad, mood, _) = checked_host();
+    let good = Origin::ok();
+    let outlier = json!({"interval": "0.1s", "base_ejection_time": "100s", "consecutive_5xx": 3, "max_ejection_percent": 100});
+    let proxy = Proxy::start(&checked(config(&[bad.address(), good.address()], outlier)));
+    proxy.admin.await_stat("cluster.origin.membership_healthy", 2);
+    wait::until("it is ejected", || {
+        proxy.get("/");
+        proxy.stat("cluster.origin.outlier_detection.ejections_enforced_total") > 0
+    });
+    mood.store(200, SeqCst);
+    await_stat(&proxy, "ejections_active", 0);
+    assert_eq!(health(&proxy, &bad), "healthy");
+}
+
+/// The flags are Envoy's for the same.
+#[test]
+fn checks_and_ejections_do_not_answer_for_each_other() {
+    let (bad, mood, check) = checked_host();
+    let (good, other) = (Origin::ok(), Origin::ok());
+    let outlier = json!({
+        "interval": "0.1s",
+        "base_ejection_time": "100s",
+        "consecutive_5xx": 3,
+        "max_ejection_percent": 100,
+        "successful_active_health_check_uneject_host": false,
+    });
+    let hosts = [bad.address(), good.address(), other.address()];
+    let proxy = Proxy::start(&checked(config(&hosts, outlier)));
+    proxy.admin.await_stat("cluster.origin.membership_healthy", 3);
+    statuses(&proxy, 9);
+    await_stat(&proxy, "ejections_active", 1);
+    let passed = proxy.stat("cluster.origin.health_check.success");
+    wait::until("more checks pass", || proxy.stat("cluster.origin.health_check.success") > passed + 6);
+    assert_eq!(health(&proxy, &bad), "/failed_outlier_check");
+    check.store(500, SeqCst);
+    proxy.admin.await_stat("cluster.origin.health_check.healthy", 2);
+    assert_eq!(health(&proxy, &bad), "/failed_active_hc/failed_outlier_check");
+    assert_eq!(proxy.stat("cluster.origin.membership_healthy"), 2);
+    check.store(200, SeqCst);
+    mood.store(200, SeqCst);
+    proxy.admin.await_stat("cluster.origin.health_check.healthy", 3);
+    assert_eq!(health(&proxy, &bad), "/failed_outlier_check");
+    let before = bad.requests().iter().filter(|request| request.path() == "/").count();
+    assert!(statuses(&proxy, 9).iter().all(|status| *status == 200));
+    assert_eq!(bad.requests().iter().filter(|request| request.path() == "/").count(), before);
+}

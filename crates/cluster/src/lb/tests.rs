@@ -1,5 +1,7 @@
 use super::*;
 
+mod shares;
+
 /// Nowhere, at a time.
 pub(super) fn at(now_ms: u64) -> Scene<'static> {
     Scene { now_ms, home: Member::of(0, Health::Healthy).place, census: None }
