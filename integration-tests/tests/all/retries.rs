@@ -170,6 +170,23 @@ fn the_first_good_response_of_hedged_attempts_wins() {
     assert_eq!(alone, (200, "0".to_owned(), ok, vec![1, 0, 0, 0, 0, 0]));
 }
 
+/// Counters are Envoy's for the same: each attempt is late once, by whichever of its times.
+#[test]
+fn an_idle_attempt_is_hedged_too() {
+    const NEVER: &[(u64, u16)] = &[(5000, 200), (5000, 200), (5000, 200)];
+    for times in [
+        json!({"per_try_timeout": null, "per_try_idle_timeout": "0.2s"}),
+        json!({"per_try_timeout": "0.3s", "per_try_idle_timeout": "0.2s"}),
+        json!({"per_try_timeout": "0.2s"}),
+    ] {
+        let mut policy = json!({"num_retries": 2});
+        integration_tests::config::merge(&mut policy, times.clone());
+        let (status, _, log, counts) = hedged(NEVER, policy);
+        assert_eq!((status, log.as_str()), (504, "504 URX,UT response_timeout"), "{times}");
+        assert_eq!(counts, [3, 2, 0, 1, 0, 3], "{times}");
+    }
+}
+
 #[test]
 fn hedged_attempts_that_all_fail_are_all_counted() {
     let bad = hedged(&[(900, 503), (0, 503)], json!({}));

@@ -34,6 +34,8 @@ pub(super) struct Deadlines {
     route: Cell<Option<Instant>>,
     per_try: Cell<Option<Instant>>,
     per_try_idle: Cell<Option<Instant>>,
+    /// The try was late, and goes on: that it idles too is nothing more.
+    late: Cell<bool>,
     max_stream: Cell<Option<Instant>>,
     fired: Cell<Option<RouterTimeout>>,
     /// The attempt has a connection: its time runs, once the request is complete.
@@ -49,6 +51,7 @@ impl Deadlines {
             route: Cell::default(),
             per_try: Cell::default(),
             per_try_idle: Cell::default(),
+            late: Cell::default(),
             max_stream: Cell::default(),
             fired: Cell::default(),
             attached: Cell::default(),
@@ -87,6 +90,7 @@ impl Deadlines {
     pub(super) fn attached(&self, now: Instant, request_complete: bool) {
         self.changed.set(true);
         self.attached.set(true);
+        self.late.set(false);
         if request_complete {
             self.per_try.set(self.limits.per_try.map(|limit| now + limit));
         }
@@ -101,7 +105,7 @@ impl Deadlines {
 
     /// Bytes moved on the attempt.
     pub(super) fn touch(&self, now: Instant) {
-        if let Some(limit) = self.limits.per_try_idle {
+        if let Some(limit) = self.limits.per_try_idle.filter(|_| !self.late.get()) {
             self.changed.set(true);
             self.per_try_idle.set(Some(now + limit));
         }
@@ -132,8 +136,16 @@ impl Deadlines {
             self.fired.set(Some(timeout));
             match timeout {
                 RouterTimeout::Route => self.route.set(None),
-                RouterTimeout::PerTry => self.per_try.set(None),
-                RouterTimeout::PerTryIdle => self.per_try_idle.set(None),
+                // A hedged try goes on; as in Envoy one of the two is over with the other.
+                RouterTimeout::PerTry => {
+                    self.per_try.set(None);
+                    self.per_try_idle.set(None);
+                    self.late.set(true);
+                }
+                RouterTimeout::PerTryIdle => {
+                    self.per_try_idle.set(None);
+                    self.per_try.set(None);
+                }
                 RouterTimeout::MaxStreamDuration => self.max_stream.set(None),
             }
         }
@@ -181,6 +193,29 @@ mod tests {
         deadlines.handle_timeout(start + 10 * second);
         assert_eq!(deadlines.take_fired(), Some(RouterTimeout::Route));
         assert_eq!(deadlines.next(), None);
+    }
+
+    #[test]
+    fn a_try_is_late_once() {
+        let second = Duration::from_secs(1);
+        let limits = Limits { per_try: Some(2 * second), per_try_idle: Some(second), ..Limits::default() };
+        let start = Instant::now();
+        let deadlines = Deadlines::new(limits);
+        deadlines.attached(start, true);
+        deadlines.handle_timeout(start + second);
+        assert_eq!((deadlines.take_fired(), deadlines.next()), (Some(RouterTimeout::PerTryIdle), None));
+        // Bytes that come after all may stop again.
+        deadlines.touch(start + second);
+        assert_eq!(deadlines.next(), Some(start + 2 * second));
+
+        deadlines.attached(start, true);
+        deadlines.touch(start + 3 * second / 2);
+        deadlines.handle_timeout(start + 2 * second);
+        assert_eq!((deadlines.take_fired(), deadlines.next()), (Some(RouterTimeout::PerTry), None));
+        deadlines.touch(start + 2 * second);
+        assert_eq!(deadlines.next(), None);
+        deadlines.attached(start + 3 * second, true);
+        assert_eq!(deadlines.next(), Some(start + 4 * second));
     }
 
     #[test]
