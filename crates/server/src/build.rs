@@ -34,6 +34,7 @@ mod listener;
 mod listener_filters;
 mod quic;
 mod quic_listener;
+mod rules;
 mod upstream;
 
 pub(crate) use dynamic::{Incoming, assignment, table};

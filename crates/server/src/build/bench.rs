@@ -11,7 +11,7 @@ use tidegate_config::{Bootstrap, ClusterConfig, ListenerConfig, RouteConfig};
 use tidegate_tls::ClientContext;
 use tidegate_types::json::{JsonPath, Problem, Span};
 
-use super::{Builder, Incoming, Previous, cluster_policies, dynamic, extensions, listener, upstream};
+use super::{Builder, Incoming, Previous, cluster_policies, dynamic, extensions, listener, rules, upstream};
 use crate::discovered::{Kind, Single, Subscription, Tally};
 use crate::snapshot::{ChainSnapshot, ListenerSnapshot, TerminalSnapshot};
 
@@ -77,7 +77,7 @@ impl<'a> Bench<'a> {
             None => {
                 let mut problems: Vec<_> = cluster_policies(config, path).into_iter().collect();
                 problems.extend(tidegate_health::active::problem(config));
-                problems.extend(upstream::one_writer(config, self.builder));
+                problems.extend(rules::cluster(config, path, self.builder.options));
                 let built = upstream::transports(config, self.builder);
                 match built {
                     Ok((transports, context)) if problems.is_empty() => {
@@ -150,6 +150,9 @@ impl<'a> Bench<'a> {
             if !own.is_empty() {
                 return Err(own);
             }
+        }
+        if let Some(problem) = rules::listener(config, self.builder.options) {
+            return Err(vec![problem]);
         }
         self.subscribe_routes(config).map_err(|problem| vec![problem])?;
         let snapshot = self.previous.map(|previous| previous.snapshot);

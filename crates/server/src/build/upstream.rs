@@ -66,14 +66,6 @@ fn header(proxy: &ProxyProtocolUpstream) -> ProxyHeader {
     }
 }
 
-/// What is wrong with a file of alternative services that several workers would write, in Envoy's words.
-pub(super) fn one_writer(cluster: &ClusterConfig, builder: &Builder<'_>) -> Option<Problem> {
-    let cache = cluster.protocol.alternate_protocols().filter(|cache| cache.store.is_some())?;
-    let workers = builder.options.workers();
-    let text = format!("options has key value store but Envoy has concurrency = {workers}");
-    (workers > 1).then(|| cache.place.problem(text))
-}
-
 /// What is said of a cluster that verifies who signed a certificate, and not for whom (deviations, row 20).
 pub(super) fn unchecked_names(cluster: &ClusterConfig) -> Option<String> {
     let tls = cluster.transport_socket.tls()?;

@@ -64,3 +64,43 @@ const UNI_STREAMS: u32 = 10;
 
 /// What fits into an Ethernet frame with IPv6 (QUICHE's `kMaxOutgoingPacketSize`).
 const LARGEST_PACKET: u16 = 1452;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    /// `TransportConfig` shows its values to `Debug` only.
+    fn shows(transport: &TransportConfig, what: &str) -> bool {
+        format!("{transport:?}").contains(what)
+    }
+
+    #[test]
+    fn windows_and_limits_are_as_configured() {
+        let quic = QuicOptions {
+            max_concurrent_streams: 7,
+            initial_stream_window_size: 1,
+            initial_connection_window_size: 100_000,
+            idle_network_timeout: Some(Duration::from_secs(9)),
+            max_packet_length: Some(9000),
+            ..QuicOptions::default()
+        };
+        let options = Http3Options { quic, ..Http3Options::default() };
+        let transport = client_transport(&options);
+        for what in [
+            "max_concurrent_bidi_streams: 0,",
+            "max_concurrent_uni_streams: 10,",
+            "max_idle_timeout: Some(9000)",
+            "stream_receive_window: 16384,",
+            " receive_window: 100000,",
+            "upper_bound: 1452,",
+            "datagram_receive_buffer_size: None",
+        ] {
+            assert!(shows(&transport, what), "{what} is not in {transport:?}");
+        }
+        let unlimited = Http3Options { disable_connection_flow_control_for_streams: true, ..options };
+        assert!(shows(&client_transport(&unlimited), " receive_window: 4611686018427387903,"));
+        assert!(shows(&client_transport(&Http3Options::default()), "max_idle_timeout: Some(600000)"));
+    }
+}
