@@ -18,7 +18,6 @@ use tidegate_quic::{ClientConfig, Conn, Event, Loss, connect};
 use tidegate_stats::{DynScope, OwnedCounter, Scope, Store};
 use tidegate_types::tls::TlsInfo;
 use tidegate_types::{Address, ResetReason};
-use tokio::io::Interest;
 use tokio::net::lookup_host;
 
 use crate::dialer::Eyeballs;
@@ -216,17 +215,11 @@ impl Attempt {
         };
         let Beginning { config, server_name } = self.transport.begin(&self.options).map_err(refusal)?;
         let socket = self.socket(remote)?;
-        let refusals = Refusals::of(&socket);
         let conn =
             connect(socket, remote, config, &server_name).map_err(|error| local(&error.to_string()))?;
         // Says what became of it even when the attempt is given up.
         let mut trial = Trial { conn: Some(conn), observer: &*self.observer };
-        let outcome = tokio::select! {
-            biased;
-            outcome = trial.handshake() => outcome,
-            loss = refusals.next() => Err(loss),
-        };
-        match outcome {
+        match trial.handshake().await {
             Ok(conn) => {
                 let tls = self.transport.session(&conn);
                 Ok(Opened { conn, tls })
@@ -261,33 +254,6 @@ impl Attempt {
         // Then the kernel tells of ICMP errors.
         socket.connect(remote).map_err(|error| unsent(&error))?;
         Ok(socket)
-    }
-}
-
-/// ICMP errors of a socket, as they come: who waits to read it is not woken by them, and would learn of a closed port
-/// only when the next packet is sent, which takes a second.
-struct Refusals(Option<tokio::net::UdpSocket>);
-
-impl Refusals {
-    fn of(socket: &UdpSocket) -> Self {
-        let twin = socket.try_clone().and_then(|twin| {
-            twin.set_nonblocking(true)?;
-            tokio::net::UdpSocket::from_std(twin)
-        });
-        Self(twin.ok())
-    }
-
-    async fn next(&self) -> Loss {
-        if let Some(socket) = &self.0 {
-            while socket.ready(Interest::ERROR).await.is_ok() {
-                if let Ok(Some(error)) = socket.take_error() {
-                    return Loss::Socket { errno: error.raw_os_error().unwrap_or(0) };
-                }
-                // Until the next one.
-                let _ = socket.try_io(Interest::ERROR, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
-            }
-        }
-        std::future::pending().await
     }
 }
 

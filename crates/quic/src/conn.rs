@@ -92,6 +92,8 @@ pub struct Conn {
     hub: Rc<Hub>,
     alarm: Alarm,
     stage: Stage,
+    /// A client's handshake is over: from then on errors of the socket are told by sending.
+    is_answered: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +107,7 @@ enum Stage {
 
 impl Conn {
     pub(crate) fn new(hub: Rc<Hub>, core: Rc<Core>) -> Self {
-        Self { core, hub, alarm: Alarm::default(), stage: Stage::Running }
+        Self { core, hub, alarm: Alarm::default(), stage: Stage::Running, is_answered: false }
     }
 
     /// Drives the connection: datagrams, timers, and what is to be sent. To be called until it is pending, and again
@@ -118,8 +120,8 @@ impl Conn {
             return Poll::Ready(event);
         }
         self.core.watch(cx);
-        if self.hub.owned.get() && self.hub.receive(cx).is_ready() {
-            cx.waker().wake_by_ref();
+        if self.hub.owned.get() {
+            self.receive(cx);
         }
         loop {
             if let Some(event) = self.next_event() {
@@ -137,6 +139,20 @@ impl Conn {
             if self.alarm.poll(cx, deadline).is_pending() {
                 return Poll::Pending;
             }
+        }
+    }
+
+    /// A client's datagrams, and what the system says of its socket while nobody has answered.
+    fn receive(&mut self, cx: &mut Context<'_>) {
+        if self.hub.receive(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        if !self.is_answered {
+            if self.core.state().is_half_open() {
+                return self.hub.watch_errors(cx);
+            }
+            self.is_answered = true;
+            self.hub.link.forget_errors();
         }
     }
 

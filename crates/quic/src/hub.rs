@@ -189,6 +189,17 @@ impl Hub {
         Poll::Ready(())
     }
 
+    /// Looks for errors of a client's socket while it has heard nothing from the server.
+    pub(crate) fn watch_errors(&self, cx: &mut Context<'_>) {
+        while let Poll::Ready(error) = self.link.poll_error(cx) {
+            self.failure.set(error.raw_os_error());
+            tracing::debug!(%error, "waiting for datagrams");
+            if self.failure.get().is_some() {
+                break;
+            }
+        }
+    }
+
     fn on_receive_error(&self, error: &io::Error) {
         // Only a connected socket says something of a peer; on a server's, anybody could forge it.
         if self.owned.get() && error.kind() == io::ErrorKind::ConnectionRefused {

@@ -6,6 +6,8 @@
 use std::cell::RefCell;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
@@ -64,6 +66,12 @@ pub(crate) trait Link {
     /// Whether [`Link::send`] is worth another try.
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()>;
 
+    /// What the system says of a connected socket without being asked, such as that nobody listens at the other end.
+    fn poll_error(&self, cx: &mut Context<'_>) -> Poll<io::Error>;
+
+    /// Nobody asks [`Link::poll_error`] any more.
+    fn forget_errors(&self);
+
     /// Its address; the IP may be unspecified.
     fn local_address(&self) -> SocketAddr;
 
@@ -85,9 +93,27 @@ thread_local! {
 
 /// A UDP socket of this worker.
 pub(crate) struct UdpLink {
-    socket: UdpSocket,
+    socket: Rc<UdpSocket>,
     state: UdpSocketState,
     local: SocketAddr,
+    /// Waits for an error: who waits to read is not woken by one, and would hear of it with the next packet sent, which
+    /// takes a second.
+    errors: RefCell<Option<Errors>>,
+}
+
+type Errors = Pin<Box<dyn Future<Output = io::Error>>>;
+
+async fn next_error(socket: Rc<UdpSocket>) -> io::Error {
+    loop {
+        if let Err(error) = socket.ready(Interest::ERROR).await {
+            return error;
+        }
+        if let Ok(Some(error)) = socket.take_error() {
+            return error;
+        }
+        // Until the next one.
+        let _ = socket.try_io(Interest::ERROR, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+    }
 }
 
 impl UdpLink {
@@ -95,7 +121,8 @@ impl UdpLink {
     pub(crate) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         let local = socket.local_addr()?;
-        Ok(Self { socket: UdpSocket::from_std(socket)?, state, local })
+        let socket = Rc::new(UdpSocket::from_std(socket)?);
+        Ok(Self { socket, state, local, errors: RefCell::default() })
     }
 
     /// The socket is known to be empty or full: only a new edge makes it ready.
@@ -109,7 +136,7 @@ impl UdpLink {
             let mut chunks = buffers.chunks_exact_mut(BUFFER);
             let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
                 std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
-            let count = self.state.recv((&self.socket).into(), &mut slices, &mut metas)?;
+            let count = self.state.recv((&*self.socket).into(), &mut slices, &mut metas)?;
             for (meta, slice) in metas.iter().zip(&slices).take(count) {
                 split(meta, slice, sink);
             }
@@ -160,7 +187,7 @@ impl Link for UdpLink {
             src_ip: outgoing.local_ip,
         };
         // Without asking for readiness first: of a new socket nothing is known yet.
-        let sent = self.state.try_send((&self.socket).into(), &transmit);
+        let sent = self.state.try_send((&*self.socket).into(), &transmit);
         if matches!(&sent, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
             self.forget_readiness(Interest::WRITABLE);
         }
@@ -169,6 +196,18 @@ impl Link for UdpLink {
 
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.socket.poll_send_ready(cx).map(drop)
+    }
+
+    fn poll_error(&self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let mut errors = self.errors.borrow_mut();
+        let next = errors.get_or_insert_with(|| Box::pin(next_error(self.socket.clone())));
+        let error = ready!(next.as_mut().poll(cx));
+        *errors = None;
+        Poll::Ready(error)
+    }
+
+    fn forget_errors(&self) {
+        *self.errors.borrow_mut() = None;
     }
 
     fn local_address(&self) -> SocketAddr {

@@ -197,6 +197,11 @@ impl State {
         is_due
     }
 
+    /// Whether the handshake is under way.
+    pub(crate) fn is_half_open(&self) -> bool {
+        self.half_open
+    }
+
     /// The handshake is over, one way or the other.
     pub(crate) fn settle(&mut self, hub: &Hub) {
         if std::mem::take(&mut self.half_open) {

@@ -413,6 +413,13 @@ impl Link for MemoryLink {
         Poll::Pending
     }
 
+    fn poll_error(&self, _: &mut Context<'_>) -> Poll<io::Error> {
+        // Whoever reads is told.
+        Poll::Pending
+    }
+
+    fn forget_errors(&self) {}
+
     fn local_address(&self) -> SocketAddr {
         self.port.address
     }

@@ -78,6 +78,8 @@ async fn a_closed_port_is_told_at_once() {
             let mut client = client(gone);
             let Event::Lost(loss) = event(&mut client).await else { panic!("no loss") };
             assert_eq!(loss.to_string(), "Write failed with error: 111 (Connection refused)");
+            // Without waiting for the time to send its first flight, a ClientHello of two datagrams at most, again.
+            assert!(client.stats().tx_datagrams <= 2);
         })
         .await;
 }
