@@ -214,6 +214,12 @@ pub trait ClientStream {
     /// has not processed it, however the exchange failed.
     fn is_unwritten(&self) -> bool;
 
+    /// What the transport has to say about a failure, for `%RESPONSE_CODE_DETAILS%` and
+    /// `%UPSTREAM_TRANSPORT_FAILURE_REASON%`; nothing on most versions.
+    fn failure_details(&self) -> Option<String> {
+        None
+    }
+
     /// Reads a response head: informational ones first, then the final one. 101 is final.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseFrame, StreamError>>;
 

@@ -22,6 +22,9 @@ pub(crate) trait WriteFields {
     fn path(&self, out: &mut BytesMut, path: &[u8]);
     fn status(&self, out: &mut BytesMut, status: StatusCode);
     fn protocol(&self, out: &mut BytesMut, protocol: &[u8]);
+    /// Whether cookies are sent one by one (RFC 9114 §4.2.1), as Envoy's library for HTTP/3 does.
+    const CRUMBS: bool;
+
     /// Any other field; a `sensitive` one is never to be indexed by anyone.
     fn field(&self, out: &mut BytesMut, name: &HeaderName, value: &[u8], sensitive: bool);
 }
@@ -99,12 +102,26 @@ pub(crate) fn write_trailers(encoder: &mut impl WriteFields, out: &mut BytesMut,
     }
 }
 
-fn write_fields(encoder: &impl WriteFields, out: &mut BytesMut, headers: &HeaderMap, tunnel: bool) {
+fn write_fields<W: WriteFields>(encoder: &W, out: &mut BytesMut, headers: &HeaderMap, tunnel: bool) {
     for (name, value) in headers {
-        if is_sent(name, value) && !(tunnel && *name == header::CONTENT_LENGTH) {
+        if !is_sent(name, value) || tunnel && *name == header::CONTENT_LENGTH {
+            continue;
+        }
+        if W::CRUMBS && *name == header::COOKIE {
+            write_crumbs(encoder, out, value);
+        } else {
             encoder.field(out, name, value.as_bytes(), value.is_sensitive());
         }
     }
+}
+
+fn write_crumbs(encoder: &impl WriteFields, out: &mut BytesMut, cookies: &HeaderValue) {
+    let mut rest = cookies.as_bytes();
+    while let Some(at) = memchr::memmem::find(rest, b"; ") {
+        encoder.field(out, &header::COOKIE, rest.get(..at).unwrap_or_default(), cookies.is_sensitive());
+        rest = rest.get(at + 2..).unwrap_or_default();
+    }
+    encoder.field(out, &header::COOKIE, rest, cookies.is_sensitive());
 }
 
 /// Whether HTTP/2 has this field: none that belongs to a connection (RFC 9113 §8.2.2), and no `host`.

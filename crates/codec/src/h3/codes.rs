@@ -35,8 +35,9 @@ pub(crate) fn from_wire(code: u64) -> ResetCode {
         REQUEST_REJECTED => ResetCode::Refused,
         REQUEST_CANCELLED => ResetCode::Cancel,
         CONNECT_ERROR => ResetCode::Connect,
-        VERSION_FALLBACK => ResetCode::Http11Required,
-        GENERAL_PROTOCOL_ERROR..=MISSING_SETTINGS | REQUEST_INCOMPLETE => ResetCode::Protocol,
+        GENERAL_PROTOCOL_ERROR..=MISSING_SETTINGS | REQUEST_INCOMPLETE | VERSION_FALLBACK => {
+            ResetCode::Protocol
+        }
         QPACK_DECOMPRESSION_FAILED..=QPACK_DECODER_STREAM_ERROR => ResetCode::Protocol,
         other => ResetCode::Other(u32::try_from(other).unwrap_or(u32::MAX)),
     }
@@ -112,7 +113,12 @@ impl Fault {
 
     /// What the peer is told beside the code, as Envoy words it.
     pub(crate) fn reason(self) -> String {
-        format!("{}:{}", self.number, self.text.replace("{}", &self.about.to_string()))
+        format!("{}:{}", self.number, self.words())
+    }
+
+    /// The same without the number.
+    pub(crate) fn words(self) -> String {
+        self.text.replace("{}", &self.about.to_string())
     }
 
     /// What the owner of the connection is told.
@@ -290,7 +296,6 @@ mod tests {
             REQUEST_CANCELLED,
             CONNECT_ERROR,
             EXCESSIVE_LOAD,
-            VERSION_FALLBACK,
             0x10e,
             0x1234,
         ] {

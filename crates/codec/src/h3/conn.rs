@@ -133,6 +133,8 @@ pub(crate) struct Facts {
     pub(crate) lost: bool,
     /// A close was begun.
     closing: bool,
+    /// How the transport ended, by Envoy's name, whose code, and in words.
+    pub(crate) why: Option<String>,
     /// Why the owner closes.
     pub(crate) reason: Option<CloseReason>,
     /// The same, as the peer is told.
@@ -413,6 +415,12 @@ impl Core {
     }
 
     fn judge_loss(&mut self, error: ConnectionError) -> Ended {
+        let said = match &error {
+            ConnectionError::ApplicationClosed(close) => &close.reason[..],
+            ConnectionError::ConnectionClosed(close) => &close.reason[..],
+            _ => b"",
+        };
+        let said = String::from_utf8_lossy(said).into_owned();
         let broken = |kind: io::ErrorKind| Ended::Broken(io::Error::from(kind).into());
         let (name, code) = match error {
             ConnectionError::ApplicationClosed(close) => {
@@ -438,6 +446,7 @@ impl Core {
         };
         self.count(Counted::RxCloseNamed(name));
         self.facts.closed_by_peer = true;
+        self.facts.why = Some(format!("{name}|FROM_PEER|{said}"));
         match code {
             // What a client says for a farewell means nothing.
             Some(code) if self.side.role() == Role::Client => Ended::Broken(ConnError::PeerError(code)),
@@ -478,6 +487,7 @@ impl Core {
     /// Ends the transport for a fault, and says so.
     pub(crate) fn close_for(&mut self, fault: &Fault) {
         let reason = Bytes::from(fault.reason());
+        self.facts.why = Some(format!("{}|FROM_SELF|{}", fault.name, fault.words()));
         if !std::mem::replace(&mut self.facts.closing, true) {
             self.quic.close(CloseCode::Application(varint(fault.code)), reason);
             self.count(Counted::TxCloseNamed(fault.name));
@@ -495,7 +505,11 @@ impl Core {
     /// Ends the transport without anything being wrong, as Envoy does: the transport's own NO_ERROR.
     fn close_quietly(&mut self) {
         if !std::mem::replace(&mut self.facts.closing, true) {
-            let reason = match self.facts.words.take() {
+            let words = self.facts.words.take().or_else(|| {
+                let is_idle = self.facts.reason == Some(CloseReason::IdleTimeout);
+                (is_idle && self.side.role() == Role::Client).then(|| "on_idle_timeout".to_owned())
+            });
+            let reason = match words {
                 Some(words) => Bytes::from(format!("{CLOSED} with reason: {words}")),
                 None => Bytes::from_static(CLOSED.as_bytes()),
             };

@@ -14,7 +14,7 @@ use crate::fields::{Dialect, Limits, RequestFields, RequestRules, ResponseFields
 use crate::hpack::Field;
 use crate::multiplex::Event;
 use crate::qpack;
-use crate::stream::ResponseFrame;
+use crate::stream::{ResetCode, ResponseFrame};
 
 /// Where in a message a section stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,7 +166,10 @@ impl Core {
                 if let Some(stream) = self.streams.get_mut(key) {
                     stream.fail(Failure::Protocol(details));
                 }
-                return Err(Fault::malformed(details));
+                return Err(Fault::malformed(match self.side {
+                    Side::Server(_) => details,
+                    Side::Client(_) => "Invalid headers",
+                }));
             }
             Verdict::Field
             | Verdict::Message
@@ -180,7 +183,14 @@ impl Core {
         };
         // To have us reset a stream costs the peer as little as to reset it (CVE-2025-8671).
         self.note_premature(key);
-        self.fail_stream(key, code, name, Failure::Protocol(details));
+        let failure = match (&self.side, verdict) {
+            // What an upstream may say is ours to limit: nobody broke a rule.
+            (Side::Client(_), Verdict::TooLarge | Verdict::TooMany) => {
+                Failure::Reset { code: ResetCode::EnhanceYourCalm, by_peer: false }
+            }
+            _ => Failure::Protocol(details),
+        };
+        self.fail_stream(key, code, name, failure);
         Ok(())
     }
 }

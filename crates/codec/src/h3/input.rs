@@ -3,18 +3,18 @@
 
 use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use tidegate_quic::{ReadError, StreamId};
 use tidegate_types::EndStream;
 
 use super::codes::{
-    self, BAD_PAYLOAD, FLOOD, Fault, GENERAL_PROTOCOL_ERROR, HTTP2_FRAME, Handled, LENGTH, PUSHED,
-    REQUEST_CANCELLED,
+    self, BAD_PAYLOAD, FLOOD, Fault, GENERAL_PROTOCOL_ERROR, HTTP2_FRAME, Handled, LENGTH, REQUEST_CANCELLED,
 };
 use super::conn::{Core, Ended, Role, varint};
 use super::frames::{FrameHead, is_http2, kind};
 use super::heads::Section;
-use super::streams::{Failure, Key, Owner, Part, Phase, Receiving, SendPhase};
+use super::streams::{Failure, Key, Origin, Owner, Part, Phase, Receiving, SendPhase};
+use super::transport::Transport;
 use crate::fields::Verdict;
 use crate::multiplex::Event;
 use crate::stream::{BodyFrame, ResetCode};
@@ -81,7 +81,7 @@ impl Core {
             }
         }
         let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
-        if let (Some(id), false) = (stream.id, stream.rx.fin)
+        if let (Some(id), false, None) = (stream.id, stream.rx.fin, stream.rx.reset)
             && stream.rx.input.is_empty()
         {
             // Who does not read must all the same hear of a reset.
@@ -126,6 +126,9 @@ impl Core {
         let (Some(id), rx) = (stream.id, &mut stream.rx) else { return Ok(Step::Blocked) };
         loop {
             if rx.input.is_empty() {
+                if let Some(code) = rx.reset.take() {
+                    return Ok(Step::Reset(code));
+                }
                 if rx.fin {
                     return end(rx, role);
                 }
@@ -140,7 +143,7 @@ impl Core {
             match rx.part {
                 Part::Between => {
                     let Some(head) = rx.next_head() else { continue };
-                    begin(rx, head, role)?;
+                    begin(rx, head)?;
                     match rx.part {
                         Part::Section(len) if len > longest => return Ok(Step::TooLarge),
                         Part::Section(0) => {
@@ -170,7 +173,8 @@ impl Core {
                 Part::Data(len) => {
                     let now = len.min(rx.input.len() as u64);
                     rx.part = if now == len { Part::Between } else { Part::Data(len - now) };
-                    return Ok(Step::Data(rx.input.split_to(now as usize)));
+                    let data = rx.input.split_to(now as usize);
+                    return Ok(Step::Data(gather(&mut *self.quic, id, rx, data)));
                 }
                 Part::Skip(len) => {
                     let now = len.min(rx.input.len() as u64);
@@ -186,10 +190,15 @@ impl Core {
         let Some(stream) = self.streams.get_mut(key) else { return EndStream::No };
         let rx = &mut stream.rx;
         if !rx.fin
+            && rx.reset.is_none()
             && rx.input.is_empty()
             && let Some(id) = stream.id
         {
-            rx.fin = matches!(self.quic.read(id, 0), Ok(None));
+            match self.quic.read(id, 0) {
+                Ok(None) => rx.fin = true,
+                Err(ReadError::Reset(code)) => rx.reset = Some(code.into_inner()),
+                _ => {}
+            }
         }
         EndStream::from_last(rx.is_at_end())
     }
@@ -278,6 +287,7 @@ impl Core {
         stream.rx.fin = true;
         if stream.failed.is_none() {
             stream.fail(Failure::Reset { code: codes::from_wire(code), by_peer: true });
+            stream.why = Some((codes::reset_name(code), Origin::Peer));
         }
         stream.tx.phase = SendPhase::Done;
         if let (Some(id), false) = (id, done) {
@@ -343,8 +353,45 @@ impl Core {
     }
 }
 
+/// Puts what has come behind `data` together with it: the transport gives a packet's worth at a time, and each part that
+/// is handed on costs far more than to copy it.
+fn gather(quic: &mut dyn Transport, id: StreamId, rx: &mut Receiving, data: Bytes) -> Bytes {
+    let mut all = BytesMut::new();
+    while data.len().max(all.len()) < GATHERED {
+        if rx.input.is_empty() {
+            match quic.read(id, MAX_READ) {
+                Ok(Some(bytes)) => rx.input = bytes,
+                Ok(None) => rx.fin = true,
+                Err(ReadError::Reset(code)) => rx.reset = Some(code.into_inner()),
+                Err(_) => {}
+            }
+            if rx.input.is_empty() {
+                break;
+            }
+        }
+        if rx.part == Part::Between {
+            match FrameHead::parse(&rx.input) {
+                Some((FrameHead { kind: kind::DATA, len }, head)) if len > 0 => {
+                    rx.input.advance(head);
+                    rx.part = Part::Data(len);
+                }
+                _ => break,
+            }
+        }
+        let Part::Data(len) = rx.part else { break };
+        let now = len.min(rx.input.len() as u64);
+        rx.part = if now == len { Part::Between } else { Part::Data(len - now) };
+        if all.is_empty() {
+            all.reserve(GATHERED + MAX_PACKET);
+            all.extend_from_slice(&data);
+        }
+        all.extend_from_slice(&rx.input.split_to(now as usize));
+    }
+    if all.is_empty() { data } else { all.freeze() }
+}
+
 /// A frame begins on a request stream.
-fn begin(rx: &mut Receiving, head: FrameHead, role: Role) -> Handled {
+fn begin(rx: &mut Receiving, head: FrameHead) -> Handled {
     if head.len > 0 {
         rx.empty = 0;
     } else {
@@ -369,8 +416,7 @@ fn begin(rx: &mut Receiving, head: FrameHead, role: Role) -> Handled {
         kind::PRIORITY_UPDATE | kind::PRIORITY_UPDATE_PUSH => {
             return Err(Fault::on_request("Priority update frame received on data stream"));
         }
-        // No push was ever allowed (RFC 9114 §7.2.5).
-        kind::PUSH_PROMISE if role == Role::Client => return Err(PUSHED),
+        // No push was ever allowed (RFC 9114 §7.2.5); the code is Envoy's.
         kind::PUSH_PROMISE => return Err(Fault::frame("PUSH_PROMISE frame received.")),
         kind::CANCEL_PUSH => return Err(Fault::frame("CANCEL_PUSH frame received.")),
         other if is_http2(other) => return Err(HTTP2_FRAME.about(other)),
@@ -396,6 +442,10 @@ fn end(rx: &Receiving, role: Role) -> Handled<Step> {
 fn longest_section(max_head_bytes: u32) -> usize {
     (max_head_bytes as usize).saturating_mul(2).saturating_add(16 * 1024)
 }
+
+/// Bytes of a body that are put together, and what the last part may add to them.
+const GATHERED: usize = 16 * 1024;
+const MAX_PACKET: usize = 1500;
 
 /// Bytes that one read takes of a stream, of which a part may lie about until it is asked for.
 const MAX_READ: usize = 64 * 1024;

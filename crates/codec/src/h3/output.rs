@@ -9,7 +9,7 @@ use tidegate_types::{EndStream, RequestHead, ResponseHead};
 use super::codes;
 use super::conn::{Core, Role, varint};
 use super::frames::{FrameHead, kind};
-use super::streams::{Failure, Key, Owner, Phase, SendPhase};
+use super::streams::{Failure, Key, Origin, Owner, Phase, SendPhase};
 use crate::fields::{Asked, Unsendable, write_request, write_response, write_trailers};
 use crate::multiplex::Event;
 use crate::qpack::Encoder;
@@ -226,6 +226,7 @@ impl Core {
         let sent = stream.tx.phase == SendPhase::Done;
         let received = stream.rx.fin;
         stream.fail(failure);
+        stream.why = Some((name, Origin::Us));
         if let Some(id) = stream.id {
             if !received {
                 self.quic.stop(id, varint(code));

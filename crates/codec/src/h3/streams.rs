@@ -29,10 +29,19 @@ pub(crate) struct Stream {
     pub(crate) is_early: bool,
     /// How it ended before its time.
     pub(crate) failed: Option<Failure>,
+    /// By which code of Envoy's, and whose.
+    pub(crate) why: Option<(&'static str, Origin)>,
     pub(crate) rx: Receiving,
     pub(crate) tx: Sending,
     pub(crate) reader: Waiter,
     pub(crate) writer: Waiter,
+}
+
+/// Who ended a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Us,
+    Peer,
 }
 
 /// Who takes care of a stream.
@@ -57,6 +66,8 @@ pub(crate) struct Receiving {
     pub(crate) partial: BytesMut,
     /// The transport has told the stream's end.
     pub(crate) fin: bool,
+    /// It has told a reset, which it does once, while something before that was looked for.
+    pub(crate) reset: Option<u64>,
     pub(crate) left: ContentLength,
     /// Frames without content, in a row.
     pub(crate) empty: u32,
@@ -200,12 +211,14 @@ impl Stream {
             opened: None,
             is_early: false,
             failed: None,
+            why: None,
             rx: Receiving {
                 phase: Phase::Head,
                 part: Part::Between,
                 input: Bytes::new(),
                 partial: BytesMut::new(),
                 fin: false,
+                reset: None,
                 left: ContentLength::Any,
                 empty: 0,
                 request: None,

@@ -43,6 +43,8 @@ impl Encoder {
 }
 
 impl WriteFields for Encoder {
+    const CRUMBS: bool = false;
+
     fn begin(&mut self, out: &mut BytesMut) {
         if self.empty_table == EmptyTable::Due {
             self.empty_table = EmptyTable::Said;

@@ -15,6 +15,8 @@ use crate::hpack::integer;
 pub(crate) struct Encoder;
 
 impl WriteFields for Encoder {
+    const CRUMBS: bool = true;
+
     fn begin(&mut self, out: &mut BytesMut) {
         // No dynamic entry is required, and the base is 0 (RFC 9204 §4.5.1).
         out.extend_from_slice(&[0, 0]);

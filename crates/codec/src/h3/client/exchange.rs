@@ -9,7 +9,7 @@ use tidegate_types::{EndStream, RequestHead};
 
 use crate::fields::{Asked, size_of};
 use crate::h3::conn::Shared;
-use crate::h3::streams::{Failure, Key, Phase, SendPhase, Stream};
+use crate::h3::streams::{Failure, Key, Origin, Phase, SendPhase, Stream};
 use crate::multiplex;
 use crate::stream::{BodyFrame, ClientStream, ResetCode, ResponseFrame, StreamError};
 
@@ -131,6 +131,16 @@ impl ClientStream for ClientExchange {
     fn buffered(&self) -> usize {
         let State::Sent(key) = self.state else { return 0 };
         self.shared.borrow().streams.get(key).map_or(0, |stream| stream.tx.buffered)
+    }
+
+    fn failure_details(&self) -> Option<String> {
+        let State::Sent(key) = self.state else { return None };
+        let core = self.shared.borrow();
+        match core.streams.get(key)?.why {
+            Some((name, Origin::Us)) => Some(format!("{name}|FROM_SELF")),
+            Some((name, Origin::Peer)) => Some(format!("{name}|FROM_PEER")),
+            None => core.facts.why.clone(),
+        }
     }
 
     fn is_unwritten(&self) -> bool {

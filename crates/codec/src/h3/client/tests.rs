@@ -147,7 +147,8 @@ fn resets_have_reasons() {
         (0x10c, ResetCode::Cancel),
         (0x101, ResetCode::Protocol),
         (0x107, ResetCode::EnhanceYourCalm),
-        (0x110, ResetCode::Http11Required),
+        (0x110, ResetCode::Protocol),
+        (0x10f, ResetCode::Connect),
         (0x100, ResetCode::NoError),
     ] {
         let (script, conn, mut driver) = connected(100);
@@ -157,6 +158,8 @@ fn resets_have_reasons() {
         let _ = events(&mut driver);
         assert_eq!(code_of(now(|cx| exchange.poll_head(cx)).unwrap().unwrap_err()), told);
         assert!(!exchange.is_response_complete());
+        let details = exchange.failure_details().unwrap();
+        assert_eq!(details, format!("{}|FROM_PEER", crate::h3::codes::reset_name(code)));
     }
     let (script, conn, mut driver) = connected(100);
     let mut exchange = asked(&conn);
@@ -236,6 +239,8 @@ fn the_end_of_the_connection_is_told() {
     // What was never handed on was not processed.
     assert_eq!(code_of(now(|cx| unsent.poll_head(cx)).unwrap().unwrap_err()), ResetCode::Refused);
 
+    assert_eq!(sent.failure_details().unwrap(), "QUIC_IETF_GQUIC_ERROR_MISSING|FROM_PEER|");
+
     let (script, _conn, mut driver) = connected(100);
     script.push(Event::Lost(tidegate_quic::Loss::Socket { errno: 111 }));
     let told = events(&mut driver);
@@ -245,7 +250,8 @@ fn the_end_of_the_connection_is_told() {
     let (script, _conn, mut driver) = connected(100);
     driver.before_close(CloseReason::IdleTimeout);
     assert!(now(|cx| driver.poll_shutdown(cx)).unwrap().is_ok());
-    assert_eq!(script.closed(), Some((None, "0:Closed by application".to_owned())));
+    let reason = "0:Closed by application with reason: on_idle_timeout";
+    assert_eq!(script.closed(), Some((None, reason.to_owned())));
     assert!(matches!(now(|cx| driver.poll_discard(cx)), Some(Ok(0))));
 }
 

@@ -291,6 +291,7 @@ fn a_drain_is_announced_and_later_streams_are_refused() {
     let _ = accept_all(&mut conn);
     // What was sent is delivered before the connection closes.
     conn.before_close(CloseReason::IdleTimeout);
+    conn.explain_close("triggered_delayed_close_timeout");
     assert!(now(|cx| conn.poll_shutdown(cx)).is_none());
     script.push(QuicEvent::Finished(request_id(0)));
     assert!(now(|cx| conn.poll_shutdown(cx)).is_some());
@@ -317,12 +318,19 @@ fn the_end_of_the_connection_is_told() {
 }
 
 #[test]
-fn early_requests_are_marked() {
+fn early_requests_are_marked_until_the_handshake_is_over() {
     let (script, mut conn, _) = Script::server(ServerOptions::default());
+    script.forget_events();
     script.set_early(EarlyData::Offered);
     script.send_all(request_id(0), request(&get()));
-    let (exchanges, _) = accept_all(&mut conn);
-    assert!(exchanges[0].is_early());
+    let (mut exchanges, _) = accept_all(&mut conn);
+    let exchange = &mut exchanges[0];
+    assert!(conn.is_opening() && exchange.is_early());
+    assert!(now(|cx| exchange.poll_confirmed(cx)).is_none());
+    script.push(QuicEvent::Connected);
+    let _ = accept_all(&mut conn);
+    assert!(now(|cx| exchange.poll_confirmed(cx)).is_some());
+    assert!(!conn.is_opening() && !exchange.is_early());
     let (_, _, _, exchange) = asked(&get(), true);
     assert!(!exchange.is_early());
 }
@@ -359,4 +367,22 @@ fn places_are_given_back() {
     let (mut exchanges, _) = accept_all(&mut conn);
     assert!(matches!(now(|cx| exchanges[0].poll_body(cx)), Some(Ok(BodyFrame::Data(_, EndStream::Yes)))));
     assert!(script.closed().is_none());
+}
+
+#[test]
+fn cookies_go_one_by_one_and_come_back_together() {
+    let mut head = get();
+    head.headers.insert("cookie", HeaderValue::from_static("a=1; b=2; c=3"));
+    head.headers.insert("x", HeaderValue::from_static("y"));
+    let bytes = request(&head);
+    assert!(
+        bytes.windows(5).any(|window| window == b"\x03a=1\x55") && !bytes.windows(2).any(|two| two == b"; ")
+    );
+    let (script, mut conn, _) = Script::server(ServerOptions::default());
+    script.send_all(request_id(0), bytes);
+    let (mut exchanges, _) = accept_all(&mut conn);
+    let (received, _) = now(|cx| exchanges[0].poll_head(cx)).unwrap().unwrap();
+    let fields: Vec<_> =
+        received.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    assert_eq!(fields, [("cookie", &b"a=1; b=2; c=3"[..]), ("x", b"y")]);
 }
