@@ -220,7 +220,12 @@ impl Hub {
             return;
         }
         let mut answer = Vec::new();
-        let event = self.proto.borrow_mut().handle(now.into_std(), remote, local_ip, ecn, data, &mut answer);
+        let (event, is_kept) = {
+            let mut proto = self.proto.borrow_mut();
+            let before = proto.incoming_buffer_bytes();
+            let event = proto.handle(now.into_std(), remote, local_ip, ecn, data, &mut answer);
+            (event, proto.incoming_buffer_bytes() > before)
+        };
         match event {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
                 let core = self.places.borrow().get(handle.0).cloned().flatten();
@@ -230,6 +235,8 @@ impl Hub {
             }
             Some(DatagramEvent::NewConnection(incoming)) => self.on_attempt(incoming),
             Some(DatagramEvent::Response(transmit)) => self.answer(&transmit, &answer),
+            // More of an attempt that nobody has accepted yet.
+            None if is_kept => {}
             None => self.stats.borrow_mut().dropped += 1,
         }
     }

@@ -7,7 +7,7 @@ use quinn_proto::{ConnectionError, TransportErrorCode};
 use tokio::task::LocalSet;
 
 use super::*;
-use crate::testing::{client_address, pair, serve, server_address, server_config};
+use crate::testing::{Path, client_address, pair, serve, server_address, server_config};
 use crate::{EndpointOptions, Limits};
 
 fn limited(network: &Network, limits: Limits) -> Endpoint {
@@ -85,6 +85,34 @@ async fn handshakes_without_an_end_are_forgotten() {
             tokio::time::sleep(Duration::from_secs(40)).await;
             let stats = endpoint.stats();
             assert_eq!((stats.half_open, stats.connections), (0, 0));
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_from_forged_addresses_keeps_nobody_out() {
+    let network = Network::new(1);
+    LocalSet::new()
+        .run_until(async {
+            let limits = Limits { retry_above: 20, max_half_open: 30, ..Limits::default() };
+            let endpoint = limited(&network, limits);
+            serve_echo(&endpoint);
+            for number in 1..=200 {
+                // Nobody is where the answers go.
+                let mut client = testing::client(&network, number, &["h3"]);
+                network.set_path_to(client_address(number), Some(Path::black_hole()));
+                pass(Duration::from_millis(1), &mut [&mut client]).await;
+                network.set_path_from(client_address(number), Some(Path::black_hole()));
+            }
+            pass(Duration::from_millis(10), &mut []).await;
+            let stats = endpoint.stats();
+            assert_eq!(stats.half_open, 20, "{stats:?}");
+            assert!(stats.retries >= 180, "{stats:?}");
+            let mut client = testing::client(&network, 250, &["h3"]);
+            connected(&mut client).await;
+            exchange(&mut client, b"hello").await;
+            let stats = endpoint.stats();
+            assert_eq!((stats.refused, stats.dropped), (0, 0), "{stats:?}");
         })
         .await;
 }
