@@ -39,6 +39,8 @@ pub struct QuicConnection {
 
 /// Accepts until the listener is told to stop; then nobody new is answered, and connections that stand go on.
 pub(crate) async fn run(listener: Rc<Listener>, endpoint: Endpoint) {
+    let mut dropped = endpoint.stats().dropped;
+    let mut counting = tokio::time::interval(COUNT_EVERY);
     loop {
         // Clients ask again meanwhile.
         let accepts = !listener.overload().is_saturated(StopAcceptingConnections);
@@ -46,6 +48,11 @@ pub(crate) async fn run(listener: Rc<Listener>, endpoint: Endpoint) {
             biased;
             () = listener.stopping().notified() => break,
             () = listener.watch_overload().notified() => continue,
+            _ = counting.tick() => {
+                let now = endpoint.stats().dropped;
+                listener.stats().datagrams_dropped(now - std::mem::replace(&mut dropped, now));
+                continue;
+            }
             incoming = poll_fn(|cx| endpoint.poll_incoming(cx)), if accepts => incoming,
         };
         let Some(first) = incoming else { break };
@@ -161,6 +168,9 @@ pub(crate) async fn close(mut conn: Conn, reason: &str) {
     // It is said at once, or the socket is full and the client finds out by itself.
     let _ = tokio::time::timeout(LAST_WORDS, lost).await;
 }
+
+/// How often what the endpoint has dropped is shown.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 /// What filter chains match as `transport_protocol`, as in Envoy.
 const TRANSPORT: &str = "quic";

@@ -25,11 +25,28 @@ stat_block! {
     }
 }
 
+stat_block! {
+    struct Datagrams {
+        counters {
+            /// Datagrams that were too long, or no QUIC.
+            downstream_rx_datagram_dropped = "udp.downstream_rx_datagram_dropped",
+            /// Answers to packets of connections that are not there any more.
+            stateless_reset_packets_sent = "quic.dispatcher.stateless_reset_packets_sent",
+            /// There is no preferred address.
+            num_packets_rx_on_preferred_address = "quic.connection.num_packets_rx_on_preferred_address",
+            /// Nor does a server migrate.
+            num_server_migration_detected = "quic.connection.num_server_migration_detected",
+        }
+    }
+}
+
 /// What one listener counts on one worker.
 #[derive(Debug, Clone)]
 pub struct ListenerStats {
     totals: Totals,
     worker: PerWorker,
+    /// Of QUIC.
+    datagrams: Option<Datagrams>,
 }
 
 impl ListenerStats {
@@ -38,7 +55,14 @@ impl ListenerStats {
         Self {
             totals: Totals::new(store, Scope::listener(address)),
             worker: PerWorker::new(store, Scope::listener_worker(address, worker)),
+            datagrams: None,
         }
+    }
+
+    /// The same of a QUIC listener, which has some more.
+    pub fn of_quic(store: &Store, address: &str, worker: usize) -> Self {
+        let datagrams = Datagrams::new(store, Scope::listener(address));
+        Self { datagrams: Some(datagrams), ..Self::new(store, address, worker) }
     }
 
     /// The main thread's listener (the admin's), which has no worker.
@@ -46,6 +70,7 @@ impl ListenerStats {
         Self {
             totals: Totals::new(store, Scope::listener(address)),
             worker: PerWorker::new(store, Scope::listener(address).child("main_thread")),
+            datagrams: None,
         }
     }
 
@@ -105,6 +130,12 @@ impl ListenerStats {
 
     pub(crate) fn accept_error(&self) {
         self.totals.downstream_accept_error().inc();
+    }
+
+    pub(crate) fn datagrams_dropped(&self, datagrams: u64) {
+        if let Some(stats) = &self.datagrams {
+            stats.downstream_rx_datagram_dropped().add(datagrams);
+        }
     }
 
     pub(crate) fn accepted_together(&self, connections: u64) {

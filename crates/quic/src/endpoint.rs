@@ -15,7 +15,7 @@ use crate::conn::alarm::Alarm;
 use crate::hub::{Driver, Hub};
 use crate::incoming::Incoming;
 use crate::link::{Link, Received, UdpLink};
-use crate::options::EndpointOptions;
+use crate::options::{EndpointOptions, Reception};
 use crate::stats::EndpointStats;
 
 /// One UDP socket of one worker, for connections that come. Its task lives as long as a handle or a connection does.
@@ -59,6 +59,11 @@ impl Endpoint {
             self.0.refuse(attempt);
         }
         self.0.wake_acceptor();
+    }
+
+    /// What becomes of datagrams from now on.
+    pub fn set_reception(&self, reception: Reception) {
+        self.0.reception.set(reception);
     }
 
     /// Takes new connections again after [`Endpoint::close`].

@@ -21,9 +21,9 @@ use tokio::time::Instant;
 use crate::conn::alarm::Alarm;
 use crate::conn::core::Core;
 use crate::link::{Link, Outgoing, Received};
-use crate::options::{EndpointOptions, Limits, Worker};
+use crate::options::{EndpointOptions, Limits, Reception, Worker};
 use crate::stats::EndpointStats;
-use crate::{Loss, cid, crypto};
+use crate::{Loss, cid, crypto, versions};
 
 /// Datagrams after which others get their turn: half a millisecond of work. One receive may bring more.
 const TURN: usize = 256;
@@ -55,6 +55,7 @@ pub(crate) struct Hub {
     /// What the system said of a client's socket.
     failure: Cell<Option<i32>>,
     pub(crate) limits: Limits,
+    pub(crate) reception: Cell<Reception>,
     pub(crate) worker: Worker,
     pub(crate) foreign: RefCell<Option<Foreign>>,
     pub(crate) stats: RefCell<EndpointStats>,
@@ -89,6 +90,7 @@ impl Hub {
             closed: Cell::new(false),
             failure: Cell::new(None),
             limits,
+            reception: Cell::default(),
             worker,
             foreign: RefCell::default(),
             stats: RefCell::default(),
@@ -170,7 +172,9 @@ impl Hub {
     /// Handles what has come; ready when there may be more.
     pub(crate) fn receive(self: &Rc<Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut handled = 0;
-        while handled < TURN {
+        let connections = self.stats.borrow().connections.max(1);
+        let turn = self.reception.get().for_each_connection.saturating_mul(connections).min(TURN);
+        while handled < turn {
             let now = Instant::now();
             let polled = self.link.poll_receive(cx, &mut |received| {
                 handled += 1;
@@ -219,6 +223,12 @@ impl Hub {
         if self.is_foreign(remote, &data) {
             return;
         }
+        let reception = self.reception.get();
+        if !reception.hears || data.len() > reception.longest {
+            self.stats.borrow_mut().dropped += 1;
+            return;
+        }
+        let refusal = reception.speaks_no_version.then(|| versions::none_for(&data)).flatten();
         let mut answer = Vec::new();
         let (event, is_kept) = {
             let mut proto = self.proto.borrow_mut();
@@ -233,7 +243,14 @@ impl Hub {
                     core.handle(self, now, event);
                 }
             }
-            Some(DatagramEvent::NewConnection(incoming)) => self.on_attempt(incoming),
+            Some(DatagramEvent::NewConnection(incoming)) => match refusal {
+                None => self.on_attempt(incoming),
+                Some(refusal) => {
+                    self.proto.borrow_mut().ignore(incoming);
+                    self.stats.borrow_mut().answers += 1;
+                    let _ = self.send(&Outgoing { remote, local_ip, ecn: None, segment: None }, &refusal);
+                }
+            },
             Some(DatagramEvent::Response(transmit)) => self.answer(&transmit, &answer),
             // More of an attempt that nobody has accepted yet.
             None if is_kept => {}
@@ -299,6 +316,11 @@ impl Hub {
     pub(crate) fn answer(&self, transmit: &quinn_proto::Transmit, data: &[u8]) {
         self.stats.borrow_mut().answers += 1;
         let _ = self.send(&Outgoing::new(transmit), data.get(..transmit.size).unwrap_or(data));
+    }
+
+    /// How many datagrams one call may carry.
+    pub(crate) fn segments(&self) -> usize {
+        if self.reception.get().batches { self.link.segments() } else { 1 }
     }
 
     /// Sends, or says that the socket is full. Any other error is a loss on the way, as far as the protocol is

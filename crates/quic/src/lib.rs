@@ -28,13 +28,14 @@ mod stats;
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod versions;
 
 pub use close::{CloseCode, Loss};
 pub use conn::{Conn, EarlyData, Event, ReadError, WriteError};
 pub use connect::{ConnectError, connect};
 pub use endpoint::Endpoint;
 pub use incoming::{AcceptError, Incoming};
-pub use options::{EndpointOptions, Limits, Worker};
+pub use options::{EndpointOptions, Limits, Reception, Worker};
 /// The sans-IO core, for what configures it (`TransportConfig`, `crypto::rustls`).
 pub use quinn_proto as proto;
 pub use quinn_proto::{

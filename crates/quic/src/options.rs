@@ -55,6 +55,33 @@ pub struct EndpointOptions {
     pub reset_key: Option<[u8; 32]>,
 }
 
+/// What an endpoint makes of datagrams; may change while it lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reception {
+    /// Whether any are looked at.
+    pub hears: bool,
+    /// Attempts to connect are answered as if no version of QUIC were spoken here (RFC 9000 section 6).
+    pub speaks_no_version: bool,
+    /// Bytes of the longest datagram that is looked at.
+    pub longest: usize,
+    /// Datagrams that are read for each connection before the worker's other tasks get a turn, up to a bound.
+    pub for_each_connection: usize,
+    /// Whether the kernel is given several datagrams in one call (GSO).
+    pub batches: bool,
+}
+
+impl Default for Reception {
+    fn default() -> Self {
+        Self {
+            hears: true,
+            speaks_no_version: false,
+            longest: usize::MAX,
+            for_each_connection: 32,
+            batches: true,
+        }
+    }
+}
+
 impl Default for EndpointOptions {
     fn default() -> Self {
         Self { server: None, worker: Worker::ALONE, limits: Limits::default(), reset_key: None }

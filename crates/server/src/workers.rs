@@ -143,7 +143,10 @@ impl WorkerState {
     ) -> io::Result<Rc<WorkerListener>> {
         let chains: Vec<_> = update.snapshot.chains.iter().map(|chain| self.open_chain(chain)).collect();
         let choice = WorkerListener::choice(&update, &chains);
-        let stats = ListenerStats::new(&self.store, &update.stat_name, self.index);
+        let stats = match &update.snapshot.quic {
+            None => ListenerStats::new(&self.store, &update.stat_name, self.index),
+            Some(_) => ListenerStats::of_quic(&self.store, &update.stat_name, self.index),
+        };
         let overload = self.overload.clone();
         let listener = match socket {
             SocketUpdate::Open(socket) => {

@@ -238,7 +238,7 @@ impl State {
     }
 
     fn transmit_with(&mut self, hub: &Hub, now: Instant, scratch: &mut Vec<u8>) -> Sent {
-        let segments = hub.link.segments().clamp(1, SEGMENTS);
+        let segments = hub.segments().clamp(1, SEGMENTS);
         for _ in 0..BATCHES {
             scratch.clear();
             let proto = &mut self.proto;

@@ -73,7 +73,7 @@ fn new(
     let max_connections = bootstrap.runtime.integer(&limit);
     let index = Arc::new(ChainIndex::new(config));
     let answers = Answers::default();
-    let quic = quic_listener::build(config, &index, &chains)?;
+    let quic = quic_listener::build(config, &index, &chains, &bootstrap.runtime)?;
     let config = config.clone();
     Ok(ListenerSnapshot { config, filters, index, chains, quic, logs, max_connections, answers })
 }

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use tidegate_config::ListenerConfig;
-use tidegate_config::listener::NetworkFilterConfig;
+use tidegate_config::listener::{NetworkFilterConfig, UdpListenerConfig};
+use tidegate_config::runtime::Runtime;
 use tidegate_filter::Arrival;
 use tidegate_listener::ChainIndex;
+use tidegate_quic::Reception;
 use tidegate_tls::ServerContext;
 use tidegate_tls::quic::{Hello, Pick, server_config};
 use tidegate_types::Address;
@@ -21,6 +23,7 @@ pub(super) fn build(
     config: &Arc<ListenerConfig>,
     index: &Arc<ChainIndex>,
     chains: &[Arc<ChainSnapshot>],
+    runtime: &Runtime,
 ) -> Result<Option<Arc<QuicSnapshot>>, Vec<Problem>> {
     let Some(udp) = &config.udp else { return Ok(None) };
     let contexts = chains.iter().map(|chain| match &chain.transport {
@@ -35,11 +38,21 @@ pub(super) fn build(
     });
     let options = managers.clone().next().cloned().unwrap_or_default();
     match server_config(Arc::new(pick), udp, &options) {
-        Some(server) => Ok(Some(QuicSnapshot::new(Arc::new(server)))),
+        Some(server) => Ok(Some(QuicSnapshot::new(Arc::new(server), reception(udp, runtime)))),
         None => {
             let message = format!("listener `{}`: the TLS library lacks what QUIC needs", config.name);
             Err(vec![Problem::new(Default::default(), Default::default(), message)])
         }
+    }
+}
+
+fn reception(udp: &UdpListenerConfig, runtime: &Runtime) -> Reception {
+    Reception {
+        hears: runtime.flag(&udp.enabled.runtime_key).unwrap_or(udp.enabled.default),
+        speaks_no_version: udp.reject_new_connections,
+        longest: usize::from(udp.max_rx_datagram_size),
+        for_each_connection: udp.packets_per_connection as usize,
+        batches: udp.gso,
     }
 }
 

@@ -2,20 +2,22 @@
 
 use std::sync::Arc;
 
-use tidegate_quic::ServerConfig;
+use tidegate_quic::{Endpoint, Reception, ServerConfig};
 
 /// Shared by all workers.
 pub(crate) struct QuicSnapshot {
     server: Arc<ServerConfig>,
+    reception: Reception,
 }
 
 impl QuicSnapshot {
-    pub(crate) fn new(server: Arc<ServerConfig>) -> Arc<Self> {
-        Arc::new(Self { server })
+    pub(crate) fn new(server: Arc<ServerConfig>, reception: Reception) -> Arc<Self> {
+        Arc::new(Self { server, reception })
     }
 
-    /// What new connections get.
-    pub(crate) fn server_config(&self) -> Arc<ServerConfig> {
-        self.server.clone()
+    /// Makes a worker's socket go by it from now on.
+    pub(crate) fn apply(&self, endpoint: &Endpoint) {
+        endpoint.set_server_config(Some(self.server.clone()));
+        endpoint.set_reception(self.reception);
     }
 }

@@ -18,11 +18,11 @@ impl WorkerState {
         let workers = self.workers.borrow().clone();
         let count = workers.as_ref().map_or(1, |workers| workers.len());
         let options = EndpointOptions {
-            server: update.snapshot.quic.as_ref().map(|quic| quic.server_config()),
             worker: Worker { index: self.index as u32, count: count as u32 },
             ..EndpointOptions::default()
         };
         let endpoint = Endpoint::new(socket, options)?;
+        apply(update, &endpoint);
         if let Some(workers) = workers {
             let place = endpoint.local_address();
             endpoint.on_foreign(Box::new(move |worker, remote, datagram: &[u8]| {
@@ -53,14 +53,20 @@ impl WorkerListener {
             return None;
         }
         let endpoint = self.listener.give_endpoint()?;
-        endpoint.set_server_config(successor.snapshot.quic.as_ref().map(|quic| quic.server_config()));
+        apply(successor, &endpoint);
         Some(endpoint)
     }
 
     /// What new connections get from now on.
     pub(super) fn renew_endpoint(&self, update: &ListenerUpdate) {
         if let Some(endpoint) = self.listener.endpoint() {
-            endpoint.set_server_config(update.snapshot.quic.as_ref().map(|quic| quic.server_config()));
+            apply(update, endpoint);
         }
+    }
+}
+
+fn apply(update: &ListenerUpdate, endpoint: &Endpoint) {
+    if let Some(quic) = &update.snapshot.quic {
+        quic.apply(endpoint);
     }
 }
