@@ -385,7 +385,8 @@ impl<'r> Upstream<'r> {
             return Poll::Ready(Err(()));
         }
         let frame = match self.lease.borrow_mut().as_mut() {
-            Some(lease) => std::task::ready!(lease.stream().poll_body(cx)),
+            Some(lease) => std::task::ready!(lease.stream().poll_body(cx))
+                .map_err(|error| (error, lease.stream().failure_details())),
             None => return Poll::Ready(Err(())),
         };
         match frame {
@@ -399,9 +400,9 @@ impl<'r> Upstream<'r> {
                 }
                 Poll::Ready(Ok(frame))
             }
-            Err(error) => {
+            Err((error, said)) => {
                 self.give_up_lease(Failed::of(&error, true));
-                self.cut(&Failure::of_stream(&error));
+                self.cut(&Failure::of_stream(&error).with_transport(said));
                 Poll::Ready(Err(()))
             }
         }

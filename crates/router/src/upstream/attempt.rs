@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::header::SET_COOKIE;
@@ -128,11 +128,12 @@ impl Upstream<'_> {
             // Whoever polls this writes afterwards ([`Upstream::poll_request_flush`]): the head leaves together
             // with the body's first bytes. A failure to write is told by what can be read: perhaps the upstream
             // answered first.
-            lease.stream().poll_head(cx).map_err(|error| {
+            Poll::Ready(ready!(lease.stream().poll_head(cx)).map_err(|error| {
                 // An interim response is whole: a close after it cuts no message.
                 how = Some(Failed::of(&error, false));
-                Failure::of_stream(&error).with_fate(self.fate(lease, &error))
-            })
+                let said = lease.stream().failure_details();
+                Failure::of_stream(&error).with_fate(self.fate(lease, &error)).with_transport(said)
+            }))
         })
         .await;
         match frame {

@@ -50,6 +50,16 @@ impl Failure {
         }
     }
 
+    /// The same, with what the transport has to say.
+    pub(super) fn with_transport(self, said: Option<String>) -> Self {
+        match self {
+            Self::Reset { reason, transport, fate } => {
+                Self::Reset { reason, transport: transport.or(said), fate }
+            }
+            other => other,
+        }
+    }
+
     /// The reason as retry policies see it.
     pub(super) fn reason(&self) -> Option<ResetReason> {
         match self {
@@ -232,6 +242,17 @@ mod tests {
         let (flag, cut) = Failure::of_stream(&StreamError::Protocol { details: "x" }).cut();
         assert_eq!(flag, ResponseFlags::UPSTREAM_PROTOCOL_ERROR);
         assert_eq!(cut, "upstream_reset_after_response_started{protocol_error}");
+    }
+
+    #[test]
+    fn the_transport_may_add_its_words() {
+        let failure = Failure::of_stream(&StreamError::Reset { code: ResetCode::NoError, by_peer: true });
+        let failure = failure.with_transport(Some("QUIC_STREAM_NO_ERROR|FROM_PEER".to_owned()));
+        let (_, details) = failure.cut();
+        assert_eq!(
+            details,
+            "upstream_reset_after_response_started{remote_reset|QUIC_STREAM_NO_ERROR|FROM_PEER}"
+        );
     }
 
     #[test]
