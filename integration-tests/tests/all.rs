@@ -6,6 +6,7 @@ mod all {
     mod access_log;
     mod accounting;
     mod admin;
+    mod auto_http3;
     mod auto_protocol;
     mod bodies;
     mod circuit_breakers;

@@ -1,0 +1,175 @@
+//! `auto_config` with HTTP/3, over paths on which UDP goes nowhere: who serves requests then, what is counted and
+//! remembered. The host is another proxy that ends TLS.
+
+use std::net::UdpSocket;
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use integration_tests::config::{filter, text_format};
+use integration_tests::proxy::await_lines;
+use integration_tests::tls_origin::certificate;
+use integration_tests::{Config, Nobody, Origin, Proxy, wait};
+use serde_json::{Value, json};
+
+const LEARNER: &str = "envoy.filters.http.alternate_protocols_cache";
+const QUIC: &str = "type.googleapis.com/envoy.extensions.transport_sockets.quic.v3.QuicUpstreamTransport";
+
+/// A host for `server.test`, which says this in `alt-svc`; `PORT` is its own.
+fn host(origin: &Origin, alt_svc: Option<&str>) -> Proxy {
+    let add = alt_svc.map(|value| json!({"header": {"key": "alt-svc", "value": value}}));
+    let added: Vec<_> = add.into_iter().collect();
+    let config = Config::new(origin.address()).tls_listener();
+    Proxy::start(&config.virtual_host(json!({"response_headers_to_add": added})))
+}
+
+/// In front of a host on that port, with this cache.
+fn front(port: u16, cache: Value) -> Config {
+    let tls = json!({
+        "sni": "server.test",
+        "common_tls_context": {"validation_context": {"trusted_ca": {"filename": certificate("ca.pem")}}},
+    });
+    let socket = json!({
+        "name": "envoy.transport_sockets.quic",
+        "typed_config": {"@type": QUIC, "upstream_tls_context": tls},
+    });
+    let auto = json!({
+        "http_protocol_options": {}, "http2_protocol_options": {}, "http3_protocol_options": {},
+        "alternate_protocols_cache_options": cache,
+    });
+    Config::new(([127, 0, 0, 1], port).into())
+        .cluster(json!({"connect_timeout": "1s", "transport_socket": socket}))
+        .cluster_http(json!({"explicit_http_config": null, "auto_config": auto}))
+        .filters(json!([filter(LEARNER, "envoy.extensions.filters.http.alternate_protocols_cache.v3.FilterConfig", json!({}))]))
+}
+
+/// A cache that knows the host takes HTTP/3.
+fn hint(port: u16) -> Value {
+    json!({"name": "c", "prepopulated_entries": [{"hostname": "server.test", "port": port}]})
+}
+
+fn counts(proxy: &Proxy, expected: &[(&str, u64)]) {
+    let stats = proxy.admin.stats();
+    for (name, value) in expected {
+        assert_eq!(stats.get(&format!("cluster.origin.{name}")), *value, "{name}");
+    }
+}
+
+fn broken_until(proxy: &Proxy) -> Option<u64> {
+    let page = proxy.admin.get("/pools").json();
+    let pools = page["clusters"][0]["hosts"][0]["pools"].as_array().cloned().unwrap_or_default();
+    pools.iter().find_map(|pool| pool["h3_broken_until_ms"].as_u64())
+}
+
+#[test]
+fn a_closed_port_costs_nothing_and_is_remembered() {
+    let origin = Origin::ok();
+    let host = host(&origin, None);
+    let port = host.address.port();
+    let proxy = Proxy::start(&front(port, hint(port)));
+    assert_eq!(proxy.get("/").status, 200);
+    counts(
+        &proxy,
+        &[
+            ("upstream_cx_http3_total", 1),
+            ("upstream_cx_http2_total", 1),
+            ("upstream_cx_total", 2),
+            ("upstream_cx_connect_fail", 1),
+            ("upstream_cx_destroy_local", 1),
+            ("upstream_http3_broken", 1),
+            ("upstream_rq_pending_failure_eject", 1),
+        ],
+    );
+    let name = "http3.upstream.tx.quic_connection_close_error_code_QUIC_PACKET_WRITE_ERROR";
+    assert_eq!(proxy.stat(name), 1);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+    let until = broken_until(&proxy).unwrap();
+    assert!((until + 1000).abs_diff(now) < 3000, "{until} {now}");
+    wait::until("it is tried again", || {
+        assert_eq!(proxy.get("/").status, 200);
+        proxy.stat("cluster.origin.upstream_http3_broken") == 2
+    });
+    counts(&proxy, &[("upstream_cx_http3_total", 2), ("upstream_cx_http2_total", 1)]);
+}
+
+#[test]
+fn a_black_hole_costs_one_request_a_moment() {
+    let origin = Origin::ok();
+    let host = host(&origin, None);
+    let port = host.address.port();
+    let _hole = UdpSocket::bind(host.address).unwrap();
+    let proxy = Proxy::start(&front(port, hint(port)));
+    let began = Instant::now();
+    assert_eq!(proxy.get("/").status, 200);
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    // A ready connection is used, whatever QUIC does.
+    assert_eq!(proxy.get("/").status, 200);
+    counts(&proxy, &[("upstream_rq_pending_total", 2), ("upstream_http3_broken", 0)]);
+    proxy.admin.await_stat("cluster.origin.upstream_http3_broken", 1);
+    counts(&proxy, &[("upstream_cx_http3_total", 1), ("upstream_cx_connect_timeout", 1)]);
+    assert!(broken_until(&proxy).is_some());
+}
+
+#[test]
+fn nobody_there_is_told_with_both_failures() {
+    let nobody = Nobody::new();
+    let port = nobody.address().port();
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    let format = text_format("%RESPONSE_FLAGS% %UPSTREAM_TRANSPORT_FAILURE_REASON%\n");
+    let proxy = Proxy::start(&front(port, hint(port)).access_log(&log, format));
+    let response = proxy.get("/");
+    assert_eq!(response.status, 503);
+    assert_eq!(await_lines(&log, 1), ["UF delayed_connect_error:_Connection_refused"]);
+    let _hole = UdpSocket::bind(nobody.address()).unwrap();
+    assert_eq!(proxy.get("/").status, 503);
+    let both = "UF QUIC_NO_ERROR_with_details:_Closed_by_application_(with_earlier_attempt_failure_reason_2,\
+                _TCP:_delayed_connect_error:_Connection_refused)";
+    assert_eq!(await_lines(&log, 2)[1], both);
+    counts(&proxy, &[("upstream_http3_broken", 0), ("upstream_cx_http3_total", 2)]);
+}
+
+fn with_file(port: u16, file: &Path) -> Config {
+    let store = json!({
+        "@type": "type.googleapis.com/envoy.extensions.key_value.file_based.v3.FileBasedKeyValueStoreConfig",
+        "filename": file, "flush_interval": "0.01s", "max_entries": 10,
+    });
+    let keyed = json!({
+        "@type": "type.googleapis.com/envoy.config.common.key_value.v3.KeyValueStoreConfig",
+        "config": {"name": "envoy.key_value.file_based", "typed_config": store},
+    });
+    let config = json!({"name": "envoy.common.key_value", "typed_config": keyed});
+    front(port, json!({"name": "c", "key_value_store_config": config}))
+}
+
+#[test]
+fn what_a_response_says_is_learned_and_survives() {
+    let origin = Origin::ok();
+    // Learned from another port than the host's own: it is honoured, and closed.
+    let nobody = Nobody::new();
+    let said = format!("h3=\":{}\"; ma=3600", nobody.address().port());
+    let host = host(&origin, Some(&said));
+    let port = host.address.port();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("alt-svc.kv");
+
+    let proxy = Proxy::start(&with_file(port, &file));
+    assert_eq!(proxy.get("/").status, 200);
+    // Tried for the next ones.
+    proxy.admin.await_stat("cluster.origin.upstream_cx_http3_total", 1);
+    let kept = wait::until_some("the file", || std::fs::read_to_string(&file).ok());
+    let key = format!("https://server.test:{port}");
+    let value = format!("h3=\":{}\"; ma=", nobody.address().port());
+    assert!(kept.starts_with(&format!("{}\n{key}", key.len())), "{kept}");
+    assert!(kept.contains(&value) && kept.ends_with("|0|0"), "{kept}");
+    drop(proxy);
+
+    let proxy = Proxy::start(&with_file(port, &file));
+    assert_eq!(proxy.get("/").status, 200);
+    counts(&proxy, &[("upstream_cx_http3_total", 1), ("upstream_http3_broken", 1)]);
+    drop(proxy);
+
+    std::fs::write(&file, b"garbage\n\x00").unwrap();
+    let proxy = Proxy::start(&with_file(port, &file));
+    assert_eq!(proxy.get("/").status, 200);
+    assert_eq!(proxy.log().matches("key value store").count(), 1);
+}
