@@ -215,8 +215,12 @@ impl<V: Speaks> Grid<V> {
         let this = self.this.clone();
         tokio::task::spawn_local(async move {
             let settled = poll_fn(|cx| quic.acquire.poll_settled(cx)).await;
-            if let (Err(PoolError::Connect { .. }), Some(grid)) = (settled, this.upgrade()) {
-                grid.mark_broken();
+            drop(quic);
+            if let Some(grid) = this.upgrade() {
+                if matches!(settled, Err(PoolError::Connect { .. })) {
+                    grid.mark_broken();
+                }
+                grid.look_empty();
             }
         });
     }
@@ -229,9 +233,9 @@ impl<V: Speaks> Grid<V> {
         }
     }
 
-    /// No connection in any state, no waiting stream.
+    /// No connection in any state, no waiting stream. One whose attempt by QUIC just failed still waits: for TCP.
     pub fn is_empty(&self) -> bool {
-        self.tcp.is_empty() && self.quic_pool().is_none_or(|quic| quic.is_empty())
+        self.hopes.get() == 0 && self.tcp.is_empty() && self.quic_pool().is_none_or(|quic| quic.is_empty())
     }
 
     /// Attached and waiting streams.

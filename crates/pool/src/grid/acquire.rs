@@ -136,6 +136,13 @@ impl<V: Speaks> Racing<V> {
     }
 }
 
+impl<V: Speaks> Drop for Racing<V> {
+    fn drop(&mut self) {
+        (self.quic, self.tcp) = (None, None);
+        self.grid.look_empty();
+    }
+}
+
 fn poll_some<F: Future + Unpin>(future: Option<&mut F>, cx: &mut Context<'_>) -> Option<F::Output> {
     match Pin::new(future?).poll(cx) {
         Poll::Ready(output) => Some(output),

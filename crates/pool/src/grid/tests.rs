@@ -404,6 +404,26 @@ async fn a_known_round_trip_shortens_the_wait() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_grid_is_not_empty_between_quic_and_tcp() {
+    run(async {
+        let lab = Lab::new(Way::Refused(1), Way::Open(10));
+        let empty = Rc::new(Cell::new(0));
+        let count = empty.clone();
+        lab.grid.on_empty(Box::new(move || count.set(count.get() + 1)));
+        let first = lab.acquire().await.unwrap();
+        assert_eq!((by(&first), empty.get()), ("TCP", 0));
+        drop(first);
+        sleep(1).await;
+        assert_eq!(empty.get(), 1);
+        // Nor is it kept when nothing came of it.
+        lab.tcp.way.set(Way::Refused(1));
+        assert!(lab.acquire().await.is_err());
+        assert!(empty.get() > 1 && lab.grid.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_empty_grid_is_dropped_when_both_pools_are() {
     run(async {
         let lab = Lab::new(Way::Open(350), Way::Open(10));
