@@ -39,7 +39,11 @@ fn front(port: u16, cache: Value) -> Config {
     Config::new(([127, 0, 0, 1], port).into())
         .cluster(json!({"connect_timeout": "1s", "transport_socket": socket}))
         .cluster_http(json!({"explicit_http_config": null, "auto_config": auto}))
-        .filters(json!([filter(LEARNER, "envoy.extensions.filters.http.alternate_protocols_cache.v3.FilterConfig", json!({}))]))
+        .filters(json!([filter(
+            LEARNER,
+            "envoy.extensions.filters.http.alternate_protocols_cache.v3.FilterConfig",
+            json!({})
+        )]))
 }
 
 /// A cache that knows the host takes HTTP/3.
