@@ -333,8 +333,12 @@ impl Message for ClusterConfig {
 
 /// What HTTP/3 demands of the transport.
 fn check_http3(r: &Reader<'_>, protocol: &UpstreamProtocol, socket: &UpstreamTransport) {
-    if protocol.http3().is_none() {
-        return;
+    let Some(http3) = protocol.http3() else { return };
+    if http3.quic.num_timeouts_to_trigger_port_migration.is_some_and(|timeouts| timeouts > 0) {
+        r.problem(
+            "`num_timeouts_to_trigger_port_migration`: connections to upstreams do not change their port in this \
+             build: only 0 is supported",
+        );
     }
     let UpstreamTransport::Quic(tls) = socket else {
         // Envoy's words.

@@ -82,7 +82,7 @@ fn defaults_are_envoys() {
         max_concurrent_streams: 100,
         initial_stream_window_size: 16 << 20,
         initial_connection_window_size: 24 << 20,
-        num_timeouts_to_trigger_port_migration: 4,
+        num_timeouts_to_trigger_port_migration: None,
         keepalive: QuicKeepalive::default(),
         idle_network_timeout: None,
         max_packet_length: None,
@@ -90,7 +90,7 @@ fn defaults_are_envoys() {
     assert_eq!(udp.quic, quic);
     assert_eq!((udp.idle_timeout.as_secs(), udp.crypto_handshake_timeout.as_secs()), (300, 20));
     assert_eq!((udp.packets_per_connection, udp.max_sessions_per_event_loop), (32, 16));
-    assert_eq!((udp.max_rx_datagram_size, udp.prefer_gro, udp.gso), (1500, false, true));
+    assert_eq!((udp.max_rx_datagram_size, udp.gso), (1500, true));
     assert!(udp.enabled.default && !udp.disable_active_migration && !udp.reject_new_connections);
     assert_eq!(manager(&listener).codec_type, CodecType::Http3);
     assert_eq!(manager(&listener).http3, Http3Options::default());
@@ -136,7 +136,7 @@ fn a_listener_says_how_it_speaks_quic() {
     };
     assert!(writer("UdpGsoBatchWriterFactory").gso);
     let plain = writer("UdpDefaultWriterFactory");
-    assert_eq!((plain.gso, plain.max_rx_datagram_size, plain.prefer_gro), (false, 9000, true));
+    assert_eq!((plain.gso, plain.max_rx_datagram_size), (false, 9000));
 }
 
 #[test]
@@ -307,13 +307,12 @@ fn tcp_and_udp_share_a_port() {
 
 #[test]
 fn a_manager_has_options_of_http3() {
-    let options = r#""codec_type": "HTTP3", "http3_protocol_options": {"allow_extended_connect": true, "disable_qpack": true,
+    let options = r#""codec_type": "HTTP3", "http3_protocol_options": {"allow_extended_connect": true,
         "override_stream_error_on_invalid_http_message": true, "disable_connection_flow_control_for_streams": true,
         "quic_protocol_options": {"connection_keepalive": {"max_interval": "5s"}}},"#;
     let listener = listener(&[(CODEC, options)]);
     let http3 = &manager(&listener).http3;
-    assert!(http3.allow_extended_connect && http3.disable_qpack);
-    assert!(http3.disable_connection_flow_control_for_streams);
+    assert!(http3.allow_extended_connect && http3.disable_connection_flow_control_for_streams);
     assert_eq!(http3.override_stream_error_on_invalid_http_message, Some(true));
     assert_eq!(http3.quic.keepalive.max_interval, Some(Duration::from_secs(5)));
 }
@@ -410,6 +409,15 @@ fn what_is_refused_of_clusters() {
         )],
         &["C.transport_socket.typed_config.upstream_tls_context: QUIC needs TLS 1.3: \
            `tls_params.tls_maximum_protocol_version` forbids it"],
+    );
+    let migrating =
+        EXPLICIT.replace("{}", r#"{"quic_protocol_options": {"num_timeouts_to_trigger_port_migration": 1}}"#);
+    refused(
+        &[(EXPLICIT, &migrating)],
+        &[
+            "C: `num_timeouts_to_trigger_port_migration`: connections to upstreams do not change their port in this \
+           build: only 0 is supported",
+        ],
     );
     let host = |address: &str| {
         format!(

@@ -36,9 +36,6 @@ pub struct UdpListenerConfig {
     pub reject_new_connections: bool,
     /// `downstream_socket_config.max_rx_datagram_size` in bytes, 1500 when unset: longer datagrams are dropped.
     pub max_rx_datagram_size: u16,
-    /// `downstream_socket_config.prefer_gro`, false when unset: whether the kernel may hand over several datagrams
-    /// as one.
-    pub prefer_gro: bool,
     /// `udp_packet_packet_writer_config`: whether the kernel is handed several datagrams as one; true when unset.
     pub gso: bool,
 }
@@ -156,7 +153,6 @@ impl Message for Udp {
                 disable_active_migration: quic.disable_active_migration,
                 reject_new_connections: quic.reject_new_connections,
                 max_rx_datagram_size: socket.max_rx_datagram_size,
-                prefer_gro: socket.prefer_gro,
                 gso: r.message::<Writer>("udp_packet_packet_writer_config").optional().is_none_or(|w| w.gso),
             },
             has_quic,
@@ -206,7 +202,6 @@ impl Message for Quic {
 /// `UdpSocketConfig`.
 struct Socket {
     max_rx_datagram_size: u16,
-    prefer_gro: bool,
 }
 
 impl Message for Socket {
@@ -217,10 +212,9 @@ impl Message for Socket {
             1..1200 => Err("QUIC needs datagrams of 1200 bytes (RFC 9000 §14)".to_owned()),
             _ => Ok(()),
         });
-        Self {
-            max_rx_datagram_size: size.optional().and_then(|size| size.try_into().ok()).unwrap_or(1500),
-            prefer_gro: r.bool("prefer_gro").or_default(),
-        }
+        // Performance only, as the API says: it is always used where the kernel has it.
+        r.bool("prefer_gro").optional();
+        Self { max_rx_datagram_size: size.optional().and_then(|size| size.try_into().ok()).unwrap_or(1500) }
     }
 }
 

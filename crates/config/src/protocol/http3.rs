@@ -21,8 +21,6 @@ pub struct Http3Options {
     pub override_stream_error_on_invalid_http_message: Option<bool>,
     /// `allow_extended_connect`: extended CONNECT (RFC 9220), which carries upgrades over HTTP/3.
     pub allow_extended_connect: bool,
-    /// `disable_qpack`: heads are sent without Huffman coding and dynamic table, and no dynamic table is offered.
-    pub disable_qpack: bool,
     /// `disable_connection_flow_control_for_streams`: only the windows of streams bound what a peer may send.
     pub disable_connection_flow_control_for_streams: bool,
 }
@@ -37,9 +35,9 @@ pub struct QuicOptions {
     pub initial_stream_window_size: u32,
     /// `initial_connection_window_size` in bytes, 1 to 24 MiB, 24 MiB when unset.
     pub initial_connection_window_size: u32,
-    /// `num_timeouts_to_trigger_port_migration`, 0 to 5, 4 when unset: probe timeouts in a row after which a
-    /// connection to an upstream goes on from another local port; 0 is never. Without effect on listeners.
-    pub num_timeouts_to_trigger_port_migration: u32,
+    /// `num_timeouts_to_trigger_port_migration`, 0 to 5: without effect on listeners, as in Envoy; clusters take only
+    /// 0, since connections to upstreams never change their port.
+    pub num_timeouts_to_trigger_port_migration: Option<u32>,
     /// `connection_keepalive`.
     pub keepalive: QuicKeepalive,
     /// `idle_network_timeout`, at least 1 s; `None` when unset: the listener's `idle_timeout`, and towards upstreams
@@ -50,13 +48,13 @@ pub struct QuicOptions {
     pub max_packet_length: Option<u16>,
 }
 
-/// `envoy.config.core.v3.QuicKeepAliveSettings`: PINGs on connections that have requests and are silent.
+/// `envoy.config.core.v3.QuicKeepAliveSettings`: PINGs on connections that are silent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct QuicKeepalive {
     /// `max_interval`: `None` when unset (15 s towards upstreams), zero is off.
     pub max_interval: Option<Duration>,
-    /// `initial_interval`, at least 1 ms: of the first PING, doubled until `max_interval`; `None` when unset or 0:
-    /// towards upstreams `max_interval`, towards clients no PINGs.
+    /// `initial_interval`, at least 1 ms; `None` when unset or 0: towards upstreams `max_interval`, towards clients no
+    /// PINGs. Envoy doubles it until `max_interval`; here it stays.
     pub initial_interval: Option<Duration>,
 }
 
@@ -66,7 +64,7 @@ impl Default for QuicOptions {
             max_concurrent_streams: 100,
             initial_stream_window_size: LARGEST_STREAM_WINDOW,
             initial_connection_window_size: LARGEST_CONNECTION_WINDOW,
-            num_timeouts_to_trigger_port_migration: 4,
+            num_timeouts_to_trigger_port_migration: None,
             keepalive: QuicKeepalive::default(),
             idle_network_timeout: None,
             max_packet_length: None,
@@ -80,13 +78,14 @@ impl Message for Http3Options {
     fn read(r: &Reader<'_>) -> Self {
         r.bool("allow_metadata").only(false);
         r.bool("disallow_obs_text").only(false);
+        // Envoy's documentation says not to use it.
+        r.bool("disable_qpack").only(false);
         Self {
             quic: r.message_or_defaults("quic_protocol_options"),
             override_stream_error_on_invalid_http_message: r
                 .bool("override_stream_error_on_invalid_http_message")
                 .optional(),
             allow_extended_connect: r.bool("allow_extended_connect").or_default(),
-            disable_qpack: r.bool("disable_qpack").or_default(),
             disable_connection_flow_control_for_streams: r
                 .bool("disable_connection_flow_control_for_streams")
                 .or_default(),
@@ -130,7 +129,7 @@ impl Message for QuicOptions {
             num_timeouts_to_trigger_port_migration: r
                 .u32("num_timeouts_to_trigger_port_migration")
                 .within(0..=5)
-                .or(default.num_timeouts_to_trigger_port_migration),
+                .optional(),
             keepalive: r.message_or_defaults("connection_keepalive"),
             idle_network_timeout: r
                 .duration("idle_network_timeout")

@@ -13,6 +13,7 @@ pub fn server_transport(listener: &UdpListenerConfig, options: &Http3Options) ->
     let mut transport = common(&listener.quic, listener.idle_timeout, unlimited);
     transport.max_concurrent_bidi_streams(listener.quic.max_concurrent_streams.into());
     transport.enable_segmentation_offload(listener.gso);
+    transport.keep_alive_interval(options.quic.keepalive.initial_interval);
     transport
 }
 
@@ -23,6 +24,10 @@ pub fn client_transport(options: &Http3Options) -> TransportConfig {
     let mut transport = common(&options.quic, idle, unlimited);
     // Servers open none (RFC 9114 §6.1).
     transport.max_concurrent_bidi_streams(0u32.into());
+    let keepalive = options.quic.keepalive;
+    let most = keepalive.max_interval.unwrap_or(UPSTREAM_PING);
+    let interval = keepalive.initial_interval.map_or(most, |initial| initial.min(most));
+    transport.keep_alive_interval(Some(interval).filter(|interval| !interval.is_zero()));
     transport
 }
 
@@ -46,6 +51,9 @@ fn common(quic: &QuicOptions, idle: Duration, unlimited: bool) -> TransportConfi
     }
     transport
 }
+
+/// Envoy's default, which is its library's: a long answer may be silent for longer than routers on the way remember.
+const UPSTREAM_PING: Duration = Duration::from_secs(15);
 
 /// Envoy's default, which is its library's.
 const UPSTREAM_IDLE: Duration = Duration::from_secs(600);
@@ -99,6 +107,7 @@ mod tests {
         ] {
             assert!(shows(&transport, what), "{what} is not in {transport:?}");
         }
+        assert!(shows(&transport, "keep_alive_interval: Some(15s)"));
         let unlimited = Http3Options { disable_connection_flow_control_for_streams: true, ..options };
         assert!(shows(&client_transport(&unlimited), " receive_window: 4611686018427387903,"));
         assert!(shows(&client_transport(&Http3Options::default()), "max_idle_timeout: Some(600000)"));
