@@ -81,6 +81,13 @@ impl Core {
             }
         }
         let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
+        if stream.rx.input.is_empty()
+            && let Some(code) = stream.rx.reset.take()
+        {
+            // It came right behind the head.
+            self.handle_reset(key, code);
+            return Ok(());
+        }
         if let (Some(id), false, None) = (stream.id, stream.rx.fin, stream.rx.reset)
             && stream.rx.input.is_empty()
         {

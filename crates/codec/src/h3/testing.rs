@@ -203,6 +203,11 @@ impl Script {
         });
     }
 
+    /// The same, behind what our end has not read yet.
+    pub(crate) fn reset_behind(&self, id: StreamId, code: u64) {
+        self.touch(id, |half| half.reset = Some(code));
+    }
+
     /// The peer wants no more.
     pub(crate) fn stop(&self, id: StreamId, code: u64) {
         self.push(Event::Stopped(id, VarInt::from_u64(code).unwrap()));
@@ -292,7 +297,7 @@ impl Transport for Script {
         let wire = &mut *self.0.borrow_mut();
         let half = wire.streams.get_mut(&u64::from(id)).filter(|half| !half.over && half.stop_sent.is_none());
         let half = half.ok_or(ReadError::Closed)?;
-        if let Some(code) = half.reset {
+        if let Some(code) = half.reset.filter(|_| half.input.is_empty()) {
             half.over = true;
             return Err(ReadError::Reset(VarInt::from_u64(code).unwrap()));
         }

@@ -176,6 +176,12 @@ fn a_client_that_gives_up_is_noticed_without_reading() {
             assert!(script.said(request_id(0)).0.is_empty());
         }
     }
+    // Also when head and reset come at once.
+    let (script, mut conn, _) = Script::server(ServerOptions::default());
+    script.send(request_id(0), request(&get()));
+    script.reset_behind(request_id(0), 0x10c);
+    let (mut exchanges, _) = accept_all(&mut conn);
+    assert!(now(|cx| exchanges[0].poll_gone(cx)).is_some());
     // Who has its response may stop listening.
     let (script, mut conn, seer, mut exchange) = asked(&get(), true);
     exchange.send_head(&ok(), EndStream::Yes);
