@@ -107,7 +107,7 @@ impl ServerExchange {
 fn note(ended: &mut Option<ClientEnd>, failure: Failure) -> StreamError {
     let end = match failure {
         Failure::Reset { code: ResetCode::Protocol, by_peer: true } | Failure::Violation => {
-            Some(ClientEnd::Malformed { details: "", is_violation: true })
+            Some(ClientEnd::Malformed { details: NO_DETAILS, is_violation: true })
         }
         Failure::Reset { by_peer: true, .. } | Failure::Closed => Some(ClientEnd::Reset(ResetCode::NoError)),
         Failure::Protocol(details) => Some(ClientEnd::Malformed { details, is_violation: true }),
@@ -287,3 +287,6 @@ impl fmt::Debug for ServerExchange {
 
 /// `:status` with its value.
 const STATUS_BYTES: u64 = 7 + 3 + 32;
+
+/// What Envoy's logs have for details where there are none.
+const NO_DETAILS: &str = "-";

@@ -156,7 +156,7 @@ fn a_client_that_gives_up_is_noticed_without_reading() {
     for stop in [false, true] {
         for (code, end) in [
             (0x10c, ClientEnd::Reset(ResetCode::NoError)),
-            (0x102, ClientEnd::Malformed { details: "", is_violation: true }),
+            (0x102, ClientEnd::Malformed { details: "-", is_violation: true }),
             (0x1234, ClientEnd::Reset(ResetCode::NoError)),
         ] {
             let (script, mut conn, _, mut exchange) = asked(&get(), false);
