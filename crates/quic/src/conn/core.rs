@@ -228,11 +228,12 @@ impl State {
             self.kept = Some(kept);
             return Sent::Blocked;
         }
-        let mut scratch = SCRATCH.take();
+        // A thread that ends has none left.
+        let mut scratch = SCRATCH.try_with(RefCell::take).unwrap_or_default();
         let sent = self.transmit_with(hub, now, &mut scratch);
         if self.kept.is_none() {
             scratch.clear();
-            SCRATCH.set(scratch);
+            let _ = SCRATCH.try_with(|place| place.replace(scratch));
         }
         sent
     }
