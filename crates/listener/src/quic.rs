@@ -39,8 +39,8 @@ pub struct QuicConnection {
 
 /// Accepts until the listener is told to stop; then nobody new is answered, and connections that stand go on.
 pub(crate) async fn run(listener: Rc<Listener>, endpoint: Endpoint) {
-    let mut dropped = endpoint.stats().dropped;
-    let mut counting = tokio::time::interval(COUNT_EVERY);
+    let stats = listener.stats().clone();
+    endpoint.on_drop(Box::new(move || stats.datagram_dropped()));
     loop {
         // Clients ask again meanwhile.
         let accepts = !listener.overload().is_saturated(StopAcceptingConnections);
@@ -48,11 +48,6 @@ pub(crate) async fn run(listener: Rc<Listener>, endpoint: Endpoint) {
             biased;
             () = listener.stopping().notified() => break,
             () = listener.watch_overload().notified() => continue,
-            _ = counting.tick() => {
-                let now = endpoint.stats().dropped;
-                listener.stats().datagrams_dropped(now - std::mem::replace(&mut dropped, now));
-                continue;
-            }
             incoming = poll_fn(|cx| endpoint.poll_incoming(cx)), if accepts => incoming,
         };
         let Some(first) = incoming else { break };
@@ -119,6 +114,10 @@ async fn open(
     let handshake_due = Instant::now() + listener.options().quic_handshake_timeout;
     // The ClientHello tells for whom it is; it may be longer than a datagram.
     if !matches!(tokio::time::timeout_at(handshake_due, hello(&mut conn)).await, Ok(true)) {
+        // As in Envoy it was a connection.
+        let arrival = arrival(&conn, local, remote);
+        let info = Rc::new(establish(&listener, None, arrival));
+        drop(Presence::begin(listener, info, places));
         return None;
     }
     let arrival = arrival(&conn, local, remote);
@@ -126,8 +125,9 @@ async fn open(
     let Some(chain) = listener.chains().find(&arrival).cloned() else {
         let info = Rc::new(establish(&listener, None, arrival));
         // As in Envoy it was a connection, and no match counts.
-        let presence = Presence::begin(listener, info, places);
+        let presence = Presence::begin(listener.clone(), info, places);
         close(conn, NO_CHAIN).await;
+        listener.stats().closed_quietly();
         drop(presence);
         return None;
     };
@@ -168,9 +168,6 @@ pub(crate) async fn close(mut conn: Conn, reason: &str) {
     // It is said at once, or the socket is full and the client finds out by itself.
     let _ = tokio::time::timeout(LAST_WORDS, lost).await;
 }
-
-/// How often what the endpoint has dropped is shown.
-const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 /// What filter chains match as `transport_protocol`, as in Envoy.
 const TRANSPORT: &str = "quic";

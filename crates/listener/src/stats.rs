@@ -1,6 +1,6 @@
 //! `listener.<address>.`, under Envoy's names.
 
-use tidegate_stats::{GaugeHold, OwnedCounter, Scope, Store, stat_block};
+use tidegate_stats::{DynScope, GaugeHold, OwnedCounter, Scope, Store, stat_block};
 
 stat_block! {
     struct Totals {
@@ -46,7 +46,7 @@ pub struct ListenerStats {
     totals: Totals,
     worker: PerWorker,
     /// Of QUIC.
-    datagrams: Option<Datagrams>,
+    datagrams: Option<(Datagrams, DynScope)>,
 }
 
 impl ListenerStats {
@@ -61,7 +61,8 @@ impl ListenerStats {
 
     /// The same of a QUIC listener, which has some more.
     pub fn of_quic(store: &Store, address: &str, worker: usize) -> Self {
-        let datagrams = Datagrams::new(store, Scope::listener(address));
+        let scope = Scope::listener(address);
+        let datagrams = (Datagrams::new(store, scope.clone()), DynScope::new(store, scope));
         Self { datagrams: Some(datagrams), ..Self::new(store, address, worker) }
     }
 
@@ -132,9 +133,16 @@ impl ListenerStats {
         self.totals.downstream_accept_error().inc();
     }
 
-    pub(crate) fn datagrams_dropped(&self, datagrams: u64) {
-        if let Some(stats) = &self.datagrams {
-            stats.downstream_rx_datagram_dropped().add(datagrams);
+    pub(crate) fn datagram_dropped(&self) {
+        if let Some((stats, _)) = &self.datagrams {
+            stats.downstream_rx_datagram_dropped().inc();
+        }
+    }
+
+    /// We closed a QUIC connection, and nothing was wrong.
+    pub(crate) fn closed_quietly(&self) {
+        if let Some((_, names)) = &self.datagrams {
+            names.counter("http3.downstream.tx.quic_connection_close_error_code_QUIC_NO_ERROR").inc();
         }
     }
 

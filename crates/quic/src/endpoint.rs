@@ -61,6 +61,11 @@ impl Endpoint {
         self.0.wake_acceptor();
     }
 
+    /// Called for each datagram that belongs to nobody and gets no answer.
+    pub fn on_drop(&self, hook: Box<dyn Fn()>) {
+        *self.0.on_drop.borrow_mut() = Some(hook);
+    }
+
     /// What becomes of datagrams from now on.
     pub fn set_reception(&self, reception: Reception) {
         self.0.reception.set(reception);

@@ -56,6 +56,7 @@ pub(crate) struct Hub {
     failure: Cell<Option<i32>>,
     pub(crate) limits: Limits,
     pub(crate) reception: Cell<Reception>,
+    pub(crate) on_drop: RefCell<Option<Box<dyn Fn()>>>,
     pub(crate) worker: Worker,
     pub(crate) foreign: RefCell<Option<Foreign>>,
     pub(crate) stats: RefCell<EndpointStats>,
@@ -91,6 +92,7 @@ impl Hub {
             failure: Cell::new(None),
             limits,
             reception: Cell::default(),
+            on_drop: RefCell::default(),
             worker,
             foreign: RefCell::default(),
             stats: RefCell::default(),
@@ -225,8 +227,7 @@ impl Hub {
         }
         let reception = self.reception.get();
         if !reception.hears || data.len() > reception.longest {
-            self.stats.borrow_mut().dropped += 1;
-            return;
+            return self.note_dropped();
         }
         let refusal = reception.speaks_no_version.then(|| versions::none_for(&data)).flatten();
         let mut answer = Vec::new();
@@ -254,7 +255,14 @@ impl Hub {
             Some(DatagramEvent::Response(transmit)) => self.answer(&transmit, &answer),
             // More of an attempt that nobody has accepted yet.
             None if is_kept => {}
-            None => self.stats.borrow_mut().dropped += 1,
+            None => self.note_dropped(),
+        }
+    }
+
+    fn note_dropped(&self) {
+        self.stats.borrow_mut().dropped += 1;
+        if let Some(hook) = &*self.on_drop.borrow() {
+            hook();
         }
     }
 

@@ -84,6 +84,24 @@ pub(crate) fn reset_name(code: u64) -> &'static str {
     }
 }
 
+/// Envoy's name for a fault of QUIC or its handshake that ends a connection (RFC 9000 §20.1), in
+/// `quic_connection_close_error_code_*`.
+pub(crate) fn transport_name(code: u64) -> Option<&'static str> {
+    match code {
+        STREAM_LIMIT => Some("QUIC_INVALID_STREAM_ID"),
+        CERTIFICATE_UNKNOWN => Some("QUIC_TLS_CERTIFICATE_UNKNOWN"),
+        CERTIFICATE_REQUIRED => Some("QUIC_TLS_CERTIFICATE_REQUIRED"),
+        0x100..=0x1ff => Some("QUIC_HANDSHAKE_FAILED"),
+        _ => None,
+    }
+}
+
+const STREAM_LIMIT: u64 = 0x4;
+
+/// TLS alerts (RFC 8446 §6.2) are behind 0x100 (RFC 9001 §4.8).
+const CERTIFICATE_UNKNOWN: u64 = 0x100 + 46;
+const CERTIFICATE_REQUIRED: u64 = 0x100 + 116;
+
 /// What ends a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {

@@ -437,7 +437,10 @@ impl Core {
             ConnectionError::TimedOut => return broken(io::ErrorKind::TimedOut),
             ConnectionError::Reset => return broken(io::ErrorKind::ConnectionReset),
             ConnectionError::LocallyClosed => return Ended::Closed,
-            ConnectionError::TransportError(_) => {
+            ConnectionError::TransportError(error) => {
+                if let Some(name) = codes::transport_name(u64::from(error.code)) {
+                    self.count(Counted::TxCloseNamed(name));
+                }
                 return Ended::Broken(ConnError::Violation(ResetCode::Protocol));
             }
             other @ (ConnectionError::VersionMismatch | ConnectionError::CidsExhausted) => {
