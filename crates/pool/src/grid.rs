@@ -8,6 +8,7 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -31,6 +32,9 @@ pub use acquire::Acquire;
 /// How long QUIC has for itself, as in Envoy.
 pub const TCP_DELAY: Duration = Duration::from_millis(300);
 
+/// So often is looked whether the network is another one, while QUIC is broken and requests come.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
+
 /// The pool of QUIC connections.
 pub(crate) type QuicPool<V> = Pool<Multiplexed<V>>;
 
@@ -52,6 +56,8 @@ pub struct Parts<V: Speaks> {
     pub stats: UpstreamStats,
     /// How long QUIC has for itself at most ([`TCP_DELAY`]).
     pub tcp_delay: Duration,
+    /// Our address on the way to the host now: another one is another network.
+    pub route: Box<dyn Fn() -> Option<IpAddr>>,
 }
 
 /// See the module.
@@ -63,6 +69,10 @@ pub struct Grid<V: Speaks> {
     record: Rc<Record>,
     stats: UpstreamStats,
     tcp_delay: Duration,
+    route: Box<dyn Fn() -> Option<IpAddr>>,
+    /// Our address when QUIC was found broken, and when that was last compared with what it is.
+    broke_on: Cell<Option<IpAddr>>,
+    compared: Cell<Option<Instant>>,
     /// Streams that wait for QUIC, or whose attempt is followed.
     hopes: Rc<Cell<usize>>,
     on_empty: OnceCell<Box<dyn Fn()>>,
@@ -110,7 +120,7 @@ pub enum Ways {
 impl<V: Speaks> Grid<V> {
     /// A grid without connections. Must be called on a thread whose runtime takes local tasks.
     pub fn new(parts: Parts<V>) -> Rc<Self> {
-        let Parts { tcp, quic, cache, origin, stats, tcp_delay } = parts;
+        let Parts { tcp, quic, cache, origin, stats, tcp_delay, route } = parts;
         let record = cache.record(&origin);
         let grid = Rc::new_cyclic(|this: &Weak<Self>| Self {
             tcp,
@@ -120,6 +130,9 @@ impl<V: Speaks> Grid<V> {
             record,
             stats,
             tcp_delay,
+            route,
+            broke_on: Cell::default(),
+            compared: Cell::default(),
             hopes: Rc::default(),
             on_empty: OnceCell::new(),
             this: this.clone(),
@@ -154,7 +167,8 @@ impl<V: Speaks> Grid<V> {
     #[inline]
     fn quic_to_try(&self, now: Instant) -> Option<Rc<QuicPool<V>>> {
         let found = self.cache.find(now, &self.record)?;
-        if self.record.status().known(now) == Known::Broken {
+        let broken = self.record.status().known(now) == Known::Broken;
+        if broken && !self.is_elsewhere(now) {
             return None;
         }
         if let Some(quic) = &*self.quic.borrow()
@@ -185,6 +199,26 @@ impl<V: Speaks> Grid<V> {
         pool
     }
 
+    /// Whether the network is another one than that on which QUIC was broken: what was seen there says nothing.
+    #[cold]
+    fn is_elsewhere(&self, now: Instant) -> bool {
+        if self.compared.get().is_some_and(|last| now < last + LOOK_PAUSE) {
+            return false;
+        }
+        self.compared.set(Some(now));
+        let (here, there) = ((self.route)(), self.broke_on.get());
+        let moved = here.is_some() && there.is_some() && here != there;
+        if moved {
+            tracing::debug!(target: "pool", origin = %self.record.origin(), "the network changed: HTTP/3 is tried again");
+            self.cache.network_changed();
+            self.record.status().network_changed();
+        } else if there.is_none() {
+            // Another one's finding.
+            self.broke_on.set(here);
+        }
+        moved
+    }
+
     /// How long TCP waits.
     fn delay(&self, now: Instant) -> Duration {
         if self.record.status().known(now) == Known::FailedRecently {
@@ -201,6 +235,7 @@ impl<V: Speaks> Grid<V> {
     fn mark_broken(&self) {
         self.stats.upstream_http3_broken().inc();
         self.record.status().failed(Instant::now());
+        self.broke_on.set((self.route)());
         tracing::debug!(target: "pool", origin = %self.record.origin(), "HTTP/3 is broken");
     }
 

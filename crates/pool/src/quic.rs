@@ -129,6 +129,23 @@ pub struct QuicDialer {
     pub observer: Rc<dyn Observer>,
 }
 
+/// Our address on the way to `remote` now, as the routes say; nothing is sent.
+pub fn route_to(remote: &Address) -> Option<IpAddr> {
+    let Address::Ip(remote) = remote else { return None };
+    let socket = UdpSocket::bind(any(remote)).ok()?;
+    socket.connect(remote).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
+/// Any address of that family.
+fn any(remote: &SocketAddr) -> SocketAddr {
+    let ip = match remote {
+        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    SocketAddr::new(ip, 0)
+}
+
 /// Who serves the host's origin, as it says ([`crate::alternates`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Elsewhere {
@@ -239,14 +256,7 @@ impl Attempt {
 
     fn socket(&self, remote: SocketAddr) -> Result<UdpSocket, PoolError> {
         let same_family = |source: &SocketAddr| source.is_ipv4() == remote.is_ipv4();
-        let source = self.source.filter(same_family).unwrap_or_else(|| {
-            let any = if remote.is_ipv4() {
-                IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-            } else {
-                IpAddr::V6(Ipv6Addr::UNSPECIFIED)
-            };
-            SocketAddr::new(any, 0)
-        });
+        let source = self.source.filter(same_family).unwrap_or_else(|| any(&remote));
         let socket = udp::client(source).map_err(|error| {
             self.stats.bind_errors().inc();
             unsent(&error)

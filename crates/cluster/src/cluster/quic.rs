@@ -12,7 +12,7 @@ use tidegate_pool::grid::{Grid, Parts, TCP_DELAY};
 use tidegate_pool::h3::{self, QuicConnector};
 use tidegate_pool::host::Addresses;
 use tidegate_pool::machine::{Settings, Shared};
-use tidegate_pool::quic::{Elsewhere, QuicDialer, QuicTransport};
+use tidegate_pool::quic::{Elsewhere, QuicDialer, QuicTransport, route_to};
 use tidegate_pool::{HttpPool, Neighbour, Neighbours, TransportOptions};
 use tidegate_types::Address;
 
@@ -127,7 +127,7 @@ impl Cluster {
         let note: Rc<dyn Fn(Duration)> = Rc::new(move |rtt| noting.note_round_trip(&record, rtt));
         // The grid never opens connections ahead of demand, as in Envoy.
         let settings = Settings { preconnect_ratio: 1.0, ..Settings::clone(&self.kit().http2.settings) };
-        let stats = shared.stats.clone();
+        let (stats, addresses) = (shared.stats.clone(), maker.addresses.clone());
         let tcp = self.auto_pool(host, options, Rc::new(settings), shared, weak);
         HttpPool::Grid(Grid::new(Parts {
             tcp,
@@ -136,6 +136,7 @@ impl Cluster {
             origin,
             stats,
             tcp_delay: TCP_DELAY,
+            route: Box::new(move || route_to(&addresses.primary())),
         }))
     }
 }

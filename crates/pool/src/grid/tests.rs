@@ -106,6 +106,7 @@ struct Lab {
     shared: Shared,
     cache: Rc<Alternates>,
     made: Rc<RefCell<Vec<Alternative>>>,
+    address: Rc<Cell<u8>>,
     start: Instant,
 }
 
@@ -154,6 +155,7 @@ impl Lab {
         };
         let plain = Settings { timeout_text: None, ..Settings::clone(&settings) };
         let tcp_pool = auto::Pool::new(Rc::new(plain), shared.clone(), Rc::new(Tcp(tcp.clone())), nobody);
+        let address: Rc<Cell<u8>> = Rc::default();
         let grid = Grid::new(Parts {
             tcp: tcp_pool,
             quic: Box::new(make_quic),
@@ -161,8 +163,12 @@ impl Lab {
             origin: Origin::https(ORIGIN.0, ORIGIN.1),
             stats: shared.stats.clone(),
             tcp_delay: TCP_DELAY,
+            route: {
+                let address = address.clone();
+                Box::new(move || Some([192, 0, 2, address.get()].into()))
+            },
         });
-        Self { grid, quic, tcp, shared, cache, made, start }
+        Self { grid, quic, tcp, shared, cache, made, address, start }
     }
 
     fn acquire(&self) -> Acquire<Http2> {
@@ -267,6 +273,28 @@ async fn a_refusal_starts_tcp_at_once_and_breaks_quic() {
         assert_eq!(lab.request().await, ("QUIC", 0));
         assert_eq!(lab.grid.quic_pool().unwrap().report().h3_broken_until_ms, None);
         drop((first, third));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_network_is_another_chance() {
+    run(async {
+        let lab = Lab::new(Way::Refused(1), Way::Open(10));
+        let mut leases = vec![lab.acquire().await.unwrap()];
+        // The next failures count longer.
+        sleep(1000).await;
+        leases.push(lab.acquire().await.unwrap());
+        sleep(1).await;
+        assert_eq!((lab.broken(), lab.known()), (2, Known::Broken));
+        lab.quic.way.set(Way::Open(5));
+        leases.push(lab.acquire().await.unwrap());
+        assert_eq!((by(&leases[2]), lab.known()), ("TCP", Known::Broken));
+        lab.address.set(7);
+        sleep(1000).await;
+        assert_eq!(lab.known(), Known::Broken);
+        assert_eq!(by(&lab.acquire().await.unwrap()), "QUIC");
+        assert_eq!(lab.known(), Known::Confirmed);
     })
     .await;
 }
