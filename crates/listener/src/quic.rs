@@ -93,8 +93,13 @@ fn admit(listener: &Rc<Listener>, incoming: Incoming) {
         return incoming.refuse();
     };
     let (local, remote) = (incoming.local_address(), incoming.remote_address());
-    // What is no handshake was told so, and is nobody's connection.
-    let Ok(conn) = while_accepting(remote, local, || incoming.accept()) else { return };
+    let Ok(conn) = while_accepting(remote, local, || incoming.accept()) else {
+        // A ClientHello that TLS refuses: as in Envoy it was a connection.
+        listener.stats().closed_for("QUIC_HANDSHAKE_FAILED");
+        let arrival = Arrival::new(Address::Ip(local), Address::Ip(remote));
+        let info = Rc::new(establish(listener, None, arrival));
+        return drop(Presence::begin(listener.clone(), info, (global, own)));
+    };
     let opening = Box::pin(open(listener.clone(), conn, local, remote, (global, own)));
     tokio::task::spawn_local(async move {
         if let Some(serving) = opening.await {
@@ -126,8 +131,8 @@ async fn open(
         let info = Rc::new(establish(&listener, None, arrival));
         // As in Envoy it was a connection, and no match counts.
         let presence = Presence::begin(listener.clone(), info, places);
+        listener.stats().closed_for("QUIC_NO_ERROR");
         close(conn, NO_CHAIN).await;
-        listener.stats().closed_quietly();
         drop(presence);
         return None;
     };

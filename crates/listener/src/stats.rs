@@ -139,10 +139,10 @@ impl ListenerStats {
         }
     }
 
-    /// We closed a QUIC connection, and nothing was wrong.
-    pub(crate) fn closed_quietly(&self) {
+    /// A QUIC connection that had no terminal yet was closed by us, for what Envoy calls `name`.
+    pub(crate) fn closed_for(&self, name: &str) {
         if let Some((_, names)) = &self.datagrams {
-            names.counter("http3.downstream.tx.quic_connection_close_error_code_QUIC_NO_ERROR").inc();
+            names.counter(&format!("http3.downstream.tx.quic_connection_close_error_code_{name}")).inc();
         }
     }
 
