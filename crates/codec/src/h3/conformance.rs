@@ -461,7 +461,7 @@ fn responses_that_break_a_rule() {
         (headers(&[(b":status", b"200"), (b"connection", b"close")]), 0x106, true),
         (frame(0, b"x"), 0x105, true),
         (frame(5, b"x"), 0x106, true),
-        (vec![], 0x101, false),
+        (vec![], 0x105, true),
         (response(103), 0x106, true),
         (headers(&[(b":status", b"200"), (b"content-length", b"1")]), 0x101, false),
         (response(103).repeat(40), 0x107, false),

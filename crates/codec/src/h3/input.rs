@@ -64,17 +64,7 @@ impl Core {
                     self.handle_reset(key, code);
                     return Ok(());
                 }
-                // Only a client: a request without a head is a fault.
-                Step::End => {
-                    self.fail_stream(
-                        key,
-                        GENERAL_PROTOCOL_ERROR,
-                        BAD_PAYLOAD,
-                        Failure::Protocol(codes::INVALID),
-                    );
-                    return Ok(());
-                }
-                Step::Blocked | Step::Data(_) => {
+                Step::Blocked | Step::Data(_) | Step::End => {
                     self.appear_if_begun(key);
                     return Ok(());
                 }
@@ -127,7 +117,6 @@ impl Core {
 
     /// The next thing in a stream.
     fn step(&mut self, key: Key) -> Handled<Step> {
-        let role = self.side.role();
         let longest = longest_section(self.side.common().max_head_bytes);
         let Some(stream) = self.streams.get_mut(key) else { return Ok(Step::Blocked) };
         let (Some(id), rx) = (stream.id, &mut stream.rx) else { return Ok(Step::Blocked) };
@@ -137,7 +126,7 @@ impl Core {
                     return Ok(Step::Reset(code));
                 }
                 if rx.fin {
-                    return end(rx, role);
+                    return end(rx);
                 }
                 match self.quic.read(id, MAX_READ) {
                     Ok(Some(bytes)) => rx.input = bytes,
@@ -435,10 +424,9 @@ fn begin(rx: &mut Receiving, head: FrameHead) -> Handled {
 }
 
 /// The end of a stream, which MUST NOT be inside a frame (RFC 9114 §7.1).
-fn end(rx: &Receiving, role: Role) -> Handled<Step> {
+fn end(rx: &Receiving) -> Handled<Step> {
     let whole = rx.part == Part::Between && rx.partial.is_empty();
     match (rx.phase, whole) {
-        (Phase::Head, true) if role == Role::Client => Ok(Step::End),
         (Phase::Head, _) => Err(Fault::sequence("Received FIN before finishing receiving HTTP headers.")),
         (_, true) => Ok(Step::End),
         (_, false) => Err(Fault::frame("Received FIN in the middle of a frame.")),

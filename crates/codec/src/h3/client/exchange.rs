@@ -136,7 +136,12 @@ impl ClientStream for ClientExchange {
     fn failure_details(&self) -> Option<String> {
         let State::Sent(key) = self.state else { return None };
         let core = self.shared.borrow();
-        match core.streams.get(key)?.why {
+        let stream = core.streams.get(key)?;
+        match stream.why {
+            // A limit of ours, in Envoy's words.
+            Some((name, Origin::Us)) if matches!(stream.failed, Some(Failure::Reset { .. })) => {
+                Some(format!("{name}|FROM_SELF|codec_error"))
+            }
             Some((name, Origin::Us)) => Some(format!("{name}|FROM_SELF")),
             Some((name, Origin::Peer)) => Some(format!("{name}|FROM_PEER")),
             None => core.facts.why.clone(),
