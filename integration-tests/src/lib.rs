@@ -19,6 +19,7 @@ pub mod documents;
 pub mod examples;
 pub mod h2;
 pub mod h3;
+pub mod h3_peers;
 pub mod message;
 pub mod origin;
 pub mod peers;

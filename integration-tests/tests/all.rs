@@ -39,6 +39,7 @@ mod all {
     mod internal_redirects;
     mod interop;
     mod interop_grpc;
+    mod interop_h3;
     mod learned;
     mod limits;
     mod listener_filters;
