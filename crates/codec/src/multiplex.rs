@@ -28,6 +28,10 @@ pub trait ServerConnection {
     /// One request and its response. Dropping it before its end resets it.
     type Exchange: ServerStream;
 
+    /// Whether a fault is counted and said under a name of its own ([`Event::TxCloseNamed`]) and nowhere else, and
+    /// whether the streams of a connection end before it: as Envoy accounts for HTTP/3, and not for HTTP/2.
+    const NAMES_FAULTS: bool = false;
+
     /// The next exchange; drives the connection and must be called until it is pending, since bytes are written
     /// then. `None` when the client has closed the connection, or said goodbye and has nothing left. After an error
     /// come the exchanges that the client opened shortly before, to be told of the end, and `None`.

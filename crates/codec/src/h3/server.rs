@@ -60,6 +60,8 @@ impl ServerConn {
 impl ServerConnection for ServerConn {
     type Exchange = ServerExchange;
 
+    const NAMES_FAULTS: bool = true;
+
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<ServerExchange, ConnError>>> {
         loop {
             {

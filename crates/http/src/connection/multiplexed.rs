@@ -366,7 +366,7 @@ where
     /// The client closed, or said goodbye and has nothing under way.
     fn closed_by_peer(&self) -> End {
         match (self.conn.is_closed_by_peer(), self.streams.live()) {
-            (true, 0) => (Close::Remote, CloseReason::PeerFin),
+            (true, streams) if streams == 0 || C::NAMES_FAULTS => (Close::Remote, CloseReason::PeerFin),
             (true, _) => (Close::RemoteActive, CloseReason::PeerFin),
             (false, _) => (Close::Now, CloseReason::Announced),
         }
@@ -391,8 +391,10 @@ where
         match error {
             ConnError::Io(error) => {
                 let how = CloseReason::of_io(error);
-                (if self.conn.streams() == 0 { Close::Remote } else { Close::RemoteActive }, how)
+                let active = self.conn.streams() > 0 && !C::NAMES_FAULTS;
+                (if active { Close::RemoteActive } else { Close::Remote }, how)
             }
+            ConnError::Violation(_) if C::NAMES_FAULTS => (Close::Delayed, CloseReason::ProtocolError),
             ConnError::Violation(_) => {
                 stats.downstream_cx_protocol_error().inc();
                 self.lose(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR, details::DOWNSTREAM_VIOLATION);
@@ -420,7 +422,7 @@ where
 
     /// The connection ends under its streams: counts that, and notes why.
     fn lose(&mut self, flag: ResponseFlags, details: &'static str) {
-        if self.conn.streams() > 0 {
+        if self.conn.streams() > 0 && !C::NAMES_FAULTS {
             self.account.cut_streams();
         }
         self.note_lost(flag, details);
