@@ -39,7 +39,7 @@ pub fn connect(
     config: ClientConfig,
     server_name: &str,
 ) -> Result<Conn, ConnectError> {
-    connect_over(Box::new(UdpLink::new(socket)?), remote, config, server_name)
+    connect_over(Box::new(UdpLink::to(socket, remote)?), remote, config, server_name)
 }
 
 pub(crate) fn connect_over(

@@ -96,6 +96,8 @@ pub(crate) struct UdpLink {
     socket: Rc<UdpSocket>,
     state: UdpSocketState,
     local: SocketAddr,
+    /// Packets of one call.
+    segments: usize,
     /// Waits for an error: who waits to read is not woken by one, and would hear of it with the next packet sent, which
     /// takes a second.
     errors: RefCell<Option<Errors>>,
@@ -121,8 +123,19 @@ impl UdpLink {
     pub(crate) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         let local = socket.local_addr()?;
+        let segments = state.max_gso_segments();
         let socket = Rc::new(UdpSocket::from_std(socket)?);
-        Ok(Self { socket, state, local, errors: RefCell::default() })
+        Ok(Self { socket, state, local, segments, errors: RefCell::default() })
+    }
+
+    /// The link of a client to `remote`. No network card cuts a batch into packets on the way to this machine itself,
+    /// and servers that read packet by packet are seen to lose it: Envoy 1.40 without `prefer_gro`.
+    pub(crate) fn to(socket: std::net::UdpSocket, remote: SocketAddr) -> io::Result<Self> {
+        let mut link = Self::new(socket)?;
+        if remote.ip().to_canonical().is_loopback() {
+            link.segments = 1;
+        }
+        Ok(link)
     }
 
     /// The socket is known to be empty or full: only a new edge makes it ready.
@@ -215,7 +228,7 @@ impl Link for UdpLink {
     }
 
     fn segments(&self) -> usize {
-        self.state.max_gso_segments()
+        self.segments
     }
 
     fn may_fragment(&self) -> bool {

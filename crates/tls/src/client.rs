@@ -154,7 +154,8 @@ impl State {
         };
         let local = key.as_ref().and_then(|key| crate::certificate::facts(&key.cert).ok()).map(Arc::new);
         let versions = versions(&config.common.params);
-        let tcp = Sessions::new(&config, &trust, key.as_ref(), &versions);
+        let names = if config.auto_sni_san_validation { HostNames::AsAsked } else { HostNames::Any };
+        let tcp = Sessions::new(&config, &trust, key.as_ref(), &versions, names);
         let tcp = tcp.map_err(|error| {
             vec![config.place.problem(format!("these TLS parameters do not fit: {error}"))]
         })?;
@@ -200,7 +201,10 @@ impl State {
     fn quic(&self) -> Result<&Sessions, rustls::Error> {
         let made = self.quic.get_or_init(|| {
             let versions = [&rustls::version::TLS13];
-            let mut sessions = Sessions::new(&self.config, &self.trust, self.identity.as_ref(), &versions)?;
+            // Inside QUIC, Envoy looks for the name that was asked for in every certificate that it verifies.
+            let names = if self.trust.validates() { HostNames::AsAsked } else { HostNames::Any };
+            let mut sessions =
+                Sessions::new(&self.config, &self.trust, self.identity.as_ref(), &versions, names)?;
             Arc::make_mut(&mut sessions.tls).enable_early_data = true;
             Ok(sessions)
         });
@@ -214,8 +218,8 @@ impl Sessions {
         trust: &Arc<Trust>,
         key: Option<&CertifiedKey>,
         versions: &[&'static SupportedProtocolVersion],
+        names: HostNames,
     ) -> Result<Self, rustls::Error> {
-        let names = if config.auto_sni_san_validation { HostNames::AsAsked } else { HostNames::Any };
         let verifier = ServerVerifier::new(trust.clone(), names, config.enforce_rsa_key_usage);
         let builder = ClientConfig::builder_with_provider(Arc::new(provider(&config.common.params)))
             .with_protocol_versions(versions)?
