@@ -249,6 +249,11 @@ fn a_client_refuses_a_host_that_it_does_not_trust() {
     assert_eq!(outcome.failed.unwrap().code, TransportErrorCode::crypto(46));
     assert_eq!(stats.counters().fail_verify_san().value(), 1);
     assert!(client.verifies());
+
+    // Unlike over TCP, the name that was asked for is looked for without being configured to be.
+    let asked = TRUST.replace("server.test", "other.test");
+    let outcome = visit(&try_client(&asked).0, everybody(&server("server")));
+    assert_eq!(outcome.failed.unwrap().code, TransportErrorCode::crypto(46));
 }
 
 #[test]
