@@ -10,6 +10,7 @@ mod picked;
 mod server;
 mod session;
 mod transport;
+mod words;
 
 pub use client::{Beginning, QuicClient};
 pub use hello::{Addresses, Hello};

@@ -23,7 +23,11 @@ pub(super) fn transports(
 ) -> Result<(Transports, Option<Arc<ClientContext>>), Vec<Problem>> {
     let context = match cluster.transport_socket.tls() {
         Some(tls) => {
-            let stats = TlsStats::client(builder.store, &Scope::cluster(cluster.stat_name()));
+            let scope = Scope::cluster(cluster.stat_name());
+            let stats = match cluster.transport_socket {
+                UpstreamTransport::Quic(_) => TlsStats::quic_client(builder.store, &scope),
+                _ => TlsStats::client(builder.store, &scope),
+            };
             Some(ClientContext::new(tls, stats)?)
         }
         None => None,

@@ -11,6 +11,7 @@ use tidegate_quic::proto::transport_parameters::TransportParameters;
 use tidegate_quic::proto::{ConnectionId, Side, TransportError, TransportErrorCode};
 use tidegate_types::{CertificateInfo, CertificateMarks, TlsInfo};
 
+use super::words;
 use crate::failure::Counted;
 use crate::io::Settings;
 use crate::observed::{Observed, collect};
@@ -27,13 +28,20 @@ pub(crate) struct Session {
     inner: tidegate_quic::crypto::Session,
     settings: Arc<Settings>,
     facts: Arc<Facts>,
+    side: Side,
+    /// Keys were agreed on.
+    answered: bool,
 }
 
 impl Session {
     /// `suite` is that of Initial packets.
     pub(crate) fn new(tls: Connection, suite: Suite, settings: Arc<Settings>) -> Self {
+        let side = match tls {
+            Connection::Client(_) => Side::Client,
+            Connection::Server(_) => Side::Server,
+        };
         let inner = tidegate_quic::crypto::Session::new(tls, suite);
-        Self { inner, settings, facts: Arc::default() }
+        Self { inner, settings, facts: Arc::default(), side, answered: false }
     }
 
     /// Notes the facts, once they will not change any more: those of a resumed session are those of the former one.
@@ -59,6 +67,18 @@ impl Session {
             // Envoy does not tell it either.
             local: None,
         });
+    }
+
+    /// What a client is told; of a client's own failure the pools find words.
+    fn worded(&self, error: TransportError) -> TransportError {
+        let code = u64::from(error.code);
+        // RFC 9001 §4.8.
+        match (self.side, u8::try_from(code & 0xff)) {
+            (Side::Server, Ok(alert)) if code >> 8 == 1 => {
+                TransportError { reason: words::reason(alert, self.answered), ..error }
+            }
+            _ => error,
+        }
     }
 
     fn issuer(&self, peer: &CertificateInfo) -> Option<CertificateMarks> {
@@ -104,7 +124,7 @@ impl crypto::Session for Session {
             Counted::Refused(refusal.kind).count(self.settings.stats.counters());
         }
         self.note();
-        read
+        read.map_err(|error| self.worded(error))
     }
 
     fn transport_parameters(&self) -> Result<Option<TransportParameters>, TransportError> {
@@ -113,6 +133,7 @@ impl crypto::Session for Session {
 
     fn write_handshake(&mut self, into: &mut Vec<u8>) -> Option<Keys> {
         let keys = self.inner.write_handshake(into);
+        self.answered |= keys.is_some();
         self.note();
         keys
     }
