@@ -110,6 +110,20 @@ fn the_end_of_the_process_waits_for_requests() {
     assert!(proxy.process.exit().success());
 }
 
+#[test]
+fn the_end_of_the_process_is_told_to_idle_connections() {
+    let origin = Origin::ok();
+    let mut proxy = Proxy::start(&config(&origin));
+    let (goaways, close) = h3::run(async {
+        let idle = Raw::connect(proxy.address).await;
+        proxy.process.signal("TERM");
+        idle.end().await
+    });
+    assert_eq!(goaways, [0]);
+    assert!(close.starts_with("transport "), "{close}");
+    assert!(proxy.process.exit().success());
+}
+
 /// Between client and proxy, which sees another port from [`Nat::rebind`] on.
 struct Nat {
     inside: UdpSocket,

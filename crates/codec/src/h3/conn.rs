@@ -516,6 +516,8 @@ impl Core {
                 Some(words) => Bytes::from(format!("{CLOSED} with reason: {words}")),
                 None => Bytes::from_static(CLOSED.as_bytes()),
             };
+            // A GOAWAY just before is not to be lost.
+            self.quic.flush();
             self.quic.close(CloseCode::NoError, reason);
             self.count(Counted::TxCloseNamed("QUIC_NO_ERROR"));
         }

@@ -339,6 +339,8 @@ impl Transport for Script {
         wire.streams.entry(u64::from(id)).or_default().stop_sent.get_or_insert(code.into_inner());
     }
 
+    fn flush(&mut self) {}
+
     fn close(&mut self, code: CloseCode, reason: Bytes) {
         self.0.borrow_mut().closed.get_or_insert((code, reason));
     }

@@ -18,6 +18,8 @@ pub(crate) trait Transport {
     fn finish(&mut self, id: StreamId);
     fn reset(&mut self, id: StreamId, code: VarInt);
     fn stop(&mut self, id: StreamId, code: VarInt);
+    /// Sends what was written, for a close that follows: it takes along what was not sent.
+    fn flush(&mut self);
     fn close(&mut self, code: CloseCode, reason: Bytes);
     fn is_handshaking(&self) -> bool;
     fn is_early(&self, id: StreamId) -> bool;
@@ -59,6 +61,10 @@ impl Transport for Conn {
 
     fn stop(&mut self, id: StreamId, code: VarInt) {
         Self::stop(self, id, code);
+    }
+
+    fn flush(&mut self) {
+        Self::flush(self);
     }
 
     fn close(&mut self, code: CloseCode, reason: Bytes) {
