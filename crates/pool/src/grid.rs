@@ -2,7 +2,7 @@
 //! `http3_protocol_options`; Envoy docs, "HTTP/3 upstream").
 //!
 //! It is two pools, each with its own machine: one of QUIC connections, and [`auto`] over TCP. A stream takes a ready
-//! connection of either kind, QUIC's if both stand; only one that has none waits, in a [`race`]. Whether QUIC is to be
+//! connection of either kind, QUIC's if both stand; only one that has none waits, in a `race`. Whether QUIC is to be
 //! tried at all is what [`Alternates`] knows of the host's origin. A connection that nobody waits for is opened in the
 //! background, so that a host that is known to take HTTP/3 gets it while streams go by TCP.
 

@@ -3,7 +3,7 @@
 //! [`server`] and [`client`] wrap rustls configurations for `quinn_proto`. Certificates, names and tickets are those
 //! configurations' business. With these sessions a [`Conn`](crate::Conn) can tell the cipher and whether it was
 //! resumed, and can close with [`CloseCode::NoError`](crate::CloseCode::NoError), for which quinn-proto has no call (see
-//! [`keys`](mod@keys)). Sessions of other crates get both from [`initial_keys`], [`keys()`], [`header_key`],
+//! the module `keys`). Sessions of other crates get both from [`initial_keys`], [`keys()`], [`header_key`],
 //! [`packet_key`], [`Later`] and a [`Handshake`] as their handshake data.
 
 pub(crate) mod keys;

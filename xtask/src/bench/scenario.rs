@@ -1,6 +1,6 @@
 //! What is measured: the [`Scenario`] (all of them: [`SCENARIOS`]), and how one round of one scenario runs against a server.
 //!
-//! A new protocol is a new [`Factory`] in [`Scenario::client`], a new kind of load a variant of [`Shape`].
+//! A new protocol is a new [`Factory`] in [`Scenario::clients`], a new kind of load a variant of [`Shape`].
 
 mod list;
 
