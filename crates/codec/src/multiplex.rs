@@ -140,6 +140,10 @@ pub trait ClientConnection: Clone {
 
 /// The half of a connection to an upstream that reads and writes.
 pub trait ClientDrive {
+    /// Whether a fault of the peer is counted under a name of its own ([`Event::TxCloseNamed`]) and nowhere else, and
+    /// takes the streams along: as Envoy accounts for HTTP/3, and not for HTTP/2, which resets them first.
+    const NAMES_FAULTS: bool = false;
+
     /// Drives the connection and says what happened; to be called until it is pending: bytes are written then.
     /// Not to be polled after [`ClientEvent::Closed`].
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<ClientEvent>;

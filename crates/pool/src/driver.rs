@@ -187,6 +187,7 @@ impl<S: Slot> Inner<S> {
         match stirred {
             Stirred::Closed(how) => self.machine.handle_closed(now, key, how),
             Stirred::Violated => self.machine.handle_violated(now, key),
+            Stirred::Malformed => self.machine.handle_malformed(now, key),
             Stirred::UnexpectedData => self.machine.handle_unexpected_data(now, key),
             Stirred::Capacity(streams) => self.machine.handle_concurrency(now, key, streams),
             Stirred::GoingAway => self.machine.handle_announced(now, key),

@@ -98,6 +98,8 @@ impl ClientConnection for ClientConn {
 }
 
 impl ClientDrive for ClientDriver {
+    const NAMES_FAULTS: bool = true;
+
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<ClientEvent> {
         let core = &mut *self.shared.borrow_mut();
         loop {

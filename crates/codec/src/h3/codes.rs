@@ -141,7 +141,7 @@ impl Fault {
 
     /// What the owner of the connection is told.
     pub(crate) fn to_error(self) -> ConnError {
-        ConnError::Violation(from_wire(self.code))
+        if self.is_message() { ConnError::Malformed } else { ConnError::Violation(from_wire(self.code)) }
     }
 
     /// Whether the peer's message is at fault, and not its connection: exchanges are told so.

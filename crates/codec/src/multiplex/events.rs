@@ -69,6 +69,9 @@ pub enum ConnError {
     /// The peer broke the protocol; it was told so by GOAWAY if it had said that it speaks our version.
     #[error("the peer broke the protocol: {0:?}")]
     Violation(ResetCode),
+    /// A message of the peer was malformed, which ends its whole connection; it was told so (RFC 9114 §4.1.2).
+    #[error("the peer sent a malformed message")]
+    Malformed,
     /// The peer sent GOAWAY with an error and nothing was left to do.
     #[error("the peer went away: {0:?}")]
     PeerError(ResetCode),

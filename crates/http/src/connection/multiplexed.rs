@@ -394,6 +394,7 @@ where
                 let active = self.conn.streams() > 0 && !C::NAMES_FAULTS;
                 (if active { Close::RemoteActive } else { Close::Remote }, how)
             }
+            ConnError::Malformed => (Close::Delayed, CloseReason::ProtocolError),
             ConnError::Violation(_) if C::NAMES_FAULTS => (Close::Delayed, CloseReason::ProtocolError),
             ConnError::Violation(_) => {
                 stats.downstream_cx_protocol_error().inc();

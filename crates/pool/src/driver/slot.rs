@@ -64,6 +64,8 @@ pub enum Stirred {
     Closed(CloseReason),
     /// Its peer broke the protocol of the connection, or a limit on its frames.
     Violated,
+    /// A message of its peer was malformed, which ended it.
+    Malformed,
     /// The peer sent bytes that nobody asked for.
     UnexpectedData,
     /// So many streams may be open at once.

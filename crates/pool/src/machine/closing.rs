@@ -131,15 +131,26 @@ impl Machine {
     /// The peer broke the protocol of a connection that carries many streams: they are reset before it is closed, as
     /// in Envoy, so that it has none then.
     pub fn handle_violated(&mut self, now: Instant, key: ConnKey) {
-        if self.conns.get(key.0).is_none_or(|conn| matches!(conn.state, State::Connecting { .. })) {
+        if self.is_connected(key) {
+            self.shared.stats.upstream_cx_protocol_error().inc();
+        }
+        self.handle_malformed(now, key);
+    }
+
+    /// The same, for a malformed message, which is not counted as the connection's fault.
+    pub fn handle_malformed(&mut self, now: Instant, key: ConnKey) {
+        if !self.is_connected(key) {
             return self.handle_closed(now, key, CloseReason::ProtocolError);
         }
-        self.shared.stats.upstream_cx_protocol_error().inc();
         while self.conns.get(key.0).is_some_and(|conn| conn.active > 0) {
             self.detach(key);
         }
         self.retire(now, key, CloseReason::ProtocolError);
         self.settle(now);
+    }
+
+    fn is_connected(&self, key: ConnKey) -> bool {
+        self.conns.get(key.0).is_some_and(|conn| !matches!(conn.state, State::Connecting { .. }))
     }
 
     /// The peer sent what nobody asked for on an idle connection: the next response could not be trusted.

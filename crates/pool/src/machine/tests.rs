@@ -576,16 +576,20 @@ fn an_announced_close_counts_once() {
 
 #[test]
 fn the_streams_of_a_violated_connection_are_reset_before_it_closes() {
-    let mut lab = Lab::new(Settings { concurrency: 100, ..settings() }, &open_limits());
-    lab.ask();
-    lab.ask();
-    lab.machine.handle_connected(lab.now, ConnKey(0), 100);
-    lab.machine.handle_violated(lab.now, ConnKey(0));
-    let stats = lab.stats();
-    assert_eq!(stats.upstream_cx_destroy_local().value(), 1);
-    assert_eq!(stats.upstream_cx_destroy_with_active_rq().value(), 0);
-    assert_eq!(stats.upstream_cx_protocol_error().value(), 1);
-    assert_eq!((stats.upstream_rq_active().value(), lab.machine.streams()), (0, 0));
+    let violated: fn(&mut Machine, Instant, ConnKey) = Machine::handle_violated;
+    // A malformed message is not counted as the connection's fault.
+    for (fault, counted) in [(violated, 1), (Machine::handle_malformed, 0)] {
+        let mut lab = Lab::new(Settings { concurrency: 100, ..settings() }, &open_limits());
+        lab.ask();
+        lab.ask();
+        lab.machine.handle_connected(lab.now, ConnKey(0), 100);
+        fault(&mut lab.machine, lab.now, ConnKey(0));
+        let stats = lab.stats();
+        assert_eq!(stats.upstream_cx_destroy_local().value(), 1);
+        assert_eq!(stats.upstream_cx_destroy_with_active_rq().value(), 0);
+        assert_eq!(stats.upstream_cx_protocol_error().value(), counted);
+        assert_eq!((stats.upstream_rq_active().value(), lab.machine.streams()), (0, 0));
+    }
 }
 
 #[test]

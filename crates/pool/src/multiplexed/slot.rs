@@ -136,7 +136,7 @@ impl<V: Speaks> driver::Slot for Slot<V> {
                 }
                 // Not to be polled again, and there is nobody to part from.
                 self.driver = None;
-                Poll::Ready(end_of(how))
+                Poll::Ready(end_of::<V::Driver>(how))
             }
         }
     }
@@ -164,12 +164,16 @@ impl<V: Speaks> driver::Slot for Slot<V> {
     }
 }
 
-fn end_of(how: Result<(), ConnError>) -> Stirred {
+fn end_of<D: ClientDrive>(how: Result<(), ConnError>) -> Stirred {
     match how {
         // A GOAWAY with an error, then FIN.
         Ok(()) | Err(ConnError::PeerError(_)) => Stirred::Closed(CloseReason::PeerFin),
         Err(ConnError::Io(error)) => Stirred::Closed(CloseReason::of_io(&error)),
         Err(ConnError::KeepaliveTimeout) => Stirred::Closed(CloseReason::KeepaliveTimeout),
+        Err(ConnError::Malformed) => Stirred::Malformed,
+        Err(ConnError::Violation(_) | ConnError::Flood(_)) if D::NAMES_FAULTS => {
+            Stirred::Closed(CloseReason::ProtocolError)
+        }
         Err(ConnError::Violation(_) | ConnError::Flood(_)) => Stirred::Violated,
     }
 }
