@@ -172,19 +172,17 @@ impl Record {
         alternates.iter().flatten().any(|a| a.service.protocol == HTTP3 && a.expires > now)
     }
 
-    /// Where, as a host with that port sees it: the first that speaks HTTP/3.
+    /// Where, as a host with that port sees it: there, if HTTP/3 is spoken there; else where it is first said to be.
     pub(super) fn http3(&self, port: u16) -> Option<Alternative> {
         let alternates = self.alternates.borrow();
-        let Service { host, port: other, .. } =
-            alternates.iter().flatten().map(|a| &a.service).find(|s| s.protocol == HTTP3)?;
-        let same_host = host.is_empty() || **host == *self.origin.host;
-        Some(match same_host && *other == port {
-            true => Alternative::Same,
-            false => {
-                let host = (!same_host).then(|| host.as_str().into());
-                Alternative::Elsewhere { host, port: *other }
-            }
-        })
+        let speaks = || alternates.iter().flatten().map(|a| &a.service).filter(|s| s.protocol == HTTP3);
+        let is_own_host = |service: &Service| service.host.is_empty() || *service.host == *self.origin.host;
+        let first = speaks().next()?;
+        if speaks().any(|service| service.port == port && is_own_host(service)) {
+            return Some(Alternative::Same);
+        }
+        let host = (!is_own_host(first)).then(|| first.host.as_str().into());
+        Some(Alternative::Elsewhere { host, port: first.port })
     }
 
     /// As the file has it; `None`: there is nothing worth keeping.

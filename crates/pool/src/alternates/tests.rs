@@ -70,8 +70,11 @@ fn other_hosts_and_ports_are_told() {
     let cache = Alternates::new(options(), clock);
     learn(&cache, clock.at, &origin(), "h3=\":8443\"");
     assert_eq!(find(&cache, clock.at, &origin()), elsewhere(None, 8443));
-    learn(&cache, clock.at, &origin(), "h2=\"a:1\", h3=\"Alt.example.com:443\"; ma=5, h3=\":443\"");
+    learn(&cache, clock.at, &origin(), "h2=\"a:1\", h3=\"Alt.example.com:443\"; ma=5, h3=\":8443\"");
     assert_eq!(find(&cache, clock.at, &origin()), elsewhere(Some("alt.example.com"), 443));
+    // Where the origin itself is among them it is taken, as by Envoy, which takes no other.
+    learn(&cache, clock.at, &origin(), "h3=\":1\", h3=\":443\"");
+    assert_eq!(find(&cache, clock.at, &origin()), Some(Alternative::Same));
 }
 
 #[test]
