@@ -183,6 +183,9 @@ async fn write_rest(
             }
             Poll::Pending => {}
         }
+        if cx.drain.poll_reached(task, DrainPhase::CloseAll).is_ready() {
+            return Poll::Ready(Some((Close::Now, CloseReason::Drained)));
+        }
         // No request is under way any more: the connection's own times hold.
         let hcm = slot.current();
         let deadline = cx.idle_deadline(&hcm.shared, idle_since);
