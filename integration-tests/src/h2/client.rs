@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use socket2::Socket;
 
 use super::conn::{H2Conn, Manners};
 use super::{Message, pipe};
@@ -51,9 +52,7 @@ impl H2Client {
     /// As [`connect`](Self::connect).
     #[track_caller]
     pub fn with(address: SocketAddr, manners: Manners) -> Self {
-        let client = Self::silent(address, manners);
-        client.hello(true);
-        client
+        Self::greeting(Self::over(address, None, manners))
     }
 
     /// Sends nothing by itself at first: the preface is the test's.
@@ -62,7 +61,7 @@ impl H2Client {
     /// As [`connect`](Self::connect).
     #[track_caller]
     pub fn silent(address: SocketAddr, manners: Manners) -> Self {
-        Self::over(address, None, manners)
+        Self::reading(Self::over(address, None, manners))
     }
 
     /// Over TLS with these ALPN names, trusting the tests' authority, asking for `server.test`.
@@ -76,17 +75,25 @@ impl H2Client {
         let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         let name = ServerName::try_from("server.test").unwrap();
-        let client =
-            Self::over(address, Some(ClientConnection::new(Arc::new(config), name).unwrap()), manners);
-        client.hello(true);
-        client
+        let tls = ClientConnection::new(Arc::new(config), name).unwrap();
+        Self::greeting(Self::over(address, Some(tls), manners))
     }
 
     #[track_caller]
-    fn over(address: SocketAddr, tls: Option<ClientConnection>, manners: Manners) -> Self {
+    fn over(address: SocketAddr, tls: Option<ClientConnection>, manners: Manners) -> (H2Conn, Arc<Socket>) {
         let stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
         let socket = pipe::shared(stream);
         let conn = H2Conn::new(&socket, tls.map(Into::into), manners).unwrap();
+        (conn, socket)
+    }
+
+    /// The preface goes out before anything is read: what the reader answers must not come before it.
+    fn greeting((conn, socket): (H2Conn, Arc<Socket>)) -> Self {
+        conn.hello(true);
+        Self::reading((conn, socket))
+    }
+
+    fn reading((conn, socket): (H2Conn, Arc<Socket>)) -> Self {
         let reader = conn.clone();
         std::thread::spawn(move || reader.read_all(socket, false, None));
         Self { conn, next: AtomicU32::new(1) }
