@@ -20,6 +20,7 @@ mod host_death;
 mod html;
 mod instructions;
 mod load;
+mod outcome;
 mod process;
 mod progress;
 mod proxies;
@@ -348,7 +349,7 @@ impl Collected {
             Ok(round) => {
                 self.samples.push(round.sample);
                 match &mut self.latency {
-                    Some(latency) => sample::merge(latency, &round.latency),
+                    Some(latency) => outcome::merge(latency, &round.latency),
                     None => self.latency = Some(round.latency),
                 }
             }

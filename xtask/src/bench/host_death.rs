@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::h1::H1;
-use super::load::{Client, Clients, Drive, Load, Outcome, Pace};
+use super::load::{Client, Clients, Drive, Load, Pace};
+use super::outcome::Outcome;
 use super::process::{self, Server};
 use super::proxies::{self, Kind, Proxy};
 use super::{Bench, Origin};

@@ -12,8 +12,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
-
+use super::outcome::Outcome;
 use super::{h3, tls};
 use crate::failure::{Context, Failure};
 use crate::sys::{Epoll, Interest, Timer};
@@ -60,23 +59,6 @@ pub(super) enum Pace {
     Open { duration: Duration, per_second: u64 },
     /// Each connection sends its next request `gap`, give or take up to `jitter`, after it was answered.
     Spaced { duration: Duration, gap: Duration, jitter: Duration },
-}
-
-/// What one run brought.
-pub(super) struct Outcome {
-    pub(super) good: u64,
-    /// Answers that were not as expected, and requests whose connection broke.
-    pub(super) bad: u64,
-    /// Connections that had to be opened anew.
-    pub(super) reconnects: u64,
-    pub(super) elapsed: Duration,
-    /// Latency in nanoseconds.
-    pub(super) latency: Histogram<u64>,
-}
-
-/// A histogram for latencies from 1 us to 60 s in nanoseconds, three digits.
-pub(super) fn latency_histogram() -> Result<Histogram<u64>, Failure> {
-    Histogram::new_with_bounds(1_000, 60_000_000_000, 3).context("making a histogram")
 }
 
 /// Makes the protocol state of a new connection.
@@ -213,7 +195,6 @@ impl Drive for Load {
     }
 
     fn run(&mut self, pace: Pace) -> Result<Outcome, Failure> {
-        let latency = latency_histogram()?;
         let mut run = Run {
             pace,
             started: Instant::now(),
@@ -224,7 +205,7 @@ impl Drive for Load {
             planned: BinaryHeap::new(),
             dice: Dice(0x9e37_79b9_7f4a_7c15),
             complaint: "wrong status or length, or the connection broke",
-            outcome: Outcome { good: 0, bad: 0, reconnects: 0, elapsed: Duration::ZERO, latency },
+            outcome: Outcome::new()?,
         };
         for index in self.first..self.connections.len() {
             self.out.clear();
@@ -247,11 +228,7 @@ impl Drive for Load {
                 break;
             }
         }
-        run.outcome.elapsed = run.started.elapsed();
-        if run.outcome.good == 0 && run.outcome.bad > 0 {
-            return Err(Failure(format!("all {} requests failed: {}", run.outcome.bad, run.complaint)));
-        }
-        Ok(run.outcome)
+        run.outcome.end(run.started.elapsed(), run.complaint)
     }
 
     fn watch_closes(&mut self, deadline: Instant) -> Result<Vec<Close>, Failure> {
@@ -385,12 +362,7 @@ impl Load {
             run.in_flight -= 1;
             connection.in_flight -= 1;
             closing |= exchange.close;
-            if exchange.is_good {
-                run.outcome.good += 1;
-                run.outcome.latency.saturating_record(now.saturating_sub(exchange.token));
-            } else {
-                run.outcome.bad += 1;
-            }
+            run.outcome.count(exchange, now);
         }
         if closing { self.reconnect(run, index) } else { self.refill(run, index, places) }
     }

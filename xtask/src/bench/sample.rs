@@ -5,7 +5,8 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use super::load::{Close, Outcome};
+use super::load::Close;
+use super::outcome::Outcome;
 use super::process::Usage;
 use crate::failure::{Context, Failure};
 use crate::sys;
@@ -207,27 +208,6 @@ impl Sample {
     }
 }
 
-impl Outcome {
-    /// Adds another run's requests and latencies to this one.
-    pub(super) fn merge(&mut self, other: &Self) {
-        self.good += other.good;
-        self.bad += other.bad;
-        self.reconnects += other.reconnects;
-        self.elapsed += other.elapsed;
-        merge(&mut self.latency, &other.latency);
-    }
-}
-
-/// Adds `other`'s values to `histogram`. Both have the bounds of `latency_histogram`, so nothing can be out
-/// of range; a value that were would be clamped.
-pub(super) fn merge(histogram: &mut Histogram<u64>, other: &Histogram<u64>) {
-    if histogram.add(other).is_err() {
-        for value in other.iter_recorded() {
-            histogram.saturating_record_n(value.value_iterated_to(), value.count_at_value());
-        }
-    }
-}
-
 /// The middle value, or the mean of the two in the middle; 0 for none.
 pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
@@ -258,7 +238,7 @@ pub(super) fn latency_curve(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
 mod tests {
     use std::time::Duration;
 
-    use super::super::load::latency_histogram;
+    use super::super::outcome::latency_histogram;
     use super::*;
 
     fn outcome(latencies_us: &[u64]) -> Outcome {

@@ -15,10 +15,11 @@ use super::h1::H1;
 use super::h2::client::{Exchanges, Request};
 use super::h2::origin::{GRPC_PATH, PLAIN_PATH};
 use super::h3;
-use super::load::{Client, Clients, Drive, Factory, Outcome, Pace};
+use super::load::{Client, Clients, Drive, Factory, Pace};
+use super::outcome::{self, Outcome};
 use super::process::Server;
 use super::proxies::{Front, Kind, Setup, Upstream};
-use super::sample::{self, DriveUsage, Round, Sample};
+use super::sample::{DriveUsage, Round, Sample};
 use super::tls;
 use crate::failure::Failure;
 
@@ -205,7 +206,7 @@ impl Scenario {
         let (gets, posts) = (run(0)?, run(STALE_UPLOAD)?);
         let sample = Sample::of_stale(&gets, &posts);
         let mut latency = gets.latency;
-        sample::merge(&mut latency, &posts.latency);
+        outcome::merge(&mut latency, &posts.latency);
         Ok(Round { sample, latency })
     }
 

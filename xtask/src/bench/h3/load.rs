@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-use super::super::load::{Close, Drive, Exchange, Outcome, Pace, latency_histogram, nanoseconds};
+use super::super::load::{Close, Drive, Exchange, Pace, nanoseconds};
+use super::super::outcome::Outcome;
 use super::Caller;
 use super::link::{Buffers, Link, State};
 use crate::failure::{Context, Failure};
@@ -78,12 +79,7 @@ impl QuicLoad {
         for exchange in self.finished.drain(..) {
             let now = nanoseconds(link.answered.saturating_duration_since(self.epoch));
             closing |= exchange.close;
-            if exchange.is_good {
-                run.outcome.good += 1;
-                run.outcome.latency.saturating_record(now.saturating_sub(exchange.token));
-            } else {
-                run.outcome.bad += 1;
-            }
+            run.outcome.count(exchange, now);
         }
         if link.state == State::Lost {
             if !was_open {
@@ -155,9 +151,7 @@ impl Drive for QuicLoad {
         if matches!(pace, Pace::Open { .. } | Pace::Spaced { .. }) {
             return Err(Failure::new("over QUIC there are closed loops only"));
         }
-        let latency = latency_histogram()?;
-        let outcome = Outcome { good: 0, bad: 0, reconnects: 0, elapsed: Duration::ZERO, latency };
-        let mut run = Run { pace, started: Instant::now(), issued: 0, outcome };
+        let mut run = Run { pace, started: Instant::now(), issued: 0, outcome: Outcome::new()? };
         let mut tokens = Vec::with_capacity(256);
         let mut last_progress = Instant::now();
         for index in self.first..self.links.len() {
@@ -186,11 +180,7 @@ impl Drive for QuicLoad {
                 break;
             }
         }
-        run.outcome.elapsed = run.started.elapsed();
-        if run.outcome.good == 0 && run.outcome.bad > 0 {
-            return Err(Failure(format!("all {} requests failed: wrong status or length", run.outcome.bad)));
-        }
-        Ok(run.outcome)
+        run.outcome.end(run.started.elapsed(), "wrong status or length")
     }
 
     fn watch_closes(&mut self, _deadline: Instant) -> Result<Vec<Close>, Failure> {
