@@ -77,6 +77,7 @@ pub(crate) fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
         source_address: None,
         auto_sni: Default::default(),
         reuse: Default::default(),
+        http3_selection: Default::default(),
         retry_policy: None,
         mirrors: Vec::new(),
         transport_socket: UpstreamTransport::Raw,

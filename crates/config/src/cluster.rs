@@ -23,6 +23,7 @@ mod dns_resolver;
 mod endpoint;
 mod happy_eyeballs;
 mod health_check;
+mod http3_selection;
 mod http_options;
 mod load_balancing;
 mod original_dst;
@@ -45,6 +46,7 @@ pub use health_check::{
     HttpCheck, StatusRanges, TcpCheck,
 };
 pub use http_options::AutoSni;
+pub use http3_selection::Http3Selection;
 pub use load_balancing::{
     ForceLocalZone, HashFunction, HashedName, LbPolicy, LeastRequestConfig, LocalityBasis, LocalityLb,
     MaglevConfig, RingHashConfig, SelectionMethod, SelectorFallback, SlowStart, SubsetConfig, SubsetFallback,
@@ -126,6 +128,8 @@ pub struct ClusterConfig {
     pub auto_sni: AutoSni,
     /// `typed_extension_protocol_options["tidegate.connection_reuse"]`, all defaults when unset.
     pub reuse: ConnectionReuse,
+    /// `typed_extension_protocol_options["tidegate.http3_selection"]`, all defaults when unset.
+    pub http3_selection: Http3Selection,
     /// `retry_policy` of `HttpProtocolOptions`: replaces the route's, whole.
     pub retry_policy: Option<RetryPolicy>,
     /// `request_mirror_policies` of `HttpProtocolOptions`: replace the route's, whole, unless empty. Clusters that
@@ -316,6 +320,7 @@ impl Message for ClusterConfig {
             preconnect: r.message_or_defaults("preconnect_policy"),
             auto_sni: http.auto_sni,
             reuse: http.reuse,
+            http3_selection: http.http3_selection,
             retry_policy: http.retry_policy,
             mirrors: http.mirrors,
             tcp_keepalive: connection.tcp_keepalive,

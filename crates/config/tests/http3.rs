@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tidegate_config::cluster::{AlternateProtocols, KeyValueFile, UpstreamProtocol};
+use tidegate_config::cluster::{AlternateProtocols, Http3Selection, KeyValueFile, UpstreamProtocol};
 use tidegate_config::hcm::CodecType;
 use tidegate_config::listener::{NetworkFilterConfig, UdpListenerConfig};
 use tidegate_config::protocol::{Http3Options, QuicKeepalive, QuicOptions};
@@ -56,6 +56,8 @@ fn refused(changes: &[(&str, &str)], errors: &[&str]) {
 fn listener(changes: &[(&str, &str)]) -> ListenerConfig {
     ListenerConfig::clone(&read(changes).unwrap().listeners[0])
 }
+
+const EXTENSIONS: &str = "\"typed_extension_protocol_options\": {";
 
 const QUIC: &str = r#""quic_options": {}"#;
 const EXPLICIT: &str = r#""explicit_http_config": {"http3_protocol_options": {}}"#;
@@ -336,6 +338,30 @@ fn clusters_speak_http3_alone_or_among_others() {
     assert_eq!((cache.name.as_str(), cache.max_entries, &cache.store), ("a", 1024, &None));
     let socket = &read(&[]).unwrap().clusters[0].transport_socket;
     assert!(matches!(socket, UpstreamTransport::Quic(tls) if tls.sni.as_deref() == Some("a.test")));
+}
+
+#[test]
+fn when_tcp_is_tried_beside_http3() {
+    let selection = |fields: &str| {
+        format!(
+            r#""tidegate.http3_selection": {{"@type": "type.googleapis.com/tidegate.upstreams.v1.Http3Selection"{fields}}}"#
+        )
+    };
+    let with = |options: &str, own: &str| {
+        let text = format!("{EXTENSIONS}{own}, ");
+        read(&[(EXTENSIONS, &text), (EXPLICIT, options)])
+    };
+    assert_eq!(read(&[]).unwrap().clusters[0].http3_selection, Http3Selection::default());
+    let delay = |own: &str| with(&auto(""), own).unwrap().clusters[0].http3_selection.tcp_delay;
+    assert_eq!(delay(&selection("")), Duration::from_millis(300));
+    assert_eq!(delay(&selection(r#", "tcp_delay": "0.05s""#)), Duration::from_millis(50));
+    assert_eq!(delay(&selection(r#", "tcp_delay": "0s""#)), Duration::ZERO);
+    let refused = |options: &str, fields: &str| with(options, &selection(fields)).map(drop).unwrap_err();
+    let at = "C.typed_extension_protocol_options[\"tidegate.http3_selection\"]";
+    let needs = "`tidegate.http3_selection` needs `auto_config` with `http3_protocol_options`";
+    assert_eq!(refused(EXPLICIT, ""), [format!("{at}: {needs}")]);
+    let text = "Invalid duration: Expected positive duration (expected a duration such as \"0.25s\")";
+    assert_eq!(refused(&auto(""), r#", "tcp_delay": "-1s""#), [format!("{at}.tcp_delay: {text}")]);
 }
 
 #[test]

@@ -29,9 +29,6 @@ mod race;
 
 pub use acquire::Acquire;
 
-/// How long QUIC has for itself, as in Envoy.
-pub const TCP_DELAY: Duration = Duration::from_millis(300);
-
 /// So often is looked whether the network is another one, while QUIC is broken and requests come.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
@@ -54,7 +51,7 @@ pub struct Parts<V: Speaks> {
     pub origin: Origin,
     /// For `upstream_http3_broken`.
     pub stats: UpstreamStats,
-    /// How long QUIC has for itself at most ([`TCP_DELAY`]).
+    /// How long QUIC has for itself at most.
     pub tcp_delay: Duration,
     /// Our address on the way to the host now: another one is another network.
     pub route: Box<dyn Fn() -> Option<IpAddr>>,

@@ -349,6 +349,9 @@ fn extensions(clusters: &[Arc<ClusterConfig>], listeners: &[Arc<ListenerConfig>]
     let reuse = reuse.map(|own| {
         own.problem("`tidegate.connection_reuse` is Tidegate's own, which --envoy-strict refuses")
     });
+    let selections = clusters.iter().filter_map(|cluster| cluster.http3_selection.own.as_ref());
+    let selections = selections
+        .map(|own| own.problem("`tidegate.http3_selection` is Tidegate's own, which --envoy-strict refuses"));
     let filters = listeners.iter().flat_map(|listener| listener.all_chains());
     let managers = filters.flat_map(|chain| &chain.filters).filter_map(|filter| match filter {
         NetworkFilterConfig::Http(manager) => Some(manager),
@@ -360,7 +363,7 @@ fn extensions(clusters: &[Arc<ClusterConfig>], listeners: &[Arc<ListenerConfig>]
             "the router's own message for single routes is Tidegate's own, which --envoy-strict refuses",
         )
     });
-    sockets.chain(reuse).chain(routers).collect()
+    sockets.chain(reuse).chain(selections).chain(routers).collect()
 }
 
 fn admin_logs(

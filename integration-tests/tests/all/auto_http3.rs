@@ -3,12 +3,14 @@
 
 use std::net::UdpSocket;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use integration_tests::config::{filter, text_format};
+use integration_tests::config::{filter, merge, text_format};
+use integration_tests::process::run;
 use integration_tests::proxy::await_lines;
 use integration_tests::tls_origin::certificate;
-use integration_tests::{Config, Nobody, Origin, Proxy, wait};
+use integration_tests::{Config, Nobody, Origin, Proxy, binary, wait};
 use serde_json::{Value, json};
 
 const LEARNER: &str = "envoy.filters.http.alternate_protocols_cache";
@@ -111,6 +113,31 @@ fn a_black_hole_costs_one_request_a_moment() {
     proxy.admin.await_stat("cluster.origin.upstream_http3_broken", 1);
     counts(&proxy, &[("upstream_cx_http3_total", 1), ("upstream_cx_connect_timeout", 1)]);
     assert!(broken_until(&proxy).is_some());
+}
+
+/// Tidegate's own options of the choice.
+fn selecting(config: Config, fields: Value) -> Config {
+    let mut selection = json!({"@type": "type.googleapis.com/tidegate.upstreams.v1.Http3Selection"});
+    merge(&mut selection, fields);
+    config.cluster(json!({"typed_extension_protocol_options": {"tidegate.http3_selection": selection}}))
+}
+
+#[test]
+fn how_long_quic_has_for_itself_is_configured() {
+    let origin = Origin::ok();
+    let host = host(&origin, None);
+    let port = host.address.port();
+    let _hole = UdpSocket::bind(host.address).unwrap();
+    let config = selecting(front(port, hint(port)), json!({"tcp_delay": "60s"}));
+    let proxy = Proxy::start(&config);
+    assert_eq!(proxy.get("/").status, 200);
+    // TCP began when QUIC had failed, and not before.
+    counts(&proxy, &[("upstream_cx_connect_timeout", 1), ("upstream_http3_broken", 1)]);
+    let file = proxy.config_file();
+    let said =
+        run(Command::new(binary::tidegate()).args(["--mode", "validate", "--envoy-strict", "-c"]).arg(file));
+    assert_eq!(said.code, Some(1));
+    assert!(said.stderr.contains("`tidegate.http3_selection` is Tidegate's own"), "{}", said.stderr);
 }
 
 #[test]

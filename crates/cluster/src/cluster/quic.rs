@@ -8,7 +8,7 @@ use tidegate_config::ClusterConfig;
 use tidegate_config::tls::ValidationConfig;
 use tidegate_pool::alternates::{Alternative, Origin};
 use tidegate_pool::dialer::Eyeballs;
-use tidegate_pool::grid::{Grid, Parts, TCP_DELAY};
+use tidegate_pool::grid::{Grid, Parts};
 use tidegate_pool::h3::{self, QuicConnector};
 use tidegate_pool::host::Addresses;
 use tidegate_pool::machine::{Settings, Shared};
@@ -135,7 +135,7 @@ impl Cluster {
             cache,
             origin,
             stats,
-            tcp_delay: TCP_DELAY,
+            tcp_delay: self.config().http3_selection.tcp_delay,
             route: Box::new(move || route_to(&addresses.primary())),
         }))
     }

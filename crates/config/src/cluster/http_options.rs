@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidegate_types::json::{Problem, nearest};
 
-use super::{AlternateProtocols, ConnectionReuse, ProtocolOptions, UpstreamProtocol};
+use super::{AlternateProtocols, ConnectionReuse, Http3Selection, ProtocolOptions, UpstreamProtocol};
 use crate::protocol::{CommonHttpOptions, Http1Options, Http2Options, Http3Options};
 use crate::reader::{Any, Message, Reader};
 use crate::route::{MirrorPolicy, RetryPolicy, mirror_policies};
@@ -19,6 +19,7 @@ pub(super) struct HttpOptions {
     pub(super) tcp_idle_timeout: Option<Duration>,
     pub(super) auto_sni: AutoSni,
     pub(super) reuse: ConnectionReuse,
+    pub(super) http3_selection: Http3Selection,
     pub(super) retry_policy: Option<RetryPolicy>,
     pub(super) mirrors: Vec<MirrorPolicy>,
 }
@@ -52,13 +53,17 @@ impl Message for AutoSni {
     }
 }
 
+/// Keys of `typed_extension_protocol_options`.
+const OWN_NAMES: [&str; 4] = [Extension::NAME, TcpOptions::NAME, ConnectionReuse::KEY, Http3Selection::KEY];
+
 impl HttpOptions {
     /// Takes `typed_extension_protocol_options` and the deprecated fields; Envoy refuses both together.
     pub(super) fn read(r: &Reader<'_>) -> Self {
         r.may_be::<Extension>();
         r.may_be::<TcpOptions>();
         r.may_be::<ConnectionReuse>();
-        let (tcp, reuse) = (Cell::new(None), Cell::new(None));
+        r.may_be::<Http3Selection>();
+        let (tcp, reuse, selection) = (Cell::new(None), Cell::new(None), Cell::new(None));
         let extensions = r.map("typed_extension_protocol_options", |name, node, path| {
             let any = Any::open(r, node, path)?;
             if name == TcpOptions::NAME && any.is::<TcpOptions>() {
@@ -69,13 +74,16 @@ impl HttpOptions {
                 reuse.set(Some(any.read::<ConnectionReuse>(r)));
                 return None;
             }
+            if name == Http3Selection::KEY && any.is::<Http3Selection>() {
+                selection.set(Some(any.read::<Http3Selection>(r)));
+                return None;
+            }
             if name == Extension::NAME && any.is::<Extension>() {
                 return Some(any.read::<Extension>(r));
             }
             r.cx.report(Problem {
                 expected: Some(Extension::NAME.to_owned()),
-                suggestion: nearest(name, [Extension::NAME, TcpOptions::NAME, ConnectionReuse::KEY])
-                    .map(str::to_owned),
+                suggestion: nearest(name, OWN_NAMES).map(str::to_owned),
                 ..Problem::new(any.path, node.span, "these protocol options are not supported by this build")
             });
             None
@@ -98,15 +106,30 @@ impl HttpOptions {
             tcp_idle_timeout: None,
             auto_sni: AutoSni::default(),
             reuse: ConnectionReuse::default(),
+            http3_selection: Http3Selection::default(),
             retry_policy: None,
             mirrors: Vec::new(),
         });
         options.reuse = reuse.take().unwrap_or_default();
+        options.http3_selection = selection.take().unwrap_or_default();
+        options.check_selection(r);
         options.tcp_idle_timeout = tcp.get().unwrap_or(Some(TCP_IDLE_TIMEOUT));
         let requests = old_requests.optional().filter(|requests| *requests > 0);
         let most = &mut options.common.max_requests_per_connection;
         *most = most.or(requests);
         options
+    }
+}
+
+impl HttpOptions {
+    /// There is something to select from.
+    fn check_selection(&self, r: &Reader<'_>) {
+        let Some(own) = &self.http3_selection.own else { return };
+        let selects = matches!(&self.protocol, UpstreamProtocol::Auto(options) if options.http3.is_some());
+        if !selects {
+            let needs = "`tidegate.http3_selection` needs `auto_config` with `http3_protocol_options`";
+            r.cx.report(own.problem(needs));
+        }
     }
 }
 
@@ -166,6 +189,7 @@ impl Message for Extension {
             tcp_idle_timeout: None,
             auto_sni: r.message("upstream_http_protocol_options").or_default(),
             reuse: ConnectionReuse::default(),
+            http3_selection: Http3Selection::default(),
             retry_policy: r.message("retry_policy").optional(),
             mirrors,
         })

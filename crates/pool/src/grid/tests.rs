@@ -112,14 +112,22 @@ struct Lab {
 
 const ORIGIN: (&str, u16) = ("localhost", 443);
 
+fn hints() -> Vec<(String, u16)> {
+    vec![(ORIGIN.0.to_owned(), ORIGIN.1)]
+}
+
 impl Lab {
     /// With a host that is known to take HTTP/3.
     fn new(quic: Way, tcp: Way) -> Self {
-        let hints = vec![(ORIGIN.0.to_owned(), ORIGIN.1)];
-        Self::with(quic, tcp, hints)
+        Self::with(quic, tcp, hints())
     }
 
     fn with(quic: Way, tcp: Way, hints: Vec<(String, u16)>) -> Self {
+        Self::of(quic, tcp, hints, Maxima::default(), 300)
+    }
+
+    /// TCP is tried after `tcp_delay` ms.
+    fn of(quic: Way, tcp: Way, hints: Vec<(String, u16)>, maxima: Maxima, tcp_delay: u64) -> Self {
         let start = Instant::now();
         let options = AlternatesOptions { max_entries: 10, hints, ..AlternatesOptions::default() };
         let cache = Alternates::new(options, Clock { at: start, seconds: 0 });
@@ -135,7 +143,7 @@ impl Lab {
             timeout_text: Some("QUIC_NO_ERROR"),
         });
         let shared = Shared {
-            limits: Arc::new(Limits::detached(&Maxima::default())),
+            limits: Arc::new(Limits::detached(&maxima)),
             host_connections: None,
             stats: UpstreamStats::detached(),
             host: HostCounters::detached(),
@@ -162,7 +170,7 @@ impl Lab {
             cache: cache.clone(),
             origin: Origin::https(ORIGIN.0, ORIGIN.1),
             stats: shared.stats.clone(),
-            tcp_delay: TCP_DELAY,
+            tcp_delay: Duration::from_millis(tcp_delay),
             route: {
                 let address = address.clone();
                 Box::new(move || Some([192, 0, 2, address.get()].into()))
@@ -246,6 +254,18 @@ async fn tcp_is_tried_after_300_ms_and_quic_goes_on() {
         assert_eq!((lab.broken(), lab.known()), (0, Known::Confirmed));
         assert_eq!(lab.attempts(), (1, 1));
         drop(first);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_delay_is_configured() {
+    run(async {
+        for (delay, served) in [(0, 1), (20, 21), (1000, 1001)] {
+            // A deadline of its own, beyond all of these, ends QUIC's attempt.
+            let lab = Lab::of(Way::Dropped, Way::Open(1), hints(), Maxima::default(), delay);
+            assert_eq!(lab.request().await, ("TCP", served));
+        }
     })
     .await;
 }
