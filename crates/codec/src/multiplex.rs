@@ -18,6 +18,15 @@ pub(crate) use self::resets::PrematureResets;
 pub(crate) use self::waiter::Waiter;
 use crate::stream::{ClientStream, ResetCode, ServerStream};
 
+/// Bytes on a connection, below HTTP and above TLS; of HTTP/3 those of UDP payload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Received.
+    pub rx: u64,
+    /// Sent.
+    pub tx: u64,
+}
+
 /// A connection to a client.
 ///
 /// [`ServerConnection::poll_accept`] drives everything, and must be polled as long as there are exchanges; it wakes
@@ -89,11 +98,8 @@ pub trait ServerConnection {
     /// Whether the client was seen to have closed.
     fn is_closed_by_peer(&self) -> bool;
 
-    /// Bytes read from the client, ever.
-    fn rx_bytes(&self) -> u64;
-
-    /// Bytes written to the client, ever.
-    fn tx_bytes(&self) -> u64;
+    /// What the connection has carried, ever.
+    fn traffic(&self) -> Traffic;
 
     /// Our end, if it has a name.
     fn local_address(&self) -> Option<Address>;
@@ -125,11 +131,8 @@ pub trait ClientConnection: Clone {
     /// Whether the peer takes extended CONNECT (RFC 8441 §3, RFC 9220 §3).
     fn takes_extended_connect(&self) -> bool;
 
-    /// Bytes read from the upstream, ever.
-    fn rx_bytes(&self) -> u64;
-
-    /// Bytes written to the upstream, ever.
-    fn tx_bytes(&self) -> u64;
+    /// What the connection has carried, ever.
+    fn traffic(&self) -> Traffic;
 
     /// Our end, if it has a name.
     fn local_address(&self) -> Option<Address>;

@@ -228,7 +228,7 @@ async fn end<C: Ending>(
     close::note(&cx.info, close, reason);
     let hcm = slot.current();
     let close = close::run(close, cx, &mut conn, &hcm.shared).await;
-    account.count_traffic(conn.rx_bytes(), conn.tx_bytes());
+    account.count_traffic(conn.traffic());
     account.closed(close, reason);
     if close == Close::Told {
         close::listen_on(conn, &hcm.shared);

@@ -18,10 +18,11 @@ mod lease;
 pub(crate) mod slot;
 
 pub use crate::driver::{Connect, Neighbour, Neighbours};
-pub use conn::{AfterExchange, Conn, ConnFacts, Connected, IdleEnd, Opened, Traffic};
+pub use conn::{AfterExchange, Conn, ConnFacts, Connected, IdleEnd, Opened};
 pub use connector::SocketConnector;
 pub use lease::Lease;
 pub use tidegate_codec::h1::{ClientOptions, NameCase};
+pub use tidegate_codec::multiplex::Traffic;
 pub use tidegate_net::{DialOptions, Keepalive, TransportOptions};
 
 use slot::Slot;

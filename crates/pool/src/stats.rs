@@ -3,6 +3,7 @@
 //! Names and meanings follow Envoy docs, "Cluster manager statistics". What is known of a cluster beside
 //! its connections and requests (members, response codes) is in the `cluster` crate.
 
+use tidegate_codec::multiplex::Traffic;
 use tidegate_stats::{stat_block, stat_family};
 use tidegate_types::CloseReason;
 
@@ -112,6 +113,16 @@ stat_block! {
             /// Closed connections by reason; adds up to `upstream_cx_destroy`.
             upstream_cx_close_reason: CloseReasons,
         }
+    }
+}
+
+impl UpstreamStats {
+    /// Adds what a connection carried since `counted`, which is moved to `now`.
+    #[inline]
+    pub(crate) fn count_traffic(&self, counted: &mut Traffic, now: Traffic) {
+        self.upstream_cx_rx_bytes_total().add(now.rx.saturating_sub(counted.rx));
+        self.upstream_cx_tx_bytes_total().add(now.tx.saturating_sub(counted.tx));
+        *counted = now;
     }
 }
 

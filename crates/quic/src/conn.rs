@@ -381,14 +381,10 @@ impl Conn {
         self.core.state().proto.rtt()
     }
 
-    /// Bytes of UDP payload received so far.
-    pub fn rx_bytes(&self) -> u64 {
-        self.stats().rx_bytes
-    }
-
-    /// Bytes of UDP payload sent so far.
-    pub fn tx_bytes(&self) -> u64 {
-        self.stats().tx_bytes
+    /// Bytes of UDP payload received and sent so far: what [`Conn::stats`] says of them, without copying the rest.
+    #[inline]
+    pub fn traffic(&self) -> (u64, u64) {
+        self.core.traffic()
     }
 
     /// Counts.

@@ -229,6 +229,7 @@ impl Hub {
         if !reception.hears || data.len() > reception.longest {
             return self.note_dropped();
         }
+        let size = data.len();
         let refusal = reception.speaks_no_version.then(|| versions::none_for(&data)).flatten();
         let mut answer = Vec::new();
         let (event, is_kept) = {
@@ -241,7 +242,7 @@ impl Hub {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
                 let core = self.places.borrow().get(handle.0).cloned().flatten();
                 if let Some(core) = core {
-                    core.handle(self, now, event);
+                    core.handle(self, now, event, size);
                 }
             }
             Some(DatagramEvent::NewConnection(incoming)) => match refusal {

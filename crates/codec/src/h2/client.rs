@@ -18,7 +18,7 @@ use tidegate_types::{Address, CloseReason};
 pub use self::exchange::ClientExchange;
 use super::conn::{Core, Ended, Shared, Side};
 use super::options::ClientOptions;
-use crate::multiplex::{ClientConnection, ClientDrive, ClientEvent, ConnError, Observer};
+use crate::multiplex::{ClientConnection, ClientDrive, ClientEvent, ConnError, Observer, Traffic};
 use crate::stream::ResetCode;
 
 /// Opens exchanges. Clones are the same connection.
@@ -73,12 +73,9 @@ impl ClientConnection for ClientConn {
         self.shared.borrow().peer.extended_connect
     }
 
-    fn rx_bytes(&self) -> u64 {
-        self.shared.borrow().wire.rx
-    }
-
-    fn tx_bytes(&self) -> u64 {
-        self.shared.borrow().wire.tx
+    fn traffic(&self) -> Traffic {
+        let wire = &self.shared.borrow().wire;
+        Traffic { rx: wire.rx, tx: wire.tx }
     }
 
     fn local_address(&self) -> Option<Address> {

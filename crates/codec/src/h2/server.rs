@@ -17,7 +17,7 @@ use tidegate_types::{Address, CloseReason};
 pub use self::exchange::ServerExchange;
 use super::conn::{Core, Shared, Side};
 use super::options::ServerOptions;
-use crate::multiplex::{ConnError, Observer, ServerConnection};
+use crate::multiplex::{ConnError, Observer, ServerConnection, Traffic};
 use crate::stream::ResetCode;
 
 /// An HTTP/2 connection to a client.
@@ -147,12 +147,9 @@ impl ServerConnection for ServerConn {
         self.shared.borrow().wire.eof
     }
 
-    fn rx_bytes(&self) -> u64 {
-        self.shared.borrow().wire.rx
-    }
-
-    fn tx_bytes(&self) -> u64 {
-        self.shared.borrow().wire.tx
+    fn traffic(&self) -> Traffic {
+        let wire = &self.shared.borrow().wire;
+        Traffic { rx: wire.rx, tx: wire.tx }
     }
 
     fn local_address(&self) -> Option<Address> {

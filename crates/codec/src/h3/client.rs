@@ -18,7 +18,7 @@ pub use self::exchange::ClientExchange;
 use super::conn::{Core, Shared, Side};
 use super::options::ClientOptions;
 use super::transport::Transport;
-use crate::multiplex::{ClientConnection, ClientDrive, ClientEvent, Observer};
+use crate::multiplex::{ClientConnection, ClientDrive, ClientEvent, Observer, Traffic};
 use crate::stream::ResetCode;
 
 /// Opens exchanges. Clones are the same connection.
@@ -80,12 +80,8 @@ impl ClientConnection for ClientConn {
         self.shared.borrow().peer.extended_connect
     }
 
-    fn rx_bytes(&self) -> u64 {
-        self.shared.borrow().quic.traffic().0
-    }
-
-    fn tx_bytes(&self) -> u64 {
-        self.shared.borrow().quic.traffic().1
+    fn traffic(&self) -> Traffic {
+        self.shared.borrow().quic.traffic()
     }
 
     fn local_address(&self) -> Option<Address> {

@@ -17,7 +17,7 @@ pub use self::exchange::ServerExchange;
 use super::conn::{Core, Shared, Side};
 use super::options::ServerOptions;
 use super::transport::Transport;
-use crate::multiplex::{ConnError, Event, Observer, ServerConnection};
+use crate::multiplex::{ConnError, Event, Observer, ServerConnection, Traffic};
 use crate::stream::ResetCode;
 
 /// An HTTP/3 connection to a client.
@@ -163,12 +163,8 @@ impl ServerConnection for ServerConn {
         self.shared.borrow().facts.closed_by_peer
     }
 
-    fn rx_bytes(&self) -> u64 {
-        self.shared.borrow().quic.traffic().0
-    }
-
-    fn tx_bytes(&self) -> u64 {
-        self.shared.borrow().quic.traffic().1
+    fn traffic(&self) -> Traffic {
+        self.shared.borrow().quic.traffic()
     }
 
     fn local_address(&self) -> Option<Address> {

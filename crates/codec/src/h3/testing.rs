@@ -20,7 +20,9 @@ use super::server::ServerConn;
 use super::transport::Transport;
 use super::{ClientConn, ClientDriver, ClientOptions, ServerExchange, ServerOptions};
 use crate::fields::{Asked, write_request, write_response};
-use crate::multiplex::{ClientDrive, ClientEvent, ConnError, Event as Counted, Observer, ServerConnection};
+use crate::multiplex::{
+    ClientDrive, ClientEvent, ConnError, Event as Counted, Observer, ServerConnection, Traffic,
+};
 use crate::qpack::Encoder;
 use crate::stream::BodyFrame;
 
@@ -357,8 +359,8 @@ impl Transport for Script {
         self.0.borrow().early.unwrap_or(EarlyData::None)
     }
 
-    fn traffic(&self) -> (u64, u64) {
-        (0, 0)
+    fn traffic(&self) -> Traffic {
+        Traffic::default()
     }
 
     fn local_address(&self) -> SocketAddr {

@@ -7,6 +7,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tidegate_quic::{CloseCode, Conn, Dir, EarlyData, Event, ReadError, StreamId, VarInt, WriteError};
 
+use crate::multiplex::Traffic;
+
 /// See [`Conn`], method by method.
 pub(crate) trait Transport {
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event>;
@@ -24,8 +26,7 @@ pub(crate) trait Transport {
     fn is_handshaking(&self) -> bool;
     fn is_early(&self, id: StreamId) -> bool;
     fn early_data(&self) -> EarlyData;
-    /// Bytes received and sent.
-    fn traffic(&self) -> (u64, u64);
+    fn traffic(&self) -> Traffic;
     fn local_address(&self) -> SocketAddr;
     fn remote_address(&self) -> SocketAddr;
 }
@@ -83,9 +84,9 @@ impl Transport for Conn {
         Self::early_data(self)
     }
 
-    fn traffic(&self) -> (u64, u64) {
-        let stats = self.stats();
-        (stats.rx_bytes, stats.tx_bytes)
+    fn traffic(&self) -> Traffic {
+        let (rx, tx) = Self::traffic(self);
+        Traffic { rx, tx }
     }
 
     fn local_address(&self) -> SocketAddr {

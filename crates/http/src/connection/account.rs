@@ -4,6 +4,7 @@
 //! `downstream_cx_destroy` whatever happens.
 
 use http::Version;
+use tidegate_codec::multiplex::Traffic;
 use tidegate_stats::{Counter, Gauge};
 use tidegate_types::{CloseReason, ConnectionInfo};
 use tokio::time::Instant;
@@ -21,8 +22,7 @@ pub(super) struct Account {
     spoken: Option<Version>,
     requested: bool,
     soft_drained: bool,
-    received: u64,
-    sent: u64,
+    carried: Traffic,
     open: bool,
     secure: bool,
     cut_streams: bool,
@@ -45,8 +45,7 @@ impl Account {
             spoken: None,
             requested: false,
             soft_drained: false,
-            received: 0,
-            sent: 0,
+            carried: Traffic::default(),
             open: true,
             secure,
             cut_streams: false,
@@ -104,10 +103,10 @@ impl Account {
     }
 
     /// Adds the bytes since the last call.
-    pub(super) fn count_traffic(&mut self, received: u64, sent: u64) {
-        self.stats.downstream_cx_rx_bytes_total().add(received - self.received);
-        self.stats.downstream_cx_tx_bytes_total().add(sent - self.sent);
-        (self.received, self.sent) = (received, sent);
+    pub(super) fn count_traffic(&mut self, now: Traffic) {
+        self.stats.downstream_cx_rx_bytes_total().add(now.rx - self.carried.rx);
+        self.stats.downstream_cx_tx_bytes_total().add(now.tx - self.carried.tx);
+        self.carried = now;
     }
 
     /// The connection is to be closed: how long it had idled, in ms.

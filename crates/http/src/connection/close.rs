@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
 
-use tidegate_codec::multiplex::ServerConnection;
+use tidegate_codec::multiplex::{ServerConnection, Traffic};
 use tidegate_codec::{ServerStream, h1};
 use tokio::time::Instant;
 
@@ -52,10 +52,8 @@ pub(super) trait Ending: 'static {
     fn poll_gone(&mut self, task: &mut Context<'_>) -> Poll<()>;
     /// Makes the end an RST.
     fn abort(&mut self);
-    /// Bytes read, ever.
-    fn rx_bytes(&self) -> u64;
-    /// Bytes written, ever.
-    fn tx_bytes(&self) -> u64;
+    /// Bytes read and written, ever.
+    fn traffic(&self) -> Traffic;
 }
 
 impl Ending for h1::ServerConn {
@@ -81,12 +79,8 @@ impl Ending for h1::ServerConn {
         h1::ServerConn::abort(self);
     }
 
-    fn rx_bytes(&self) -> u64 {
-        h1::ServerConn::rx_bytes(self)
-    }
-
-    fn tx_bytes(&self) -> u64 {
-        h1::ServerConn::tx_bytes(self)
+    fn traffic(&self) -> Traffic {
+        Traffic { rx: self.rx_bytes(), tx: self.tx_bytes() }
     }
 }
 
@@ -118,12 +112,8 @@ impl<C: ServerConnection + 'static> Ending for OfMany<C> {
         self.0.abort();
     }
 
-    fn rx_bytes(&self) -> u64 {
-        self.0.rx_bytes()
-    }
-
-    fn tx_bytes(&self) -> u64 {
-        self.0.tx_bytes()
+    fn traffic(&self) -> Traffic {
+        self.0.traffic()
     }
 }
 
@@ -188,7 +178,7 @@ async fn wait_deaf(cx: &ConnectionCx, conn: &mut impl Ending, hcm: &Hcm) -> Clos
     let now = cx.clock.tick();
     let window = cx.draining.get().map_or(now, |draining| draining.over.max(now));
     let patience = window + hcm.config.timeouts.delayed_close.unwrap_or_default();
-    let received = conn.rx_bytes();
+    let received = conn.traffic().rx;
     let left = poll_fn(|task| {
         if conn.poll_gone(task).is_ready() {
             return Poll::Ready(true);
@@ -206,7 +196,7 @@ async fn wait_deaf(cx: &ConnectionCx, conn: &mut impl Ending, hcm: &Hcm) -> Clos
     if hcm.config.timeouts.delayed_close.is_some() && cx.drain.phase() < DrainPhase::CloseIdle {
         delayed_close_over(cx, hcm);
     }
-    if conn.rx_bytes() > received {
+    if conn.traffic().rx > received {
         conn.abort();
     } else {
         shut_down(cx, conn).await;

@@ -137,7 +137,7 @@ where
             }
         }
         self.streams.wakes().end_turn();
-        self.account.count_traffic(self.conn.rx_bytes(), self.conn.tx_bytes());
+        self.account.count_traffic(self.conn.traffic());
         end
     }
 

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use http::Version;
 use tidegate_codec::ServerStream;
 use tidegate_codec::h1::{Next, Readable, ServerConn};
+use tidegate_codec::multiplex::Traffic;
 use tidegate_types::drain::DrainPhase;
 use tidegate_types::{CloseReason, Compat};
 use tokio::time::Instant;
@@ -228,7 +229,7 @@ async fn one_exchange(
     let end = Box::into_pin(exchange).await;
     cx.clock.set(stream.clock.now());
     let lost = if conn.buffered() > 0 { write_rest(cx, conn, slot).await } else { None };
-    account.count_traffic(conn.rx_bytes(), conn.tx_bytes());
+    account.count_traffic(Traffic { rx: conn.rx_bytes(), tx: conn.tx_bytes() });
     if lost.is_some() {
         return lost;
     }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use http::Version;
 use tidegate_codec::ClientStream;
+use tidegate_codec::multiplex::Traffic;
 use tidegate_net::BoxIo;
 use tidegate_types::{Address, CloseReason, TlsInfo};
 
 use crate::error::PoolError;
-use crate::stats::UpstreamStats;
 
 /// A connection that carries one exchange after the other.
 pub trait Conn: ClientStream {
@@ -64,25 +64,6 @@ pub enum IdleEnd {
     Closed(CloseReason),
     /// The peer sent bytes that nobody asked for.
     UnexpectedData,
-}
-
-/// Bytes on a connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// Received.
-    pub rx: u64,
-    /// Sent.
-    pub tx: u64,
-}
-
-impl Traffic {
-    /// Adds to the statistics what the connection carried since `self`, which it moves to `now`.
-    #[inline]
-    pub(crate) fn count_up_to(&mut self, now: Self, stats: &UpstreamStats) {
-        stats.upstream_cx_rx_bytes_total().add(now.rx.saturating_sub(self.rx));
-        stats.upstream_cx_tx_bytes_total().add(now.tx.saturating_sub(self.tx));
-        *self = now;
-    }
 }
 
 /// What is known of a connection as long as it lives.

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use http::Version;
 use tidegate_codec::h1::{ClientConn, ClientOptions, IdleEvent};
+use tidegate_codec::multiplex::Traffic;
 use tidegate_net::{BoxIo, TransportOptions};
 use tidegate_types::{Address, CloseReason};
 
-use super::conn::{AfterExchange, Conn, ConnFacts, Connected, IdleEnd, Traffic};
+use super::conn::{AfterExchange, Conn, ConnFacts, Connected, IdleEnd};
 use crate::dialer::{Dialer, Opened};
 use crate::driver::Connect;
 

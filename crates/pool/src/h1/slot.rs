@@ -4,10 +4,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
+use tidegate_codec::multiplex::Traffic;
 use tidegate_types::Address;
 use tokio::task::JoinHandle;
 
-use super::conn::{Conn, ConnFacts, IdleEnd, Traffic};
+use super::conn::{Conn, ConnFacts, IdleEnd};
 use crate::driver::bell::{Bell, Watch};
 use crate::driver::{self, Stirred, log_end};
 use crate::machine::{Closed, ConnKey};
@@ -41,7 +42,7 @@ impl Slot {
     /// Adds what the connection carried since the last look to the statistics.
     #[inline]
     fn count_traffic(&mut self, conn: &dyn Conn, stats: &UpstreamStats) {
-        self.counted.count_up_to(conn.traffic(), stats);
+        stats.count_traffic(&mut self.counted, conn.traffic());
     }
 }
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use tidegate_codec::multiplex::{ClientConnection, ClientDrive, ClientEvent, ConnError};
+use tidegate_codec::multiplex::{ClientConnection, ClientDrive, ClientEvent, ConnError, Traffic};
 use tidegate_types::{Address, CloseReason};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{Opened, Speaks};
 use crate::driver::bell::{Bell, Watch};
 use crate::driver::{self, Grant, Stirred, log_end};
-use crate::h1::{ConnFacts, Traffic};
+use crate::h1::ConnFacts;
 use crate::machine::{Closed, ConnKey};
 use crate::parting;
 use crate::stats::UpstreamStats;
@@ -80,8 +80,7 @@ impl<V: Speaks> Slot<V> {
     #[inline]
     pub(super) fn count_traffic(&mut self, stats: &UpstreamStats) {
         let Some(link) = &self.link else { return };
-        let now = Traffic { rx: link.conn.rx_bytes(), tx: link.conn.tx_bytes() };
-        self.counted.count_up_to(now, stats);
+        stats.count_traffic(&mut self.counted, link.conn.traffic());
     }
 }
 

@@ -101,7 +101,7 @@ async fn a_full_socket_keeps_the_packet() {
             for address in [server_address(), client_address(1)] {
                 network.set_full(address, true);
             }
-            let sender = if client.rx_bytes() > 0 { &mut client } else { &mut server };
+            let sender = if client.traffic().0 > 0 { &mut client } else { &mut server };
             let id = sender.open(Dir::Uni).unwrap();
             sender.write(id, &mut [Bytes::from_static(b"waits")]).unwrap();
             sender.finish(id);
