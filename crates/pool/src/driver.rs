@@ -312,6 +312,17 @@ impl<K: Kind> Pool<K> {
         opens
     }
 
+    /// Whether streams wait here that a limit denies a connection.
+    pub fn is_refused(&self) -> bool {
+        self.machine(Machine::is_refused)
+    }
+
+    /// See [`Machine::handle_give_way`].
+    pub fn give_way(self: &Rc<Self>) {
+        self.inner.borrow_mut().machine.handle_give_way(Instant::now());
+        self.run_events();
+    }
+
     /// What is to be done when there is no connection left and nobody waits: the pool may be dropped then. The first
     /// one counts.
     pub fn on_empty(&self, act: Box<dyn Fn()>) {

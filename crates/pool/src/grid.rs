@@ -236,6 +236,15 @@ impl<V: Speaks> Grid<V> {
         tracing::debug!(target: "pool", origin = %self.record.origin(), "HTTP/3 is broken");
     }
 
+    /// TCP's turn has come: what QUIC did not achieve until now must not keep the last connection from it.
+    fn make_room_for_tcp(&self) {
+        if self.tcp.is_refused()
+            && let Some(quic) = self.quic_pool()
+        {
+            quic.give_way();
+        }
+    }
+
     /// A place in QUIC's queue.
     fn hope(&self, quic: &Rc<QuicPool<V>>, care: Care) -> Hope<V> {
         self.hopes.set(self.hopes.get() + 1);

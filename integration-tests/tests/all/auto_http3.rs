@@ -141,6 +141,29 @@ fn how_long_quic_has_for_itself_is_configured() {
 }
 
 #[test]
+fn quic_that_goes_nowhere_does_not_hold_the_last_connection() {
+    let origin = Origin::ok();
+    let host = host(&origin, None);
+    let port = host.address.port();
+    let _hole = UdpSocket::bind(host.address).unwrap();
+    let breakers = json!({"thresholds": [{"max_connections": 1}]});
+    let config =
+        front(port, hint(port)).cluster(json!({"connect_timeout": "60s", "circuit_breakers": breakers}));
+    let proxy = Proxy::start(&config);
+    assert_eq!(proxy.get("/").status, 200);
+    counts(
+        &proxy,
+        &[
+            ("upstream_cx_http3_total", 1),
+            ("upstream_cx_http2_total", 1),
+            ("upstream_cx_active", 1),
+            ("upstream_cx_connect_fail", 0),
+            ("upstream_http3_broken", 1),
+        ],
+    );
+}
+
+#[test]
 fn nobody_there_is_told_with_both_failures() {
     let nobody = Nobody::new();
     let port = nobody.address().port();

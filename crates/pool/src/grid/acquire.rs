@@ -118,6 +118,7 @@ impl<V: Speaks> Racing<V> {
             Next::StartTcp => {
                 self.delay = None;
                 self.tcp = Some(self.grid.tcp.acquire_at(Instant::now(), self.care));
+                self.grid.make_room_for_tcp();
                 None
             }
             Next::Fail(error) => Some(error),

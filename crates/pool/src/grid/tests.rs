@@ -492,3 +492,63 @@ async fn an_empty_grid_is_dropped_when_both_pools_are() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn quic_gives_way_where_there_is_no_room_for_both() {
+    run(async {
+        let one_connection = Maxima { connections: 1, ..Maxima::default() };
+        let one_attempt = Maxima { connecting: 1, ..Maxima::default() };
+        for maxima in [one_connection, one_attempt] {
+            let lab = Lab::of(Way::Dropped, Way::Open(1), hints(), maxima, 300);
+            let (limits, start) = (lab.shared.limits.clone(), lab.at());
+            let (first, others) = (lab.acquire(), [lab.acquire(), lab.acquire()]);
+            let lease = first.await.unwrap();
+            assert_eq!((by(&lease), lab.at() - start), ("TCP", 301));
+            assert_eq!((limits.connections.used(), lab.broken()), (1, 1));
+            drop((others, lease));
+            sleep(1000).await;
+            // Then it is tried beside TCP, where there is room.
+            assert_eq!(lab.known(), Known::FailedRecently);
+            assert_eq!(lab.request().await, ("TCP", 1));
+            assert_eq!((limits.connections.used(), lab.known()), (0, Known::Broken));
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn quic_that_had_no_room_either_is_not_broken() {
+    run(async {
+        let maxima = Maxima { connections: 1, ..Maxima::default() };
+        let lab = Lab::of(Way::Open(1), Way::Open(1), hints(), maxima, 300);
+        let limits = lab.shared.limits.clone();
+        assert!(limits.connections.try_reserve());
+        let waiting = lab.acquire();
+        let free = async {
+            sleep(1000).await;
+            limits.connections.release();
+        };
+        let (lease, ()) = tokio::join!(waiting, free);
+        assert_eq!((by(&lease.unwrap()), lab.at(), lab.attempts()), ("TCP", 1001, (0, 1)));
+        assert_eq!((lab.broken(), lab.known()), (0, Known::Nothing));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_works_gives_no_way() {
+    run(async {
+        let maxima = Maxima { connections: 1, ..Maxima::default() };
+        let lab = Lab::of(Way::Open(1), Way::Open(1), hints(), maxima, 300);
+        let mut leases = Vec::new();
+        for _ in 0..100 {
+            leases.push(lab.acquire().await.unwrap());
+        }
+        let (next, ()) = tokio::join!(lab.acquire(), async {
+            sleep(1000).await;
+            leases.pop();
+        });
+        assert_eq!((by(&next.unwrap()), lab.attempts()), ("QUIC", (1, 0)));
+    })
+    .await;
+}

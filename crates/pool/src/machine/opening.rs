@@ -64,6 +64,38 @@ impl Machine {
         &self.waiters
     }
 
+    /// Whether streams wait that a limit denies a connection.
+    pub fn is_refused(&self) -> bool {
+        let queued = &self.waiters;
+        (queued.cluster_queued || queued.host_queued || queued.connecting_queued) && !queued.is_granted()
+    }
+
+    /// Those who wait here have another pool, which lacks the places that connections under way here hold: gives these
+    /// up, and who relied on them fails as if they had failed. Nothing happens once a connection was established.
+    pub fn handle_give_way(&mut self, now: Instant) {
+        if self.conns.len() > self.connecting {
+            return;
+        }
+        let reason = ResetReason::LocalConnectionFailure;
+        while let Some(token) = self.pending.pop_attempted() {
+            self.gave_way(token, PoolError::Connect { reason, transport: None });
+        }
+        // For those a limit stood in the way here, too.
+        while let Some(token) = self.pending.pop() {
+            self.gave_way(token, PoolError::Overflow);
+        }
+        for key in self.keys() {
+            self.close(now, key, CloseReason::Overflow);
+        }
+        self.settle(now);
+    }
+
+    fn gave_way(&mut self, token: usize, error: PoolError) {
+        self.left_queue();
+        self.shared.stats.upstream_rq_cancelled().inc();
+        self.events.push_back(Event::Fail { token, error });
+    }
+
     /// A limit handed over a unit.
     pub fn handle_grant(&mut self, now: Instant) {
         self.open_connections(now);
