@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::{Value, json};
 use tidegate_codec::h3::{ClientConn, ClientExchange, ClientOptions};
-use tidegate_codec::multiplex::{ClientConnection, ClientDrive, ClientEvent};
+use tidegate_codec::multiplex::{ClientConnection, ClientDrive, ClientEvent, MessageOptions};
 use tidegate_codec::{BodyFrame, ClientStream, ResponseFrame, StreamError, h3};
 use tidegate_quic::testing::{SERVER_NAME, client_config};
 use tidegate_quic::{ClientConfig, Conn, ConnectionError, Dir, Event, Loss, ReadError, connect};
@@ -105,8 +105,8 @@ impl Client {
 
     /// Speaks on `conn`; requests that are sent before its handshake is over go early if they can.
     pub fn over(conn: Conn) -> Self {
-        let options = ClientOptions { allow_connect: true, ..ClientOptions::default() };
-        let (conn, mut driver) = h3::connect(conn, Rc::new(options), Rc::new(()));
+        let tunnels = MessageOptions { allow_connect: true, ..MessageOptions::default() };
+        let (conn, mut driver) = h3::connect(conn, Rc::new(ClientOptions::from(tunnels)), Rc::new(()));
         let events: Rc<RefCell<Vec<String>>> = Rc::default();
         let noted = events.clone();
         let drive = tokio::task::spawn_local(async move {

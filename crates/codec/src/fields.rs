@@ -6,6 +6,7 @@
 
 mod asked;
 mod length;
+mod options;
 mod request;
 mod response;
 mod rules;
@@ -15,6 +16,8 @@ mod write;
 
 pub(crate) use asked::Asked;
 pub(crate) use length::ContentLength;
+pub(crate) use options::Judges;
+pub use options::{MessageOptions, ServerOptions};
 pub(crate) use request::{Received, RequestFields, RequestRules};
 pub(crate) use response::ResponseFields;
 pub use tally::Underscores;

@@ -46,5 +46,4 @@ pub use client::{ClientConn, ClientDriver, ClientExchange};
 pub use options::{ClientOptions, FloodLimits, KeepaliveOptions, Options, ServerOptions};
 pub use server::{ServerConn, ServerExchange};
 
-pub use crate::fields::Underscores;
 pub use crate::multiplex::{ClientEvent, ConnError, Event, Flood, Observer};

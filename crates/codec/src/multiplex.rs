@@ -16,6 +16,7 @@ use tidegate_types::{Address, CloseReason};
 pub use self::events::{ConnError, Event, Flood, Observer};
 pub(crate) use self::resets::PrematureResets;
 pub(crate) use self::waiter::Waiter;
+pub use crate::fields::{MessageOptions, ServerOptions, Underscores};
 use crate::stream::{ClientStream, ResetCode, ServerStream};
 
 /// Bytes on a connection, below HTTP and above TLS; of HTTP/3 those of UDP payload.

@@ -12,7 +12,7 @@ mod stats;
 pub use crate::driver::{Connect, Neighbour, Neighbours};
 pub use connector::SocketConnector;
 pub use stats::{CodecStats, Counting};
-pub use tidegate_codec::h2::{ClientOptions, FloodLimits, KeepaliveOptions, Underscores};
+pub use tidegate_codec::h2::{ClientOptions, FloodLimits, KeepaliveOptions};
 
 /// HTTP/2, as a pool knows it.
 pub struct Http2;

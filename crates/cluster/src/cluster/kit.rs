@@ -11,7 +11,7 @@ use tidegate_config::values::TcpKeepalive;
 use tidegate_pool::dialer::{Family, Order};
 use tidegate_pool::h1::{DialOptions, Keepalive, NameCase};
 use tidegate_pool::machine::{Carries, Settings};
-use tidegate_pool::{h1, h2, h3};
+use tidegate_pool::{MessageOptions, Underscores, h1, h2, h3};
 
 /// See the module.
 pub(super) struct Kit {
@@ -102,20 +102,16 @@ pub(crate) fn http1_codec(config: &ClusterConfig, http1: &Http1Options) -> h1::C
 }
 
 pub(crate) fn http2_codec(config: &ClusterConfig, http2: &Http2Options) -> h2::ClientOptions {
-    let http = &config.common_http;
     h2::ClientOptions {
         max_concurrent_streams: http2.max_concurrent_streams,
         initial_stream_window_size: http2.initial_stream_window_size,
         initial_connection_window_size: http2.initial_connection_window_size,
         hpack_table_size: http2.hpack_table_size,
-        max_head_bytes: http.max_response_headers_kb.unwrap_or(60).saturating_mul(1024),
-        max_headers: http.max_headers_count as usize,
-        allow_connect: http2.allow_connect,
-        // `headers_with_underscores_action` is about clients.
-        underscores: h2::Underscores::Allow,
-        override_stream_error_on_invalid_http_message: http2
-            .override_stream_error_on_invalid_http_message
-            .unwrap_or(false),
+        messages: message_options(
+            config,
+            http2.allow_connect,
+            http2.override_stream_error_on_invalid_http_message,
+        ),
         floods: h2::FloodLimits {
             max_consecutive_inbound_frames_with_empty_payload: http2
                 .max_consecutive_inbound_frames_with_empty_payload,
@@ -136,17 +132,30 @@ pub(crate) fn http2_codec(config: &ClusterConfig, http2: &Http2Options) -> h2::C
 }
 
 fn http3_codec(config: &ClusterConfig, http3: &Http3Options) -> h3::ClientOptions {
-    let http = &config.common_http;
     h3::ClientOptions {
         max_concurrent_streams: http3.quic.max_concurrent_streams,
+        messages: message_options(
+            config,
+            http3.allow_extended_connect,
+            http3.override_stream_error_on_invalid_http_message,
+        ),
+    }
+}
+
+/// What messages may be in a version that says so of tunnels and of invalid messages.
+fn message_options(
+    config: &ClusterConfig,
+    allow_connect: bool,
+    spares_connection: Option<bool>,
+) -> MessageOptions {
+    let http = &config.common_http;
+    MessageOptions {
         max_head_bytes: http.max_response_headers_kb.unwrap_or(60).saturating_mul(1024),
         max_headers: http.max_headers_count as usize,
-        allow_connect: http3.allow_extended_connect,
+        allow_connect,
         // `headers_with_underscores_action` is about clients.
-        underscores: h2::Underscores::Allow,
-        override_stream_error_on_invalid_http_message: http3
-            .override_stream_error_on_invalid_http_message
-            .unwrap_or(false),
+        underscores: Underscores::Allow,
+        override_stream_error_on_invalid_http_message: spares_connection.unwrap_or(false),
     }
 }
 

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use crate::hpack::ENTRY_OVERHEAD;
+use crate::multiplex::Event;
 
 /// Whose rules hold, where the two versions or Envoy's codecs for them differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +80,18 @@ impl Verdict {
             (Dialect::Http2, Self::Misplaced) => Self::Field,
             (Dialect::Http2, Self::Path) => Self::Message,
             _ => self,
+        }
+    }
+
+    /// What statistics call it.
+    pub(crate) fn event(self) -> Event {
+        match self {
+            Self::Field | Self::Message | Self::Misplaced | Self::Path | Self::Length => {
+                Event::MessagingError
+            }
+            Self::TooLarge => Event::HeadTooLarge,
+            Self::TooMany => Event::HeaderOverflow,
+            Self::Underscore => Event::UnderscoreRejected,
         }
     }
 

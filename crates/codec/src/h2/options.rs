@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tidegate_types::Scheme;
 
-use crate::fields::{Dialect, Limits, RequestRules, Underscores};
-use crate::h1::options::{DEFAULT_BUFFER_LIMIT, DEFAULT_MAX_HEADERS};
+use crate::fields::{self, Dialect, Judges, MessageOptions};
+use crate::h1::options::DEFAULT_BUFFER_LIMIT;
 
 /// Settings that both roles have. Defaults are those of Envoy 1.40.
 #[derive(Clone, Debug)]
@@ -20,16 +20,8 @@ pub struct Options {
     pub initial_connection_window_size: u32,
     /// Bytes of the table that decodes header fields (RFC 7541 §4.2). Bounds memory per connection.
     pub hpack_table_size: u32,
-    /// Bytes of a head, or of trailers, with 32 a field (RFC 9113 §10.5.1). Stops endless heads.
-    pub max_head_bytes: u32,
-    /// Fields of a head. Stops a peer that spends our time on thousands of tiny fields.
-    pub max_headers: usize,
-    /// Extended CONNECT (RFC 8441): WebSocket over HTTP/2.
-    pub allow_connect: bool,
-    /// Fields whose names have underscores, which some servers read as hyphens.
-    pub underscores: Underscores,
-    /// An invalid message ends only its stream; without it, the connection, as Envoy does.
-    pub override_stream_error_on_invalid_http_message: bool,
+    /// What heads and trailers may be.
+    pub messages: MessageOptions,
     /// Frames that cost us and not the peer.
     pub floods: FloodLimits,
     /// PINGs that find dead peers; none by default.
@@ -39,15 +31,7 @@ pub struct Options {
 }
 
 /// Settings of a [`ServerConn`](super::ServerConn).
-#[derive(Clone, Debug)]
-pub struct ServerOptions {
-    /// What both roles have.
-    pub common: Options,
-    /// Forward `Expect: 100-continue` instead of answering it here.
-    pub proxy_100_continue: bool,
-    /// The scheme of requests whose own cannot be told: the connection's.
-    pub scheme: Scheme,
-}
+pub type ServerOptions = fields::ServerOptions<Options>;
 
 /// Settings of a [`ClientConn`](super::ClientConn).
 pub type ClientOptions = Options;
@@ -94,15 +78,18 @@ impl Default for Options {
             initial_stream_window_size: 16 * 1024 * 1024,
             initial_connection_window_size: 24 * 1024 * 1024,
             hpack_table_size: 4096,
-            max_head_bytes: 60 * 1024,
-            max_headers: DEFAULT_MAX_HEADERS,
-            allow_connect: false,
-            underscores: Underscores::default(),
-            override_stream_error_on_invalid_http_message: false,
+            messages: MessageOptions::default(),
             floods: FloodLimits::default(),
             keepalive: None,
             buffer_limit: DEFAULT_BUFFER_LIMIT,
         }
+    }
+}
+
+impl From<MessageOptions> for Options {
+    /// Everything else is as by default.
+    fn from(messages: MessageOptions) -> Self {
+        Self { messages, ..Self::default() }
     }
 }
 
@@ -124,25 +111,11 @@ impl Default for FloodLimits {
     }
 }
 
-impl From<&Options> for Limits {
-    fn from(options: &Options) -> Self {
-        Self {
-            bytes: options.max_head_bytes as usize,
-            fields: options.max_headers,
-            underscores: options.underscores,
-            dialect: Dialect::Http2,
-        }
-    }
-}
+impl Judges for Options {
+    const DIALECT: Dialect = Dialect::Http2;
 
-impl From<&ServerOptions> for RequestRules {
-    fn from(options: &ServerOptions) -> Self {
-        Self {
-            limits: Limits::from(&options.common),
-            allow_connect: options.common.allow_connect,
-            proxy_100_continue: options.proxy_100_continue,
-            scheme: options.scheme,
-        }
+    fn messages(&self) -> &MessageOptions {
+        &self.messages
     }
 }
 

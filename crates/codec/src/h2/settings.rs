@@ -69,7 +69,7 @@ impl PeerSettings {
 pub(crate) fn write_greeting(out: &mut BytesMut, role: Role, options: &Options) {
     let common = [
         (HEADER_TABLE_SIZE, options.hpack_table_size),
-        (ENABLE_CONNECT_PROTOCOL, u32::from(options.allow_connect)),
+        (ENABLE_CONNECT_PROTOCOL, u32::from(options.messages.allow_connect)),
         (MAX_CONCURRENT_STREAMS, options.max_concurrent_streams),
         (INITIAL_WINDOW_SIZE, options.initial_stream_window_size),
     ];
@@ -96,6 +96,7 @@ pub(crate) fn write_greeting(out: &mut BytesMut, role: Role, options: &Options) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fields::MessageOptions;
 
     fn greeting(role: Role, options: &Options) -> Vec<u8> {
         let mut out = BytesMut::new();
@@ -111,7 +112,8 @@ mod tests {
         assert_eq!(server[..9], [0, 0, 24, 4, 0, 0, 0, 0, 0]);
         assert_eq!(server[9..33], settings);
         assert_eq!(server[33..], frames::window_update(0, 25_100_289));
-        let client = greeting(Role::Client, &Options { allow_connect: true, ..Options::default() });
+        let tunnels = MessageOptions { allow_connect: true, ..MessageOptions::default() };
+        let client = greeting(Role::Client, &Options::from(tunnels));
         assert_eq!(client[..24], PREFACE[..]);
         assert_eq!(client[24 + 9..][..18], [0, 2, 0, 0, 0, 0, 0, 1, 0, 0, 16, 0, 0, 8, 0, 0, 0, 1]);
         let small = Options { initial_connection_window_size: 65_535, ..Options::default() };

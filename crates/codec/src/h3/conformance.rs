@@ -9,7 +9,7 @@ use tidegate_types::EndStream;
 use super::options::Options;
 use super::testing::*;
 use super::{ClientOptions, ServerOptions};
-use crate::fields::Underscores;
+use crate::fields::{MessageOptions, Underscores};
 use crate::multiplex::{ClientConnection, ClientDrive, ClientEvent, ConnError, Event, ServerConnection};
 use crate::stream::{ClientEnd, ClientStream, HeadError, ResetCode, ServerStream, StreamError};
 
@@ -342,7 +342,12 @@ fn with<'a>(more: &[(&'a [u8], &'a [u8])]) -> Vec<(&'a [u8], &'a [u8])> {
 #[test]
 fn malformed_requests() {
     const INVALID: Option<&str> = Some("http3.invalid_header_field");
-    let lenient = || Options { override_stream_error_on_invalid_http_message: true, ..Options::default() };
+    let lenient = || {
+        Options::from(MessageOptions {
+            override_stream_error_on_invalid_http_message: true,
+            ..MessageOptions::default()
+        })
+    };
     let closes: &[Vec<(&[u8], &[u8])>] = &[
         GET[1..].to_vec(),
         [&GET[..1], &GET[2..]].concat(),
@@ -393,7 +398,8 @@ fn malformed_requests() {
     let (closed, (stopped, reset), details) = judged(Options::default(), &huge);
     assert_eq!((closed, stopped, reset), (None, Some(0x107), Some(0x107)), "without reading it");
     assert_eq!(details, Some("http3.headers_too_large"));
-    let underscore = Options { underscores: Underscores::Reject, ..Options::default() };
+    let underscore =
+        Options::from(MessageOptions { underscores: Underscores::Reject, ..MessageOptions::default() });
     let fields = with(&[(b"x_y", b"z")]);
     assert_eq!(
         judged(underscore, &fields),

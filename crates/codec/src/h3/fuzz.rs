@@ -9,6 +9,7 @@ use tidegate_types::{EndStream, ResponseHead};
 
 use super::testing::*;
 use super::{ClientExchange, ClientOptions, Options, ServerExchange, ServerOptions};
+use crate::fields::MessageOptions;
 use crate::multiplex::{ClientConnection, ServerConnection};
 use crate::stream::{ClientStream, ResetCode, ServerStream};
 
@@ -98,11 +99,11 @@ fn use_client(exchange: &mut ClientExchange, random: &mut Rng) {
 async fn a_server_survives_anything() {
     for seed in 0..3000 {
         let mut random = Rng::with_seed(seed);
-        let common = Options {
+        let common = Options::from(MessageOptions {
             allow_connect: random.bool(),
             override_stream_error_on_invalid_http_message: random.bool(),
-            ..Options::default()
-        };
+            ..MessageOptions::default()
+        });
         let (script, mut conn, _) = Script::server(ServerOptions { common, ..ServerOptions::default() });
         script.set_window(random.usize(1..3000));
         let mut exchanges = Vec::new();

@@ -148,19 +148,12 @@ impl Core {
         if section == Section::Head {
             stream.rx.refused = Some(verdict);
         }
-        self.count(match verdict {
-            Verdict::Field | Verdict::Message | Verdict::Misplaced | Verdict::Path | Verdict::Length => {
-                Event::MessagingError
-            }
-            Verdict::TooLarge => Event::HeadTooLarge,
-            Verdict::TooMany => Event::HeaderOverflow,
-            Verdict::Underscore => Event::UnderscoreRejected,
-        });
+        self.count(verdict.event());
         let details = match verdict {
             Verdict::TooMany if section == Section::Trailers => TOO_MANY_TRAILERS,
             _ => verdict.details(Dialect::Http3),
         };
-        let spares_connection = self.side.common().override_stream_error_on_invalid_http_message;
+        let spares_connection = self.side.common().messages.override_stream_error_on_invalid_http_message;
         let (code, name) = match verdict {
             Verdict::Field | Verdict::Message if !spares_connection => {
                 if let Some(stream) = self.streams.get_mut(key) {

@@ -117,7 +117,7 @@ impl Core {
 
     /// The next thing in a stream.
     fn step(&mut self, key: Key) -> Handled<Step> {
-        let longest = longest_section(self.side.common().max_head_bytes);
+        let longest = self.side.common().messages.max_block_bytes();
         let Some(stream) = self.streams.get_mut(key) else { return Ok(Step::Blocked) };
         let (Some(id), rx) = (stream.id, &mut stream.rx) else { return Ok(Step::Blocked) };
         loop {
@@ -431,11 +431,6 @@ fn end(rx: &Receiving) -> Handled<Step> {
         (_, true) => Ok(Step::End),
         (_, false) => Err(Fault::frame("Received FIN in the middle of a frame.")),
     }
-}
-
-/// Bytes of a section as it came. Above the limit on heads, so that a head over that is told by its verdict.
-fn longest_section(max_head_bytes: u32) -> usize {
-    (max_head_bytes as usize).saturating_mul(2).saturating_add(16 * 1024)
 }
 
 /// Bytes of a body that are put together, and what the last part may add to them.

@@ -3,8 +3,7 @@
 
 use tidegate_types::Scheme;
 
-use crate::fields::{Dialect, Limits, RequestRules, Underscores};
-use crate::h1::options::DEFAULT_MAX_HEADERS;
+use crate::fields::{self, Dialect, Judges, MessageOptions};
 
 /// Settings that both roles have. Defaults are those of Envoy 1.40.
 #[derive(Clone, Debug)]
@@ -12,42 +11,26 @@ pub struct Options {
     /// Streams that a client has open at once, however many the peer allows. A server says its own number in QUIC's
     /// transport parameters.
     pub max_concurrent_streams: u32,
-    /// Bytes of a head, or of trailers, without anything added for each field. Stops endless heads.
-    pub max_head_bytes: u32,
-    /// Fields of a head. Stops a peer that spends our time on thousands of tiny fields.
-    pub max_headers: usize,
-    /// Extended CONNECT (RFC 9220): WebSocket over HTTP/3.
-    pub allow_connect: bool,
-    /// Fields whose names have underscores, which some servers read as hyphens.
-    pub underscores: Underscores,
-    /// An invalid message ends only its stream; without it, the connection, as Envoy does.
-    pub override_stream_error_on_invalid_http_message: bool,
+    /// What heads and trailers may be.
+    pub messages: MessageOptions,
 }
 
 /// Settings of a [`ServerConn`](super::ServerConn).
-#[derive(Clone, Debug)]
-pub struct ServerOptions {
-    /// What both roles have.
-    pub common: Options,
-    /// Forward `Expect: 100-continue` instead of answering it here.
-    pub proxy_100_continue: bool,
-    /// The scheme of requests whose own cannot be told: the connection's.
-    pub scheme: Scheme,
-}
+pub type ServerOptions = fields::ServerOptions<Options>;
 
 /// Settings of a [`ClientConn`](super::ClientConn).
 pub type ClientOptions = Options;
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            max_concurrent_streams: 100,
-            max_head_bytes: 60 * 1024,
-            max_headers: DEFAULT_MAX_HEADERS,
-            allow_connect: false,
-            underscores: Underscores::default(),
-            override_stream_error_on_invalid_http_message: false,
-        }
+        Self { max_concurrent_streams: 100, messages: MessageOptions::default() }
+    }
+}
+
+impl From<MessageOptions> for Options {
+    /// Everything else is as by default.
+    fn from(messages: MessageOptions) -> Self {
+        Self { messages, ..Self::default() }
     }
 }
 
@@ -57,24 +40,10 @@ impl Default for ServerOptions {
     }
 }
 
-impl From<&Options> for Limits {
-    fn from(options: &Options) -> Self {
-        Self {
-            bytes: options.max_head_bytes as usize,
-            fields: options.max_headers,
-            underscores: options.underscores,
-            dialect: Dialect::Http3,
-        }
-    }
-}
+impl Judges for Options {
+    const DIALECT: Dialect = Dialect::Http3;
 
-impl From<&ServerOptions> for RequestRules {
-    fn from(options: &ServerOptions) -> Self {
-        Self {
-            limits: Limits::from(&options.common),
-            allow_connect: options.common.allow_connect,
-            proxy_100_continue: options.proxy_100_continue,
-            scheme: options.scheme,
-        }
+    fn messages(&self) -> &MessageOptions {
+        &self.messages
     }
 }

@@ -53,8 +53,8 @@ pub(crate) fn write_greeting(out: &mut BytesMut, role: Role, options: &Options) 
     put_varint(out, stream_type::CONTROL);
     let mut payload = BytesMut::with_capacity(16);
     put_varint(&mut payload, MAX_FIELD_SECTION_SIZE);
-    put_varint(&mut payload, u64::from(options.max_head_bytes));
-    if role == Role::Server && options.allow_connect {
+    put_varint(&mut payload, u64::from(options.messages.max_head_bytes));
+    if role == Role::Server && options.messages.allow_connect {
         put_varint(&mut payload, ENABLE_CONNECT_PROTOCOL);
         put_varint(&mut payload, 1);
     }
@@ -77,6 +77,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::fields::MessageOptions;
 
     #[test]
     fn settings_are_read() {
@@ -103,7 +104,7 @@ mod tests {
 
     #[test]
     fn what_is_said_is_understood() {
-        let options = Options { allow_connect: true, ..Options::default() };
+        let options = Options::from(MessageOptions { allow_connect: true, ..MessageOptions::default() });
         let mut out = BytesMut::new();
         write_greeting(&mut out, Role::Server, &options);
         let (head, len) = FrameHead::parse(&out[1..]).unwrap();

@@ -17,7 +17,9 @@ use super::testing::local;
 use super::{
     ClientConn, ClientDriver, ClientOptions, Options, ServerConn, ServerExchange, ServerOptions, connect,
 };
-use crate::multiplex::{ClientConnection, ClientDrive, ClientEvent, ClientExchange as _, ServerConnection};
+use crate::multiplex::{
+    ClientConnection, ClientDrive, ClientEvent, ClientExchange as _, MessageOptions, ServerConnection,
+};
 use crate::stream::{BodyFrame, ClientStream, ResponseFrame, ServerStream};
 
 fn get(path: &'static str) -> RequestHead {
@@ -117,7 +119,7 @@ fn drive(mut driver: ClientDriver) -> (Seen, JoinHandle<ClientDriver>) {
 
 fn server_over(conn: Conn) -> Rc<RefCell<ServerConn>> {
     let options = ServerOptions {
-        common: Options { allow_connect: true, ..Options::default() },
+        common: Options::from(MessageOptions { allow_connect: true, ..MessageOptions::default() }),
         ..ServerOptions::default()
     };
     let server = Rc::new(RefCell::new(ServerConn::new(conn, Rc::new(options), Rc::new(()))));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderValue;
 use tidegate_codec::h1::{NameCase, ServerOptions};
+use tidegate_codec::multiplex::{MessageOptions, Underscores};
 use tidegate_codec::{h2, h3};
 use tidegate_config::bootstrap::Node;
 use tidegate_config::protocol::{HeaderKeyFormat, UnderscoreAction};
@@ -309,19 +310,17 @@ pub(super) fn codec_options(config: &HcmConfig, buffer_limit: usize) -> ServerOp
 /// Likewise, of the codec that carries many streams.
 pub(super) fn multiplexed_options(config: &HcmConfig, buffer_limit: usize) -> h2::ServerOptions {
     let http2 = &config.http2;
-    let of_http2 = http2.override_stream_error_on_invalid_http_message;
     h2::ServerOptions {
         common: h2::Options {
             max_concurrent_streams: http2.max_concurrent_streams,
             initial_stream_window_size: http2.initial_stream_window_size,
             initial_connection_window_size: http2.initial_connection_window_size,
             hpack_table_size: http2.hpack_table_size,
-            max_head_bytes: config.max_request_headers_kb.saturating_mul(1024),
-            max_headers: config.common.max_headers_count as usize,
-            allow_connect: http2.allow_connect,
-            underscores: underscores(config),
-            override_stream_error_on_invalid_http_message: of_http2
-                .unwrap_or(config.stream_error_on_invalid_http_message),
+            messages: message_options(
+                config,
+                http2.allow_connect,
+                http2.override_stream_error_on_invalid_http_message,
+            ),
             floods: h2::FloodLimits {
                 max_consecutive_inbound_frames_with_empty_payload: http2
                     .max_consecutive_inbound_frames_with_empty_payload,
@@ -346,27 +345,35 @@ pub(super) fn multiplexed_options(config: &HcmConfig, buffer_limit: usize) -> h2
 
 /// Likewise, of HTTP/3's codec. Windows and the number of streams are the listener's.
 pub(super) fn http3_options(config: &HcmConfig) -> h3::ServerOptions {
-    let of_http3 = config.http3.override_stream_error_on_invalid_http_message;
+    let http3 = &config.http3;
     h3::ServerOptions {
-        common: h3::Options {
-            max_head_bytes: config.max_request_headers_kb.saturating_mul(1024),
-            max_headers: config.common.max_headers_count as usize,
-            allow_connect: config.http3.allow_extended_connect,
-            underscores: underscores(config),
-            override_stream_error_on_invalid_http_message: of_http3
-                .unwrap_or(config.stream_error_on_invalid_http_message),
-            ..h3::Options::default()
-        },
+        common: h3::Options::from(message_options(
+            config,
+            http3.allow_extended_connect,
+            http3.override_stream_error_on_invalid_http_message,
+        )),
         proxy_100_continue: config.proxy_100_continue,
         scheme: Scheme::Https,
     }
 }
 
-fn underscores(config: &HcmConfig) -> h2::Underscores {
-    match config.common.headers_with_underscores_action {
-        UnderscoreAction::Allow => h2::Underscores::Allow,
-        UnderscoreAction::DropHeader => h2::Underscores::Drop,
-        UnderscoreAction::RejectRequest => h2::Underscores::Reject,
+/// What messages may be in a version that says so of tunnels and of invalid messages.
+fn message_options(
+    config: &HcmConfig,
+    allow_connect: bool,
+    spares_connection: Option<bool>,
+) -> MessageOptions {
+    MessageOptions {
+        max_head_bytes: config.max_request_headers_kb.saturating_mul(1024),
+        max_headers: config.common.max_headers_count as usize,
+        allow_connect,
+        underscores: match config.common.headers_with_underscores_action {
+            UnderscoreAction::Allow => Underscores::Allow,
+            UnderscoreAction::DropHeader => Underscores::Drop,
+            UnderscoreAction::RejectRequest => Underscores::Reject,
+        },
+        override_stream_error_on_invalid_http_message: spares_connection
+            .unwrap_or(config.stream_error_on_invalid_http_message),
     }
 }
 

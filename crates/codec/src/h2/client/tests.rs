@@ -96,7 +96,7 @@ async fn websocket_passes_as_extended_connect() {
     local(async {
         let (near, far) = pair();
         let mut options = ServerOptions::default();
-        options.common.allow_connect = true;
+        options.common.messages.allow_connect = true;
         let _served = serve(far, options, |mut exchange| async move {
             let (head, end) = head_of(&mut exchange).await;
             assert_eq!((head.upgrade.as_deref(), end), (Some(&b"websocket"[..]), EndStream::No));

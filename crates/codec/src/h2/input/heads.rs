@@ -94,7 +94,7 @@ impl Core {
         let Some(block) = &mut self.rx.block else { return Err(violation(PROTOCOL_ERROR)) };
         block.data.extend_from_slice(input.get(..head.len).unwrap_or_default());
         block.frames += 1;
-        let most = hard_limit(self.side.common().max_head_bytes);
+        let most = self.side.common().messages.max_block_bytes();
         if block.data.len() > most || block.frames > MAX_FRAMES + most / BYTES_PER_FRAME {
             return Err(violation(ENHANCE_YOUR_CALM));
         }
@@ -269,16 +269,9 @@ impl Core {
     /// otherwise (RFC 9113 §8.1.1).
     fn refuse(&mut self, key: Key, verdict: Verdict) -> Handled {
         let code = if verdict.is_malformed() { PROTOCOL_ERROR } else { INTERNAL_ERROR };
-        self.count(match verdict {
-            Verdict::Field | Verdict::Message | Verdict::Misplaced | Verdict::Path | Verdict::Length => {
-                Event::MessagingError
-            }
-            Verdict::TooLarge => Event::HeadTooLarge,
-            Verdict::TooMany => Event::HeaderOverflow,
-            Verdict::Underscore => Event::UnderscoreRejected,
-        });
+        self.count(verdict.event());
         let details = verdict.details(Dialect::Http2);
-        let spares_connection = self.side.common().override_stream_error_on_invalid_http_message;
+        let spares_connection = self.side.common().messages.override_stream_error_on_invalid_http_message;
         if !verdict.is_malformed() {
             return self.end_by_content(key, code, Failure::Unwanted(details));
         }
@@ -288,11 +281,6 @@ impl Core {
         self.fail_stream(key, code, Failure::Protocol(details));
         Err(ConnError::Violation(crate::stream::ResetCode::Protocol))
     }
-}
-
-/// Bytes of a block as it came. Above the limit on heads, so that a head over that is told by its verdict.
-fn hard_limit(max_head_bytes: u32) -> usize {
-    (max_head_bytes as usize).saturating_mul(2).saturating_add(16 * 1024)
 }
 
 /// Frames of a block: so many, and one more for each so many bytes that it may have. Stops heads in pieces of a

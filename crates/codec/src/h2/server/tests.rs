@@ -341,7 +341,7 @@ async fn an_invalid_message_costs_its_stream_or_the_connection() {
         local(async {
             let (near, mut far) = pair();
             let mut options = ServerOptions::default();
-            options.common.override_stream_error_on_invalid_http_message = tolerant;
+            options.common.messages.override_stream_error_on_invalid_http_message = tolerant;
             let served = serve(near, options, echo);
             answers(&mut far, &hello(&[])).await;
             let frames = answers(&mut far, &frame(kind::HEADERS, WHOLE, 1, head)).await;

@@ -7,6 +7,7 @@ use tidegate_quic::{EarlyData, Event as QuicEvent, Side as QuicSide};
 use tidegate_types::{EndStream, RequestHead, ResponseHead};
 
 use super::*;
+use crate::fields::MessageOptions;
 use crate::h3::options::Options;
 use crate::h3::testing::*;
 use crate::stream::{BodyFrame, ClientEnd, ServerStream, StreamError};
@@ -247,7 +248,7 @@ fn responses_without_a_body_have_none() {
 #[test]
 fn tunnels_are_asked_for_by_extended_connect() {
     let options = ServerOptions {
-        common: Options { allow_connect: true, ..Options::default() },
+        common: Options::from(MessageOptions { allow_connect: true, ..MessageOptions::default() }),
         ..ServerOptions::default()
     };
     let (script, mut conn, _) = Script::server(options);

@@ -50,8 +50,8 @@ async fn bad_trailers_are_told_behind_a_head_that_was_good() {
         local(async {
             let (near, mut far) = pair();
             let mut options = ServerOptions::default();
-            options.common.max_head_bytes = 64;
-            options.common.underscores = Underscores::Reject;
+            options.common.messages.max_head_bytes = 64;
+            options.common.messages.underscores = Underscores::Reject;
             let (served, seen) = watch(near, options);
             let mut bytes = hello(&[]);
             bytes.extend(frame(kind::HEADERS, OPEN, 1, POST));
@@ -90,7 +90,7 @@ async fn names_with_underscores_are_left_out_of_heads_and_trailers() {
     local(async {
         let (near, mut far) = pair();
         let mut options = ServerOptions::default();
-        options.common.underscores = Underscores::Drop;
+        options.common.messages.underscores = Underscores::Drop;
         let (served, seen) = watch(near, options);
         let mut bytes = hello(&[]);
         let head = [POST, &field("x_a", "1"), &field("x-b", "2")].concat();
