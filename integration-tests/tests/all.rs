@@ -73,6 +73,7 @@ mod all {
     mod tls_downstream;
     mod tls_hygiene;
     mod tls_upstream;
+    mod transport_matches;
     mod tunnels;
     mod upgrade;
     mod upstream_failures;

@@ -21,6 +21,7 @@ use crate::checks::{Checks, Mark};
 use crate::home::Home;
 use crate::judged::{Record, Watch};
 use crate::lb::{Census, Health, Member, Method, Roster, Scene, Subsets, Terms};
+use crate::transports::{Choice, Matcher};
 
 mod local;
 
@@ -38,6 +39,8 @@ pub struct HostShared {
     weight: AtomicU32,
     priority: AtomicU32,
     health_status: AtomicU8,
+    /// Which of its cluster's transports, as [`Choice`] has it.
+    transport: AtomicU32,
     /// The numbers of `/clusters`.
     pub stats: Arc<HostStats>,
     /// What was learned of its idle timeout, once there is a pool.
@@ -212,6 +215,7 @@ impl HostShared {
             weight: AtomicU32::new(attributes.weight),
             priority: AtomicU32::new(attributes.priority),
             health_status: AtomicU8::new(attributes.health_status as u8),
+            transport: AtomicU32::new(scale.transport_of(endpoint, place).to_bits()),
             attributes: ArcSwap::from_pointee(attributes),
             stats,
             idle_limit: previous.map(|host| host.idle_limit.clone()).unwrap_or_default(),
@@ -228,18 +232,34 @@ impl HostShared {
     }
 
     /// Takes over what discovery says about it now; whether that is news. On the main thread.
-    pub(crate) fn update(&self, endpoint: &EndpointConfig, place: &LocalityEndpoints) -> bool {
+    pub(crate) fn update(
+        &self,
+        endpoint: &EndpointConfig,
+        place: &LocalityEndpoints,
+        scale: &HostScale,
+    ) -> Updated {
         let was_removing = self.removing.swap(false, Relaxed);
         let other_addresses = self.addresses.set(addresses(endpoint));
+        let transport = scale.transport_of(endpoint, place);
+        let other_transport = self.transport.swap(transport.to_bits(), Relaxed) != transport.to_bits();
         let attributes = HostAttributes::new(endpoint, place);
-        if **self.attributes.load() == attributes {
-            return was_removing || other_addresses;
+        let old = self.attributes.load();
+        if **old == attributes {
+            let news = was_removing || other_addresses || other_transport;
+            return Updated { news, transport: None };
         }
+        let transport = (old.metadata != attributes.metadata).then_some(transport);
         self.weight.store(attributes.weight, Relaxed);
         self.priority.store(attributes.priority, Relaxed);
         self.health_status.store(attributes.health_status as u8, Relaxed);
         self.attributes.store(Arc::new(attributes));
-        true
+        Updated { news: true, transport }
+    }
+
+    /// Which of its cluster's transports it speaks.
+    #[inline]
+    pub(crate) fn transport(&self) -> Choice {
+        Choice::from_bits(self.transport.load(Relaxed))
     }
 
     /// Whether active checks of `endpoint` would go where its own go.
@@ -407,6 +427,15 @@ fn addresses(endpoint: &EndpointConfig) -> Arc<[Address]> {
     std::iter::once(&endpoint.address).chain(&endpoint.additional_addresses).cloned().collect()
 }
 
+/// What came of telling a host what is said about it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Updated {
+    /// Whether anything differs.
+    pub(crate) news: bool,
+    /// Its metadata differs, by which its transport was chosen again.
+    pub(crate) transport: Option<Choice>,
+}
+
 /// What the numbers and limits of a host depend on beside itself.
 #[derive(Clone, Debug)]
 pub(crate) struct HostScale {
@@ -419,4 +448,12 @@ pub(crate) struct HostScale {
     pub(crate) checked: bool,
     /// What outlier detection hears of all hosts.
     pub(crate) watch: Option<Arc<Watch>>,
+    /// What chooses transports by labels.
+    pub(crate) matcher: Arc<Matcher>,
+}
+
+impl HostScale {
+    fn transport_of(&self, endpoint: &EndpointConfig, place: &LocalityEndpoints) -> Choice {
+        self.matcher.choose(endpoint.metadata.as_ref(), place.metadata.as_ref())
+    }
 }

@@ -10,6 +10,7 @@ use tidegate_config::cluster::{EndpointConfig, LocalityEndpoints};
 use tidegate_types::Address;
 
 use crate::host::{HostScale, HostSet, HostShared};
+use crate::transports::Choice;
 
 /// How the hosts differ from those before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,6 +36,8 @@ impl HostChanges {
 pub(crate) struct HostUpdate {
     pub(crate) hosts: Vec<Arc<HostShared>>,
     pub(crate) changes: HostChanges,
+    /// The transports of hosts that stay, and were chosen again since their metadata differs.
+    pub(crate) rematched: Vec<Choice>,
     /// How many priorities hosts came to or left: each is a change of membership, as in Envoy.
     pub(crate) priorities: usize,
     touched: HashSet<u32>,
@@ -53,6 +56,7 @@ impl HostUpdate {
         let mut ancestors = by_address(ancestors.map_or(&[], |set| &set.hosts));
         let mut changes = HostChanges::default();
         let mut touched = HashSet::new();
+        let mut rematched = Vec::new();
         let mut hosts = Vec::new();
         for (place, endpoint) in all(endpoints) {
             changes.named += 1;
@@ -60,7 +64,9 @@ impl HostUpdate {
                 match next(&mut survivors, endpoint, |host| !scale.checked || host.is_checked_as(endpoint)) {
                     Some(host) => {
                         let priority = host.priority();
-                        changes.changed += usize::from(host.update(endpoint, place));
+                        let updated = host.update(endpoint, place, scale);
+                        changes.changed += usize::from(updated.news);
+                        rematched.extend(updated.transport);
                         if priority != place.priority {
                             touched.extend([priority, place.priority]);
                         }
@@ -76,7 +82,7 @@ impl HostUpdate {
             hosts.push(host);
         }
         let left = old.hosts.iter().filter(|host| takes(&mut survivors, host)).cloned().collect();
-        Self { hosts, changes, priorities: 0, touched, left }
+        Self { hosts, changes, rematched, priorities: 0, touched, left }
     }
 
     /// Decides about those that discovery does not name any more.

@@ -26,6 +26,7 @@ use std::sync::Arc;
 pub use balancer::{Balancer, Moment};
 pub use edf::Edf;
 pub use hashed::{HashTables, Spread};
+pub(crate) use labels::Label;
 pub use labels::LabelMatch;
 pub use priority::{Among, Level, Loads, Priorities};
 pub use roster::{Roster, Scene};

@@ -48,7 +48,7 @@ pub use tidegate_pool::solo;
 pub use tidegate_pool::stream;
 pub use tidegate_pool::{Acquire, ConnFacts, Failed, Lease, PoolError, limits, tcp};
 pub use tidegate_pool::{ProxyAddresses, TransportFactory, TransportOptions};
-pub use transports::Transports;
+pub use transports::{HostTransports, Transports};
 
 #[cfg(test)]
 mod tests;

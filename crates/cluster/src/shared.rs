@@ -7,11 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use tidegate_config::ClusterConfig;
-use tidegate_config::cluster::{Discovery, LocalityEndpoints, OutlierDetectionConfig, Thresholds};
+use tidegate_config::cluster::{
+    Discovery, EndpointConfig, LocalityEndpoints, OutlierDetectionConfig, Thresholds,
+};
 use tidegate_config::route::Priority;
 use tidegate_config::runtime::Runtime;
+use tidegate_config::transport::UpstreamTransport;
 use tidegate_pool::limits::{Limits, Maxima, RetryBudget};
 use tidegate_stats::Store;
+use tidegate_types::json::Node;
 use tidegate_types::{Address, Compat};
 use tokio::sync::{Notify, watch};
 
@@ -26,7 +30,7 @@ use crate::judged::Watch;
 use crate::lb::{Health, Subsets, Terms, ZoneFault};
 use crate::merging::Merging;
 use crate::stats::{ClusterStats, ManagerStats};
-use crate::transports::Transports;
+use crate::transports::{Choice, Matcher, Transports};
 
 /// A cluster as the whole process sees it: configuration, hosts, limits, statistics.
 #[derive(Debug)]
@@ -143,6 +147,7 @@ impl ClusterShared {
             counts_load: config.lb_policy.counts_requests(),
             checked: config.health_check.is_some(),
             watch: watch.clone(),
+            matcher: Arc::new(Matcher::new(config, cx.store, &stats)),
         };
         let shared = Arc::new_cyclic(|me| Self {
             name: config.name.as_str().into(),
@@ -169,11 +174,11 @@ impl ClusterShared {
         });
         match &config.discovery {
             Discovery::Static => {
-                let named = config.endpoints.iter().map(|place| place.endpoints.len()).sum();
-                shared.replace_endpoints(&config.endpoints, named, Ancestors::Forget);
+                shared.count_made(&config.endpoints);
+                shared.replace_endpoints(&config.endpoints, Ancestors::Forget);
             }
             // They are to be found yet.
-            _ => drop(shared.replace_endpoints(&[], 0, Ancestors::Keep)),
+            _ => drop(shared.replace_endpoints(&[], Ancestors::Keep)),
         }
         shared
     }
@@ -217,30 +222,29 @@ impl ClusterShared {
     ///
     /// [`Peers::tell_of_hosts`]: crate::Peers::tell_of_hosts
     pub fn set_endpoints(&self, endpoints: &[LocalityEndpoints]) -> HostChanges {
-        let named = endpoints.iter().map(|place| place.endpoints.len()).sum();
-        self.take_over(endpoints, named, Ancestors::Forget)
+        self.count_made(endpoints);
+        self.take_over(endpoints, Ancestors::Forget)
     }
 
-    /// As [`ClusterShared::set_endpoints`], where only so many as `made` were found anew.
-    pub(crate) fn take_over(
-        &self,
-        endpoints: &[LocalityEndpoints],
-        made: usize,
-        ancestors: Ancestors,
-    ) -> HostChanges {
-        let changes = self.replace_endpoints(endpoints, made, ancestors);
+    /// As [`ClusterShared::set_endpoints`], without counting those that were made.
+    pub(crate) fn take_over(&self, endpoints: &[LocalityEndpoints], ancestors: Ancestors) -> HostChanges {
+        let changes = self.replace_endpoints(endpoints, ancestors);
         // As in Envoy, not of those that the configuration names; and none is lighter than 1.
         let heaviest = self.hosts.load().hosts.iter().map(|host| host.weight()).max();
         self.stats.members.max_host_weight().set(i64::from(heaviest.unwrap_or(1)));
         changes
     }
 
-    fn replace_endpoints(
-        &self,
-        endpoints: &[LocalityEndpoints],
-        made: usize,
-        ancestors: Ancestors,
-    ) -> HostChanges {
+    fn count_made(&self, places: &[LocalityEndpoints]) {
+        places.iter().for_each(|place| self.note_made(place, &place.endpoints));
+    }
+
+    /// Counts the transports that hosts of `place` were made with.
+    pub(crate) fn note_made(&self, place: &LocalityEndpoints, endpoints: &[EndpointConfig]) {
+        self.scale.matcher.count_made(place, endpoints, &self.stats);
+    }
+
+    fn replace_endpoints(&self, endpoints: &[LocalityEndpoints], ancestors: Ancestors) -> HostChanges {
         let old = self.hosts.load_full();
         let mut kept = lock(&self.ancestors);
         let update = HostUpdate::new(&old, kept.as_deref(), endpoints, &self.scale);
@@ -249,9 +253,8 @@ impl ClusterShared {
         }
         drop(kept);
         let update = update.keeping(|host| self.stays_when_removed(host));
-        let HostUpdate { hosts, changes, priorities, .. } = update;
-        // Envoy's `default` transport-socket match, made once for each host, also if it turns out to be known.
-        self.stats.members.default_total_match_count().add(made as u64);
+        let HostUpdate { hosts, changes, rematched, priorities, .. } = update;
+        rematched.into_iter().for_each(|choice| self.count_transport(choice));
         if changes.is_news() || self.generation() == 0 {
             self.stats.members.membership_change().add(priorities as u64);
             match changes.added + changes.removed == 0 && self.generation() > 0 {
@@ -275,15 +278,33 @@ impl ClusterShared {
         let host = old.hosts.first().filter(stays);
         let (Some(host), [endpoint]) = (host, place.endpoints.as_slice()) else {
             let places = std::slice::from_ref(place);
-            return self.replace_endpoints(places, place.endpoints.len(), Ancestors::Forget).is_news();
+            self.count_made(places);
+            return self.replace_endpoints(places, Ancestors::Forget).is_news();
         };
-        self.stats.members.default_total_match_count().inc();
-        let changed = host.update(endpoint, place);
+        self.note_made(place, &place.endpoints);
+        let changed = host.update(endpoint, place, &self.scale).news;
         if changed {
             self.stats.members.membership_change().inc();
             self.publish(HostSet::new(old.hosts.clone()));
         }
         changed
+    }
+
+    /// What hosts with these labels speak.
+    pub(crate) fn transport_by(&self, labels: &Node) -> Choice {
+        self.scale.matcher.choose_by(Some(labels)).unwrap_or_default()
+    }
+
+    /// The configuration of what is spoken by `choice`.
+    pub(crate) fn socket_of(&self, choice: Choice) -> &UpstreamTransport {
+        let matches = &self.config.transport_matches;
+        let matched = choice.index().and_then(|index| matches.get(index)).map(|one| &one.socket);
+        matched.unwrap_or(&self.config.transport_socket)
+    }
+
+    /// Counts that a host or a connection was given its transport.
+    pub(crate) fn count_transport(&self, choice: Choice) {
+        self.scale.matcher.count(choice, &self.stats);
     }
 
     /// The hosts that workers made, if the cluster is one where they do.
@@ -297,7 +318,7 @@ impl ClusterShared {
             let place = original_place(&self.name, address);
             let kept = lock(&self.ancestors).clone();
             let ancestor = kept.iter().flat_map(|set| &set.hosts).find(|host| *host.address() == *address);
-            self.stats.members.default_total_match_count().inc();
+            self.note_made(&place, &place.endpoints);
             let endpoint = place.endpoints.first()?;
             Some(Arc::new(HostShared::new(endpoint, &place, &self.scale, ancestor.map(Arc::as_ref))))
         };

@@ -43,6 +43,7 @@ pub(crate) fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
         locality: Default::default(),
         priority: 0,
         weight: None,
+        metadata: None,
         endpoints: addresses.iter().map(endpoint).collect(),
     };
     ClusterConfig {
@@ -81,6 +82,7 @@ pub(crate) fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
         retry_policy: None,
         mirrors: Vec::new(),
         transport_socket: UpstreamTransport::Raw,
+        transport_matches: Vec::new(),
         wait_for_warm_on_init: true,
         track_stats: tidegate_config::cluster::TrackStats::default(),
     }

@@ -30,6 +30,7 @@ mod original_dst;
 mod outlier_detection;
 mod preconnect;
 mod reuse;
+mod transport_match;
 
 use http_options::HttpOptions;
 
@@ -58,6 +59,7 @@ pub use outlier_detection::{
 };
 pub use preconnect::PreconnectPolicy;
 pub use reuse::ConnectionReuse;
+pub use transport_match::{TRANSPORT_LABELS, TransportMatch};
 
 use load_balancing::{Balancing, LegacyCommon};
 
@@ -141,8 +143,10 @@ pub struct ClusterConfig {
     pub happy_eyeballs: HappyEyeballsConfig,
     /// `upstream_bind_config.source_address`; port 0 when none is fixed.
     pub source_address: Option<(IpAddr, u16)>,
-    /// `transport_socket`.
+    /// `transport_socket`: of hosts that none of `transport_matches` is for.
     pub transport_socket: UpstreamTransport,
+    /// `transport_socket_matches`: the first whose labels a host has is what it speaks.
+    pub transport_matches: Vec<TransportMatch>,
     /// `wait_for_warm_on_init`, true when unset.
     pub wait_for_warm_on_init: bool,
     /// `track_cluster_stats`, and the deprecated `track_timeout_budgets`.
@@ -153,10 +157,22 @@ impl ClusterConfig {
     /// Whether nothing but the content of files differs that its TLS context names: those are taken over without a
     /// new cluster.
     pub fn same_but_content(&self, other: &Self) -> bool {
-        let outer = |cluster: &Self| Self { transport_socket: UpstreamTransport::Raw, ..cluster.clone() };
+        let outer = |cluster: &Self| Self {
+            transport_socket: UpstreamTransport::Raw,
+            transport_matches: Vec::new(),
+            ..cluster.clone()
+        };
+        let matches = self.transport_matches.iter().zip(&other.transport_matches);
         self == other
             || (self.transport_socket.same_but_content(&other.transport_socket)
+                && self.transport_matches.len() == other.transport_matches.len()
+                && matches.into_iter().all(|(one, other)| one.same_but_content(other))
                 && outer(self) == outer(other))
+    }
+
+    /// Everything that its hosts may speak: `transport_socket`, then those of `transport_socket_matches`.
+    pub fn transports(&self) -> impl Iterator<Item = &UpstreamTransport> {
+        std::iter::once(&self.transport_socket).chain(self.transport_matches.iter().map(|one| &one.socket))
     }
 
     /// Whether a host that discovery does not name any more stays while active health checks find it well (Envoy
@@ -280,6 +296,7 @@ impl Message for ClusterConfig {
                 "`auto_config` chooses by ALPN, and the `transport_socket` is not one that negotiates it",
             );
         }
+        let transport_matches = transport_match::read(r, &http.protocol);
         let discovery = Discovery::read(r);
         r.cx.takes_names.set(discovery.takes_names());
         r.cx.takes_udp.set(http.protocol.http3().is_some());
@@ -329,6 +346,7 @@ impl Message for ClusterConfig {
                 .message::<BindConfig>("upstream_bind_config")
                 .optional()
                 .and_then(|bind| bind.0),
+            transport_matches,
             transport_socket,
             wait_for_warm_on_init: r.bool("wait_for_warm_on_init").or(true),
             track_stats,

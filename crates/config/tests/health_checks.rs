@@ -121,7 +121,7 @@ fn mistakes_are_told() {
     refused(r#""http_health_check": {}"#, "missing field `path`");
     refused(&format!(r#""no_traffic_interval": "0s", {HTTP}"#), "the duration must not be 0");
     refused(&format!(r#""alt_port": 80, {HTTP}"#), "health_check_config.port_value");
-    refused(&format!(r#""transport_socket_match_criteria": {{}}, {HTTP}"#), "one transport socket");
+    refused(&format!(r#""transport_socket_match_criteria": [], {HTTP}"#), "transport_socket_match_criteria");
     refused(&format!(r#""event_service": {{}}, {HTTP}"#), "see `event_logger`");
     refused(r#""custom_health_check": {"name": "envoy.health_checkers.redis"}"#, "custom checks (redis");
     refused(r#""grpc_health_check": {}"#, "gRPC health checks need a cluster that speaks HTTP/2");

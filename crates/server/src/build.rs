@@ -224,8 +224,8 @@ impl Draft {
         let mut clusters = Vec::with_capacity(self.clusters.len());
         let mut by_name = HashMap::with_capacity(self.clusters.len());
         for piece in self.clusters {
-            if let Some(context) = piece.context {
-                contexts.insert(piece.config.name.clone(), context);
+            if !piece.contexts.is_empty() {
+                contexts.insert(piece.config.name.clone(), piece.contexts);
             }
             let shared = match piece.kept {
                 Some(kept) if as_before => kept,
@@ -288,7 +288,7 @@ fn cluster_policies(cluster: &ClusterConfig, path: &JsonPath) -> Option<Problem>
 /// What is valid, and yet hardly meant.
 pub(crate) fn warnings(bootstrap: &Bootstrap) -> Vec<String> {
     let mut all = stats_policy::hidden_idle_counters(bootstrap);
-    all.extend(bootstrap.clusters.iter().filter_map(|cluster| upstream::unchecked_names(cluster)));
+    all.extend(bootstrap.clusters.iter().flat_map(|cluster| upstream::unchecked_names(cluster)));
     all
 }
 
@@ -339,7 +339,8 @@ fn own_keys(bootstrap: &Bootstrap) -> impl Iterator<Item = Problem> {
 
 /// Uses of Tidegate's own additions to the configuration, which `--envoy-strict` refuses.
 fn extensions(clusters: &[Arc<ClusterConfig>], listeners: &[Arc<ListenerConfig>]) -> Vec<Problem> {
-    let upstream = clusters.iter().filter_map(|cluster| cluster.transport_socket.tls()?.own.clone());
+    let upstream = clusters.iter().flat_map(|cluster| cluster.transports());
+    let upstream = upstream.filter_map(|socket| socket.tls()?.own.clone());
     let chains = listeners.iter().flat_map(|listener| listener.all_chains());
     let downstream = chains.filter_map(|chain| chain.transport_socket.tls()?.own.clone());
     let sockets = upstream.chain(downstream).map(|own| {

@@ -29,7 +29,8 @@ fn server_contexts(snapshot: &Snapshot) -> Vec<(&str, &Arc<ServerContext>)> {
 /// Every TLS context towards hosts, with its cluster's name.
 fn client_contexts(snapshot: &Snapshot) -> impl Iterator<Item = (&str, &Arc<ClientContext>)> {
     let clusters = snapshot.clusters.iter().map(|cluster| &**cluster.name());
-    clusters.filter_map(|name| Some((name, snapshot.client_contexts.get(name)?)))
+    let all = |name| snapshot.client_contexts.get(name).into_iter().flatten();
+    clusters.flat_map(move |name| all(name).map(move |context| (name, context)))
 }
 
 /// The files that the contexts were made from.

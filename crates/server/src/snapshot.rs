@@ -49,7 +49,7 @@ pub(crate) struct Snapshot {
     /// Where in `clusters` each one is.
     pub(crate) by_name: HashMap<Arc<str>, usize>,
     /// TLS towards hosts, by cluster.
-    pub(crate) client_contexts: HashMap<String, Arc<ClientContext>>,
+    pub(crate) client_contexts: HashMap<String, Vec<Arc<ClientContext>>>,
     /// `admin.access_log`.
     pub(crate) admin_logs: Vec<Arc<dyn AccessLog>>,
     /// What they asked of the runtime.

@@ -126,6 +126,10 @@ fn tls_upstream(options: &Options) {
     assert_eq!(get(&running, "a.test", "/", "").status, 200);
     assert_eq!(get(&running, "server.test", "/by-host/", "").status, 200);
     assert_eq!(get(&running, "a.test", "/by-host/", "").status, 503);
+    let running = examples::start("mixed-tls.json", options, &[("18443", &port)]);
+    let mut answers = [(); 2].map(|()| get(&running, "a.test", "/", "").text());
+    answers.sort();
+    assert_eq!(answers, ["ok", "one"]);
 }
 
 #[track_caller]

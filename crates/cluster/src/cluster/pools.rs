@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::Version;
 use tidegate_config::cluster::UpstreamProtocol;
 use tidegate_config::route::Priority;
+use tidegate_net::Transport;
 use tidegate_pool::alternates::Alternative;
 use tidegate_pool::dialer::{Dialer, Eyeballs};
 use tidegate_pool::grid::Ways;
@@ -17,8 +18,9 @@ use tokio::time::Instant;
 
 use super::Cluster;
 use super::kit::Kit;
-use crate::host::{Host, PoolKey, Protocol};
+use crate::host::{Host, HostShared, PoolKey, Protocol};
 use crate::lb::Health;
+use crate::transports::{Switching, Transports};
 
 /// Opened ahead for each stream at most, as in Envoy.
 const MAX_AHEAD: usize = 3;
@@ -270,13 +272,11 @@ impl Cluster {
     }
 
     fn dialer(&self, kit: &Kit, host: &Host, fallback_alpn: &[&[u8]]) -> Rc<Dialer> {
-        let of_host =
-            |all: &Arc<dyn TransportFactory>| all.of_host(&host.attributes().hostname, fallback_alpn);
         Rc::new(Dialer {
             addresses: host.shared().addresses().clone(),
             eyeballs: self.eyeballs(kit),
             dial: kit.dial.clone(),
-            transport: self.shared.transports().stream.as_ref().map(of_host),
+            transport: transport_of(host.shared(), self.shared.transports(), fallback_alpn),
             stats: self.stats().upstream.clone(),
         })
     }
@@ -297,5 +297,19 @@ impl Cluster {
             idle_limit: self.shared.learns_idle().then(|| host.shared().idle_limit().clone()),
             tally: self.tally.clone(),
         }
+    }
+}
+
+/// What connections to a host speak, if it is not plain text.
+fn transport_of(
+    host: &Arc<HostShared>,
+    transports: &Transports,
+    fallback_alpn: &[&[u8]],
+) -> Option<Rc<dyn Transport>> {
+    let hostname = &host.attributes().hostname;
+    let open = |all: &Arc<dyn TransportFactory>| all.of_host(hostname, fallback_alpn);
+    match transports.matches.is_empty() {
+        true => transports.rest.stream.as_ref().map(open),
+        false => Some(Rc::new(Switching::new(host, transports, open))),
     }
 }

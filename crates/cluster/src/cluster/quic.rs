@@ -4,8 +4,8 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_config::ClusterConfig;
 use tidegate_config::tls::ValidationConfig;
+use tidegate_config::transport::UpstreamTransport;
 use tidegate_pool::alternates::{Alternative, Origin};
 use tidegate_pool::dialer::Eyeballs;
 use tidegate_pool::grid::{Grid, Parts};
@@ -90,14 +90,15 @@ impl Cluster {
         neighbours: &Rc<Neighbourhood>,
     ) -> Option<QuicMaker> {
         let kit = self.kit();
-        let (transports, http3) = (self.shared.transports().quic.as_ref()?, kit.http3.as_ref()?);
+        let (transports, http3) =
+            (self.shared.transports().of(host.shared().transport()).quic.as_ref()?, kit.http3.as_ref()?);
         Some(QuicMaker {
             addresses: host.shared().addresses().clone(),
             eyeballs: self.eyeballs(kit),
             source: kit.dial.source,
             transport: transports.of_host(&host.attributes().hostname),
             options: options.clone(),
-            compares_names: compares_names(self.config()),
+            compares_names: compares_names(self.shared.socket_of(host.shared().transport())),
             settings: http3.settings.clone(),
             shared: shared.clone(),
             codec: http3.codec.clone(),
@@ -142,8 +143,8 @@ impl Cluster {
 }
 
 /// Whether the configuration says which names a certificate must carry.
-fn compares_names(config: &ClusterConfig) -> bool {
-    let Some(tls) = config.transport_socket.tls() else { return false };
+fn compares_names(socket: &UpstreamTransport) -> bool {
+    let Some(tls) = socket.tls() else { return false };
     let pinned = |v: &ValidationConfig| {
         !v.names.is_empty() || !v.certificate_hashes.is_empty() || !v.spki_hashes.is_empty()
     };

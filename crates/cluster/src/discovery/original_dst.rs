@@ -129,7 +129,13 @@ pub(crate) fn place(cluster: &str, address: &Address) -> LocalityEndpoints {
         health_check: Default::default(),
         metadata: None,
     };
-    LocalityEndpoints { locality: Default::default(), priority: 0, weight: None, endpoints: vec![endpoint] }
+    LocalityEndpoints {
+        locality: Default::default(),
+        priority: 0,
+        weight: None,
+        metadata: None,
+        endpoints: vec![endpoint],
+    }
 }
 
 #[cfg(test)]

@@ -72,11 +72,13 @@ impl Takes for Target {
         let distinct = found.iter().filter(|found| seen.insert(found.ip));
         let hosts: Vec<_> =
             distinct.filter_map(|found| host(&self.template, std::slice::from_ref(found))).collect();
-        let made = hosts.len();
         let mut board = self.board.borrow_mut();
+        if let Some(place) = board.places.get(board.names[self.index].0) {
+            cluster.note_made(place, &hosts);
+        }
         board.names[self.index].1 = Some(hosts);
         let ancestors = if board.is_complete() { Ancestors::Forget } else { Ancestors::Keep };
-        match cluster.take_over(&board.endpoints(), made, ancestors).is_news() {
+        match cluster.take_over(&board.endpoints(), ancestors).is_news() {
             true => Taken::Changed,
             false => Taken::Same,
         }

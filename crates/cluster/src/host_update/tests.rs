@@ -23,7 +23,7 @@ fn endpoint(port: u16) -> EndpointConfig {
 }
 
 fn place(priority: u32, endpoints: Vec<EndpointConfig>) -> LocalityEndpoints {
-    LocalityEndpoints { locality: Default::default(), priority, weight: None, endpoints }
+    LocalityEndpoints { locality: Default::default(), priority, weight: None, metadata: None, endpoints }
 }
 
 fn ports(priority: u32, ports: &[u16]) -> LocalityEndpoints {
@@ -31,8 +31,14 @@ fn ports(priority: u32, ports: &[u16]) -> LocalityEndpoints {
 }
 
 fn update(old: &HostSet, endpoints: &[LocalityEndpoints]) -> (HostSet, HostChanges, usize) {
-    let scale =
-        HostScale { workers: 1, max_connections: None, counts_load: false, checked: true, watch: None };
+    let scale = HostScale {
+        workers: 1,
+        max_connections: None,
+        counts_load: false,
+        checked: true,
+        watch: None,
+        matcher: Arc::default(),
+    };
     let update = HostUpdate::new(old, None, endpoints, &scale).keeping(|_| false);
     (HostSet::new(update.hosts), update.changes, update.priorities)
 }
@@ -101,8 +107,14 @@ fn an_address_that_is_named_twice_is_two_hosts() {
 
 #[test]
 fn a_host_that_checks_find_well_stays_until_they_do_not() {
-    let scale =
-        HostScale { workers: 1, max_connections: None, counts_load: false, checked: true, watch: None };
+    let scale = HostScale {
+        workers: 1,
+        max_connections: None,
+        counts_load: false,
+        checked: true,
+        watch: None,
+        matcher: Arc::default(),
+    };
     let (first, ..) = update(&HostSet::default(), &[ports(0, &[1, 2])]);
     first.hosts[1].set_failing(Failing::ActiveCheck, true);
     let well = |host: &HostShared| !host.is_failing(Failing::ActiveCheck);
@@ -119,8 +131,14 @@ fn a_host_that_checks_find_well_stays_until_they_do_not() {
 
 #[test]
 fn a_reloaded_cluster_inherits_what_was_found_out() {
-    let scale =
-        HostScale { workers: 1, max_connections: None, counts_load: false, checked: true, watch: None };
+    let scale = HostScale {
+        workers: 1,
+        max_connections: None,
+        counts_load: false,
+        checked: true,
+        watch: None,
+        matcher: Arc::default(),
+    };
     let (old, ..) = update(&HostSet::default(), &[ports(0, &[1, 2])]);
     old.hosts[1].set_failing(Failing::ActiveCheck, true);
     old.hosts[1].set_failing(Failing::Outlier, true);

@@ -17,8 +17,8 @@ const FALLBACK_LIST: &str = "fallback_list";
 
 /// A key and its value.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Label {
-    pub(super) key: Box<str>,
+pub(crate) struct Label {
+    pub(crate) key: Box<str>,
     /// In a form in which equal values are equal.
     value: Box<str>,
     hash: u64,
@@ -82,7 +82,7 @@ fn sorted(labels: Vec<(&str, &Node)>) -> Box<[Label]> {
 }
 
 impl Label {
-    pub(super) fn new(key: &str, value: &Node) -> Self {
+    pub(crate) fn new(key: &str, value: &Node) -> Self {
         let mut text = String::new();
         write_canonical(&value.kind, &mut text);
         let mut hasher = DefaultHasher::new();

@@ -18,6 +18,8 @@ pub struct LocalityEndpoints {
     pub priority: u32,
     /// `load_balancing_weight`, at least 1; used only by locality-weighted balancing.
     pub weight: Option<u32>,
+    /// `metadata.filter_metadata`, as written.
+    pub metadata: Option<Node>,
     /// `lb_endpoints`.
     pub endpoints: Vec<EndpointConfig>,
 }
@@ -138,6 +140,7 @@ impl Message for LocalityEndpoints {
             locality: r.message_or_defaults("locality"),
             priority: r.u32("priority").within(0..=128).or_default(),
             weight: r.u32("load_balancing_weight").positive().optional(),
+            metadata: metadata(r),
             endpoints,
         }
     }

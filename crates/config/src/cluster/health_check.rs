@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tidegate_types::Address;
+use tidegate_types::json::Node;
 
 use crate::address::Endpoint;
 use crate::reader::{Field, Message, Reader};
@@ -38,6 +39,9 @@ pub struct HealthCheckConfig {
     pub reuse_connection: bool,
     /// `tls_options.alpn_protocols`: replaces what the cluster's transport offers, unless empty.
     pub alpn_protocols: Vec<String>,
+    /// `transport_socket_match_criteria`: labels that stand in for those of hosts in `transport_socket_matches`;
+    /// `None`: checks speak what the host speaks.
+    pub transport_labels: Option<Node>,
     /// Which events are written, and where.
     pub events: CheckEvents,
     /// What is asked.
@@ -70,7 +74,6 @@ impl Message for HealthCheckConfig {
         // Only checks that are one of several need a name.
         r.string("name").or_default();
         r.refuse("alt_port", "Envoy ignores this field: see `health_check_config.port_value` of endpoints");
-        r.refuse("transport_socket_match_criteria", "this build has one transport socket for each cluster");
         r.refuse("event_service", "events are written to files only: see `event_logger`");
         r.refuse(
             "custom_health_check",
@@ -86,6 +89,7 @@ impl Message for HealthCheckConfig {
             healthy_threshold: r.u32("healthy_threshold").required(),
             reuse_connection: r.bool("reuse_connection").or(true),
             alpn_protocols: r.message_or_defaults::<TlsOptions>("tls_options").0,
+            transport_labels: r.structure("transport_socket_match_criteria").optional(),
             events: CheckEvents::read(r),
             checker: Checker::read(r),
             place: Place::of(r),

@@ -49,7 +49,6 @@ struct Tools {
     plan: Plan,
     options: Rc<TransportOptions>,
     stats: CheckStats,
-    secure: bool,
     /// The cluster had a connection for traffic.
     used: Cell<bool>,
 }
@@ -94,14 +93,13 @@ impl Driver {
         let tools = Tools {
             cluster: cluster.clone(),
             peers: cx.peers.clone(),
-            kit: CheckKit::new(cluster),
+            kit: CheckKit::new(cluster, config.transport_labels.as_ref()),
             plan,
             options: Rc::new(TransportOptions { alpn, ..TransportOptions::default() }),
             stats: CheckStats::new(
                 cx.store,
                 Scope::cluster(cluster.config().stat_name()).child("health_check"),
             ),
-            secure: cluster.config().transport_socket.tls().is_some(),
             used: Cell::new(false),
             config: config.clone(),
         };
@@ -343,7 +341,7 @@ impl Tools {
             authority,
             options: &self.options,
             reuse: self.config.reuse_connection,
-            secure: self.secure,
+            secure: self.kit.is_secure(host),
         }
     }
 

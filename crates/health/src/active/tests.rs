@@ -27,6 +27,7 @@ fn config(unhealthy_threshold: u32, healthy_threshold: u32) -> HealthCheckConfig
         healthy_threshold,
         reuse_connection: true,
         alpn_protocols: Vec::new(),
+        transport_labels: None,
         events: CheckEvents::default(),
         checker: Checker::Tcp(TcpCheck::default()),
         place: Place::default(),

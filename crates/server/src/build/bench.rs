@@ -35,7 +35,8 @@ pub(super) struct Piece {
     /// It is there already.
     pub(super) kept: Option<Arc<ClusterShared>>,
     pub(super) transports: Transports,
-    pub(super) context: Option<Arc<ClientContext>>,
+    /// Of TLS, each once.
+    pub(super) contexts: Vec<Arc<ClientContext>>,
 }
 
 impl<'a> Bench<'a> {
@@ -80,8 +81,8 @@ impl<'a> Bench<'a> {
                 problems.extend(rules::cluster(config, path, self.builder.options));
                 let built = upstream::transports(config, self.builder);
                 match built {
-                    Ok((transports, context)) if problems.is_empty() => {
-                        Piece { config: config.clone(), kept: None, transports, context }
+                    Ok((transports, contexts)) if problems.is_empty() => {
+                        Piece { config: config.clone(), kept: None, transports, contexts }
                     }
                     built => {
                         problems.extend(built.err().into_iter().flatten());
@@ -106,7 +107,7 @@ impl<'a> Bench<'a> {
             config: cluster.config().clone(),
             kept: Some(cluster.clone()),
             transports: cluster.transports().clone(),
-            context: previous.snapshot.client_contexts.get(&config.name).cloned(),
+            contexts: previous.snapshot.client_contexts.get(&config.name).cloned().unwrap_or_default(),
         })
     }
 

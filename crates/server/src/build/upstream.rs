@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidegate_cluster::{TransportFactory, Transports};
+use tidegate_cluster::{HostTransports, TransportFactory, Transports};
 use tidegate_config::ClusterConfig;
 use tidegate_config::transport::{PassThroughTlvs, ProxyProtocolUpstream, ProxyVersion, UpstreamTransport};
 use tidegate_pool::proxy_protocol::{Pass, ProxyHeader, ProxyTransports, Version};
@@ -13,30 +13,47 @@ use tidegate_types::json::Problem;
 
 use super::{Builder, quic};
 
-/// Loads what the cluster names: what connections to it speak below their protocol, and the TLS context of it.
+/// Loads what the cluster names: what connections to it speak below their protocol, and the TLS contexts of it.
 ///
 /// # Errors
 /// Everything that is wrong with its TLS context.
 pub(super) fn transports(
     cluster: &ClusterConfig,
     builder: &Builder<'_>,
-) -> Result<(Transports, Option<Arc<ClientContext>>), Vec<Problem>> {
-    let context = match cluster.transport_socket.tls() {
-        Some(tls) => {
-            let scope = Scope::cluster(cluster.stat_name());
-            let stats = match cluster.transport_socket {
-                UpstreamTransport::Quic(_) => TlsStats::quic_client(builder.store, &scope),
-                _ => TlsStats::client(builder.store, &scope),
-            };
-            Some(ClientContext::new(tls, stats)?)
+) -> Result<(Transports, Vec<Arc<ClientContext>>), Vec<Problem>> {
+    let mut contexts = Vec::new();
+    let mut problems = Vec::new();
+    let mut load = |socket: &UpstreamTransport| {
+        let context = context(socket, cluster, builder).unwrap_or_else(|wrong| {
+            problems.extend(wrong);
+            None
+        });
+        contexts.extend(context.clone());
+        HostTransports {
+            stream: factory(socket, context.as_ref()),
+            quic: quic::transports(cluster, context.as_ref()),
         }
-        None => None,
     };
     let transports = Transports {
-        stream: factory(&cluster.transport_socket, context.as_ref()),
-        quic: quic::transports(cluster, context.as_ref()),
+        rest: load(&cluster.transport_socket),
+        matches: cluster.transport_matches.iter().map(|one| load(&one.socket)).collect(),
     };
-    Ok((transports, context))
+    if problems.is_empty() { Ok((transports, contexts)) } else { Err(problems) }
+}
+
+/// The TLS context of `socket`, if it has one.
+fn context(
+    socket: &UpstreamTransport,
+    cluster: &ClusterConfig,
+    builder: &Builder<'_>,
+) -> Result<Option<Arc<ClientContext>>, Vec<Problem>> {
+    let Some(tls) = socket.tls() else { return Ok(None) };
+    let scope = Scope::cluster(cluster.stat_name());
+    let stats = match socket {
+        UpstreamTransport::Quic(_) => TlsStats::quic_client(builder.store, &scope),
+        _ => TlsStats::client(builder.store, &scope),
+    };
+    ClientContext::new(tls, stats).map(Some)
 }
 
 fn factory(
@@ -71,8 +88,12 @@ fn header(proxy: &ProxyProtocolUpstream) -> ProxyHeader {
 }
 
 /// What is said of a cluster that verifies who signed a certificate, and not for whom (deviations, row 20).
-pub(super) fn unchecked_names(cluster: &ClusterConfig) -> Option<String> {
-    let tls = cluster.transport_socket.tls()?;
+pub(super) fn unchecked_names(cluster: &ClusterConfig) -> impl Iterator<Item = String> {
+    cluster.transports().filter_map(|socket| unchecked_names_of(socket, cluster))
+}
+
+fn unchecked_names_of(socket: &UpstreamTransport, cluster: &ClusterConfig) -> Option<String> {
+    let tls = socket.tls()?;
     let validation = tls.common.validation.as_deref()?;
     let pinned = !validation.certificate_hashes.is_empty() || !validation.spki_hashes.is_empty();
     let named = !validation.names.is_empty()
