@@ -113,6 +113,12 @@ impl TlsIo {
         Self::new(io, Session::Client(session), settings)
     }
 
+    /// Notes the name that a client asks for.
+    pub fn asking(mut self, name: Option<Arc<str>>) -> Self {
+        self.observed.server_name = name;
+        self
+    }
+
     /// A server over an accepted `io`. Clients that share no protocol get `without_alpn`, if given. What the
     /// handshake yields is put into `connection`; one that takes longer than `timeout` fails as
     /// [`ErrorKind::TimedOut`].

@@ -34,18 +34,22 @@ fn front(port: u16, cache: Value) -> Config {
         "name": "envoy.transport_sockets.quic",
         "typed_config": {"@type": QUIC, "upstream_tls_context": tls},
     });
-    let auto = json!({
-        "http_protocol_options": {}, "http2_protocol_options": {}, "http3_protocol_options": {},
-        "alternate_protocols_cache_options": cache,
-    });
     Config::new(([127, 0, 0, 1], port).into())
         .cluster(json!({"connect_timeout": "1s", "transport_socket": socket}))
-        .cluster_http(json!({"explicit_http_config": null, "auto_config": auto}))
+        .cluster_http(json!({"explicit_http_config": null, "auto_config": auto(cache)}))
         .filters(json!([filter(
             LEARNER,
             "envoy.extensions.filters.http.alternate_protocols_cache.v3.FilterConfig",
             json!({})
         )]))
+}
+
+/// Every protocol, with this cache.
+fn auto(cache: Value) -> Value {
+    json!({
+        "http_protocol_options": {}, "http2_protocol_options": {}, "http3_protocol_options": {},
+        "alternate_protocols_cache_options": cache,
+    })
 }
 
 /// A cache that knows the host takes HTTP/3.
@@ -180,6 +184,28 @@ fn nobody_there_is_told_with_both_failures() {
                 _TCP:_delayed_connect_error:_Connection_refused)";
     assert_eq!(await_lines(&log, 2)[1], both);
     counts(&proxy, &[("upstream_http3_broken", 0), ("upstream_cx_http3_total", 2)]);
+}
+
+#[test]
+fn what_is_learned_is_filed_under_the_name_that_was_asked_for() {
+    let origin = Origin::ok();
+    let nobody = Nobody::new();
+    let said = format!("h3=\":{}\"", nobody.address().port());
+    let host = host(&origin, Some(&said));
+    let port = host.address.port();
+    let options = json!({
+        "explicit_http_config": null, "auto_config": auto(json!({"name": "c"})),
+        "upstream_http_protocol_options": {"auto_sni": true, "auto_san_validation": true},
+    });
+    let tls = json!({"upstream_tls_context": {"sni": "configured.test"}});
+    let config = front(port, json!({"name": "c"}))
+        .cluster_http(options)
+        .cluster(json!({"transport_socket": {"typed_config": tls}}));
+    let proxy = Proxy::start(&config);
+    let mut wire = proxy.connect();
+    wire.send(b"GET / HTTP/1.1\r\nhost: server.test\r\n\r\n");
+    assert_eq!(wire.response().status, 200);
+    proxy.admin.await_stat("cluster.origin.upstream_cx_http3_total", 1);
 }
 
 fn with_file(port: u16, file: &Path) -> Config {

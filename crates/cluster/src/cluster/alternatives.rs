@@ -28,8 +28,7 @@ impl Cluster {
         // As in Envoy, the name that the connection asked for, and not the request's authority: requests are routed to
         // hosts, not to origins.
         let asked = from.tls.as_ref().and_then(|tls| tls.server_name.clone());
-        let configured = || self.config().transport_socket.tls()?.sni.as_deref().map(Into::into);
-        let name = asked.or_else(configured).or_else(|| self.hostname_of(&from.host).map(Into::into));
+        let name = asked.or_else(|| self.hostname_of(&from.host).map(Into::into));
         let Some(name) = name else { return };
         let origin = Origin::https(&name, address.port());
         self.alternates().learn(Instant::now(), &origin, fields.iter().copied(), age);

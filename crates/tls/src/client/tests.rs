@@ -114,6 +114,11 @@ async fn connect(
     }
 }
 
+/// What the client notes of that, too.
+fn noted(outcome: &Outcome) -> Option<&str> {
+    outcome.client.as_ref().ok()?.tls()?.server_name.as_deref()
+}
+
 async fn outcome(fields: &str, origin_name: &str) -> (Result<bool, String>, TlsStats) {
     let context = context(fields);
     let outcome = connect(&context, &Arc::new(origin(origin_name)), TransportOptions::default()).await;
@@ -252,7 +257,9 @@ async fn the_name_asked_for_is_the_requests_or_the_hosts_or_the_configured_one()
         async move {
             let options =
                 TransportOptions { server_name: name.map(Into::into), ..TransportOptions::default() };
-            connect(&context(fields), &origin, options).await.asked
+            let outcome = connect(&context(fields), &origin, options).await;
+            assert_eq!(noted(&outcome), outcome.asked.as_deref());
+            outcome.asked
         }
     };
     assert_eq!(ask("", None).await, None);

@@ -39,8 +39,9 @@ impl ClientTransport {
         } else {
             self.fallback_alpn.clone()
         };
+        let asked = name.as_ref().map(|name| name.to_str().as_ref().into());
         let session = state.session(name, alpn, &options.verify_names)?;
-        Ok(TlsIo::client(io, session, state.settings.clone()))
+        Ok(TlsIo::client(io, session, state.settings.clone()).asking(asked))
     }
 }
 

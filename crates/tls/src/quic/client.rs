@@ -119,7 +119,8 @@ impl crypto::ClientConfig for Sessions {
         let (tls, alpn) = (self.tls.clone(), self.alpn.clone());
         let tls = ClientConnection::new_with_alpn(tls, Version::V1, name, encoded, alpn);
         let tls = Connection::Client(tls.map_err(|_| refused())?);
-        Ok(Box::new(Session::new(tls, self.suite, self.settings.clone())))
+        let asked = (server_name != NO_NAME).then(|| server_name.into());
+        Ok(Box::new(Session::new(tls, self.suite, self.settings.clone()).asking(asked)))
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct Session {
     settings: Arc<Settings>,
     facts: Arc<Facts>,
     side: Side,
+    /// The name that a client asked for; a server reads it.
+    asked: Option<Arc<str>>,
     /// Keys were agreed on.
     answered: bool,
 }
@@ -41,7 +43,12 @@ impl Session {
             Connection::Server(_) => Side::Server,
         };
         let inner = tidegate_quic::crypto::Session::new(tls, suite);
-        Self { inner, settings, facts: Arc::default(), side, answered: false }
+        Self { inner, settings, facts: Arc::default(), side, asked: None, answered: false }
+    }
+
+    /// Notes the name that a client asks for.
+    pub(super) fn asking(self, asked: Option<Arc<str>>) -> Self {
+        Self { asked, ..self }
     }
 
     /// Notes the facts, once they will not change any more: those of a resumed session are those of the former one.
@@ -57,7 +64,9 @@ impl Session {
             version: "TLSv1.3",
             cipher: names::cipher(cipher),
             group: group.map(names::curve).unwrap_or_default(),
-            server_name: server_name.map(|name| name.to_ascii_lowercase().into()),
+            server_name: server_name
+                .map(|name| name.to_ascii_lowercase().into())
+                .or_else(|| self.asked.clone()),
             alpn,
             resumed: is_resumed,
             session_id: String::new(),

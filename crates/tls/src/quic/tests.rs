@@ -169,6 +169,7 @@ fn both_sides_agree_and_tell_the_facts() {
     assert_eq!((near.version, near.cipher, near.group), ("TLSv1.3", far.cipher, "X25519MLKEM768"));
     assert_eq!(near.peer.unwrap().subject, "CN=server");
     assert!(near.peer_validated && !near.resumed);
+    assert_eq!(near.server_name.as_deref(), Some("server.test"));
     assert_eq!(far.server_name.as_deref(), Some("server.test"));
     assert_eq!((far.alpn.as_deref(), far.peer.is_none()), (Some(&b"h3"[..]), true));
     assert_eq!(facts(&outcome.server).server_name.as_deref(), Some("server.test"));
