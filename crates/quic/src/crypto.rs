@@ -6,6 +6,7 @@
 //! the module `keys`). Sessions of other crates get both from [`initial_keys`], [`keys()`], [`header_key`],
 //! [`packet_key`], [`Later`] and a [`Handshake`] as their handshake data.
 
+mod compact;
 pub(crate) mod keys;
 mod retry;
 mod session;
@@ -19,6 +20,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::quic::{ClientConnection, Connection, ServerConnection, Suite, Version};
 
+pub use compact::suite as compact_suite;
 pub use keys::{Later, header as header_key, initial as initial_keys, packet as packet_key, pair as keys};
 pub use retry::tag as retry_tag;
 pub use session::{Handshake, Session};

@@ -68,7 +68,9 @@ pub fn client_config(alpn: &[&str]) -> ClientConfig {
 }
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider.cipher_suites.iter_mut().for_each(|suite| *suite = crate::crypto::compact_suite(*suite));
+    Arc::new(provider)
 }
 
 fn protocols(alpn: &[&str]) -> Vec<Vec<u8>> {

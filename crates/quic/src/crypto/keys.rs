@@ -55,28 +55,27 @@ pub fn packet(key: Box<dyn PacketKey>) -> Box<dyn crypto::PacketKey> {
 /// Keys of later generations (RFC 9001 section 6). quinn-proto asks for the next ones when the handshake is over, and most
 /// connections never use them: so they are derived when a packet needs them, which spares an idle connection 1.4 KB.
 pub struct Later {
-    secrets: Secrets,
-    /// The keys of `secrets` have been given.
+    /// What is given next, or was given last.
+    generation: Arc<Generation>,
     is_given: bool,
 }
 
 impl Later {
     /// The generations after the first.
     pub fn new(secrets: Secrets) -> Self {
-        Self { secrets, is_given: false }
+        Self { generation: Arc::new(Generation { secrets, keys: OnceLock::new() }), is_given: false }
     }
 
     /// The keys of the next generation.
     pub fn next_keys(&mut self) -> KeyPair<Box<dyn crypto::PacketKey>> {
         if std::mem::replace(&mut self.is_given, true) {
+            let mut secrets = self.generation.secrets.clone();
             // There is no other way to get on.
-            drop(self.secrets.next_packet_keys());
+            drop(secrets.next_packet_keys());
+            self.generation = Arc::new(Generation { secrets, keys: OnceLock::new() });
         }
-        let generation = Arc::new(Generation { secrets: self.secrets.clone(), keys: OnceLock::new() });
-        KeyPair {
-            local: Box::new(LaterKey { generation: generation.clone(), is_local: true }),
-            remote: Box::new(LaterKey { generation, is_local: false }),
-        }
+        let key = |is_local| LaterKey { generation: self.generation.clone(), is_local };
+        KeyPair { local: Box::new(key(true)), remote: Box::new(key(false)) }
     }
 }
 

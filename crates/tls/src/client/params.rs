@@ -12,6 +12,8 @@ pub fn provider(params: &TlsParams) -> CryptoProvider {
         provider.cipher_suites.retain(|suite| suite.tls13().is_some());
         provider.cipher_suites.extend(params.cipher_suites.iter().map(|suite| cipher_suite(*suite)));
     }
+    // Connections inside QUIC are to be small while they idle.
+    provider.cipher_suites.iter_mut().for_each(|suite| *suite = tidegate_quic::crypto::compact_suite(*suite));
     provider.kx_groups = params.curves.iter().map(|curve| group(*curve)).collect();
     match params.compliance {
         None => {}
