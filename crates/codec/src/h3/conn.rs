@@ -545,9 +545,14 @@ impl Core {
         }
     }
 
-    /// Gives the room for heads back.
-    pub(crate) fn release_text(&mut self) {
+    /// Gives back the room for streams, in a connection that has none.
+    pub(crate) fn release_room(&mut self) {
+        self.streams.shrink(0);
+        self.rx.accept.shrink_to_fit();
+        self.rx.uni.shrink();
+        self.tx.line.shrink_to_fit();
         self.tx.text = BytesMut::new();
+        self.control.shrink();
     }
 
     /// The owner wants to be rid of the connection: what is complete is delivered first. Ready when it is closed.

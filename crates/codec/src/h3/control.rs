@@ -45,6 +45,13 @@ enum Kind {
     Decoder(Partial),
 }
 
+impl PeerStreams {
+    /// Gives back the room for more of them.
+    pub(crate) fn shrink(&mut self) {
+        self.open.shrink_to_fit();
+    }
+}
+
 /// Frames of the control stream.
 #[derive(Default)]
 struct Frames {
@@ -66,6 +73,13 @@ impl Control {
         let mut queue = BytesMut::new();
         write_greeting(&mut queue, role, options);
         Self { id: None, queue }
+    }
+
+    /// Gives back the room of what the transport has taken.
+    pub(crate) fn shrink(&mut self) {
+        if self.queue.is_empty() {
+            self.queue = BytesMut::new();
+        }
     }
 
     pub(crate) fn is_ours(&self, id: StreamId) -> bool {

@@ -9,7 +9,7 @@ use tidegate_types::{EndStream, RequestHead, ResponseHead};
 use super::codes;
 use super::conn::{Core, Role, varint};
 use super::frames::{FrameHead, kind};
-use super::streams::{Failure, Key, Origin, Owner, Phase, SendPhase};
+use super::streams::{Failure, KEPT, Key, Origin, Owner, Phase, SendPhase};
 use crate::fields::{Asked, Unsendable, write_request, write_response, write_trailers};
 use crate::multiplex::Event;
 use crate::qpack::Encoder;
@@ -210,7 +210,7 @@ impl Core {
         if self.side.role() == Role::Client {
             self.restock();
             // A server's connection is told when: its clients ask for many streams at once, again and again.
-            self.streams.shrink();
+            self.streams.shrink(KEPT);
         }
     }
 

@@ -118,9 +118,7 @@ impl ServerConnection for ServerConn {
     }
 
     fn release_places(&mut self) {
-        let core = &mut *self.shared.borrow_mut();
-        core.streams.shrink();
-        core.release_text();
+        self.shared.borrow_mut().release_room();
     }
 
     fn is_close_announced(&self) -> bool {

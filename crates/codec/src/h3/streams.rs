@@ -362,16 +362,16 @@ impl Streams {
         self.free.push(key);
     }
 
-    /// Gives the places back, all but a few, if none is in use.
-    pub(crate) fn shrink(&mut self) {
-        if self.free.len() == self.places.len() && self.places.len() > KEPT {
+    /// Gives the places back, all but `kept`, if none is in use.
+    pub(crate) fn shrink(&mut self, kept: usize) {
+        if self.free.len() == self.places.len() && self.places.len() > kept {
             *self = Self::default();
         }
     }
 }
 
-/// Places that an idle connection keeps, and parts that a place keeps room for.
-const KEPT: usize = 4;
+/// Places that a connection between two exchanges keeps, and parts that a place keeps room for.
+pub(crate) const KEPT: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -408,7 +408,9 @@ mod tests {
             streams.remove(key);
         }
         assert_eq!(streams.places.len(), 10, "kept for the next ones");
-        streams.shrink();
+        streams.shrink(10);
+        assert_eq!(streams.places.len(), 10);
+        streams.shrink(KEPT);
         assert_eq!((streams.places.capacity(), streams.find(id(100))), (0, None));
     }
 }
