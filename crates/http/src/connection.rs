@@ -195,21 +195,24 @@ pub async fn serve(
 
 /// Serves a connection of HTTP/3, whose handshake must be over at `handshake_due`, until it is closed. `learn` puts what
 /// the handshake brought by then into `info`.
-pub async fn serve_http3(
+#[allow(clippy::manual_async_fn, reason = "a function's future would hold its arguments twice")]
+pub fn serve_http3(
     conn: h3::ServerConn,
     handshake_due: Instant,
-    learn: impl Fn(),
+    learn: impl Fn() + 'static,
     info: Rc<ConnectionInfo>,
     slot: Rc<HcmSlot>,
     directory: Rc<Directory>,
     drain: Rc<Drain>,
-) {
-    let cx = ConnectionCx::new(info, &slot, directory, &drain);
-    let account = cx.account(&slot);
-    let opening = Opening { due: Some(handshake_due), learn: Some(&learn) };
-    multiplexed::serve(&cx, conn, Version::HTTP_3, &slot, account, opening).await;
-    // At its end, as Envoy counts it.
-    slot.current().shared.http3_stats.quic_version_rfc_v1().inc();
+) -> impl Future<Output = ()> + 'static {
+    async move {
+        let cx = ConnectionCx::new(info, &slot, directory, &drain);
+        let account = cx.account(&slot);
+        let opening = Opening { due: Some(handshake_due), learn: Some(&learn) };
+        multiplexed::serve(&cx, conn, Version::HTTP_3, &slot, account, opening).await;
+        // At its end, as Envoy counts it.
+        slot.current().shared.http3_stats.quic_version_rfc_v1().inc();
+    }
 }
 
 /// Says farewell as `close` asks, and counts it.

@@ -34,40 +34,43 @@ pub(super) struct Opening<'c> {
 }
 
 /// Serves a connection that speaks `version` until it is closed.
-pub(super) async fn serve<C: ServerConnection + 'static>(
-    cx: &ConnectionCx,
+#[allow(clippy::manual_async_fn, reason = "a function's future would hold its arguments twice")]
+pub(super) fn serve<'c, C: ServerConnection + 'static>(
+    cx: &'c ConnectionCx,
     mut conn: C,
     version: Version,
-    slot: &HcmSlot,
+    slot: &'c HcmSlot,
     mut account: Account,
-    opening: Opening<'_>,
-) {
-    cx.info.state.protocol.set(Some(version));
-    account.speaks(version);
-    let deadlines = Deadlines::default();
-    let (close, reason) = {
-        let open =
-            |place, hcm, exchange| stream(StreamCx::among(cx, version, &deadlines, place), hcm, exchange);
-        let mut turns = Turns {
-            cx,
-            slot,
-            conn: &mut conn,
-            version,
-            account: &mut account,
-            deadlines: &deadlines,
-            streams: Streams::new(),
-            open,
-            drain: DrainState::No,
-            overload: cx.overload.generation(),
-            opening,
-            head_due: None,
-            release_due: None,
+    opening: Opening<'c>,
+) -> impl Future<Output = ()> + 'c {
+    async move {
+        cx.info.state.protocol.set(Some(version));
+        account.speaks(version);
+        let deadlines = Deadlines::default();
+        let (close, reason) = {
+            let open =
+                |place, hcm, exchange| stream(StreamCx::among(cx, version, &deadlines, place), hcm, exchange);
+            let mut turns = Turns {
+                cx,
+                slot,
+                conn: &mut conn,
+                version,
+                account: &mut account,
+                deadlines: &deadlines,
+                streams: Streams::new(),
+                open,
+                drain: DrainState::No,
+                overload: cx.overload.generation(),
+                opening,
+                head_due: None,
+                release_due: None,
+            };
+            let ended = poll_fn(|task| turns.poll(task)).await;
+            turns.abandon();
+            ended
         };
-        let ended = poll_fn(|task| turns.poll(task)).await;
-        turns.abandon();
-        ended
-    };
-    end(cx, OfMany(conn), slot, account, close, reason).await;
+        end(cx, OfMany(conn), slot, account, close, reason).await;
+    }
 }
 
 /// One stream, which owns its exchange.
