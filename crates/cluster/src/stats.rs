@@ -9,9 +9,8 @@ use tidegate_config::cluster::LbPolicy;
 use tidegate_pool::dialer::EyeballsStats;
 use tidegate_pool::h2::CodecStats;
 use tidegate_pool::h3;
-use tidegate_pool::quic::CloseCodes;
 use tidegate_pool::stats::UpstreamStats;
-use tidegate_stats::{CodeCounters, DynScope, OwnedHistogram, Scope, Store, stat_block};
+use tidegate_stats::{CodeCounters, DynScope, OwnedHistogram, QuicCodes, Scope, Store, stat_block};
 
 use crate::home::Home;
 use crate::lb::ZoneChoice;
@@ -262,7 +261,7 @@ impl ClusterStats {
             http2: config.protocol.http2().map(|_| CodecStats::new(store, scope.child("http2"))),
             http3: config.protocol.http3().map(|_| h3::Counting {
                 codec: h3::CodecStats::new(store, scope.child("http3")),
-                closes: CloseCodes::new(store),
+                codes: QuicCodes::upstream(store),
             }),
             ring_hash: matches!(config.lb_policy, LbPolicy::RingHash(_))
                 .then(|| RingHashStats::new(store, scope.child("ring_hash_lb"))),

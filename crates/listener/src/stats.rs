@@ -1,6 +1,6 @@
 //! `listener.<address>.`, under Envoy's names.
 
-use tidegate_stats::{DynScope, GaugeHold, OwnedCounter, Scope, Store, stat_block};
+use tidegate_stats::{EndedBy, GaugeHold, OwnedCounter, QuicCodes, Scope, Store, stat_block};
 
 stat_block! {
     struct Totals {
@@ -46,7 +46,7 @@ pub struct ListenerStats {
     totals: Totals,
     worker: PerWorker,
     /// Of QUIC.
-    datagrams: Option<(Datagrams, DynScope)>,
+    datagrams: Option<(Datagrams, QuicCodes)>,
 }
 
 impl ListenerStats {
@@ -61,8 +61,8 @@ impl ListenerStats {
 
     /// The same of a QUIC listener, which has some more.
     pub fn of_quic(store: &Store, address: &str, worker: usize) -> Self {
-        let scope = Scope::listener(address);
-        let datagrams = (Datagrams::new(store, scope.clone()), DynScope::new(store, scope));
+        let datagrams =
+            (Datagrams::new(store, Scope::listener(address)), QuicCodes::downstream(store, address));
         Self { datagrams: Some(datagrams), ..Self::new(store, address, worker) }
     }
 
@@ -141,8 +141,8 @@ impl ListenerStats {
 
     /// A QUIC connection that had no terminal yet was closed by us, for what Envoy calls `name`.
     pub(crate) fn closed_for(&self, name: &str) {
-        if let Some((_, names)) = &self.datagrams {
-            names.counter(&format!("http3.downstream.tx.quic_connection_close_error_code_{name}")).inc();
+        if let Some((_, codes)) = &self.datagrams {
+            codes.connection(EndedBy::Us, name);
         }
     }
 

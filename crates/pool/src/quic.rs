@@ -3,19 +3,17 @@
 //! The counterpart of [`crate::dialer`], which is for connections of bytes. What is spoken on the connection is
 //! [`crate::h3`]'s matter; `connect_timeout`, which covers all of this, is the machine's. Start from [`QuicDialer`].
 
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Poll, ready};
 
 use tidegate_codec::multiplex::{Event as Counted, Observer};
 use tidegate_net::{TransportError, TransportOptions, udp};
 use tidegate_quic::{ClientConfig, Conn, Event, Loss, connect};
-use tidegate_stats::{DynScope, OwnedCounter, Scope, Store};
 use tidegate_types::tls::TlsInfo;
 use tidegate_types::{Address, ResetReason};
 use tokio::net::lookup_host;
@@ -61,52 +59,6 @@ pub struct Beginning {
     pub config: ClientConfig,
     /// SNI; an address where there is none to ask for.
     pub server_name: String,
-}
-
-/// `http3.upstream.`: how connections end, of all clusters; names appear with the first.
-#[derive(Clone, Debug)]
-pub struct CloseCodes {
-    scope: DynScope,
-    held: Arc<Mutex<HashMap<String, OwnedCounter>>>,
-}
-
-impl CloseCodes {
-    /// The process's.
-    pub fn new(store: &Store) -> Self {
-        Self { scope: DynScope::new(store, Scope::new("http3", &["upstream"])), held: Arc::default() }
-    }
-
-    /// One that no store prints.
-    pub fn detached() -> Self {
-        Self { scope: DynScope::detached(), held: Arc::default() }
-    }
-
-    /// We ended a connection.
-    pub fn sent(&self, name: &str) {
-        self.count("tx.quic_connection_close_error_code_", name);
-    }
-
-    /// The peer ended a connection.
-    pub fn received(&self, name: &str) {
-        self.count("rx.quic_connection_close_error_code_", name);
-    }
-
-    /// We ended a stream.
-    pub fn reset_sent(&self, name: &str) {
-        self.count("tx.quic_reset_stream_error_code_", name);
-    }
-
-    /// The peer ended a stream.
-    pub fn reset_received(&self, name: &str) {
-        self.count("rx.quic_reset_stream_error_code_", name);
-    }
-
-    fn count(&self, what: &str, name: &str) {
-        let name = format!("{what}{name}");
-        // Kept: a counter that nobody holds begins anew.
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.entry(name).or_insert_with_key(|name| self.scope.counter(name)).inc();
-    }
 }
 
 /// Opens connections to one host.

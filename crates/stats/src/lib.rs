@@ -11,7 +11,7 @@
 //!
 //! Start from [`Store`] (all scopes of the process), [`Scope`] (a name prefix with its Prometheus labels)
 //! and [`stat_block!`] (declares the statistics of one kind of scope). Names known only at run time go
-//! through [`DynScope`], response codes through [`CodeCounters`], counters by the values of an enum through
+//! through [`DynScope`], response codes through [`CodeCounters`], those of QUIC through [`QuicCodes`], counters by the values of an enum through
 //! [`stat_family!`]. [`render`] prints the store; what the user's `stats_config` changes is a [`Policy`].
 //!
 //! ```
@@ -44,6 +44,7 @@ mod handle;
 mod histogram;
 mod macros;
 mod policy;
+mod quic_codes;
 pub mod render;
 mod scope;
 mod store;
@@ -55,6 +56,7 @@ pub use dynamic::{DynScope, FilterStats};
 pub use handle::{Counter, Gauge, GaugeHold, Histogram, OwnedCounter, OwnedGauge, OwnedHistogram};
 pub use histogram::Summary;
 pub use policy::{Accepts, Policy};
+pub use quic_codes::{EndedBy, QuicCodes};
 pub use scope::Scope;
 pub use store::Store;
 pub use tags::TagRules;

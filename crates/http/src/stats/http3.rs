@@ -1,7 +1,7 @@
 //! Statistics of HTTP/3: Envoy's `http3.`, and the error codes of a listener's connections and streams.
 
 use tidegate_codec::multiplex::{Event, Observer};
-use tidegate_stats::{DynScope, Scope, Store, stat_block};
+use tidegate_stats::{EndedBy, QuicCodes, Store, stat_block};
 
 stat_block! {
     /// `http3.`: the downstream codec, all listeners together.
@@ -33,20 +33,13 @@ stat_block! {
 #[derive(Clone)]
 pub struct Http3Observer {
     stats: Http3Stats,
-    /// `listener.<address>.`, in which error codes are counted when they first occur.
-    listener: DynScope,
+    codes: QuicCodes,
 }
 
 impl Http3Observer {
     /// For the listener of that name in statistics.
     pub fn new(store: &Store, stats: Http3Stats, listener: &str) -> Self {
-        Self { stats, listener: DynScope::new(store, Scope::listener(listener)) }
-    }
-
-    /// `http3.downstream.<direction>.quic_<what>_error_code_<name>`. Takes a lock: once a connection, and for each
-    /// reset.
-    fn count(&self, direction: &str, what: &str, name: &str) {
-        self.listener.counter(&format!("http3.downstream.{direction}.quic_{what}_error_code_{name}")).inc();
+        Self { stats, codes: QuicCodes::downstream(store, listener) }
     }
 }
 
@@ -59,10 +52,10 @@ impl Observer for Http3Observer {
             Event::GoawaySent => stats.goaway_sent().inc(),
             Event::UnderscoreDropped => stats.dropped_headers_with_underscores().inc(),
             Event::UnderscoreRejected => stats.requests_rejected_with_underscores_in_headers().inc(),
-            Event::RxResetNamed(name) => self.count("rx", "reset_stream", name),
-            Event::TxResetNamed(name) => self.count("tx", "reset_stream", name),
-            Event::RxCloseNamed(name) => self.count("rx", "connection_close", name),
-            Event::TxCloseNamed(name) => self.count("tx", "connection_close", name),
+            Event::RxResetNamed(name) => self.codes.stream(EndedBy::Peer, name),
+            Event::TxResetNamed(name) => self.codes.stream(EndedBy::Us, name),
+            Event::RxCloseNamed(name) => self.codes.connection(EndedBy::Peer, name),
+            Event::TxCloseNamed(name) => self.codes.connection(EndedBy::Us, name),
             // Envoy has no names for the rest.
             Event::StreamOpened
             | Event::StreamClosed

@@ -1,9 +1,7 @@
 //! `cluster.<name>.http3.`: what happens on upstream connections besides their requests.
 
 use tidegate_codec::multiplex::{Event, Observer};
-use tidegate_stats::stat_block;
-
-use crate::quic::CloseCodes;
+use tidegate_stats::{EndedBy, QuicCodes, stat_block};
 
 stat_block! {
     /// `cluster.<name>.http3.`. Names are Envoy's.
@@ -33,7 +31,7 @@ pub struct Counting {
     /// The cluster's.
     pub codec: CodecStats,
     /// The process's.
-    pub closes: CloseCodes,
+    pub codes: QuicCodes,
 }
 
 impl Observer for Counting {
@@ -42,15 +40,15 @@ impl Observer for Counting {
         match event {
             Event::RxReset => stats.rx_reset().inc(),
             Event::TxReset => stats.tx_reset().inc(),
-            Event::RxResetNamed(name) => self.closes.reset_received(name),
-            Event::TxResetNamed(name) => self.closes.reset_sent(name),
+            Event::RxResetNamed(name) => self.codes.stream(EndedBy::Peer, name),
+            Event::TxResetNamed(name) => self.codes.stream(EndedBy::Us, name),
             Event::RxCloseNamed(name) => {
                 stats.quic_version_rfc_v1().inc();
-                self.closes.received(name);
+                self.codes.connection(EndedBy::Peer, name);
             }
             Event::TxCloseNamed(name) => {
                 stats.quic_version_rfc_v1().inc();
-                self.closes.sent(name);
+                self.codes.connection(EndedBy::Us, name);
             }
             Event::GoawaySent => stats.goaway_sent().inc(),
             Event::UnderscoreDropped => stats.dropped_headers_with_underscores().inc(),
