@@ -28,19 +28,22 @@ pub struct Traffic {
     pub tx: u64,
 }
 
+/// How a version's connections are accounted for, whichever end we are.
+pub trait Accounting {
+    /// Whether a fault of the peer is counted and said under a name of its own ([`Event::TxCloseNamed`]) and nowhere
+    /// else, and the streams of a connection end before it: as Envoy accounts for HTTP/3, and not for HTTP/2.
+    const NAMES_FAULTS: bool = false;
+}
+
 /// A connection to a client.
 ///
 /// [`ServerConnection::poll_accept`] drives everything, and must be polled as long as there are exchanges; it wakes
 /// its task for whatever an exchange sends. Idle timeouts and drains are the owner's to decide, in this order:
 /// [`ServerConnection::announce_goaway`], some time later [`ServerConnection::final_goaway`], and when
 /// [`ServerConnection::streams`] is 0 [`ServerConnection::poll_shutdown`].
-pub trait ServerConnection {
+pub trait ServerConnection: Accounting {
     /// One request and its response. Dropping it before its end resets it.
     type Exchange: ServerStream;
-
-    /// Whether a fault is counted and said under a name of its own ([`Event::TxCloseNamed`]) and nowhere else, and
-    /// whether the streams of a connection end before it: as Envoy accounts for HTTP/3, and not for HTTP/2.
-    const NAMES_FAULTS: bool = false;
 
     /// The next exchange; drives the connection and must be called until it is pending, since bytes are written
     /// then. `None` when the client has closed the connection, or said goodbye and has nothing left. After an error
@@ -143,11 +146,7 @@ pub trait ClientConnection: Clone {
 }
 
 /// The half of a connection to an upstream that reads and writes.
-pub trait ClientDrive {
-    /// Whether a fault of the peer is counted under a name of its own ([`Event::TxCloseNamed`]) and nowhere else, and
-    /// takes the streams along: as Envoy accounts for HTTP/3, and not for HTTP/2, which resets them first.
-    const NAMES_FAULTS: bool = false;
-
+pub trait ClientDrive: Accounting {
     /// Drives the connection and says what happened; to be called until it is pending: bytes are written then.
     /// Not to be polled after [`ClientEvent::Closed`].
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<ClientEvent>;

@@ -18,7 +18,9 @@ use tidegate_types::{Address, CloseReason};
 pub use self::exchange::ClientExchange;
 use super::conn::{Core, Ended, Shared, Side};
 use super::options::ClientOptions;
-use crate::multiplex::{ClientConnection, ClientDrive, ClientEvent, ConnError, Observer, Traffic};
+use crate::multiplex::{
+    Accounting, ClientConnection, ClientDrive, ClientEvent, ConnError, Observer, Traffic,
+};
 use crate::stream::ResetCode;
 
 /// Opens exchanges. Clones are the same connection.
@@ -86,6 +88,8 @@ impl ClientConnection for ClientConn {
         self.shared.borrow().wire.io.peer_address()
     }
 }
+
+impl Accounting for ClientDriver {}
 
 impl ClientDrive for ClientDriver {
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<ClientEvent> {

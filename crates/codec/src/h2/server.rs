@@ -17,7 +17,7 @@ use tidegate_types::{Address, CloseReason};
 pub use self::exchange::ServerExchange;
 use super::conn::{Core, Shared, Side};
 use super::options::ServerOptions;
-use crate::multiplex::{ConnError, Observer, ServerConnection, Traffic};
+use crate::multiplex::{Accounting, ConnError, Observer, ServerConnection, Traffic};
 use crate::stream::ResetCode;
 
 /// An HTTP/2 connection to a client.
@@ -43,6 +43,8 @@ impl ServerConn {
         Self { shared, drain: Drain::No, discarded: 0 }
     }
 }
+
+impl Accounting for ServerConn {}
 
 impl ServerConnection for ServerConn {
     type Exchange = ServerExchange;

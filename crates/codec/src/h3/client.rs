@@ -18,7 +18,7 @@ pub use self::exchange::ClientExchange;
 use super::conn::{Core, Shared, Side};
 use super::options::ClientOptions;
 use super::transport::Transport;
-use crate::multiplex::{ClientConnection, ClientDrive, ClientEvent, Observer, Traffic};
+use crate::multiplex::{Accounting, ClientConnection, ClientDrive, ClientEvent, Observer, Traffic};
 use crate::stream::ResetCode;
 
 /// Opens exchanges. Clones are the same connection.
@@ -93,9 +93,11 @@ impl ClientConnection for ClientConn {
     }
 }
 
-impl ClientDrive for ClientDriver {
+impl Accounting for ClientDriver {
     const NAMES_FAULTS: bool = true;
+}
 
+impl ClientDrive for ClientDriver {
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<ClientEvent> {
         let core = &mut *self.shared.borrow_mut();
         loop {

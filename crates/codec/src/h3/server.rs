@@ -17,7 +17,7 @@ pub use self::exchange::ServerExchange;
 use super::conn::{Core, Shared, Side};
 use super::options::ServerOptions;
 use super::transport::Transport;
-use crate::multiplex::{ConnError, Event, Observer, ServerConnection, Traffic};
+use crate::multiplex::{Accounting, ConnError, Event, Observer, ServerConnection, Traffic};
 use crate::stream::ResetCode;
 
 /// An HTTP/3 connection to a client.
@@ -57,10 +57,12 @@ impl ServerConn {
     }
 }
 
+impl Accounting for ServerConn {
+    const NAMES_FAULTS: bool = true;
+}
+
 impl ServerConnection for ServerConn {
     type Exchange = ServerExchange;
-
-    const NAMES_FAULTS: bool = true;
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<ServerExchange, ConnError>>> {
         loop {
