@@ -8,7 +8,7 @@ use tidegate_codec::h1::ServerConn;
 use tidegate_config::listener::FilterChainConfig;
 use tidegate_http::{Drain, DrainPhase, HcmSlot};
 use tidegate_listener::{
-    Chain, Connection, HalfClose, QuicConnection, RespondTerminal, Serving, Terminal, behind,
+    Chain, Connection, HalfClose, Presence, QuicConnection, RespondTerminal, Serving, Terminal, behind,
 };
 use tidegate_tcp::{TcpSlot, TcpTerminal};
 use tidegate_types::overload::Overload;
@@ -60,13 +60,8 @@ impl WorkerChain {
                 (Slot::Fixed, Rc::new(RespondTerminal::new(factory.clone(), drain.clone())))
             }
         };
-        let chain = Chain {
-            name: snapshot.config.name.as_str().into(),
-            transport: snapshot.transport.open(),
-            handshake_timeout: snapshot.handshake_timeout,
-            terminal: behind(&snapshot.filters, terminal),
-        };
-        Self { chain: Rc::new(chain), drain, config: snapshot.config.clone(), slot }
+        let chain = chain(snapshot, behind(&snapshot.filters, terminal));
+        Self { chain, drain, config: snapshot.config.clone(), slot }
     }
 
     /// The chain as `snapshot` has it, with the connections of this one; `None` if they could not go on there.
@@ -78,19 +73,22 @@ impl WorkerChain {
                 if self.config.filters == snapshot.config.filters => {}
             _ => return None,
         }
-        let chain = Chain {
-            name: snapshot.config.name.as_str().into(),
-            transport: snapshot.transport.open(),
-            handshake_timeout: snapshot.handshake_timeout,
-            terminal: self.chain.terminal.clone(),
-        };
         Some(Self {
-            chain: Rc::new(chain),
+            chain: chain(snapshot, self.chain.terminal.clone()),
             drain: self.drain.clone(),
             config: snapshot.config.clone(),
             slot: self.slot.clone(),
         })
     }
+}
+
+fn chain(snapshot: &ChainSnapshot, terminal: Rc<dyn Terminal>) -> Rc<Chain> {
+    Rc::new(Chain {
+        name: snapshot.config.name.as_str().into(),
+        transport: snapshot.transport.open(),
+        handshake_timeout: snapshot.handshake_timeout,
+        terminal,
+    })
 }
 
 /// The chains that `snapshots` ask for, with the connections of those of `old` that they continue; what is left
@@ -161,19 +159,14 @@ struct HttpTerminal {
 impl Terminal for HttpTerminal {
     fn serve(&self, connection: Connection) -> Serving {
         let conn = ServerConn::new(connection.io, self.slot.codec_options());
-        let presence = connection.presence;
-        // Boxed by itself: one that is awaited from a capture would take its room twice.
-        let serving = Box::pin(tidegate_http::serve(
+        let serving = tidegate_http::serve(
             conn,
             connection.info,
             self.slot.clone(),
             self.directory.clone(),
             self.drain.clone(),
-        ));
-        Box::pin(async move {
-            serving.await;
-            drop(presence);
-        })
+        );
+        present(connection.presence, serving)
     }
 
     fn serve_quic(&self, connection: QuicConnection) -> Serving {
@@ -185,7 +178,7 @@ impl Terminal for HttpTerminal {
                 let _ = of.tls.set(tls);
             }
         };
-        let serving = Box::pin(tidegate_http::serve_http3(
+        let serving = tidegate_http::serve_http3(
             self.slot.http3(conn),
             handshake_due,
             learn,
@@ -193,14 +186,21 @@ impl Terminal for HttpTerminal {
             self.slot.clone(),
             self.directory.clone(),
             self.drain.clone(),
-        ));
-        Box::pin(async move {
-            serving.await;
-            drop(presence);
-        })
+        );
+        present(presence, serving)
     }
 
     fn half_close(&self) -> HalfClose {
         HalfClose::Ends
     }
+}
+
+/// `serving`, until whose end the connection counts as present.
+fn present(presence: Presence, serving: impl Future<Output = ()> + 'static) -> Serving {
+    // Boxed by itself: one that is awaited from a capture would take its room twice.
+    let serving = Box::pin(serving);
+    Box::pin(async move {
+        serving.await;
+        drop(presence);
+    })
 }
