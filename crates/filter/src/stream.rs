@@ -5,6 +5,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tidegate_types::spare;
 use tidegate_types::{FilterObject, FilterObjects, RequestHead, StreamInfo};
 
 use crate::{Clusters, RouteView};
@@ -86,6 +87,14 @@ impl Stream {
     /// The last value of that type.
     pub fn state<T: 'static>(&self) -> Option<Rc<T>> {
         self.state.borrow().iter().rev().find_map(|value| value.clone().downcast::<T>().ok())
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Some(mut head) = self.request.take() {
+            spare::give_map(std::mem::take(&mut head.headers));
+        }
     }
 }
 

@@ -27,6 +27,7 @@ use tidegate_config::values::TimeoutOverride;
 use tidegate_filter::{LocalReply, Stream};
 use tidegate_router::internal_redirect::Redirects;
 use tidegate_types::overload::OverloadAction;
+use tidegate_types::spare;
 use tidegate_types::{CloseReason, EndStream, RequestHead, ResponseFlags, StreamInfo, details};
 use tokio::time::Instant;
 
@@ -144,6 +145,9 @@ pub(crate) async fn serve(
 impl Drop for Exchange<'_> {
     fn drop(&mut self) {
         self.dropped();
+        if let Some(head) = self.response_head.take() {
+            spare::give_map(head.headers);
+        }
     }
 }
 

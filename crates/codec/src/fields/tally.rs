@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use tidegate_types::spare;
 
 use crate::hpack::ENTRY_OVERHEAD;
 use crate::multiplex::Event;
@@ -183,12 +184,21 @@ impl Tally {
     /// Keeps a field.
     pub(super) fn append(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), Verdict> {
         if self.headers.capacity() == 0 {
-            self.headers.reserve(EXPECTED_FIELDS);
+            self.headers = room();
         }
         // The map has a limit of its own; a configured one may lie above it.
         self.repeated |= self.headers.try_append(name, value).map_err(|_| Verdict::TooMany)?;
         Ok(())
     }
+}
+
+/// A map with room for a head.
+fn room() -> HeaderMap {
+    let mut headers = spare::take_map();
+    if headers.capacity() < EXPECTED_FIELDS {
+        headers.reserve(EXPECTED_FIELDS);
+    }
+    headers
 }
 
 /// A field's value, if it is one (RFC 9113 §8.2.1).

@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use memchr::memchr;
 use tidegate_types::fields::remove_in_order;
+use tidegate_types::spare;
 use tidegate_types::{RequestHead, ResponseHead};
 
 use self::names::Meaning;
@@ -419,7 +420,11 @@ fn parse_fields(
 
 /// `HeaderMap` has a limit of its own, at which it would panic; a configured limit may lie above it.
 fn header_map(fields: usize) -> Result<HeaderMap, Violation> {
-    HeaderMap::try_with_capacity(fields).map_err(|_| Violation::TooManyFields)
+    let mut headers = spare::take_map();
+    if headers.capacity() < fields {
+        headers.try_reserve(fields).map_err(|_| Violation::TooManyFields)?;
+    }
+    Ok(headers)
 }
 
 fn append(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) -> Result<(), Violation> {
