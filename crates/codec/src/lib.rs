@@ -15,6 +15,9 @@ pub mod multiplex;
 mod qpack;
 pub mod stream;
 
+/// For what codecs, exchanges and connections keep while others run.
+pub use tidegate_net::prefetch::{prefetch, prefetch_from};
+
 pub use stream::{
     BodyFrame, ClientEnd, ClientStream, HeadError, ResetCode, ResponseFrame, ServerStream, StreamError,
 };

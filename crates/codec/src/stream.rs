@@ -159,6 +159,9 @@ pub trait ServerStream {
         Poll::Ready(())
     }
 
+    /// The response is near: asks for the memory that it will touch, where that is not the stream's own.
+    fn fetch(&self) {}
+
     /// Serialises a 1xx head other than 101.
     fn send_informational(&mut self, head: &ResponseHead);
 

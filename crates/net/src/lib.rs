@@ -10,6 +10,7 @@ pub mod io;
 pub mod listen;
 pub mod options;
 pub mod peek;
+pub mod prefetch;
 pub mod splice;
 pub mod transport;
 pub mod udp;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use tidegate_net::BoxIo;
+use tidegate_net::prefetch::prefetch;
 use tidegate_types::{Address, CloseReason, EndStream, RequestHead};
 
 use super::body::{Decoder, Trailers};
@@ -312,6 +313,7 @@ impl ClientStream for ClientConn {
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseFrame, StreamError>> {
+        prefetch(self);
         loop {
             let limits = self.limits();
             let Response::Head(scan) = &mut self.response else {

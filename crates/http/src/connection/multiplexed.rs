@@ -74,9 +74,18 @@ pub(super) fn serve<'c, C: ServerConnection + 'static>(
 }
 
 /// One stream, which owns its exchange.
-async fn stream(cx: StreamCx<'_>, hcm: Rc<WorkerHcm>, mut exchange: impl ServerStream) {
-    // How the exchange ended concerns nobody else: its stream says so on the wire.
-    exchange::serve(&cx, hcm, &mut exchange).await;
+///
+/// A block and not an `async fn`, which would keep room for each of these twice.
+#[allow(clippy::manual_async_fn)]
+fn stream<'c>(
+    cx: StreamCx<'c>,
+    hcm: Rc<WorkerHcm>,
+    mut exchange: impl ServerStream + 'c,
+) -> impl Future<Output = ()> + 'c {
+    async move {
+        // How the exchange ended concerns nobody else: its stream says so on the wire.
+        exchange::serve(&cx, hcm, &mut exchange).await;
+    }
 }
 
 /// The connection between its turns.

@@ -6,6 +6,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
+use tidegate_codec::prefetch;
+
 use super::wakes::{BITS, Wakes};
 
 /// See the module.
@@ -56,11 +58,22 @@ impl<F: Future<Output = ()>> Streams<F> {
     pub(super) fn poll_woken(&mut self) {
         for chunk in 0..self.wakes.chunks() {
             let mut woken = self.wakes.take_chunk(chunk);
+            let place = |woken: u64| chunk * BITS + woken.trailing_zeros() as usize;
+            self.fetch(place(woken));
             while woken != 0 {
-                let bit = woken.trailing_zeros() as usize;
+                let index = place(woken);
                 woken &= woken - 1;
-                self.poll(chunk * BITS + bit);
+                self.fetch(place(woken));
+                self.poll(index);
             }
+        }
+    }
+
+    /// Asks for the memory of a stream, ahead of its poll: where there are many it has gone from the caches since the
+    /// last one.
+    fn fetch(&self, index: usize) {
+        if let Some(future) = self.places.get(index).and_then(|place| place.future.as_ref()) {
+            prefetch(&**future);
         }
     }
 

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use tidegate_codec::{BodyFrame, StreamError};
+use tidegate_codec::{BodyFrame, StreamError, prefetch, prefetch_from};
 use tidegate_filter::LocalReply;
 use tidegate_router::{Route, Upstream, UpstreamHead};
 use tidegate_types::{BodyBuf, EndStream, ResponseFlags, ResponseHead, details};
@@ -18,6 +18,9 @@ use crate::chain::{HeadStep, ResponseChain};
 /// Bytes that are collected before a write is worth it: below this, what arrives together leaves
 /// together in one system call; above it, the reader waits for the writer.
 const WRITE_HIGH: usize = 32 * 1024;
+
+/// Bytes of a field in a map, about.
+const FIELD: usize = 104;
 
 /// How much of a response [`Exchange::send_response`] sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +53,7 @@ impl Exchange<'_> {
         let mut respond = pin!(self.respond(route, upstream, response_filters));
         let mut in_line = false;
         poll_fn(|cx| {
+            self.fetch();
             loop {
                 // The response side first: it connects and sends the head, then the pump has somewhere to
                 // pump to. Whatever the pump waits for is changed only by `respond`, in this very poll.
@@ -86,6 +90,18 @@ impl Exchange<'_> {
             Poll::Pending
         })
         .await
+    }
+
+    /// Asks for what the response will touch, ahead of the call that reads it.
+    fn fetch(&self) {
+        prefetch(&*self.stream);
+        if let Some(head) = self.stream.request() {
+            prefetch(head);
+            if let Some(name) = head.headers.keys().next() {
+                prefetch_from(name, head.headers.len() * FIELD);
+            }
+        }
+        self.server.borrow().fetch();
     }
 
     /// The manager's deadlines end the stream; the router's are handed to it, and the response side is to

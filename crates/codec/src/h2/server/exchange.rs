@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use tidegate_net::prefetch::prefetch;
 use tidegate_types::{EndStream, RequestHead, ResponseHead};
 
 use crate::fields::{Asked, Dialect, Received, size_of};
@@ -185,6 +186,12 @@ impl ServerStream for ServerExchange {
 
     fn expects_continue(&self) -> bool {
         self.expectation == Expectation::Continue
+    }
+
+    fn fetch(&self) {
+        if let Some(stream) = self.shared.borrow().streams.get(self.key) {
+            prefetch(stream);
+        }
     }
 
     fn send_informational(&mut self, head: &ResponseHead) {
