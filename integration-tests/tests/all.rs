@@ -64,6 +64,7 @@ mod all {
     mod reuse;
     mod routing;
     mod runtime;
+    mod schemes;
     mod signals;
     mod stream_limits;
     mod strict;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_types::Scheme;
 use tidegate_types::json::{Problem, TypedConfig};
 
 use crate::RouteConfig;
@@ -66,8 +67,8 @@ pub struct HcmConfig {
     pub server_name: String,
     /// `server_header_transformation`.
     pub server_header: ServerHeader,
-    /// `scheme_header_transformation.scheme_to_overwrite`: `http` or `https`.
-    pub scheme_override: Option<String>,
+    /// `scheme_header_transformation`.
+    pub scheme: SchemeTransformation,
     /// `max_request_headers_kb` in KiB, 60 when unset, 1 to 8192.
     pub max_request_headers_kb: u32,
     /// `access_log`.
@@ -185,10 +186,7 @@ impl Message for HcmConfig {
             add_user_agent: r.bool("add_user_agent").or_default(),
             server_name: r.string("server_name").non_empty().unwrap_or_else(|| "envoy".to_owned()),
             server_header: r.enumeration("server_header_transformation", SERVER, &[]).or_default(),
-            scheme_override: r
-                .message::<SchemeTransformation>("scheme_header_transformation")
-                .optional()
-                .and_then(|transformation| transformation.0),
+            scheme: r.message_or_defaults("scheme_header_transformation"),
             max_request_headers_kb: r.u32("max_request_headers_kb").within(1..=8192).or(60),
             access_log: access_logs(r),
             via: r.string("via").or_default(),
@@ -227,17 +225,33 @@ impl HcmTimeouts {
     }
 }
 
-struct SchemeTransformation(Option<String>);
+/// What becomes of a request's scheme.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SchemeTransformation {
+    /// Nothing.
+    #[default]
+    None,
+    /// `scheme_to_overwrite`: it is this one, whatever the client says. Wins over the other, as in Envoy.
+    Overwrite(Scheme),
+    /// `match_upstream`: upstreams are told what the connection to them is.
+    MatchUpstream,
+}
 
 impl Message for SchemeTransformation {
     const NAME: &'static str = "envoy.config.core.v3.SchemeHeaderTransformation";
 
     fn read(r: &Reader<'_>) -> Self {
-        let scheme = r.string("scheme_to_overwrite").check(|scheme| match scheme.as_str() {
-            "http" | "https" => Ok(()),
+        let scheme = r.string("scheme_to_overwrite").convert(|scheme| match scheme.as_str() {
+            "http" => Ok(Scheme::Http),
+            "https" => Ok(Scheme::Https),
             other => Err(format!("`{other}` is neither `http` nor `https`")),
         });
-        Self(scheme.optional())
+        let match_upstream = r.bool("match_upstream").or_default();
+        match (scheme.optional(), match_upstream) {
+            (Some(scheme), _) => Self::Overwrite(scheme),
+            (None, true) => Self::MatchUpstream,
+            (None, false) => Self::None,
+        }
     }
 }
 

@@ -13,7 +13,7 @@ mod underscores;
 
 use http::header::Entry;
 use http::{HeaderName, HeaderValue, StatusCode, Version};
-use tidegate_config::hcm::StripPort;
+use tidegate_config::hcm::{SchemeTransformation, StripPort};
 use tidegate_config::protocol::UnderscoreAction;
 use tidegate_filter::LocalReply;
 use tidegate_router::path::Normalized;
@@ -159,8 +159,8 @@ fn forwarded_proto(hcm: &Hcm, head: &mut RequestHead, info: &StreamInfo) {
         },
         Entry::Vacant(entry) => _ = entry.insert(scheme_value(scheme)),
     }
-    if let Some(scheme) = &hcm.config.scheme_override {
-        head.scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
+    if let SchemeTransformation::Overwrite(scheme) = hcm.config.scheme {
+        head.scheme = scheme;
         head.headers.insert(X_FORWARDED_PROTO, scheme_value(head.scheme));
     }
     if client.append_x_forwarded_port

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
+use tidegate_config::hcm::SchemeTransformation;
 use tidegate_config::values::TimeoutOverride;
 use tidegate_filter::{LocalReply, LogContext};
 use tidegate_router::{
     Cluster, EnvoyHeaders, Forward, Groups, OfCluster, RequestBody, RequestFacts, RetryState, Route,
     RouteAction, Timeouts, Upstream, mirror,
 };
-use tidegate_types::{CloseReason, RequestHead, ResponseFlags, details};
+use tidegate_types::{CloseReason, RequestHead, ResponseFlags, Scheme, details};
 
 use super::{Abort, Exchange, Filters, HeldBody};
 use crate::chain::ResponseChain;
@@ -186,6 +187,10 @@ impl Exchange<'_> {
         }
         let cx = LogContext { request: original.as_deref(), ..self.log_context(None) };
         route.finalize_request(&mut head, &cx, envoy);
+        if self.hcm.shared.config.scheme == SchemeTransformation::MatchUpstream {
+            let secure = cluster.config().transport_socket.tls().is_some();
+            head.scheme = if secure { Scheme::Https } else { Scheme::Http };
+        }
         let mirrors = of_cluster.map(|own| &own.mirrors).filter(|mirrors| !mirrors.is_empty());
         let mirrors = mirrors.unwrap_or(&forward.mirrors);
         let own = self.hcm.shared.local_address;
