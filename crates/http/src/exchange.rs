@@ -224,7 +224,7 @@ impl Exchange<'_> {
             return Err(abort);
         }
         // The route decides which filters are on and which timeouts hold.
-        let route = self.match_route(&head);
+        let route = self.match_route(&mut head);
         if let Err(abort) = self.check_upgrade(&head, route.as_deref()) {
             self.stream.set_request(head);
             return Err(abort);

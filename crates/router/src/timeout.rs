@@ -178,6 +178,13 @@ impl Timeouts {
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
+/// Rewrites `grpc-timeout`, where there is one, for a stream that may take `longest` (Envoy docs, `max_stream_duration`).
+pub fn limit_grpc(longest: Duration, headers: &mut HeaderMap) {
+    if grpc_timeout(headers).is_some() {
+        headers.insert(GRPC_TIMEOUT, grpc_timeout_value(longest));
+    }
+}
+
 /// The smallest unit in which the number has at most 8 digits; milliseconds first, as Envoy writes it.
 fn grpc_timeout_value(timeout: Duration) -> HeaderValue {
     const MOST: u128 = 99_999_999;
@@ -244,6 +251,18 @@ mod tests {
         let mut headers = request(&[(GRPC_TIMEOUT, "1H")]);
         timeouts.write_grpc(Duration::ZERO, &mut headers);
         assert_eq!(headers[GRPC_TIMEOUT], "250m");
+    }
+
+    #[test]
+    fn a_streams_longest_time_replaces_the_callers() {
+        let mut headers = request(&[(GRPC_TIMEOUT, "5S")]);
+        limit_grpc(Duration::from_millis(400), &mut headers);
+        assert_eq!(headers[GRPC_TIMEOUT], "400m");
+        for asked in [&[][..], &[(GRPC_TIMEOUT, "soon")]] {
+            let mut headers = request(asked);
+            limit_grpc(Duration::from_secs(1), &mut headers);
+            assert_eq!(headers, request(asked), "it names no time");
+        }
     }
 
     const ROUTE: Timeouts =

@@ -121,6 +121,33 @@ fn the_deadline_of_the_client_is_kept() {
     }
 }
 
+/// An upstream is told of the longest time that the stream may take, where there is one; who names none is told none.
+#[test]
+fn upstreams_are_told_how_long_a_call_may_take() {
+    for (route, asked, told) in [
+        (json!({"grpc_timeout_header_max": "10s"}), Some("40S"), Some("10000m")),
+        (json!({"grpc_timeout_header_max": "10s"}), Some("4S"), Some("4000m")),
+        (json!({"grpc_timeout_header_max": "10s"}), None, None),
+        (
+            json!({"grpc_timeout_header_max": "0s", "grpc_timeout_header_offset": "1s"}),
+            Some("4S"),
+            Some("3000m"),
+        ),
+        (json!({"max_stream_duration": "20s"}), Some("4S"), Some("20000m")),
+        (json!({}), Some("4S"), Some("4S")),
+    ] {
+        let origin = H2Origin::with(Manners::default(), |stream| {
+            stream.request();
+            stream.head(200, &[REPLY[0], ("grpc-status", "0")], true);
+        });
+        let proxy = Proxy::start(&config(&origin).route(json!({"route": {"max_stream_duration": route}})));
+        let fields: Vec<(&str, &str)> = asked.map(|asked| ("grpc-timeout", asked)).into_iter().collect();
+        assert_eq!(unary(&H2Client::connect(proxy.address), &fields).header("grpc-status"), Some("0"));
+        let request = origin.await_streams(1).remove(0).request();
+        assert_eq!(request.header("grpc-timeout"), told, "{route} {asked:?}");
+    }
+}
+
 #[test]
 fn local_replies_are_grpc_errors() {
     let nobody = Nobody::new();

@@ -102,9 +102,9 @@ impl Exchange<'_> {
     ) -> Result<Target, Refusal> {
         let request = self.stream.request().ok_or(Refusal::NoRoute)?;
         let secure = self.stream.info().connection.secure;
-        let target = policy.follow(request, secure, head, redirects)?;
+        let mut target = policy.follow(request, secure, head, redirects)?;
         *self.stream.info().cluster.borrow_mut() = None;
-        let next = self.match_route(&target.head).ok_or(Refusal::NoRoute)?;
+        let next = self.match_route(&mut target.head).ok_or(Refusal::NoRoute)?;
         let name = |route: &Route| route.name().cloned().unwrap_or_default();
         policy.accepts(redirects, &name(route), &name(&next), target.crossing)?;
         Ok(target)
@@ -163,7 +163,7 @@ impl Exchange<'_> {
         if let Err(reply) = request::normalize(&self.hcm.shared, &mut head, info) {
             return Err(self.refuse_head(head, reply));
         }
-        let route = self.match_route(&head);
+        let route = self.match_route(&mut head);
         let view = route.as_ref().map(|route| &*route.view);
         let (mut request_filters, filters) = chain::open(&self.hcm.shared.filters, &self.stream, view);
         *response_filters = filters;

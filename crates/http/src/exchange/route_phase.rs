@@ -12,7 +12,7 @@ use tidegate_config::values::TimeoutOverride;
 use tidegate_filter::{LocalReply, LogContext};
 use tidegate_router::{
     Cluster, EnvoyHeaders, Forward, Groups, OfCluster, RequestBody, RequestFacts, RetryState, Route,
-    RouteAction, Timeouts, Upstream, mirror,
+    RouteAction, Timeouts, Upstream, mirror, timeout,
 };
 use tidegate_types::{CloseReason, RequestHead, ResponseFlags, Scheme, details};
 
@@ -40,8 +40,9 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    /// Finds the route and lets it set the stream's times.
-    pub(super) fn match_route(&self, head: &RequestHead) -> Option<Arc<Route>> {
+    /// Finds the route and lets it set the stream's times; a caller that names its time in `grpc-timeout` has its word
+    /// replaced by the longest that the stream may take, if there is such a time.
+    pub(super) fn match_route(&self, head: &mut RequestHead) -> Option<Arc<Route>> {
         let route = self.hcm.shared.routes.matches(head, head.scheme, fastrand::u64(..)).cloned();
         self.stream.set_route(route.as_ref().map(|route| route.view.clone()));
         let info = self.stream.info();
@@ -56,7 +57,11 @@ impl Exchange<'_> {
                 self.flush_timeout.set(forward.flush_timeout);
                 let configured = overridden(forward.max_stream_duration, common.max_stream_duration);
                 let of_caller = forward.grpc_stream_duration(&head.headers);
-                self.timers.set_max_duration(of_caller.or(configured));
+                let longest = of_caller.or(configured);
+                self.timers.set_max_duration(longest);
+                if let Some(longest) = longest {
+                    timeout::limit_grpc(longest, &mut head.headers);
+                }
             }
         }
         route
@@ -92,13 +97,13 @@ impl Exchange<'_> {
     pub(super) async fn route_request(
         &self,
         mut route: Option<Arc<Route>>,
-        head: Box<RequestHead>,
+        mut head: Box<RequestHead>,
         held: &mut HeldBody,
         request_filters: Filters<'_>,
         response_filters: &mut ResponseChain,
     ) -> Result<(), Abort> {
         if self.stream.route_was_cleared() {
-            route = self.match_route(&head);
+            route = self.match_route(&mut head);
         }
         let stats = &self.hcm.shared.stats;
         stats.rq_total().inc();
