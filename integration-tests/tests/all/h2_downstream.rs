@@ -320,6 +320,26 @@ fn request_timeouts_answer_on_the_stream() {
     assert_eq!(client.ask("/").status(), 200);
 }
 
+/// HEADERS does not end the request, and nothing but its end follows: upstreams see the same.
+#[test]
+fn an_empty_body_stays_one() {
+    let (http1, http2) = (Origin::ok(), H2Origin::ok());
+    for address in [http1.address(), http2.address()] {
+        let config = Config::new(address).hcm(json!({"codec_type": "HTTP2"}));
+        let config = if address == http2.address() { config.http2_upstream(json!({})) } else { config };
+        let proxy = Proxy::start(&config);
+        let client = H2Client::connect(proxy.address);
+        let stream = client.next_stream();
+        let head = hpack::encode(&request_fields("POST", "/", &[]));
+        client.send_all(&[Frame::headers(stream, head, false), Frame::data(stream, [], true)]);
+        assert_eq!(client.message(stream).text(), "ok");
+    }
+    assert!(http1.request().head.contains("transfer-encoding: chunked\r\n"));
+    let ends = |frame: Frame| (frame.kind, frame.flags & flag::END_STREAM, frame.payload.is_empty());
+    let frames = http2.connection(0).frames().into_iter().filter(|frame| frame.stream == 1).map(ends);
+    assert_eq!(frames.collect::<Vec<_>>(), [(kind::HEADERS, 0, false), (kind::DATA, flag::END_STREAM, true)]);
+}
+
 /// A whole response before the request's end: the rest of the request is not wanted.
 #[test]
 fn an_early_response_ends_the_request() {

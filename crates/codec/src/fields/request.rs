@@ -28,6 +28,8 @@ pub(crate) struct RequestRules {
 #[derive(Debug)]
 pub(crate) struct Received {
     pub(crate) head: Box<RequestHead>,
+    /// As the head's own frame says: an empty part of a body may have come behind it.
+    pub(crate) end: EndStream,
     pub(crate) asked: Asked,
     /// What DATA must amount to.
     pub(crate) length: ContentLength,
@@ -131,6 +133,7 @@ impl RequestFields {
         Ok(Received {
             asked: Asked::of(&head),
             head,
+            end,
             length,
             expects_continue: self.expects_continue,
             bytes: self.tally.bytes as u64,

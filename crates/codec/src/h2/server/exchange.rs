@@ -10,7 +10,7 @@ use tidegate_types::{EndStream, RequestHead, ResponseHead};
 
 use crate::fields::{Asked, Dialect, Received, size_of};
 use crate::h2::conn::{Core, Shared};
-use crate::h2::streams::{Failure, Key, Phase, SendPhase};
+use crate::h2::streams::{Failure, Key, SendPhase};
 use crate::stream::{BodyFrame, ClientEnd, HeadError, ResetCode, ServerStream, StreamError};
 
 /// A stream that a client opened. Dropping it before its end resets it.
@@ -19,7 +19,7 @@ pub struct ServerExchange {
     key: Key,
     id: u32,
     /// Until somebody asks for it.
-    head: Option<Box<RequestHead>>,
+    head: Option<(Box<RequestHead>, EndStream)>,
     asked: Asked,
     expectation: Expectation,
     response: Response,
@@ -76,7 +76,7 @@ impl ServerExchange {
         if received.expects_continue {
             self.expectation = Expectation::Continue;
         }
-        self.head = Some(received.head);
+        self.head = Some((received.head, received.end));
     }
 
     /// The stream's number.
@@ -114,7 +114,7 @@ fn note(ended: &mut Option<ClientEnd>, failure: Failure) -> StreamError {
 
 impl ServerStream for ServerExchange {
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Box<RequestHead>, EndStream), HeadError>> {
-        let (late, failed, end) = {
+        let (late, failed) = {
             let core = &mut *self.shared.borrow_mut();
             let Some(stream) = core.streams.get_mut(self.key) else {
                 return Poll::Ready(Err(HeadError::Gone { partial: false }));
@@ -125,14 +125,13 @@ impl ServerStream for ServerExchange {
                     is_violation: verdict.is_malformed(),
                 }));
             }
-            let whole = stream.rx.phase == Phase::Ended && !stream.rx.has_body();
-            (stream.rx.request.take(), stream.failed, EndStream::from_last(whole))
+            (stream.rx.request.take(), stream.failed)
         };
         if let Some(received) = late {
             self.take(received);
         }
         match (self.head.take(), failed) {
-            (Some(head), failed) if failed.is_none_or(Failure::is_by_content) => Poll::Ready(Ok((head, end))),
+            (Some(head), failed) if failed.is_none_or(Failure::is_by_content) => Poll::Ready(Ok(head)),
             (_, None) => {
                 if let Some(stream) = self.shared.borrow_mut().streams.get_mut(self.key) {
                     stream.reader.wait(cx);
