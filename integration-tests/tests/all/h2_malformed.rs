@@ -150,3 +150,22 @@ fn a_head_that_does_not_end_is_answered_in_time() {
     assert_eq!(lines(folder.path(), 1), ["408 - request_header_timeout"]);
     assert_eq!(proxy.stat("http.ingress.downstream_rq_header_timeout"), 1);
 }
+
+/// A head in many pieces is judged by what it says, as one in a single frame is.
+#[test]
+fn a_head_of_many_pieces_with_too_many_fields_costs_its_stream_alone() {
+    let origin = Origin::ok();
+    let folder = tempfile::tempdir().unwrap();
+    let proxy = start(&origin, folder.path(), json!({}));
+    let client = H2Client::connect(proxy.address);
+    let stream = client.next_stream();
+    client.send(&Frame::new(kind::HEADERS, flag::END_STREAM, stream, hpack::encode(&HEAD)));
+    let piece = hpack::encode(&[("x-more", "y")]);
+    let pieces: Vec<Frame> =
+        (1..=200).map(|number| Frame::continuation(stream, piece.clone(), number == 200)).collect();
+    client.send_all(&pieces);
+    assert_eq!(client.message(stream).reset, Some(code::INTERNAL_ERROR));
+    assert_eq!(lines(folder.path(), 1), ["0 DR http2.too_many_headers"]);
+    assert_eq!(proxy.stat("http2.header_overflow"), 1);
+    assert_eq!(client.ask("/").status(), 200);
+}

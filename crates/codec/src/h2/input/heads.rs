@@ -285,7 +285,7 @@ impl Core {
 
 /// Frames of a block: so many, and one more for each so many bytes that it may have. Stops heads in pieces of a
 /// byte (CVE-2024-27316).
-const MAX_FRAMES: usize = 64;
+const MAX_FRAMES: usize = 1024;
 const BYTES_PER_FRAME: usize = 1024;
 
 /// 1xx heads that wait to be read. Stops an upstream that sends nothing else.
