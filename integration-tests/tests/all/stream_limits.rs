@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use integration_tests::config::text_format;
-use integration_tests::h2::{H2Client, H2Origin, Manners};
+use integration_tests::h2::{H2Client, H2Origin, Manners, request_fields};
 use integration_tests::proxy::await_lines;
 use integration_tests::{Config, End, Nobody, Origin, Proxy, wait};
 use serde_json::{Value, json};
-use tidegate_testkit::h2::{Frame, code, setting};
+use tidegate_testkit::h2::{Frame, code, hpack, setting};
 
 const LINE: &str =
     "%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %GRPC_STATUS% %GRPC_STATUS_NUMBER%\n";
@@ -169,4 +169,38 @@ fn access_logs_choose_by_grpc_status() {
         client.message(client.begin("POST", path, &[("content-type", "application/grpc")], true));
     }
     assert_eq!(line(folder.path()), "200 - via_upstream NotFound 5");
+}
+
+/// Frames that wait to be written count, whether or not the client would take them: what was answered goes out, then
+/// the connection ends.
+#[test]
+fn more_frames_at_once_than_may_wait_end_the_connection() {
+    let direct = json!([{"match": {"prefix": "/"}, "direct_response": {
+        "status": 200, "body": {"inline_string": "hi"},
+    }}]);
+    let options = |frames: u32| json!({"http2_protocol_options": {"max_outbound_frames": frames}});
+    for (frames, flooded) in [(5, true), (60, false)] {
+        let origin = Origin::ok();
+        let folder = tempfile::tempdir().unwrap();
+        let proxy =
+            Proxy::start(&logging(config(&origin, options(frames)).routes(direct.clone()), folder.path()));
+        let client = H2Client::connect(proxy.address);
+        client.sync();
+        let get = hpack::encode(&request_fields("GET", "/", &[]));
+        let streams: Vec<u32> = (0..20).map(|_| client.next_stream()).collect();
+        let heads: Vec<Frame> = streams.iter().map(|id| Frame::headers(*id, get.clone(), true)).collect();
+        client.send_all(&heads);
+        for stream in streams {
+            assert_eq!(client.message(stream).text(), "hi", "stream {stream} of {frames} frames");
+        }
+        if flooded {
+            assert_ne!(client.end(), End::Open);
+            proxy.admin.await_stat("http.ingress.downstream_cx_active", 0);
+        } else {
+            assert_eq!(client.ask("/").status(), 200);
+        }
+        assert_eq!(proxy.stat("http2.outbound_flood"), u64::from(flooded));
+        let lines = await_lines(&folder.path().join("access.log"), 20);
+        assert!(lines.iter().all(|line| line == "200 - direct_response - -"), "{lines:?}");
+    }
 }

@@ -24,7 +24,7 @@ use super::settings::{self, PeerSettings};
 use super::streams::{Failure, Key, Owner, Stream, Streams};
 use crate::h1::wire::Wire;
 use crate::hpack;
-use crate::multiplex::{ConnError, Event, Observer, PrematureResets};
+use crate::multiplex::{ConnError, Event, Flood, Observer, PrematureResets};
 use crate::stream::ResetCode;
 
 /// The common part, held by the connection and by each exchange. Nobody holds a borrow across a call of something
@@ -301,8 +301,13 @@ impl Core {
             }
         }
         self.wire.release_input();
+        let exceeds = self.side.role() == Role::Server && self.check_outbound().is_err();
         if let Poll::Ready(Err(error)) = self.poll_write(cx) {
             return self.broken(error);
+        }
+        if exceeds {
+            self.end(Ended::Fault(ConnError::Flood(Flood::Outbound)));
+            return Poll::Ready(());
         }
         if self.is_gone_away() {
             self.end(Ended::GoneAway);
