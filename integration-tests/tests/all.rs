@@ -61,6 +61,7 @@ mod all {
     mod request_groups;
     mod resources;
     mod retries;
+    mod retry_budgets;
     mod reuse;
     mod routing;
     mod runtime;

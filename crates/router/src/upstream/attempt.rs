@@ -318,11 +318,13 @@ impl Upstream<'_> {
         Some(wait)
     }
 
-    /// Reads a response that is not passed on to its end, within bounds, so that its connection lives.
+    /// Reads a response that is not passed on to its end, within bounds, so that its connection lives. One among
+    /// others costs no connection: what has not come of it is refused.
     pub(super) async fn discard_response(&self, end: EndStream) {
         self.tally.take();
         let Some(mut lease) = self.lease.borrow_mut().take() else { return };
-        if end.is_end() || discard(&mut lease).await {
+        let time = if lease.is_multiplexed() { Duration::ZERO } else { DISCARD_TIME };
+        if end.is_end() || discard(&mut lease, time).await {
             lease.finish();
         }
     }
@@ -341,7 +343,7 @@ fn unreached(host: &Host) -> UpstreamInfo {
 }
 
 /// Whether the rest of the response could be read within the bounds.
-async fn discard(lease: &mut Carrier) -> bool {
+async fn discard(lease: &mut Carrier, time: Duration) -> bool {
     let whole = async {
         let mut read = 0;
         loop {
@@ -357,7 +359,7 @@ async fn discard(lease: &mut Carrier) -> bool {
             }
         }
     };
-    tokio::time::timeout(DISCARD_TIME, whole).await.unwrap_or(false)
+    tokio::time::timeout(time, whole).await.unwrap_or(false)
 }
 
 pub(crate) fn send_frame(stream: &mut dyn ClientStream, frame: BodyFrame) {
