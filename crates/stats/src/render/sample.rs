@@ -77,16 +77,21 @@ pub(super) fn gauges<'a>(blocks: &'a [Arc<Block>], filter: &Filter<'_>) -> Vec<S
             block.kind().gauges.iter().enumerate().filter(|(index, _)| block.has_gauge(*index))
         {
             let value = block.gauge(index);
-            // Of a configuration: Envoy's is a hash of 64 bits.
-            let print = if *name == "version" { i64::cast_unsigned } else { printed };
+            let print = match *name {
+                // Of a configuration: Envoy's is a hash of 64 bits.
+                "version" => i64::cast_unsigned,
+                name if name.starts_with("remaining_") => remaining,
+                _ => |value: i64| value.max(0) as u64,
+            };
             all.offer(block, name, value.is_some(), || value.map_or(0, print));
         }
     }
     all.sorted(|into, from| *into = into.saturating_add(from))
 }
 
-/// A gauge's value in print. One of the highest is something less than no limit at all, which is Envoy's 2^64-1.
-fn printed(value: i64) -> u64 {
+/// What remains of a limit, in print. One of the highest values is something less than no limit at all, which is
+/// Envoy's 2^64-1.
+fn remaining(value: i64) -> u64 {
     const ENDLESS: i64 = i64::MAX - (1 << 32);
     if value > ENDLESS { u64::MAX - (i64::MAX - value) as u64 } else { value.max(0) as u64 }
 }

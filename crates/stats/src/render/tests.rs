@@ -63,6 +63,26 @@ server.initialization_time_ms: No recorded values
     assert_eq!(text(&f.store, &Filter::default()), expected);
 }
 
+stat_block! {
+    struct Highest {
+        gauges { cx_left = "remaining_cx", days = "days", version }
+    }
+}
+
+/// "No limit" is printed as Envoy's 2^64-1, and other numbers as they are.
+#[test]
+fn what_remains_of_no_limit_is_no_number() {
+    let store = Store::new(1);
+    let highest = Highest::new(&store, Scope::new("h", &[]));
+    highest.cx_left().set(i64::MAX - 1);
+    highest.days().set(i64::MAX);
+    highest.version().set(-1);
+    assert_eq!(
+        text(&store, &Filter::default()),
+        "h.days: 9223372036854775807\nh.remaining_cx: 18446744073709551614\nh.version: 18446744073709551615\n"
+    );
+}
+
 #[test]
 fn an_idle_interval_is_nan() {
     let f = fixture();
