@@ -17,6 +17,7 @@ mod all {
     mod demo;
     mod dns;
     mod documents;
+    mod draining;
     mod examples;
     mod filter_chains;
     mod filters;

@@ -150,10 +150,11 @@ impl ConnectionCx {
         }
     }
 
-    /// A response announced the close because of `/healthcheck/fail`: the connection is in its drain window
-    /// from here on, as in Envoy. Not when the process or the listener goes, which waits for nobody.
+    /// A response announced the close because of `/healthcheck/fail` or `/drain_listeners?graceful`: the connection is in
+    /// its drain window from here on, as in Envoy. Not when the process or the listener goes, which waits for nobody.
     fn close_announced(&self, hcm: &Hcm) {
-        if self.drain.phase() == DrainPhase::Announce && self.draining.get().is_none() {
+        let waits = matches!(self.drain.phase(), DrainPhase::Announce | DrainPhase::AnnounceIdle);
+        if waits && self.draining.get().is_none() {
             let over = self.clock.now() + hcm.config.timeouts.drain;
             self.draining.set(Some(Draining { over, reason: CloseReason::Drained }));
         }

@@ -59,6 +59,8 @@ pub(crate) struct Control {
     own_limits: RefCell<HashMap<String, Arc<ConnectionLimit>>>,
     stage: Cell<Stage>,
     health: Cell<Health>,
+    /// Which listeners a drain was begun of.
+    drained: Cell<Option<DrainScope>>,
 }
 
 /// How far the process has come.
@@ -99,6 +101,15 @@ impl State {
             Self::Initializing => "INITIALIZING",
         }
     }
+}
+
+/// Which listeners `/drain_listeners` is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum DrainScope {
+    /// Those with `traffic_direction: INBOUND`.
+    Inbound,
+    /// All.
+    All,
 }
 
 /// A configuration that was refused.
@@ -152,6 +163,7 @@ impl Control {
             own_limits: RefCell::default(),
             stage: Cell::new(Stage::PreInitializing),
             health: Cell::new(Health::Pass),
+            drained: Cell::default(),
         }
     }
 
@@ -334,6 +346,15 @@ impl Control {
         let state = self.state();
         self.stats.server.live().set(i64::from(state == State::Live));
         self.stats.server.state().set(state as i64);
+    }
+
+    /// A drain of these listeners is to begin: whether none was begun before.
+    pub(crate) fn begins_drain(&self, scope: DrainScope) -> bool {
+        let begins = self.drained.get() < Some(scope);
+        if begins {
+            self.drained.set(Some(scope));
+        }
+        begins
     }
 
     /// `/healthcheck/fail`, `/healthcheck/ok`, and the end of the process.

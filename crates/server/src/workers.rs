@@ -202,13 +202,22 @@ impl WorkerState {
         self.draining.borrow_mut().retain(|other| !Rc::ptr_eq(other, &listener));
     }
 
+    /// Connections of the listeners that `which` names are told to go (`/drain_listeners?graceful`).
+    pub(crate) fn drain_listeners(&self, which: &[Arc<str>], phase: DrainPhase) {
+        self.each_of(which, |listener| listener.drain(phase));
+    }
+
     /// Stops accepting on the listeners that `which` names; their connections go on
     /// (`/drain_listeners`).
     pub(crate) fn stop_listeners(&self, which: &[Arc<str>]) {
-        for listener in self.listeners.borrow().iter().filter(|l| which.contains(l.listener.name())) {
+        self.each_of(which, |listener| {
             let listener = listener.listener.clone();
             tokio::task::spawn_local(async move { listener.stop().await });
-        }
+        });
+    }
+
+    fn each_of(&self, which: &[Arc<str>], act: impl Fn(&WorkerListener)) {
+        self.listeners.borrow().iter().filter(|l| which.contains(l.listener.name())).for_each(|l| act(l));
     }
 
     /// The process ends: as [`Self::retire`], for all, with the end of patience left to the caller.

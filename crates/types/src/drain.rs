@@ -13,8 +13,11 @@ pub enum DrainPhase {
     /// Serving.
     #[default]
     Serving,
-    /// Every response announces the close (`POST /healthcheck/fail`); idle connections are left alone.
+    /// Every response announces the close (`POST /healthcheck/fail`, `POST /drain_listeners?graceful`); idle connections
+    /// are left alone.
     Announce,
+    /// As `Announce`, and idle connections begin to drain, too (the last part of `POST /drain_listeners?graceful`).
+    AnnounceIdle,
     /// As `Announce`, and connections without a stream close at once (SIGTERM, a removed listener).
     CloseIdle,
     /// Time is up: every connection closes now.

@@ -259,6 +259,13 @@ where
         }
         if goes {
             self.start_drain(CloseReason::Drained);
+        } else if self.cx.drain.phase() == DrainPhase::AnnounceIdle
+            && self.drain == DrainState::No
+            && !self.conn.is_opening()
+        {
+            self.slot.current().shared.stats.downstream_cx_drain_close().inc();
+            self.cx.announced.set(true);
+            self.start_drain(CloseReason::Drained);
         }
         if let DrainState::Final { reason } = self.drain
             && self.streams.live() == 0

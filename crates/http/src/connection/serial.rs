@@ -32,6 +32,8 @@ enum Event {
     Age,
     /// The drain window after one of those is over.
     DrainWindowOver(CloseReason),
+    /// The listener's drain has come to idle connections.
+    Drain,
     /// The listener or the process goes away.
     Shutdown,
 }
@@ -79,6 +81,12 @@ pub(super) async fn run(
                     return over(close, CloseReason::IdleTimeout);
                 }
             }
+            Event::Drain => {
+                hcm.shared.stats.downstream_cx_drain_close().inc();
+                if let Some(close) = start_drain(cx, &hcm, CloseReason::Drained) {
+                    return over(close, CloseReason::Drained);
+                }
+            }
             Event::Age => {
                 cx.age_reached(&hcm.shared.stats);
                 if hcm.shared.config.timeouts.http1_safe_max_connection_duration {
@@ -91,6 +99,7 @@ pub(super) async fn run(
         }
     }
 }
+
 /// An idle or old connection drains: one that has served requests stays for `drain_timeout`, so that a
 /// request which is already on its way is answered (deviations, row 1).
 fn start_drain(cx: &ConnectionCx, hcm: &WorkerHcm, reason: CloseReason) -> Option<Close> {
@@ -141,6 +150,11 @@ async fn next_event(cx: &ConnectionCx, conn: &mut ServerConn, hcm: &WorkerHcm, i
         }
         if cx.drain.poll_reached(task, DrainPhase::CloseIdle).is_ready() {
             return Poll::Ready(Event::Shutdown);
+        }
+        // A new client has no response yet to be told by.
+        let served = cx.served.get() > 0;
+        if served && cx.drain.phase() == DrainPhase::AnnounceIdle && cx.draining.get().is_none() {
+            return Poll::Ready(Event::Drain);
         }
         // Looked at again at each wake-up: overload may have made it nearer.
         poll_idle_deadline(cx, task, cx.idle_deadline(&hcm.shared, idle_since))

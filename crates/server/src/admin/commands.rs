@@ -185,6 +185,10 @@ const DRAIN: &[(&str, &str)] = &[
         "When draining listeners, enter a graceful drain period prior to closing listeners. This behaviour and duration is configurable via server options or CLI",
     ),
     (
+        "skip_exit",
+        "When draining listeners, drain the connections but never stop the listeners. The graceful parameter has no effect when this is set, since the drain period only delays stopping the listeners",
+    ),
+    (
         "inboundonly",
         "Drains all inbound listeners. traffic_direction field in envoy_v3_api_msg_config.listener.v3.Listener is used to determine whether a listener is inbound or outbound.",
     ),

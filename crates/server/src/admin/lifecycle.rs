@@ -2,13 +2,16 @@
 //! `/reopen_logs`.
 
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
 use http::StatusCode;
 use tidegate_config::listener::TrafficDirection;
+use tidegate_types::DrainPhase;
 
 use super::Reply;
 use super::query::Query;
-use crate::control::{Control, Health, State};
+use crate::control::{Control, DrainScope, Health, State};
 use crate::reload::{self, Trigger};
 use crate::shutdown;
 
@@ -32,23 +35,49 @@ pub(super) fn pass(control: &Rc<Control>, _: &Query) -> Reply {
     Reply::ok()
 }
 
-/// `/drain_listeners[?graceful][&inboundonly]`: stops accepting, at once or after the drain time.
-/// Open connections are not touched.
+/// `/drain_listeners[?graceful|skip_exit][&inboundonly]`: stops accepting. With `graceful` only after the drain time, in
+/// which connections are told to go; with `skip_exit` they are told, and accepting goes on.
 pub(super) fn drain_listeners(control: &Rc<Control>, query: &Query) -> Reply {
-    let inbound_only = query.has("inboundonly");
+    let scope = if query.has("inboundonly") { DrainScope::Inbound } else { DrainScope::All };
     let names = reload::names(&control.snapshot(), |listener| {
-        !inbound_only || listener.traffic_direction == TrafficDirection::Inbound
+        scope == DrainScope::All || listener.traffic_direction == TrafficDirection::Inbound
     });
+    let drains = query.has("graceful") || query.has("skip_exit");
     let control = control.clone();
-    let after = if query.has("graceful") { control.options.drain_time() } else { Default::default() };
-    tokio::task::spawn_local(async move {
-        if !after.is_zero() {
-            tokio::time::sleep(after).await;
-        }
-        control.stats.listeners.listener_stopped().add(names.len() as u64);
-        control.workers.broadcast(move |worker| worker.stop_listeners(&names));
-    });
+    if !drains {
+        stop(&control, names);
+    } else if control.begins_drain(scope) {
+        let stops = !query.has("skip_exit");
+        tokio::task::spawn_local(async move {
+            tell_to_go(&control, &names).await;
+            if stops {
+                stop(&control, names);
+            }
+        });
+    }
     Reply::ok()
+}
+
+/// The drain time: responses announce the close from its begin on, and idle connections go before its end, as in Envoy,
+/// which draws the moment for each of them from what is the last quarter here.
+async fn tell_to_go(control: &Control, names: &[Arc<str>]) {
+    let tell = |phase| {
+        let names = names.to_vec();
+        control.workers.broadcast(move |worker| worker.drain_listeners(&names, phase));
+    };
+    let all = control.options.drain_time();
+    let busy_only = all.saturating_sub(Duration::from_secs(1)) * 3 / 4;
+    if !busy_only.is_zero() {
+        tell(DrainPhase::Announce);
+        tokio::time::sleep(busy_only).await;
+    }
+    tell(DrainPhase::AnnounceIdle);
+    tokio::time::sleep(all - busy_only).await;
+}
+
+fn stop(control: &Control, names: Vec<Arc<str>>) {
+    control.stats.listeners.listener_stopped().add(names.len() as u64);
+    control.workers.broadcast(move |worker| worker.stop_listeners(&names));
 }
 
 /// `/quitquitquit`: as SIGTERM.

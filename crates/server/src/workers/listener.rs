@@ -1,6 +1,6 @@
 //! A listener on one worker.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -16,11 +16,18 @@ pub(super) struct WorkerListener {
     chains: RefCell<Vec<WorkerChain>>,
     /// No longer in the configuration; gone when their last connection is.
     draining: RefCell<Vec<Rc<WorkerChain>>>,
+    /// How far `/drain_listeners?graceful` has gone, which nothing takes back.
+    drained: Cell<DrainPhase>,
 }
 
 impl WorkerListener {
     pub(super) fn new(listener: Rc<Listener>, chains: Vec<WorkerChain>) -> Rc<Self> {
-        Rc::new(Self { listener, chains: RefCell::new(chains), draining: RefCell::default() })
+        Rc::new(Self {
+            listener,
+            chains: RefCell::new(chains),
+            draining: RefCell::default(),
+            drained: Cell::default(),
+        })
     }
 
     /// The chains as the listener wants them.
@@ -37,6 +44,8 @@ impl WorkerListener {
     ) -> Vec<Rc<WorkerChain>> {
         let mut old = self.chains.take();
         let new = renew(&mut old, &update.snapshot.chains, open);
+        let drained = self.drained.get();
+        new.iter().filter(|chain| chain.drain.phase() < drained).for_each(|chain| chain.drain.set(drained));
         self.listener.set_chains(Self::choice(update, &new));
         self.listener.set_options(update.options.clone());
         self.chains.replace(new);
@@ -60,8 +69,15 @@ impl WorkerListener {
         self.draining.borrow_mut().retain(|other| !Rc::ptr_eq(other, &chain));
     }
 
+    /// The listener itself drains.
+    pub(super) fn drain(&self, phase: DrainPhase) {
+        self.drained.set(phase);
+        self.set_phase(phase);
+    }
+
     /// For the connections of the chains that are served.
     pub(super) fn set_phase(&self, phase: DrainPhase) {
+        let phase = phase.max(self.drained.get());
         self.chains.borrow().iter().for_each(|chain| chain.drain.set(phase));
     }
 
