@@ -25,6 +25,7 @@ pub mod origin;
 pub mod peers;
 pub mod process;
 pub mod proxy;
+pub mod race;
 pub mod relay;
 pub mod stalls;
 pub mod tls_client;

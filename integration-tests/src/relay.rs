@@ -5,12 +5,14 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// A link to one upstream.
 #[derive(Debug)]
 pub struct Relay {
     address: SocketAddr,
+    connected: Arc<Mutex<Vec<Instant>>>,
 }
 
 /// Bytes and when they arrive; none: the end.
@@ -24,20 +26,28 @@ impl Relay {
     pub fn new(upstream: SocketAddr, delay: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
+        let connected: Arc<Mutex<Vec<Instant>>> = Arc::default();
+        let noted = connected.clone();
         std::thread::spawn(move || {
             while let Ok((near, _)) = listener.accept() {
+                noted.lock().unwrap().push(Instant::now());
                 if let Ok(far) = TcpStream::connect(upstream) {
                     pass(&near, &far, delay);
                     pass(&far, &near, delay);
                 }
             }
         });
-        Self { address }
+        Self { address, connected }
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// When each connection was here: not before it was opened.
+    pub fn connected(&self) -> Vec<Instant> {
+        self.connected.lock().unwrap().clone()
     }
 }
 

@@ -57,6 +57,7 @@ mod all {
     mod pools_page;
     mod preconnect;
     mod priorities;
+    mod race;
     mod reload;
     mod reload_load;
     mod request_groups;

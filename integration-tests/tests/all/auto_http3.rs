@@ -1,20 +1,17 @@
 //! `auto_config` with HTTP/3, over paths on which UDP goes nowhere: who serves requests then, what is counted and
 //! remembered. The host is another proxy that ends TLS.
 
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use integration_tests::config::{filter, merge, text_format};
+use integration_tests::config::text_format;
 use integration_tests::process::run;
 use integration_tests::proxy::await_lines;
-use integration_tests::tls_origin::certificate;
+use integration_tests::race::{auto, broken_until, front, hint, selecting};
 use integration_tests::{Config, Nobody, Origin, Proxy, binary, wait};
-use serde_json::{Value, json};
-
-const LEARNER: &str = "envoy.filters.http.alternate_protocols_cache";
-const QUIC: &str = "type.googleapis.com/envoy.extensions.transport_sockets.quic.v3.QuicUpstreamTransport";
+use serde_json::json;
 
 /// A host for `server.test`, which says this in `alt-svc`; `PORT` is its own.
 fn host(origin: &Origin, alt_svc: Option<&str>) -> Proxy {
@@ -24,37 +21,8 @@ fn host(origin: &Origin, alt_svc: Option<&str>) -> Proxy {
     Proxy::start(&config.virtual_host(json!({"response_headers_to_add": added})))
 }
 
-/// In front of a host on that port, with this cache.
-fn front(port: u16, cache: Value) -> Config {
-    let tls = json!({
-        "sni": "server.test",
-        "common_tls_context": {"validation_context": {"trusted_ca": {"filename": certificate("ca.pem")}}},
-    });
-    let socket = json!({
-        "name": "envoy.transport_sockets.quic",
-        "typed_config": {"@type": QUIC, "upstream_tls_context": tls},
-    });
-    Config::new(([127, 0, 0, 1], port).into())
-        .cluster(json!({"connect_timeout": "1s", "transport_socket": socket}))
-        .cluster_http(json!({"explicit_http_config": null, "auto_config": auto(cache)}))
-        .filters(json!([filter(
-            LEARNER,
-            "envoy.extensions.filters.http.alternate_protocols_cache.v3.FilterConfig",
-            json!({})
-        )]))
-}
-
-/// Every protocol, with this cache.
-fn auto(cache: Value) -> Value {
-    json!({
-        "http_protocol_options": {}, "http2_protocol_options": {}, "http3_protocol_options": {},
-        "alternate_protocols_cache_options": cache,
-    })
-}
-
-/// A cache that knows the host takes HTTP/3.
-fn hint(port: u16) -> Value {
-    json!({"name": "c", "prepopulated_entries": [{"hostname": "server.test", "port": port}]})
+fn at(port: u16) -> SocketAddr {
+    ([127, 0, 0, 1], port).into()
 }
 
 fn counts(proxy: &Proxy, expected: &[(&str, u64)]) {
@@ -64,18 +32,12 @@ fn counts(proxy: &Proxy, expected: &[(&str, u64)]) {
     }
 }
 
-fn broken_until(proxy: &Proxy) -> Option<u64> {
-    let page = proxy.admin.get("/pools").json();
-    let pools = page["clusters"][0]["hosts"][0]["pools"].as_array().cloned().unwrap_or_default();
-    pools.iter().find_map(|pool| pool["h3_broken_until_ms"].as_u64())
-}
-
 #[test]
 fn a_closed_port_costs_nothing_and_is_remembered() {
     let origin = Origin::ok();
     let host = host(&origin, None);
     let port = host.address.port();
-    let proxy = Proxy::start(&front(port, hint(port)));
+    let proxy = Proxy::start(&front(at(port), hint(port)));
     assert_eq!(proxy.get("/").status, 200);
     counts(
         &proxy,
@@ -107,7 +69,7 @@ fn a_black_hole_costs_one_request_a_moment() {
     let host = host(&origin, None);
     let port = host.address.port();
     let _hole = UdpSocket::bind(host.address).unwrap();
-    let proxy = Proxy::start(&front(port, hint(port)));
+    let proxy = Proxy::start(&front(at(port), hint(port)).cluster(json!({"connect_timeout": "1s"})));
     let began = Instant::now();
     assert_eq!(proxy.get("/").status, 200);
     assert!(began.elapsed() >= Duration::from_millis(300));
@@ -119,20 +81,14 @@ fn a_black_hole_costs_one_request_a_moment() {
     assert!(broken_until(&proxy).is_some());
 }
 
-/// Tidegate's own options of the choice.
-fn selecting(config: Config, fields: Value) -> Config {
-    let mut selection = json!({"@type": "type.googleapis.com/tidegate.upstreams.v1.Http3Selection"});
-    merge(&mut selection, fields);
-    config.cluster(json!({"typed_extension_protocol_options": {"tidegate.http3_selection": selection}}))
-}
-
 #[test]
 fn how_long_quic_has_for_itself_is_configured() {
     let origin = Origin::ok();
     let host = host(&origin, None);
     let port = host.address.port();
     let _hole = UdpSocket::bind(host.address).unwrap();
-    let config = selecting(front(port, hint(port)), json!({"tcp_delay": "60s"}));
+    let config = selecting(front(at(port), hint(port)), json!({"tcp_delay": "60s"}));
+    let config = config.cluster(json!({"connect_timeout": "1s"}));
     let proxy = Proxy::start(&config);
     assert_eq!(proxy.get("/").status, 200);
     // TCP began when QUIC had failed, and not before.
@@ -152,7 +108,7 @@ fn quic_that_goes_nowhere_does_not_hold_the_last_connection() {
     let _hole = UdpSocket::bind(host.address).unwrap();
     let breakers = json!({"thresholds": [{"max_connections": 1}]});
     let config =
-        front(port, hint(port)).cluster(json!({"connect_timeout": "60s", "circuit_breakers": breakers}));
+        front(at(port), hint(port)).cluster(json!({"connect_timeout": "60s", "circuit_breakers": breakers}));
     let proxy = Proxy::start(&config);
     assert_eq!(proxy.get("/").status, 200);
     counts(
@@ -174,7 +130,8 @@ fn nobody_there_is_told_with_both_failures() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("access.log");
     let format = text_format("%RESPONSE_FLAGS% %UPSTREAM_TRANSPORT_FAILURE_REASON%\n");
-    let proxy = Proxy::start(&front(port, hint(port)).access_log(&log, format));
+    let config = front(at(port), hint(port)).cluster(json!({"connect_timeout": "1s"}));
+    let proxy = Proxy::start(&config.access_log(&log, format));
     let response = proxy.get("/");
     assert_eq!(response.status, 503);
     assert_eq!(await_lines(&log, 1), ["UF delayed_connect_error:_Connection_refused"]);
@@ -198,7 +155,7 @@ fn what_is_learned_is_filed_under_the_name_that_was_asked_for() {
         "upstream_http_protocol_options": {"auto_sni": true, "auto_san_validation": true},
     });
     let tls = json!({"upstream_tls_context": {"sni": "configured.test"}});
-    let config = front(port, json!({"name": "c"}))
+    let config = front(at(port), json!({"name": "c"}))
         .cluster_http(options)
         .cluster(json!({"transport_socket": {"typed_config": tls}}));
     let proxy = Proxy::start(&config);
@@ -218,7 +175,7 @@ fn with_file(port: u16, file: &Path) -> Config {
         "config": {"name": "envoy.key_value.file_based", "typed_config": store},
     });
     let config = json!({"name": "envoy.common.key_value", "typed_config": keyed});
-    front(port, json!({"name": "c", "key_value_store_config": config}))
+    front(at(port), json!({"name": "c", "key_value_store_config": config}))
 }
 
 #[test]
