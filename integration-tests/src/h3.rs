@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -38,11 +39,16 @@ impl Config {
 
 /// A chain's transport with this certificate of the tests.
 pub fn quic_transport(name: &str) -> Value {
-    let file = |end: &str| json!({"filename": certificate(&format!("{name}.{end}"))});
+    quic_transport_of(&certificate(&format!("{name}.pem")), &certificate(&format!("{name}.key")))
+}
+
+/// A chain's transport with the certificate and the key in these files.
+pub fn quic_transport_of(chain: &Path, key: &Path) -> Value {
+    let file = |path: &Path| json!({"filename": path});
     json!({"name": "quic", "typed_config": {
         "@type": QUIC,
         "downstream_tls_context": {"common_tls_context": {
-            "tls_certificates": [{"certificate_chain": file("pem"), "private_key": file("key")}],
+            "tls_certificates": [{"certificate_chain": file(chain), "private_key": file(key)}],
             "alpn_protocols": ["h3"],
         }},
     }})
@@ -221,6 +227,11 @@ impl Raw {
                 _ => {}
             }
         }
+    }
+
+    /// The certificate that the proxy showed.
+    pub fn certificate(&self) -> Vec<u8> {
+        self.conn.peer_certificates()[0].to_vec()
     }
 
     /// Reads to the end: the ids of GOAWAY frames, and how the proxy closed, with its words.

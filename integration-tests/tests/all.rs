@@ -79,6 +79,7 @@ mod all {
     mod tls_upstream;
     mod transport_matches;
     mod tunnels;
+    mod unread;
     mod upgrade;
     mod upstream_failures;
     mod xds;

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use integration_tests::config::{file_log, text_format};
-use integration_tests::h3::{self, Client, Raw, answer};
+use integration_tests::h3::{self, Client, Raw, answer, quic_transport_of};
 use integration_tests::proxy::{Options, await_lines};
+use integration_tests::tls_origin::certificate;
 use integration_tests::{Config, Origin, Proxy, wait};
 use serde_json::json;
 use tidegate_types::EndStream;
@@ -262,4 +263,39 @@ fn the_health_of_the_process_is_announced_by_goaway() {
         client.closed().await;
     });
     wait::until("its count", || http(&proxy, "cx_drain_close") == 1);
+}
+
+#[test]
+fn changed_certificates_are_shown_to_new_clients_and_cost_no_connection() {
+    let origin = Origin::ok();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let put = |from: &str, end: &str| {
+        std::fs::copy(certificate(&format!("{from}.{end}")), at(&format!("own.{end}"))).unwrap();
+    };
+    put("server", "pem");
+    put("server", "key");
+    let mut config = config(&origin);
+    config.0["static_resources"]["listeners"][0]["filter_chains"][0]["transport_socket"] =
+        quic_transport_of(&at("own.pem"), &at("own.key"));
+    let proxy = Proxy::start(&config);
+    h3::run(async {
+        let old = Client::connect(proxy.address);
+        assert_eq!(old.get("/").await.unwrap().status, StatusCode::OK);
+        let first = Raw::connect(proxy.address).await.certificate();
+
+        std::fs::write(at("own.pem"), "garbage").unwrap();
+        while !proxy.log().contains("changed certificate files refused") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(Raw::connect(proxy.address).await.certificate(), first);
+
+        put("server-rsa", "key");
+        put("server-rsa", "pem");
+        while Raw::connect(proxy.address).await.certificate() == first {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(old.get("/").await.unwrap().status, StatusCode::OK);
+        assert_eq!(Client::connect(proxy.address).get("/").await.unwrap().status, StatusCode::OK);
+    });
 }
