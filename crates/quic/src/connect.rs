@@ -11,7 +11,6 @@ use crate::conn::Conn;
 use crate::conn::alarm::Alarm;
 use crate::hub::{Driver, Hub};
 use crate::link::{Link, UdpLink};
-use crate::options::EndpointOptions;
 
 /// Why no connection was even tried.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +47,7 @@ pub(crate) fn connect_over(
     config: ClientConfig,
     server_name: &str,
 ) -> Result<Conn, ConnectError> {
-    let hub = Hub::new(link, EndpointOptions::default());
+    let hub = Hub::of_client(link);
     let connected = hub.proto.borrow_mut().connect(Instant::now().into_std(), config, remote, server_name);
     let (handle, proto) = connected?;
     let core = hub.admit(handle, proto);

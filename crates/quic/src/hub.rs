@@ -15,7 +15,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use quinn_proto::{ConnectionHandle, DatagramEvent, EndpointConfig, Incoming, ServerConfig};
+use quinn_proto::{
+    ConnectionHandle, ConnectionIdGenerator, DatagramEvent, EndpointConfig, Incoming,
+    RandomConnectionIdGenerator, ServerConfig,
+};
 use tokio::time::Instant;
 
 use crate::conn::alarm::Alarm;
@@ -63,7 +66,22 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
+    /// A server's.
     pub(crate) fn new(link: Box<dyn Link>, options: EndpointOptions) -> Rc<Self> {
+        let worker = options.worker;
+        Self::with_ids(link, options, move || Box::new(cid::WorkerIds(worker)))
+    }
+
+    /// That of one client's connection. All that its socket receives is for it, so that its ids need no length.
+    pub(crate) fn of_client(link: Box<dyn Link>) -> Rc<Self> {
+        Self::with_ids(link, EndpointOptions::default(), || Box::new(RandomConnectionIdGenerator::new(0)))
+    }
+
+    fn with_ids(
+        link: Box<dyn Link>,
+        options: EndpointOptions,
+        ids: impl Fn() -> Box<dyn ConnectionIdGenerator> + Send + Sync + 'static,
+    ) -> Rc<Self> {
         let EndpointOptions { server, worker, limits, reset_key } = options;
         let mut config = match reset_key {
             Some(key) => {
@@ -71,7 +89,7 @@ impl Hub {
             }
             None => EndpointConfig::default(),
         };
-        config.cid_generator(move || Box::new(cid::WorkerIds(worker)));
+        config.cid_generator(ids);
         config.supported_versions(vec![crypto::VERSION]);
         let may_fragment = link.may_fragment();
         let server = server.map(|server| bounded(&server, &limits));
