@@ -134,11 +134,11 @@ pub(crate) struct Facts {
     /// A close was begun.
     closing: bool,
     /// How the transport ended, by Envoy's name, whose code, and in words.
-    pub(crate) why: Option<String>,
+    pub(crate) why: Option<Box<str>>,
     /// Why the owner closes.
     pub(crate) reason: Option<CloseReason>,
     /// The same, as the peer is told.
-    pub(crate) words: Option<String>,
+    pub(crate) words: Option<Box<str>>,
 }
 
 /// How a connection ended.
@@ -449,7 +449,7 @@ impl Core {
         };
         self.count(Counted::RxCloseNamed(name));
         self.facts.closed_by_peer = true;
-        self.facts.why = Some(format!("{name}|FROM_PEER|{said}"));
+        self.facts.why = Some(format!("{name}|FROM_PEER|{said}").into());
         match code {
             // What a client says for a farewell means nothing.
             Some(code) if self.side.role() == Role::Client => Ended::Broken(ConnError::PeerError(code)),
@@ -490,7 +490,7 @@ impl Core {
     /// Ends the transport for a fault, and says so.
     pub(crate) fn close_for(&mut self, fault: &Fault) {
         let reason = Bytes::from(fault.reason());
-        self.facts.why = Some(format!("{}|FROM_SELF|{}", fault.name, fault.words()));
+        self.facts.why = Some(format!("{}|FROM_SELF|{}", fault.name, fault.words()).into());
         if !std::mem::replace(&mut self.facts.closing, true) {
             self.quic.close(CloseCode::Application(varint(fault.code)), reason);
             self.count(Counted::TxCloseNamed(fault.name));
@@ -510,7 +510,7 @@ impl Core {
         if !std::mem::replace(&mut self.facts.closing, true) {
             let words = self.facts.words.take().or_else(|| {
                 let is_idle = self.facts.reason == Some(CloseReason::IdleTimeout);
-                (is_idle && self.side.role() == Role::Client).then(|| "on_idle_timeout".to_owned())
+                (is_idle && self.side.role() == Role::Client).then(|| "on_idle_timeout".into())
             });
             let reason = match words {
                 Some(words) => Bytes::from(format!("{CLOSED} with reason: {words}")),

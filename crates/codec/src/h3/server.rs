@@ -142,7 +142,7 @@ impl ServerConnection for ServerConn {
     }
 
     fn explain_close(&mut self, words: &str) {
-        self.shared.borrow_mut().facts.words = Some(words.to_owned());
+        self.shared.borrow_mut().facts.words = Some(words.into());
     }
 
     /// Closes the connection when what is complete was delivered; a QUIC connection has no half-closed state.

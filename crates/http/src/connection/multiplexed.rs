@@ -48,8 +48,9 @@ pub(super) fn serve<'c, C: ServerConnection + 'static>(
         account.speaks(version);
         let deadlines = Deadlines::default();
         let (close, reason) = {
-            let open =
-                |place, hcm, exchange| stream(StreamCx::among(cx, version, &deadlines, place), hcm, exchange);
+            let open = |place, version, hcm, exchange| {
+                stream(StreamCx::among(cx, version, &deadlines, place), hcm, exchange)
+            };
             let mut turns = Turns {
                 cx,
                 slot,
@@ -134,7 +135,7 @@ impl<C, F, O> Turns<'_, C, F, O>
 where
     C: ServerConnection,
     F: Future<Output = ()>,
-    O: Fn(usize, Rc<WorkerHcm>, C::Exchange) -> F,
+    O: Fn(usize, Version, Rc<WorkerHcm>, C::Exchange) -> F,
 {
     /// A turn; ready when the connection is to be closed.
     fn poll(&mut self, task: &mut Context<'_>) -> Poll<End> {
@@ -205,7 +206,7 @@ where
             self.start_drain(CloseReason::MaxRequests);
         }
         let open = &self.open;
-        self.streams.begin(|place| open(place, hcm, exchange));
+        self.streams.begin(|place| open(place, self.version, hcm, exchange));
         self.announce();
     }
 

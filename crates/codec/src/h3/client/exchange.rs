@@ -144,7 +144,7 @@ impl ClientStream for ClientExchange {
             }
             Some((name, Origin::Us)) => Some(format!("{name}|FROM_SELF")),
             Some((name, Origin::Peer)) => Some(format!("{name}|FROM_PEER")),
-            None => core.facts.why.clone(),
+            None => core.facts.why.as_deref().map(str::to_owned),
         }
     }
 
