@@ -47,7 +47,12 @@ pub struct LiveFacts(Arc<Facts>);
 impl LiveFacts {
     /// As [`info`].
     pub fn info(&self) -> Option<Rc<TlsInfo>> {
-        self.0.info.get().cloned().map(Rc::new)
+        self.0.info().map(Rc::new)
+    }
+
+    /// The same for who keeps it, once: nobody is told any more afterwards, and it is held no longer here.
+    pub fn take(&self) -> Option<Rc<TlsInfo>> {
+        self.0.take().map(Rc::new)
     }
 }
 

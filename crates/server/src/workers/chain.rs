@@ -173,7 +173,7 @@ impl Terminal for HttpTerminal {
         let QuicConnection { conn, info, handshake_due, tls, presence } = connection;
         let of = info.clone();
         let learn = move || {
-            if let Some(tls) = tls.as_ref().and_then(|tls| tls.info()) {
+            if let Some(tls) = tls.as_ref().and_then(|tls| tls.take()) {
                 // The first handshake is the only one.
                 let _ = of.tls.set(tls);
             }

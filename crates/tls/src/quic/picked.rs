@@ -34,14 +34,19 @@ thread_local! {
     static ADDRESSES: Cell<Option<Addresses>> = const { Cell::new(None) };
 }
 
-/// A server's session.
+/// A server's session. Small, since it stays as long as its connection.
 pub(super) enum Picked {
     /// The ClientHello is not whole yet.
-    Waiting(Waiting),
+    Waiting(Box<Waiting>),
     /// Nobody serves this client: it gets no answer from TLS, and the connection's owner says why.
-    Unserved { hello: Hello, suite: Suite },
+    Unserved(Box<Unserved>),
     /// The chosen context's.
     Session(Box<Session>),
+}
+
+pub(super) struct Unserved {
+    hello: Hello,
+    suite: Suite,
 }
 
 pub(super) struct Waiting {
@@ -56,20 +61,21 @@ pub(super) struct Waiting {
 
 impl Picked {
     pub(super) fn new(pick: Arc<dyn Pick>, suite: Suite, parameters: Vec<u8>) -> Self {
-        Self::Waiting(Waiting { pick, suite, parameters, received: Vec::new(), addresses: ADDRESSES.get() })
+        let (received, addresses) = (Vec::new(), ADDRESSES.get());
+        Self::Waiting(Box::new(Waiting { pick, suite, parameters, received, addresses }))
     }
 
     fn session(&self) -> Option<&Session> {
         match self {
             Self::Session(session) => Some(session),
-            Self::Waiting(_) | Self::Unserved { .. } => None,
+            Self::Waiting(_) | Self::Unserved(_) => None,
         }
     }
 
     fn session_mut(&mut self) -> Option<&mut Session> {
         match self {
             Self::Session(session) => Some(session),
-            Self::Waiting(_) | Self::Unserved { .. } => None,
+            Self::Waiting(_) | Self::Unserved(_) => None,
         }
     }
 }
@@ -83,7 +89,7 @@ impl Waiting {
             Reading::Garbage => return Err(fault(TransportErrorCode::PROTOCOL_VIOLATION, "no ClientHello")),
         };
         let Some(context) = self.pick.pick(&hello) else {
-            return Ok(Some(Picked::Unserved { hello, suite: self.suite }));
+            return Ok(Some(Picked::Unserved(Box::new(Unserved { hello, suite: self.suite }))));
         };
         let parameters = std::mem::take(&mut self.parameters);
         let session = context.quic_session(self.suite, parameters).ok_or_else(|| {
@@ -97,9 +103,8 @@ impl Waiting {
 impl crypto::Session for Picked {
     fn initial_keys(&self, id: &ConnectionId, side: Side) -> Keys {
         match self {
-            Self::Waiting(Waiting { suite, .. }) | Self::Unserved { suite, .. } => {
-                initial_keys(*suite, id, side.into())
-            }
+            Self::Waiting(waiting) => initial_keys(waiting.suite, id, side.into()),
+            Self::Unserved(unserved) => initial_keys(unserved.suite, id, side.into()),
             Self::Session(session) => session.initial_keys(id, side),
         }
     }
@@ -107,8 +112,8 @@ impl crypto::Session for Picked {
     fn handshake_data(&self) -> Option<Box<dyn Any>> {
         match self {
             Self::Waiting(_) => None,
-            Self::Unserved { hello, .. } => {
-                let server_name = hello.server_name.clone();
+            Self::Unserved(unserved) => {
+                let server_name = unserved.hello.server_name.clone();
                 Some(Box::new(Handshake { server_name, ..Handshake::default() }))
             }
             Self::Session(session) => session.handshake_data(),
@@ -134,7 +139,7 @@ impl crypto::Session for Picked {
     fn read_handshake(&mut self, bytes: &[u8]) -> Result<bool, TransportError> {
         match self {
             Self::Session(session) => session.read_handshake(bytes),
-            Self::Unserved { .. } => Ok(false),
+            Self::Unserved(_) => Ok(false),
             Self::Waiting(waiting) => {
                 waiting.received.extend_from_slice(bytes);
                 let Some(next) = waiting.begin()? else { return Ok(false) };
@@ -142,7 +147,7 @@ impl crypto::Session for Picked {
                 *self = next;
                 match self {
                     Self::Session(session) => session.read_handshake(&received),
-                    Self::Waiting(_) | Self::Unserved { .. } => Ok(true),
+                    Self::Waiting(_) | Self::Unserved(_) => Ok(true),
                 }
             }
         }

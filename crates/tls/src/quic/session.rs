@@ -1,7 +1,7 @@
 //! One TLS session inside QUIC: what access logs and statistics need to know of it.
 
 use std::any::Any;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustls::quic::{Connection, Suite};
 use tidegate_quic::crypto::Handshake;
@@ -20,7 +20,24 @@ use crate::{certificate, names};
 /// What a session leaves for those who ask its connection.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
-    pub(super) info: OnceLock<TlsInfo>,
+    /// Until its connection's owner takes it. quinn-proto wants sessions that threads could share; no two ever do.
+    info: Mutex<Option<Box<TlsInfo>>>,
+}
+
+impl Facts {
+    fn set(&self, info: TlsInfo) {
+        *self.info.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(info));
+    }
+
+    /// A copy.
+    pub(super) fn info(&self) -> Option<TlsInfo> {
+        self.info.lock().unwrap_or_else(PoisonError::into_inner).as_deref().cloned()
+    }
+
+    /// The facts; from then on there are none.
+    pub(super) fn take(&self) -> Option<TlsInfo> {
+        self.info.lock().unwrap_or_else(PoisonError::into_inner).take().map(|info| *info)
+    }
 }
 
 /// A session of either side.
@@ -33,6 +50,8 @@ pub(crate) struct Session {
     asked: Option<Arc<str>>,
     /// Keys were agreed on.
     answered: bool,
+    /// The facts were noted.
+    noted: bool,
 }
 
 impl Session {
@@ -43,7 +62,7 @@ impl Session {
             Connection::Server(_) => Side::Server,
         };
         let inner = tidegate_quic::crypto::Session::new(tls, suite);
-        Self { inner, settings, facts: Arc::default(), side, asked: None, answered: false }
+        Self { inner, settings, facts: Arc::default(), side, asked: None, answered: false, noted: false }
     }
 
     /// Notes the name that a client asks for.
@@ -53,14 +72,15 @@ impl Session {
 
     /// Notes the facts, once they will not change any more: those of a resumed session are those of the former one.
     fn note(&mut self) {
-        if self.facts.info.get().is_some() {
+        if self.noted {
             return;
         }
         let Handshake { alpn, server_name, cipher, group, is_resumed, session: _ } = self.inner.handshake();
         let settled = is_resumed || !self.inner.is_handshaking();
         let Some(cipher) = cipher.filter(|_| settled) else { return };
         let peer = self.inner.certificates().and_then(|chain| certificate::remembered(&chain));
-        let _ = self.facts.info.set(TlsInfo {
+        self.noted = true;
+        self.facts.set(TlsInfo {
             version: "TLSv1.3",
             cipher: names::cipher(cipher),
             group: group.map(names::curve).unwrap_or_default(),

@@ -102,7 +102,7 @@ fn facts(session: &dyn tidegate_quic::proto::crypto::Session) -> Handshake {
 
 fn tls(session: &dyn tidegate_quic::proto::crypto::Session) -> TlsInfo {
     let facts = facts(session).session.unwrap().downcast::<Facts>().unwrap();
-    facts.info.get().expect("no facts").clone()
+    facts.info().expect("no facts")
 }
 
 fn visit(client: &QuicClient, pick: Named) -> Outcome {
