@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use rustls::SupportedProtocolVersion;
 use rustls::quic;
 use rustls::server::{
@@ -99,6 +100,17 @@ impl ServerContext {
         let current = self.current.load();
         let tls = quic::ServerConnection::new(current.rustls.clone(), quic::Version::V1, parameters).ok()?;
         Some(Session::new(quic::Connection::Server(tls), suite, current.settings.clone()))
+    }
+
+    /// A key of QUIC's stateless resets (RFC 9000 §10.3.2): made from the certificate's private key, so that a process
+    /// that is started again, and any other with the same certificate, still ends the connections of this one.
+    pub fn reset_key(&self) -> Option<[u8; 32]> {
+        let current = self.current.load();
+        let certificate = current.config.common.certificates.first()?;
+        let secret = Salt::new(HKDF_SHA256, &[]).extract(&certificate.key.bytes);
+        let mut key = [0; 32];
+        secret.expand(&[b"tidegate stateless reset"], HKDF_SHA256).ok()?.fill(&mut key).ok()?;
+        Some(key)
     }
 
     /// The context for the connections of one worker.

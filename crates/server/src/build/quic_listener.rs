@@ -30,7 +30,9 @@ pub(super) fn build(
         TransportSnapshot::Quic(context) => Some(context.clone()),
         TransportSnapshot::Raw | TransportSnapshot::Tls(_) => None,
     });
-    let pick = ByChain { index: index.clone(), contexts: contexts.collect() };
+    let contexts: Vec<_> = contexts.collect();
+    let reset_key = contexts.iter().flatten().next().and_then(|context| context.reset_key());
+    let pick = ByChain { index: index.clone(), contexts };
     // Of the connection managers: keepalive, as far as they are alike.
     let managers = chains.iter().filter_map(|chain| match chain.config.filters.last() {
         Some(NetworkFilterConfig::Http(manager)) => Some(&manager.http3),
@@ -38,7 +40,7 @@ pub(super) fn build(
     });
     let options = managers.clone().next().cloned().unwrap_or_default();
     match server_config(Arc::new(pick), udp, &options) {
-        Some(server) => Ok(Some(QuicSnapshot::new(Arc::new(server), reception(udp, runtime)))),
+        Some(server) => Ok(Some(QuicSnapshot::new(Arc::new(server), reception(udp, runtime), reset_key))),
         None => {
             let message = format!("listener `{}`: the TLS library lacks what QUIC needs", config.name);
             Err(vec![Problem::new(Default::default(), Default::default(), message)])

@@ -8,11 +8,17 @@ use tidegate_quic::{Endpoint, Reception, ServerConfig};
 pub(crate) struct QuicSnapshot {
     server: Arc<ServerConfig>,
     reception: Reception,
+    /// Of stateless resets.
+    pub(crate) reset_key: Option<[u8; 32]>,
 }
 
 impl QuicSnapshot {
-    pub(crate) fn new(server: Arc<ServerConfig>, reception: Reception) -> Arc<Self> {
-        Arc::new(Self { server, reception })
+    pub(crate) fn new(
+        server: Arc<ServerConfig>,
+        reception: Reception,
+        reset_key: Option<[u8; 32]>,
+    ) -> Arc<Self> {
+        Arc::new(Self { server, reception, reset_key })
     }
 
     /// Makes a worker's socket go by it from now on.

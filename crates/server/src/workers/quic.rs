@@ -18,6 +18,8 @@ impl WorkerState {
         let workers = self.workers.borrow().clone();
         let count = workers.as_ref().map_or(1, |workers| workers.len());
         let options = EndpointOptions {
+            // Once for as long as the socket stays: ids that were issued keep their tokens.
+            reset_key: update.snapshot.quic.as_ref().and_then(|quic| quic.reset_key),
             worker: Worker { index: self.index as u32, count: count as u32 },
             ..EndpointOptions::default()
         };

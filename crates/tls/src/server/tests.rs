@@ -316,3 +316,18 @@ verifies_nothing!(
     vec![rustls::SignatureScheme::ECDSA_NISTP256_SHA256, rustls::SignatureScheme::RSA_PSS_SHA256]
 );
 verifies_nothing!(OnlyRsa, vec![rustls::SignatureScheme::RSA_PSS_SHA256]);
+
+#[test]
+fn resets_are_known_to_whoever_has_the_certificate() {
+    let key = |name: &str| context(&certificates(&[name]), "").reset_key().unwrap();
+    let names: Vec<_> = fs::read_dir(CERTS)
+        .unwrap()
+        .filter_map(|entry| {
+            Some(entry.unwrap().path().file_name()?.to_str()?.strip_suffix(".key")?.to_owned())
+        })
+        .filter(|name| Path::new(&format!("{CERTS}/{name}.pem")).exists() && !name.contains("ca"))
+        .collect();
+    let [one, other, ..] = &names[..] else { panic!("{names:?}") };
+    assert_eq!(key(one), key(one));
+    assert_ne!(key(one), key(other));
+}
