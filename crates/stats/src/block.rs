@@ -93,17 +93,22 @@ impl Block {
     }
 
     /// Called and not inlined, as the two below: an exchange counts in fifty places, whose copies of this would take
-    /// the room of a tenth of its instructions.
+    /// the room of a tenth of its instructions. What is rare lies behind a call, so that they need to save no
+    /// registers: a third of what they cost.
     #[inline(never)]
     pub(crate) fn add(&self, counter: usize, n: u64) {
-        let (shard, writers) = self.own_shard();
-        shard.add(counter, n, writers);
+        match self.workers_shard() {
+            Some(shard) => shard.add(counter, n, Writers::One),
+            None => self.add_slowly(counter, n),
+        }
     }
 
     #[inline(never)]
     pub(crate) fn add_gauge(&self, gauge: usize, n: i64) {
-        let (shard, writers) = self.own_shard();
-        shard.add_gauge(self.kind.counters.len() + gauge, n, writers);
+        match self.workers_shard() {
+            Some(shard) => shard.add_gauge(self.kind.counters.len() + gauge, n, Writers::One),
+            None => self.add_gauge_slowly(gauge, n),
+        }
     }
 
     #[inline]
@@ -117,6 +122,29 @@ impl Block {
         if self.rejected.has(self.kind.cells() + histogram) {
             return;
         }
+        match self.workers_shard() {
+            Some(shard) => shard.record(histogram, value, Writers::One),
+            None => self.record_slowly(histogram, value),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn add_slowly(&self, counter: usize, n: u64) {
+        let (shard, writers) = self.own_shard();
+        shard.add(counter, n, writers);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn add_gauge_slowly(&self, gauge: usize, n: i64) {
+        let (shard, writers) = self.own_shard();
+        shard.add_gauge(self.kind.counters.len() + gauge, n, writers);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn record_slowly(&self, histogram: usize, value: u64) {
         let (shard, writers) = self.own_shard();
         shard.record(histogram, value, writers);
     }
@@ -248,6 +276,15 @@ impl Block {
 
     fn written_shards(&self) -> impl Iterator<Item = &Shard> {
         self.shards.get().into_iter().flatten().filter_map(OnceLock::get)
+    }
+
+    /// The shard that this worker has and nobody else writes, once it has been written.
+    #[inline]
+    fn workers_shard(&self) -> Option<&Shard> {
+        match worker_index() {
+            0 => None,
+            index => self.shards.get()?.get(index)?.get(),
+        }
     }
 
     #[inline]

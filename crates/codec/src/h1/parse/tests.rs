@@ -175,3 +175,23 @@ fn lines_of_a_list_field_become_one_and_others_stay() {
     assert_eq!(lines("accept"), ["x,y"]);
     assert_eq!(lines("x-a"), ["1", "2"]);
 }
+
+#[test]
+fn a_colon_or_a_line_end_is_found_wherever_it_is() {
+    // Neighbours of both, and what a word-wise search could take for them.
+    let others = [b'9', b';', b'\t', 0x0b, 0, 1, 0x80, 0xba, 0x8a, b'a'];
+    for len in 0..20 {
+        for other in others {
+            let mut text = vec![other; len];
+            assert_eq!(colon_or_end(&text), None);
+            for at in 0..len {
+                text[at] = if at % 2 == 0 { b':' } else { b'\n' };
+                assert_eq!(colon_or_end(&text), Some(at), "{text:?}");
+                // What comes behind it changes nothing.
+                text[len - 1] = b':';
+                assert_eq!(colon_or_end(&text), Some(at), "{text:?}");
+                text.fill(other);
+            }
+        }
+    }
+}
