@@ -63,9 +63,9 @@ impl Warming {
         self.0.get().is_none_or(|holds| *holds.borrow() == 0)
     }
 
-    /// Returns when all but one have spoken: when that one has what it needs of the others.
-    pub async fn all_but_one(&self) {
-        self.at_most(1).await;
+    /// Returns when all but `count` have spoken: when those have what they need of the others.
+    pub async fn all_but(&self, count: usize) {
+        self.at_most(count).await;
     }
 
     /// Returns when all have spoken.

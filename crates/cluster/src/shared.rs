@@ -145,7 +145,7 @@ impl ClusterShared {
             workers: cx.workers,
             max_connections: config.circuit_breakers.per_host_max_connections,
             counts_load: config.lb_policy.counts_requests(),
-            checked: config.health_check.is_some(),
+            checked: config.is_checked(),
             watch: watch.clone(),
             matcher: Arc::new(Matcher::new(config, cx.store, &stats)),
         };
@@ -424,7 +424,7 @@ impl ClusterShared {
 
     /// Whether there are active checks of `host`.
     pub fn is_checked(&self, host: &HostShared) -> bool {
-        self.config.health_check.is_some() && !host.attributes().health_check.disabled
+        self.config.is_checked() && !host.attributes().health_check.disabled
     }
 
     /// What hosts begin with: those that are checked fail until they were.
@@ -546,12 +546,12 @@ impl Tuning {
             maintenance_percent: maintenance_percent(config, cx.runtime),
             tries_all_addresses: tries_all_addresses(cx),
             outlier_detection: config.outlier_detection.as_ref().map(|outlier| outlier.under(cx.runtime)),
-            check_interval_ms: match config.health_check {
-                Some(_) => (
+            check_interval_ms: match config.is_checked() {
+                true => (
                     cx.runtime.integer("health_check.min_interval").unwrap_or(0),
                     cx.runtime.integer("health_check.max_interval").unwrap_or(u64::MAX),
                 ),
-                None => (0, u64::MAX),
+                false => (0, u64::MAX),
             },
         }
     }

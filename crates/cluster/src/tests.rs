@@ -60,7 +60,7 @@ pub(crate) fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
         close_connections_on_host_set_change: false,
         update_merge_window: None,
         ignore_new_hosts_until_first_hc: false,
-        health_check: None,
+        health_checks: Vec::new(),
         ignore_health_on_host_removal: false,
         close_connections_on_host_health_failure: false,
         pool_per_downstream_connection: false,

@@ -97,8 +97,8 @@ pub struct ClusterConfig {
     /// `common_lb_config.ignore_new_hosts_until_first_hc`: hosts that were not checked yet do not count for the panic
     /// threshold and for what their priority can take.
     pub ignore_new_hosts_until_first_hc: bool,
-    /// `health_checks`, of which there is at most one.
-    pub health_check: Option<Box<HealthCheckConfig>>,
+    /// `health_checks`: a host works when all of them find that it does.
+    pub health_checks: Vec<HealthCheckConfig>,
     /// `ignore_health_on_host_removal`: hosts that discovery names no more leave at once, and not only when their
     /// checks fail.
     pub ignore_health_on_host_removal: bool,
@@ -179,7 +179,13 @@ impl ClusterConfig {
     /// docs, "Service discovery": on eventually consistent service discovery).
     pub fn keeps_checked_hosts(&self) -> bool {
         // Without checks nobody would find out.
-        self.health_check.is_some() && !self.ignore_health_on_host_removal
+        self.is_checked() && !self.ignore_health_on_host_removal
+    }
+
+    /// Whether there are active health checks.
+    #[inline]
+    pub fn is_checked(&self) -> bool {
+        !self.health_checks.is_empty()
     }
 
     /// Whether `policy`, of hosts that come from elsewhere, is what holds.
@@ -318,7 +324,7 @@ impl Message for ClusterConfig {
             close_connections_on_host_set_change: common_lb.close_on_change,
             update_merge_window: common_lb.update_merge_window,
             ignore_new_hosts_until_first_hc: common_lb.ignore_new_hosts,
-            health_check: health_check::health_check(r, http.protocol.http2().is_some()),
+            health_checks: health_check::health_checks(r, http.protocol.http2().is_some()),
             ignore_health_on_host_removal: r.bool("ignore_health_on_host_removal").or_default(),
             close_connections_on_host_health_failure: r
                 .bool("close_connections_on_host_health_failure")

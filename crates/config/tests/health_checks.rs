@@ -26,7 +26,7 @@ fn read(check: &str, cluster: &str, endpoint: &str) -> Result<ClusterConfig, Vec
 }
 
 fn check_with(checker: &str) -> Result<HealthCheckConfig, Vec<String>> {
-    read(&PLAIN.replace("CHECKER", checker), "", "").map(|cluster| *cluster.health_check.unwrap())
+    read(&PLAIN.replace("CHECKER", checker), "", "").map(|cluster| cluster.health_checks[0].clone())
 }
 
 #[track_caller]
@@ -145,7 +145,15 @@ fn mistakes_are_told() {
     }
     let two = [PLAIN.replace("CHECKER", HTTP), PLAIN.replace("CHECKER", HTTP)].join(",");
     let errors = read(&two, "", "").unwrap_err().join("\n");
-    assert!(errors.contains("health_checks: this build makes one check of each host"), "{errors}");
+    assert!(errors.contains("health check at index 0 is missing a name"), "{errors}");
+    let named = |name: &str| {
+        let name = format!(r#"{{"name": "{name}", "#);
+        PLAIN.replace("CHECKER", HTTP).replacen('{', &name, 1)
+    };
+    let errors = read(&[named("a"), named("a")].join(","), "", "").unwrap_err().join("\n");
+    assert!(errors.contains("duplicate health check name 'a' at index 1"), "{errors}");
+    let cluster = read(&[named("a"), named("b")].join(","), "", "").unwrap();
+    assert_eq!(cluster.health_checks.iter().map(|check| check.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     let errors = read("{}", "", "").unwrap_err().join("\n");
     for field in ["timeout", "interval", "unhealthy_threshold", "healthy_threshold"] {
         assert!(errors.contains(&format!("missing field `{field}`")), "{errors}");

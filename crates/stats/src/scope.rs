@@ -18,6 +18,8 @@ pub struct Scope {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tag {
     name: &'static str,
+    /// Where what Prometheus leaves out begins.
+    cut: usize,
     start: usize,
     end: usize,
 }
@@ -100,6 +102,16 @@ impl Scope {
         self.append("", Some(tag), value)
     }
 
+    /// As [`Scope::tagged`], with segments before the value that go with it.
+    pub fn tagged_after(&self, lead: &str, tag: &'static str, value: &str) -> Self {
+        let mut scope = self.append(&format!("{lead}."), Some(tag), value);
+        let last = scope.tags.len().saturating_sub(1);
+        let cut = self.prefix.len().saturating_sub(1);
+        let with_lead = |(index, tag): (usize, &Tag)| if index == last { Tag { cut, ..*tag } } else { *tag };
+        scope.tags = scope.tags.iter().enumerate().map(with_lead).collect();
+        scope
+    }
+
     /// The innermost label's value, for logs: the cluster's name, the stat prefix. Without labels, the prefix.
     pub fn name(&self) -> &str {
         match self.tags.last() {
@@ -125,7 +137,7 @@ impl Scope {
         prefix.push('.');
         let tags = match tag {
             Some(name) => {
-                let new = Tag { name, start, end: start + value.len() };
+                let new = Tag { name, cut: start.saturating_sub(1), start, end: start + value.len() };
                 self.tags.iter().copied().chain([new]).collect()
             }
             None => self.tags.clone(),
@@ -151,7 +163,7 @@ impl Scope {
     pub(crate) fn cuts(&self) -> impl Iterator<Item = (&'static str, Range<usize>)> {
         self.tags.iter().map(|tag| {
             // The separator before a value goes with it; a value at the very start takes the dot after it.
-            let cut = if tag.start == 0 { 0..tag.end + 1 } else { tag.start - 1..tag.end };
+            let cut = if tag.start == 0 { 0..tag.end + 1 } else { tag.cut..tag.end };
             (tag.name, cut)
         })
     }
@@ -200,6 +212,16 @@ mod tests {
         let (name, labels) = extracted(&scope);
         assert_eq!(name, "listener.worker.");
         assert_eq!(labels, vec![("envoy_worker_id", "3"), ("envoy_listener_address", "[__1]_80")]);
+    }
+
+    #[test]
+    fn what_leads_to_a_label_goes_with_it() {
+        let scope =
+            Scope::cluster("c").child("health_check").tagged_after("name", "envoy_health_check_name", "a");
+        assert_eq!((scope.prefix(), scope.name()), ("cluster.c.health_check.name.a.", "a"));
+        let (name, labels) = extracted(&scope);
+        assert_eq!(name, "cluster.health_check.");
+        assert_eq!(labels, vec![("envoy_health_check_name", "a"), ("envoy_cluster_name", "c")]);
     }
 
     #[test]

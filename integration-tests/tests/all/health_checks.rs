@@ -446,3 +446,43 @@ fn what_checks_found_is_in_the_json_page() {
     host.say(OK);
     wait::until("its health", || health() == json!({"eds_health_status": "HEALTHY"}));
 }
+
+/// Several checks of a host: by an HTTP request of which 500 is a failure, and by one of which it is none.
+#[test]
+fn all_of_several_checks_must_find_a_host_well() {
+    let (host, steady) = (Flapping::new(), Flapping::new());
+    let expected = |statuses: &[u16]| {
+        let range = |status: &u16| json!({"start": status, "end": status + 1});
+        let ranges: Vec<_> = statuses.iter().map(range).collect();
+        json!({"http_health_check": {"path": "/healthz", "expected_statuses": ranges}})
+    };
+    let mut both = check(expected(&[200]), json!({"name": "strict"}));
+    let lenient = check(expected(&[200, 500]), json!({"name": "lenient"}))["health_checks"][0].take();
+    both["health_checks"].as_array_mut().unwrap().push(lenient);
+    let hosts = [host.address(), steady.address()];
+    let proxy = Proxy::start(&Config::with_clusters(&[cluster("origin", &hosts)]).cluster(both));
+    await_healthy(&proxy, 2);
+    let gauge = |name: &str, value| proxy.admin.await_stat(&format!("{HC}{name}"), value);
+    gauge("healthy", 2);
+
+    host.say("HTTP/1.1 500 X\r\ncontent-length: 0\r\n\r\n");
+    await_healthy(&proxy, 1);
+    assert_eq!(flags(&proxy, host.address()), "/failed_active_hc");
+    gauge("name.strict.healthy", 1);
+    gauge("name.lenient.healthy", 2);
+    gauge("healthy", 1);
+
+    host.say("HTTP/1.1 404 X\r\ncontent-length: 0\r\n\r\n");
+    gauge("name.lenient.healthy", 1);
+    host.say("HTTP/1.1 500 X\r\ncontent-length: 0\r\n\r\n");
+    gauge("name.lenient.healthy", 2);
+    assert_eq!(flags(&proxy, host.address()), "/failed_active_hc");
+
+    host.say(OK);
+    await_healthy(&proxy, 2);
+    assert_eq!(flags(&proxy, host.address()), "healthy");
+    assert_eq!(proxy.stat(&format!("{HC}name.lenient.network_failure")), 0);
+    let page = proxy.admin.get("/stats/prometheus").text();
+    let line = r#"envoy_cluster_health_check_healthy{envoy_health_check_name="strict",envoy_cluster_name="origin"} 2"#;
+    assert!(page.lines().any(|listed| listed == line), "{page}");
+}

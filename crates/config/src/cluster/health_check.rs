@@ -21,6 +21,8 @@ pub use events::CheckEvents;
 /// A validated check. Jitters are added to the interval at hand: up to a fixed time, and up to a share of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HealthCheckConfig {
+    /// `name`: what statistics call it; empty: nothing. Checks that are one of several have different ones.
+    pub name: String,
     /// `timeout`: an attempt that takes longer failed.
     pub timeout: Duration,
     /// `interval`s between attempts.
@@ -71,8 +73,6 @@ impl Message for HealthCheckConfig {
     const NAME: &'static str = "envoy.config.core.v3.HealthCheck";
 
     fn read(r: &Reader<'_>) -> Self {
-        // Only checks that are one of several need a name.
-        r.string("name").or_default();
         r.refuse("alt_port", "Envoy ignores this field: see `health_check_config.port_value` of endpoints");
         r.refuse("event_service", "events are written to files only: see `event_logger`");
         r.refuse(
@@ -80,6 +80,7 @@ impl Message for HealthCheckConfig {
             "custom checks (redis, thrift and others) are not supported by this build: use `tcp_health_check`",
         );
         Self {
+            name: r.string("name").or_default(),
             timeout: r.duration("timeout").greater_than_zero().required(),
             intervals: CheckIntervals::read(r),
             initial_jitter: r.duration("initial_jitter").or_default(),
@@ -117,18 +118,37 @@ fn positive<'a>(r: &'a Reader<'a>, name: &'static str) -> Field<'a, Duration> {
     r.duration(name).greater_than_zero()
 }
 
-/// The field `health_checks`. Envoy takes several if they have names.
-pub(super) fn health_check(r: &Reader<'_>, speaks_http2: bool) -> Option<Box<HealthCheckConfig>> {
-    let checks = r.repeated::<HealthCheckConfig>("health_checks");
-    let checks = checks.check(|checks| match checks.len() {
-        0 | 1 => Ok(()),
-        _ => Err("this build makes one check of each host".to_owned()),
-    });
-    let check = checks.check(|checks| {
+/// The field `health_checks`.
+pub(super) fn health_checks(r: &Reader<'_>, speaks_http2: bool) -> Vec<HealthCheckConfig> {
+    let checks = r.repeated::<HealthCheckConfig>("health_checks").check(|checks| names(checks));
+    let checks = checks.check(|checks| {
         let lost = checks.iter().any(|check| matches!(check.checker, Checker::Grpc(_))) && !speaks_http2;
         if lost { Err("gRPC health checks need a cluster that speaks HTTP/2".to_owned()) } else { Ok(()) }
     });
-    check.or_default().into_iter().next().map(Box::new)
+    checks.or_default()
+}
+
+/// Several have names, and each its own. In Envoy's words.
+fn names(checks: &[HealthCheckConfig]) -> Result<(), String> {
+    if checks.len() < 2 {
+        return Ok(());
+    }
+    for (index, check) in checks.iter().enumerate() {
+        if check.name.is_empty() {
+            return Err(format!(
+                "health check at index {index} is missing a name; all health checks must have a name when multiple \
+                 health checks are configured"
+            ));
+        }
+        if checks[..index].iter().any(|other| other.name == check.name) {
+            return Err(format!(
+                "duplicate health check name '{}' at index {index}; all health check names must be unique within a \
+                 cluster",
+                check.name
+            ));
+        }
+    }
+    Ok(())
 }
 
 struct TlsOptions(Vec<String>);

@@ -16,6 +16,7 @@ use tidegate_config::cluster::HealthCheckConfig;
 use tidegate_stats::Scope;
 use tokio::time::{Instant, sleep_until};
 
+use super::ballot::Ballot;
 use super::bell::{Bell, Chime};
 use super::event::{About, Event};
 use super::log::EventLog;
@@ -40,6 +41,31 @@ pub(super) struct Driver {
     round: u64,
 }
 
+/// Which of a cluster's checks a driver makes.
+pub(super) struct Seat {
+    /// Its number.
+    pub(super) number: usize,
+    /// How many there are.
+    pub(super) of: usize,
+    /// Where it votes, if there are others.
+    pub(super) ballot: Option<Rc<Ballot>>,
+}
+
+impl Seat {
+    /// Whether hosts that say of themselves that they fail are its matter: the last check's, as in Envoy.
+    fn hears_hosts(&self) -> bool {
+        self.number + 1 == self.of
+    }
+
+    /// How the host stands in all, before and after a result that changes how it stands with this check.
+    fn vote(&self, host: &Arc<HostShared>, before: Standing, after: Standing) -> (Standing, Standing) {
+        match &self.ballot {
+            Some(ballot) => ballot.vote(Arc::as_ptr(host), self.number, after),
+            None => (before, after),
+        }
+    }
+}
+
 /// What does not change.
 struct Tools {
     cluster: Arc<ClusterShared>,
@@ -49,6 +75,7 @@ struct Tools {
     plan: Plan,
     options: Rc<TransportOptions>,
     stats: CheckStats,
+    seat: Seat,
     /// The cluster had a connection for traffic.
     used: Cell<bool>,
 }
@@ -87,6 +114,7 @@ impl Driver {
         cluster: &Arc<ClusterShared>,
         config: &HealthCheckConfig,
         plan: Plan,
+        seat: Seat,
         cx: AttendContext<'_>,
     ) -> Self {
         let alpn = config.alpn_protocols.iter().map(|name| Arc::from(name.as_bytes())).collect();
@@ -96,10 +124,8 @@ impl Driver {
             kit: CheckKit::new(cluster, config.transport_labels.as_ref()),
             plan,
             options: Rc::new(TransportOptions { alpn, ..TransportOptions::default() }),
-            stats: CheckStats::new(
-                cx.store,
-                Scope::cluster(cluster.config().stat_name()).child("health_check"),
-            ),
+            stats: CheckStats::new(cx.store, scope(cluster, config)),
+            seat,
             used: Cell::new(false),
             config: config.clone(),
         };
@@ -134,8 +160,8 @@ impl Driver {
                 }
                 () = wait_until(due) => self.on_time(Instant::now()),
                 _ = changes.changed() => self.follow_hosts(),
-                () = cluster.host_told() => self.follow_words(),
-                () = cluster.warming().all_but_one(), if waits_for_others => {
+                () = cluster.host_told(), if self.tools.seat.hears_hosts() => self.follow_words(),
+                () = cluster.warming().all_but(self.tools.seat.of), if waits_for_others => {
                     // Hosts may have come with the last word.
                     self.follow_hosts();
                     if let Some(warm_up) = &mut self.warm_up {
@@ -175,6 +201,11 @@ impl Driver {
             pending: host.checks.has(Mark::Pending),
             timed_out: host.checks.has(Mark::TimedOut),
         };
+        let seat = &self.tools.seat;
+        let standing = match &seat.ballot {
+            Some(ballot) => ballot.join(Arc::as_ptr(host), seat.number, standing),
+            None => standing,
+        };
         self.tools.stats.healthy().add(i64::from(!standing.failing));
         self.tools.stats.degraded().add(i64::from(standing.degraded));
         let entry = self.lanes.vacant_entry();
@@ -211,9 +242,7 @@ impl Driver {
         }
         self.by_host.remove(&Arc::as_ptr(&lane.host));
         self.schedule.clear(number);
-        let standing = lane.session.standing();
-        self.tools.stats.healthy().sub(i64::from(!standing.failing));
-        self.tools.stats.degraded().sub(i64::from(standing.degraded));
+        self.tools.forget(&lane);
         if let Some(warm_up) = self.warm_up.as_mut().filter(|_| lane.session.is_new()) {
             warm_up.unchecked -= 1;
         }
@@ -273,12 +302,13 @@ impl Driver {
             Outcome::Fail(failure) => lane.session.handle_failure(failure, &self.tools.config),
         };
         self.tools.count(outcome, before, lane.session.standing());
-        self.tools.mark(&lane.host, lane.session.standing(), verdict);
-        if matches!(outcome, Outcome::Pass { .. }) && !lane.session.standing().failing {
+        let (old, all) = self.tools.seat.vote(&lane.host, before, lane.session.standing());
+        self.tools.mark(&lane.host, all, verdict);
+        if matches!(outcome, Outcome::Pass { .. }) && !all.failing {
             lane.host.check_passed();
         }
-        self.news.changed |= verdict.transition == Transition::Changed;
-        self.news.failed |= verdict.turned && lane.session.standing().failing;
+        self.news.changed |= verdict.transition == Transition::Changed && old != all;
+        self.news.failed |= all.failing && !old.failing;
         self.news.log(&self.tools, &lane.host, outcome, verdict);
         self.tools.say(&lane.host, outcome, verdict);
         if let Some(warm_up) = self.warm_up.as_mut().filter(|_| verdict.first) {
@@ -318,11 +348,7 @@ impl Driver {
 impl Drop for Driver {
     /// The gauges live on with a changed cluster's checks.
     fn drop(&mut self) {
-        for (_, lane) in &self.lanes {
-            let standing = lane.session.standing();
-            self.tools.stats.healthy().sub(i64::from(!standing.failing));
-            self.tools.stats.degraded().sub(i64::from(standing.degraded));
-        }
+        self.lanes.iter().for_each(|(_, lane)| self.tools.forget(lane));
     }
 }
 
@@ -342,6 +368,16 @@ impl Tools {
             options: &self.options,
             reuse: self.config.reuse_connection,
             secure: self.kit.is_secure(host),
+        }
+    }
+
+    /// The host is not checked any more.
+    fn forget(&self, lane: &Lane) {
+        let standing = lane.session.standing();
+        self.stats.healthy().sub(i64::from(!standing.failing));
+        self.stats.degraded().sub(i64::from(standing.degraded));
+        if let Some(ballot) = &self.seat.ballot {
+            ballot.leave(Arc::as_ptr(&lane.host));
         }
     }
 
@@ -447,6 +483,16 @@ impl News {
             self.logs.iter_mut().for_each(|log| log.append(&self.lines));
             self.lines.clear();
         }
+    }
+}
+
+/// `cluster.NAME.health_check.`, and the check's name if it has one, which is a label unless it has dots, as in Envoy.
+fn scope(cluster: &ClusterShared, config: &HealthCheckConfig) -> Scope {
+    let scope = Scope::cluster(cluster.config().stat_name()).child("health_check");
+    match &*config.name {
+        "" => scope,
+        name if name.contains('.') => scope.child("name").child(name),
+        name => scope.tagged_after("name", "envoy_health_check_name", name),
     }
 }
 

@@ -11,6 +11,7 @@ use super::session::{Failure, Jitter, Session, Standing, Transition, Verdict, in
 fn config(unhealthy_threshold: u32, healthy_threshold: u32) -> HealthCheckConfig {
     let ms = Duration::from_millis;
     HealthCheckConfig {
+        name: String::new(),
         timeout: ms(1000),
         intervals: CheckIntervals {
             healthy: ms(1),

@@ -25,7 +25,7 @@ impl Upstream<'_> {
     /// A host answered.
     pub(super) fn judge_answer_of(&self, host: &Host, head: &ResponseHead) {
         let cluster = self.facts.cluster.shared();
-        if cluster.config().health_check.is_some() && head.headers.contains_key(FAILS) {
+        if cluster.config().is_checked() && head.headers.contains_key(FAILS) {
             cluster.host_says_it_fails(host.shared());
         }
         if !host.is_judged() {
