@@ -85,6 +85,7 @@ pub(crate) fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
         transport_matches: Vec::new(),
         wait_for_warm_on_init: true,
         track_stats: tidegate_config::cluster::TrackStats::default(),
+        metadata: None,
     }
 }
 

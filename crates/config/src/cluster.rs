@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use tidegate_types::Address;
-use tidegate_types::json::Problem;
+use tidegate_types::json::{Node, Problem};
 
 use crate::address::Socket;
 use crate::discovery::Eds;
@@ -13,7 +13,7 @@ use crate::reader::{Message, Reader, Space};
 use crate::route::{MirrorPolicy, RetryPolicy};
 use crate::tls::TlsVersion;
 use crate::transport::{BELOW_1_3, UpstreamTransport};
-use crate::values::{Percent, TcpKeepalive};
+use crate::values::{Percent, TcpKeepalive, metadata};
 
 mod alternate_protocols;
 mod circuit_breakers;
@@ -151,6 +151,8 @@ pub struct ClusterConfig {
     pub wait_for_warm_on_init: bool,
     /// `track_cluster_stats`, and the deprecated `track_timeout_budgets`.
     pub track_stats: TrackStats,
+    /// `metadata.filter_metadata`, as written: for who reads the configuration.
+    pub metadata: Option<Box<Node>>,
 }
 
 impl ClusterConfig {
@@ -356,6 +358,7 @@ impl Message for ClusterConfig {
             transport_socket,
             wait_for_warm_on_init: r.bool("wait_for_warm_on_init").or(true),
             track_stats,
+            metadata: metadata(r).map(Box::new),
         }
     }
 }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_types::Address;
-use tidegate_types::json::{Problem, TypedConfig};
+use tidegate_types::json::{Node, Problem, TypedConfig};
 
 use crate::access_log::{AccessLogConfig, access_logs};
 use crate::address::Endpoint;
 use crate::reader::{Message, Reader, Space};
-use crate::values::TcpKeepalive;
+use crate::values::{TcpKeepalive, metadata};
 
 mod chain_match;
 mod filter_chain;
@@ -60,6 +60,8 @@ pub struct ListenerConfig {
     pub ignore_global_conn_limit: bool,
     /// `max_connections_to_accept_per_socket_event`; `None`: no limit.
     pub max_connections_to_accept_per_socket_event: Option<u32>,
+    /// `metadata.filter_metadata`, as written: for who reads the configuration.
+    pub metadata: Option<Node>,
 }
 
 /// `traffic_direction`.
@@ -123,6 +125,7 @@ impl Message for ListenerConfig {
                 .u32("max_connections_to_accept_per_socket_event")
                 .positive()
                 .optional(),
+            metadata: metadata(r),
             address,
         };
         udp::check(r, &listener);

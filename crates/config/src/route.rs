@@ -68,6 +68,8 @@ pub struct RouteConfig {
     pub per_filter: PerFilterConfigs,
     /// The router's part of it.
     pub router: RouterPerRoute,
+    /// `metadata.filter_metadata`, as written: for who reads the configuration.
+    pub metadata: Option<Node>,
 }
 
 /// `envoy.config.route.v3.VirtualHost`.
@@ -197,6 +199,7 @@ impl Message for RouteConfig {
             mirrors,
             per_filter,
             router,
+            metadata: metadata(r),
         }
     }
 }

@@ -218,3 +218,25 @@ fn statistics() {
     let team = TagValue::Regex(r"^cluster\.((\w+?)-)".into());
     assert_eq!(values, [TagValue::Default, TagValue::Fixed("ams".into()), team]);
 }
+
+#[test]
+fn metadata_is_kept_wherever_it_stands() {
+    let metadata = r#""metadata": {"filter_metadata": {"owner": {"team": "edge"}}}"#;
+    let places = [r#""name": "backend","#, r#""name": "ingress","#, r#""filters": ["#, r#""name": "r","#];
+    let text = places.iter().fold(MINIMAL.to_owned(), |text, place| {
+        assert!(text.contains(place), "{place}");
+        text.replacen(place, &format!("{metadata}, {place}"), 1)
+    });
+    let bootstrap = json(&text);
+    let listener = &bootstrap.listeners[0];
+    let all = [
+        bootstrap.clusters[0].metadata.as_deref(),
+        listener.metadata.as_ref(),
+        listener.filter_chains[0].metadata.as_ref(),
+        manager(&bootstrap).route_config.metadata.as_ref(),
+    ];
+    for found in all {
+        let team = found.unwrap().member("owner").unwrap().member("team").unwrap();
+        assert_eq!(team.as_str(), Some("edge"));
+    }
+}

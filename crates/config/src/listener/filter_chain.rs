@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use tidegate_types::json::{Problem, TypedConfig};
+use tidegate_types::json::{Node, Problem, TypedConfig};
 
 use super::FilterChainMatch;
 use crate::reader::{Message, Reader};
 use crate::transport::TransportSocket;
-use crate::values::TimeoutOverride;
+use crate::values::{TimeoutOverride, metadata};
 use crate::{HcmConfig, TcpProxyConfig};
 
 /// `envoy.config.listener.v3.FilterChain`.
@@ -23,6 +23,8 @@ pub struct FilterChainConfig {
     pub transport_socket: TransportSocket,
     /// `transport_socket_connect_timeout`, which bounds the handshake.
     pub transport_socket_connect_timeout: TimeoutOverride,
+    /// `metadata.filter_metadata`, as written: for who reads the configuration.
+    pub metadata: Option<Node>,
 }
 
 impl FilterChainConfig {
@@ -57,6 +59,7 @@ impl Message for FilterChainConfig {
             filters: filters(r),
             transport_socket: r.message_or_defaults("transport_socket"),
             transport_socket_connect_timeout: r.duration("transport_socket_connect_timeout").overriding(),
+            metadata: metadata(r),
         }
     }
 }

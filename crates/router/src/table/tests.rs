@@ -82,6 +82,7 @@ pub(crate) fn config(virtual_hosts: Vec<config::VirtualHost>) -> RouteConfig {
         validate_clusters: true,
         per_filter: BTreeMap::new(),
         router: Default::default(),
+        metadata: None,
     }
 }
 
