@@ -1,5 +1,7 @@
 //! What all workers share of a cluster.
 
+mod figures;
+
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
@@ -27,7 +29,7 @@ use crate::home::Home;
 use crate::host::{Failing, HostScale, HostSet, HostShared};
 use crate::host_update::{HostChanges, HostUpdate};
 use crate::judged::Watch;
-use crate::lb::{Health, Subsets, Terms, ZoneFault};
+use crate::lb::Terms;
 use crate::merging::Merging;
 use crate::stats::{ClusterStats, ManagerStats};
 use crate::transports::{Choice, Matcher, Transports};
@@ -377,7 +379,7 @@ impl ClusterShared {
     /// Publishes what was found out about hosts that stay, or, within `update_merge_window`, will.
     fn publish_findings(&self, hosts: HostSet) -> Told {
         if self.merging.as_ref().is_some_and(|merging| merging.holds_back(&self.manager)) {
-            publish_membership(&self.stats, &hosts);
+            figures::membership(&self.stats, &hosts);
             return Told::Later;
         }
         self.publish(hosts);
@@ -439,10 +441,10 @@ impl ClusterShared {
     fn publish(&self, mut hosts: HostSet) {
         self.meet(&hosts);
         hosts.prepare(&self.config, &self.terms, &self.home);
-        publish_membership(&self.stats, &hosts);
-        publish_choice(&self.stats, &hosts, self.zone_aware());
+        figures::membership(&self.stats, &hosts);
+        figures::choice(&self.stats, &hosts, self.zone_aware());
         if let Some(subsets) = hosts.subsets() {
-            publish_subsets(&self.stats, self.hosts.load().subsets().map(|old| &**old), subsets);
+            figures::subsets(&self.stats, self.hosts.load().subsets().map(|old| &**old), subsets);
         }
         self.hosts.store(Arc::new(hosts));
         if let Some(merging) = &self.merging {
@@ -634,55 +636,7 @@ fn maxima(config: &ClusterConfig, runtime: &Runtime, priority: Priority) -> Maxi
     }
 }
 
-fn publish_membership(stats: &ClusterStats, hosts: &HostSet) {
-    if hosts.hosts.iter().any(|host| host.addresses().all().len() > 1) {
-        // Listed before the first connection.
-        stats.eyeballs();
-    }
-    let count = |health| hosts.hosts.iter().filter(|host| host.health() == health).count() as i64;
-    stats.members.membership_total().set(hosts.hosts.len() as i64);
-    stats.members.membership_healthy().set(count(Health::Healthy));
-    stats.members.membership_degraded().set(count(Health::Degraded));
-    let excluded = hosts.hosts.iter().filter(|host| host.checks.is_excluded()).count();
-    stats.members.membership_excluded().set(excluded as i64);
-}
-
 /// Ignores poison: what is inside is valid after any panic.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Which subsets there are now, and which there were. Counted once, where Envoy counts for each thread.
-fn publish_subsets(stats: &ClusterStats, old: Option<&Subsets>, new: &Subsets) {
-    let created = old.map_or(new.count(), |old| new.count_beyond(old));
-    let removed = old.map_or(0, |old| old.count_beyond(new));
-    stats.members.lb_subsets_created().add(created as u64);
-    stats.members.lb_subsets_removed().add(removed as u64);
-    stats.members.lb_subsets_active().add(created as i64 - removed as i64);
-    if let Some(subsets) = &stats.subsets {
-        subsets.lb_subsets_single_host_per_subset_duplicate().set(new.duplicates() as i64);
-    }
-}
-
-/// What making the roster came to.
-fn publish_choice(stats: &ClusterStats, hosts: &HostSet, zone_aware: bool) {
-    if zone_aware {
-        stats.members.lb_recalculate_zone_structures().inc();
-    }
-    match hosts.roster().zone_fault() {
-        None => {}
-        Some(ZoneFault::LocalClusterNotOk) => stats.members.lb_local_cluster_not_ok().inc(),
-        Some(ZoneFault::ClusterTooSmall) => stats.members.lb_zone_cluster_too_small().inc(),
-    }
-    let spread = hosts.roster().hashed().map(|table| table.spread()).unwrap_or_default();
-    let [size, min, max] = [spread.size, spread.min, spread.max].map(|count| count as i64);
-    if let Some(ring) = &stats.ring_hash {
-        ring.size().set(size);
-        ring.min_hashes_per_host().set(min);
-        ring.max_hashes_per_host().set(max);
-    }
-    if let Some(maglev) = &stats.maglev {
-        maglev.min_entries_per_host().set(min);
-        maglev.max_entries_per_host().set(max);
-    }
 }
