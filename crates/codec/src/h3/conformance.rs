@@ -52,12 +52,41 @@ fn concat(parts: &[&[u8]]) -> Vec<u8> {
     parts.concat()
 }
 
+/// What a client sends on a request stream, whether it ends it then, the code of the close, and its reason.
+type Bad = (Vec<u8>, bool, u64, &'static str);
+
+/// Such bytes close the connection so, however they are cut.
+fn assert_closed(cases: &[Bad]) {
+    for (bytes, ends, code, reason) in cases {
+        assert_eq!(on_request(bytes, *ends), Some((Some(*code), (*reason).to_owned())), "{bytes:x?}");
+        // It makes no difference how it is cut.
+        if bytes.len() < 100 {
+            let (script, mut conn, _) = Script::server(ServerOptions::default());
+            let mut exchanges = Vec::new();
+            for byte in bytes {
+                script.send(request_id(0), [*byte]);
+                exchanges.extend(accept_all(&mut conn).0);
+                for exchange in &mut exchanges {
+                    let _ = now(|cx| exchange.poll_head(cx));
+                    let _ = now(|cx| exchange.poll_body(cx));
+                }
+            }
+            if *ends {
+                script.send_all(request_id(0), b"");
+                exchanges.extend(accept_all(&mut conn).0);
+                for exchange in &mut exchanges {
+                    let _ = now(|cx| exchange.poll_body(cx));
+                }
+            }
+            assert_eq!(script.closed(), Some((Some(*code), (*reason).to_owned())), "{bytes:x?}");
+        }
+    }
+}
+
 #[test]
-fn frames_on_request_streams() {
-    let get = headers(GET);
-    let trailers = headers(&[(b"x", b"y")]);
-    let data = frame(0, b"abc");
-    let cases: &[(Vec<u8>, bool, u64, &str)] = &[
+fn frames_that_end_or_follow_each_other_wrongly() {
+    let (get, trailers, data) = (headers(GET), headers(&[(b"x", b"y")]), frame(0, b"abc"));
+    assert_closed(&[
         (data.clone(), false, 0x105, "151:Unexpected DATA frame received."),
         (concat(&[&get, &trailers, &data]), false, 0x105, "151:Unexpected DATA frame received."),
         (
@@ -77,6 +106,13 @@ fn frames_on_request_streams() {
             0x106,
             "132:Received FIN in the middle of a frame.",
         ),
+    ]);
+}
+
+#[test]
+fn frames_that_have_no_place_on_request_streams() {
+    let get = headers(GET);
+    assert_closed(&[
         (frame(4, b""), false, 0x105, "133:Settings frame received on data stream"),
         (concat(&[&get, &frame(7, b"\x00")]), false, 0x105, "133:Goaway frame received on data stream"),
         (frame(0xd, b"\x00"), false, 0x105, "133:Max Push Id frame received on data stream"),
@@ -92,6 +128,12 @@ fn frames_on_request_streams() {
         ),
         (frame(8, b""), false, 0x105, "171:HTTP/2 frame received in a HTTP/3 connection: 8"),
         (frame(9, b""), false, 0x105, "171:HTTP/2 frame received in a HTTP/3 connection: 9"),
+    ]);
+}
+
+#[test]
+fn sections_that_cannot_be_read_and_frames_without_content() {
+    assert_closed(&[
         (
             frame(1, b""),
             false,
@@ -118,31 +160,12 @@ fn frames_on_request_streams() {
         ),
         (frame(1, b"\x00\x00"), false, 0x106, "132:http3.invalid_header_field"),
         (frame(0x21, b"").repeat(1001), false, 0x107, "132:Too many frames without content"),
-    ];
-    for (bytes, ends, code, reason) in cases {
-        assert_eq!(on_request(bytes, *ends), Some((Some(*code), (*reason).to_owned())), "{bytes:x?}");
-        // It makes no difference how it is cut.
-        if bytes.len() < 100 {
-            let (script, mut conn, _) = Script::server(ServerOptions::default());
-            let mut exchanges = Vec::new();
-            for byte in bytes {
-                script.send(request_id(0), [*byte]);
-                exchanges.extend(accept_all(&mut conn).0);
-                for exchange in &mut exchanges {
-                    let _ = now(|cx| exchange.poll_head(cx));
-                    let _ = now(|cx| exchange.poll_body(cx));
-                }
-            }
-            if *ends {
-                script.send_all(request_id(0), b"");
-                exchanges.extend(accept_all(&mut conn).0);
-                for exchange in &mut exchanges {
-                    let _ = now(|cx| exchange.poll_body(cx));
-                }
-            }
-            assert_eq!(script.closed(), Some((Some(*code), (*reason).to_owned())), "{bytes:x?}");
-        }
-    }
+    ]);
+}
+
+#[test]
+fn frames_that_do_no_harm() {
+    let (get, trailers, data) = (headers(GET), headers(&[(b"x", b"y")]), frame(0, b"abc"));
     for harmless in [
         concat(&[&frame(0x21, vec![0; 100_000]), &get, &frame(0x40, b"x"), &data, &frame(0, b""), &trailers]),
         concat(&[&get, &data, &trailers, &frame(0x21, b"x")]),
@@ -172,32 +195,53 @@ fn on_uni(side: Side, streams: &[&[u8]]) -> Option<(Option<u64>, String)> {
     script.closed()
 }
 
+const BOTH: [Side; 2] = [Side::Server, Side::Client];
+
+/// A control stream with these frames behind its SETTINGS.
+fn after(frames: &[u8]) -> Vec<u8> {
+    concat(&[CONTROL, frames])
+}
+
+/// Such streams close the connection so.
+fn assert_closed_beside(cases: &[Case<'_>]) {
+    for (sides, streams, code, reason) in cases {
+        for side in *sides {
+            let expected = Some((Some(*code), (*reason).to_owned()));
+            assert_eq!(on_uni(*side, streams), expected, "{side:?} {streams:x?}");
+        }
+    }
+}
+
 #[test]
-fn streams_beside_the_requests() {
-    let after = |frames: &[u8]| concat(&[CONTROL, frames]);
-    let both = [Side::Server, Side::Client];
-    let cases: &[Case<'_>] = &[
-        (&both, &[CONTROL, CONTROL], 0x103, "153:Control stream is received twice."),
-        (&both, &[b"\x02", b"\x02"], 0x103, "153:QPACK encoder stream is received twice."),
-        (&both, &[b"\x03", b"\x03"], 0x103, "153:QPACK decoder stream is received twice."),
+fn streams_of_which_there_is_one_or_none() {
+    assert_closed_beside(&[
+        (&BOTH, &[CONTROL, CONTROL], 0x103, "153:Control stream is received twice."),
+        (&BOTH, &[b"\x02", b"\x02"], 0x103, "153:QPACK encoder stream is received twice."),
+        (&BOTH, &[b"\x03", b"\x03"], 0x103, "153:QPACK decoder stream is received twice."),
         (&[Side::Server], &[b"\x01"], 0x101, "205:Received server push stream"),
         (&[Side::Client], &[b"\x01"], 0x108, "205:Received server push stream"),
+    ]);
+}
+
+#[test]
+fn frames_on_the_control_stream() {
+    assert_closed_beside(&[
         (
-            &both,
+            &BOTH,
             &[b"\x00\x07\x01\x00"],
             0x10a,
             "157:First frame received on control stream is type 7, but it must be SETTINGS.",
         ),
         (
-            &both,
+            &BOTH,
             &[b"\x00\x21\x00"],
             0x10a,
             "157:First frame received on control stream is type 33, but it must be SETTINGS.",
         ),
-        (&both, &[&after(b"\x04\x00")], 0x105, "152:SETTINGS frame can only be received once."),
-        (&both, &[&after(b"\x00\x00")], 0x105, "134:Invalid frame type 0 received on control stream."),
-        (&both, &[&after(b"\x01\x00")], 0x105, "134:Invalid frame type 1 received on control stream."),
-        (&both, &[&after(b"\x05\x01\x00")], 0x106, "132:PUSH_PROMISE frame received."),
+        (&BOTH, &[&after(b"\x04\x00")], 0x105, "152:SETTINGS frame can only be received once."),
+        (&BOTH, &[&after(b"\x00\x00")], 0x105, "134:Invalid frame type 0 received on control stream."),
+        (&BOTH, &[&after(b"\x01\x00")], 0x105, "134:Invalid frame type 1 received on control stream."),
+        (&BOTH, &[&after(b"\x05\x01\x00")], 0x106, "132:PUSH_PROMISE frame received."),
         (&[Side::Server], &[&after(b"\x03\x01\x00")], 0x106, "132:CANCEL_PUSH frame received."),
         (&[Side::Client], &[&after(b"\x03\x01\x00")], 0x108, "205:Received server push stream"),
         (
@@ -212,64 +256,80 @@ fn streams_beside_the_requests() {
             0x108,
             "132:MAX_PUSH_ID received with a lower push ID",
         ),
-        (&both, &[&after(b"\x06\x00")], 0x105, "171:HTTP/2 frame received in a HTTP/3 connection: 6"),
+        (&BOTH, &[&after(b"\x06\x00")], 0x105, "171:HTTP/2 frame received in a HTTP/3 connection: 6"),
+    ]);
+}
+
+#[test]
+fn farewells_that_make_no_sense() {
+    assert_closed_beside(&[
         (
-            &both,
+            &BOTH,
             &[&after(b"\x07\x01\x04\x07\x01\x08")],
             0x108,
             "167:GOAWAY received with ID greater than previously received ID",
         ),
         (&[Side::Client], &[&after(b"\x07\x01\x05")], 0x108, "166:GOAWAY with invalid stream ID"),
-        (&both, &[&after(b"\x07\x02\x04\x04")], 0x106, "132:Superfluous data in GOAWAY frame."),
+        (&BOTH, &[&after(b"\x07\x02\x04\x04")], 0x106, "132:Superfluous data in GOAWAY frame."),
         (
-            &both,
+            &BOTH,
             &[&after(b"\x07\x09\x04\x04\x04\x04\x04\x04\x04\x04\x04")],
             0x106,
             "132:Superfluous data in GOAWAY frame.",
         ),
-        (&both, &[&after(b"\x07\x00")], 0x106, "132:Unable to read GOAWAY ID."),
+        (&BOTH, &[&after(b"\x07\x00")], 0x106, "132:Unable to read GOAWAY ID."),
+    ]);
+}
+
+#[test]
+fn settings_that_are_refused() {
+    assert_closed_beside(&[
         (
-            &both,
+            &BOTH,
             &[b"\x00\x04\x02\x02\x00"],
             0x109,
             "169:received HTTP/2 specific setting in HTTP/3 session: 2",
         ),
-        (&both, &[b"\x00\x04\x04\x06\x01\x06\x01"], 0x109, "158:Duplicate setting identifier."),
-        (&both, &[b"\x00\x04\x01\x06"], 0x106, "132:Unable to read setting value."),
+        (&BOTH, &[b"\x00\x04\x04\x06\x01\x06\x01"], 0x109, "158:Duplicate setting identifier."),
+        (&BOTH, &[b"\x00\x04\x01\x06"], 0x106, "132:Unable to read setting value."),
         (
-            &both,
+            &BOTH,
             &[b"\x00\x04\x02\x08\x02"],
             0x109,
             "207:Received SETTINGS_ENABLE_CONNECT_PROTOCOL with invalid value 2",
         ),
-        (&both, &[b"\x00\x04\x80\x01\x00\x00"], 0x107, "132:Too many frames without content"),
+        (&BOTH, &[b"\x00\x04\x80\x01\x00\x00"], 0x107, "132:Too many frames without content"),
+    ]);
+}
+
+#[test]
+fn streams_of_qpack_that_cannot_be_read() {
+    assert_closed_beside(&[
         (
-            &both,
+            &BOTH,
             &[b"\x02\x3f\xbd\x01"],
             0x201,
             "185:Encoder stream error: Error updating dynamic table capacity.",
         ),
-        (&both, &[b"\x02\xc0\x01x"], 0x201, "185:Encoder stream error: Error inserting entry."),
+        (&BOTH, &[b"\x02\xc0\x01x"], 0x201, "185:Encoder stream error: Error inserting entry."),
         (
-            &both,
+            &BOTH,
             &[b"\x03\x80"],
             0x202,
             "190:Decoder stream error: Header Acknowledgement received with no outstanding header blocks.",
         ),
-        (&both, &[b"\x03\x00"], 0x202, "187:Decoder stream error: Invalid increment value 0."),
+        (&BOTH, &[b"\x03\x00"], 0x202, "187:Decoder stream error: Invalid increment value 0."),
         (
-            &both,
+            &BOTH,
             &[b"\x03\x01"],
             0x202,
             "189:Decoder stream error: Increment value raises known received count, exceeding inserted entry count 0",
         ),
-    ];
-    for (sides, streams, code, reason) in cases {
-        for side in *sides {
-            let expected = Some((Some(*code), (*reason).to_owned()));
-            assert_eq!(on_uni(*side, streams), expected, "{side:?} {streams:x?}");
-        }
-    }
+    ]);
+}
+
+#[test]
+fn streams_beside_the_requests_that_do_no_harm() {
     let large = [&b"\x21\x80\x01\x00\x00"[..], &[0; 65536]].concat();
     for harmless in [
         &[&b""[..]][..],
