@@ -348,10 +348,7 @@ impl Operator {
             Self::ResponseCodeDetails { spaces } => details(info, *spaces),
             Self::ConnectionTermination => match info.connection_termination_details.get() {
                 Some(details) => Value::text(details),
-                None => {
-                    let details = info.connection.termination_details.borrow();
-                    Value::maybe_owned(details.as_deref().map(str::to_owned))
-                }
+                None => owned(&info.connection.termination_details, str::to_owned),
             },
             Self::LogType => Value::text(info.log_type.get()),
             Self::LocalClose => owned(&info.connection.state.local_close_reason, str::to_owned),
@@ -369,7 +366,7 @@ impl Operator {
                 let span = from.of(info).zip(to.of(info)).and_then(|(from, to)| to.checked_sub(from));
                 Value::maybe_number(span.map(|span| in_unit(span, *unit)))
             }
-            Self::UpstreamCluster => Value::maybe_owned(info.cluster.borrow().as_deref().map(str::to_owned)),
+            Self::UpstreamCluster => owned(&info.cluster, str::to_owned),
             Self::UpstreamAddress(which, part) => upstream_address(info, *which, *part),
             Self::UpstreamAttempts => Value::Number(info.attempts.get().into()),
             Self::UpstreamFailure => {
@@ -400,9 +397,7 @@ impl Operator {
                 Value::maybe_owned((!name.is_empty()).then(|| name.to_owned()))
             }
             Self::Metadata(metadata) => metadata.value(info),
-            Self::VirtualCluster => {
-                Value::maybe_owned(info.virtual_cluster.borrow().as_deref().map(str::to_owned))
-            }
+            Self::VirtualCluster => owned(&info.virtual_cluster, str::to_owned),
             Self::RouteName => Value::maybe_owned(
                 info.route_name.borrow().as_deref().filter(|name| !name.is_empty()).map(str::to_owned),
             ),
