@@ -15,6 +15,7 @@ pub mod observed;
 mod opening;
 pub mod quic;
 pub mod server;
+mod sessions;
 pub mod stats;
 mod tickets;
 pub mod verify;

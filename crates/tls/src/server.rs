@@ -19,10 +19,7 @@ use arc_swap::ArcSwap;
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use rustls::SupportedProtocolVersion;
 use rustls::quic;
-use rustls::server::{
-    NoServerSessionStorage, ProducesTickets, ServerConfig, ServerSessionMemoryCache,
-    UnbufferedServerConnection,
-};
+use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerConfig, UnbufferedServerConnection};
 use tidegate_config::tls::{DownstreamTls, TicketKey, TlsConfig};
 use tidegate_config::transport::QuicDownstream;
 use tidegate_net::{BoxIo, ServerTransport};
@@ -32,6 +29,7 @@ use tidegate_types::json::Problem;
 
 use crate::listing::{Listing, listing, show_expiry};
 use crate::quic::Session;
+use crate::sessions::Sessions;
 use crate::tickets::Tickets;
 use crate::verify::{ClientVerifier, Trust};
 use crate::{Settings, TlsIo, TlsStats, client};
@@ -232,7 +230,7 @@ fn sessions(
     rustls.session_storage = if config.disable_stateful_session_resumption {
         Arc::new(NoServerSessionStorage {})
     } else {
-        ServerSessionMemoryCache::new(MAX_SESSIONS)
+        Sessions::new(MAX_SESSIONS)
     };
     let tickets = match previous {
         _ if config.disable_stateless_session_resumption => None,
@@ -286,7 +284,7 @@ fn quic_sessions(
     rustls.session_storage = match previous.filter(same) {
         // A new certificate is no reason to forget sessions.
         Some(previous) => previous.rustls.session_storage.clone(),
-        None => ServerSessionMemoryCache::new(MAX_SESSIONS),
+        None => Sessions::new(MAX_SESSIONS),
     };
     if early_data {
         // All or nothing, in QUIC (RFC 9001 §4.6.1).
@@ -348,5 +346,5 @@ impl std::fmt::Debug for ServerContext {
 const HTTP3: &[u8] = b"h3";
 
 /// Sessions that a context remembers for clients of TLS 1.2 without tickets (BoringSSL's
-/// `SSL_SESSION_CACHE_MAX_SIZE_DEFAULT`): bounds what they make us hold, about 4 MB.
+/// `SSL_SESSION_CACHE_MAX_SIZE_DEFAULT`): bounds what they make us hold, about 5 MB.
 const MAX_SESSIONS: usize = 20 * 1024;
