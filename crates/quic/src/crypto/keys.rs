@@ -81,7 +81,7 @@ impl Later {
 
 struct Generation {
     secrets: Secrets,
-    keys: OnceLock<KeyPair<Packet>>,
+    keys: OnceLock<Box<KeyPair<Packet>>>,
 }
 
 struct LaterKey {
@@ -93,7 +93,7 @@ impl LaterKey {
     fn key(&self) -> &Packet {
         let keys = self.generation.keys.get_or_init(|| {
             let keys = self.generation.secrets.clone().next_packet_keys();
-            KeyPair { local: Packet(keys.local), remote: Packet(keys.remote) }
+            Box::new(KeyPair { local: Packet(keys.local), remote: Packet(keys.remote) })
         });
         if self.is_local { &keys.local } else { &keys.remote }
     }
@@ -226,7 +226,7 @@ fn after_ack(payload: &[u8]) -> Option<usize> {
 }
 
 /// RFC 9000 section 16.
-fn varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
+pub(super) fn varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
     let first = *bytes.get(*at)?;
     let length = 1 << (first >> 6);
     let rest = bytes.get(*at + 1..*at + length)?;

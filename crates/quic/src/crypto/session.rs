@@ -1,6 +1,7 @@
 //! One connection's TLS session.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::io::Cursor;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::quic::{Connection, KeyChange, Suite};
 use rustls::{AlertDescription, CipherSuite, HandshakeKind, NamedGroup};
 
+use super::keys::varint;
 use super::{keys, retry};
 
 /// What the handshake has settled so far.
@@ -165,7 +167,8 @@ impl crypto::Session for Session {
             Connection::Server(_) => Side::Server,
         };
         let Some(bytes) = tls.quic_transport_parameters() else { return Ok(None) };
-        Ok(Some(TransportParameters::read(side, &mut Cursor::new(bytes))?))
+        let bytes = with_one_spare_id(bytes);
+        Ok(Some(TransportParameters::read(side, &mut Cursor::new(&bytes[..]))?))
     }
 
     fn write_handshake(&mut self, bytes: &mut Vec<u8>) -> Option<crypto::Keys> {
@@ -209,6 +212,42 @@ impl crypto::Session for Session {
     }
 }
 
+/// A peer's transport parameters, with `active_connection_id_limit` no higher than 2 (RFC 9000 section 18.2): quinn-proto
+/// issues as many ids as the peer takes, each of which costs a token, 35 bytes on the wire and 100 of memory, for a client
+/// that may change its address once or twice. One spare id, as Envoy issues; a used one is replaced.
+fn with_one_spare_id(parameters: &[u8]) -> Cow<'_, [u8]> {
+    const LIMIT: u64 = 0x0e;
+    let mut at = 0;
+    while let (Some(id), Some(length)) = (varint(parameters, &mut at), varint(parameters, &mut at)) {
+        let Some(end) = usize::try_from(length).ok().and_then(|length| at.checked_add(length)) else { break };
+        if id == LIMIT {
+            let mut value_end = at;
+            let value = varint(parameters, &mut value_end);
+            if value.is_some_and(|value| value > 2)
+                && value_end == end
+                && let Some(value) = parameters.get(at..end)
+            {
+                // The same number of bytes, which tell their number in the first two bits (RFC 9000 section 16).
+                let mut changed = parameters.to_vec();
+                let form = value.first().map_or(0, |first| first & 0xc0);
+                if let Some(value) = changed.get_mut(at..end) {
+                    value.fill(0);
+                    if let Some(last) = value.last_mut() {
+                        *last = 2;
+                    }
+                    if let Some(first) = value.first_mut() {
+                        *first |= form;
+                    }
+                }
+                return Cow::Owned(changed);
+            }
+            break;
+        }
+        at = end;
+    }
+    Cow::Borrowed(parameters)
+}
+
 fn failure(code: TransportErrorCode, reason: String) -> TransportError {
     TransportError { code, frame: None, reason }
 }
@@ -217,5 +256,33 @@ fn rustls_side(side: Side) -> rustls::Side {
     match side {
         Side::Client => rustls::Side::Client,
         Side::Server => rustls::Side::Server,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_takes_many_ids_gets_one_spare() {
+        // Idle time of 30 s, then the limit in each of its lengths, then something else.
+        let with = |limit: &[u8]| {
+            [&[0x01, 0x02, 0x75, 0x30, 0x0e, limit.len() as u8][..], limit, &[0x0c, 0x00]].concat()
+        };
+        let pairs: [(&[u8], &[u8]); 5] = [
+            (&[5], &[2]),
+            (&[2], &[2]),
+            (&[0x40, 8], &[0x40, 2]),
+            (&[0x80, 0, 1, 0], &[0x80, 0, 0, 2]),
+            (&[0xc0, 0, 0, 0, 0, 0, 0, 9], &[0xc0, 0, 0, 0, 0, 0, 0, 2]),
+        ];
+        for (limit, expected) in pairs {
+            assert_eq!(*with_one_spare_id(&with(limit)), with(expected));
+        }
+        // What is no list of parameters is for quinn-proto to refuse.
+        let broken: [&[u8]; 5] = [&[], &[0x0e], &[0x0e, 2, 5], &[0x0e, 1, 0x40], &[0x01, 0xff, 0x0e, 1, 5]];
+        for parameters in broken {
+            assert_eq!(*with_one_spare_id(parameters), *parameters);
+        }
     }
 }
