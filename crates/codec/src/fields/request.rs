@@ -146,7 +146,7 @@ impl RequestFields {
         let connect = *method == Method::CONNECT;
         let valid = if connect && self.protocol.is_none() {
             // RFC 9113 §8.5.
-            self.scheme.is_none() && self.path.is_none() && self.authority.is_some()
+            self.scheme.is_none() && self.path.is_none() && self.names_authority()
         } else {
             let path = match self.path.as_deref() {
                 Some([b'/', ..]) => true,
@@ -155,13 +155,18 @@ impl RequestFields {
                 None => return Err(Verdict::Message),
             };
             // `:protocol` is for CONNECT alone (RFC 8441 §4).
-            let tunnel = self.protocol.is_none() || connect && self.authority.is_some();
+            let tunnel = self.protocol.is_none() || connect && self.names_authority();
             if !(tunnel && self.scheme.is_some() && self.is_addressed()) {
                 return Err(Verdict::Message);
             }
             return if path { Ok(()) } else { Err(Verdict::Path) };
         };
         if valid { Ok(()) } else { Err(Verdict::Message) }
+    }
+
+    /// Whether `:authority` has a name.
+    fn names_authority(&self) -> bool {
+        self.authority.as_ref().is_some_and(|authority| !authority.is_empty())
     }
 
     /// Whether it says whom it is for.
@@ -199,7 +204,10 @@ impl RequestFields {
                 once(&mut self.scheme, scheme)?;
             }
             Name::Authority => {
-                check_authority(&value)?;
+                // With HTTP/3 an empty one says nothing, as in Envoy; RFC 9114 §4.3.1 has none for `https`.
+                if !value.is_empty() || self.rules.limits.dialect == Dialect::Http2 {
+                    check_authority(&value)?;
+                }
                 once(&mut self.authority, value)?;
             }
             Name::Path => {

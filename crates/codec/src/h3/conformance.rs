@@ -466,6 +466,11 @@ fn malformed_requests() {
         (None, (Some(0x101), Some(0x101)), Some("http3.unexpected_underscore"))
     );
     assert_eq!(
+        judged(Options::default(), &[&GET[..2], &[(b":authority", b"")], &GET[3..]].concat()),
+        (None, (None, None), None),
+        "an authority without a name"
+    );
+    assert_eq!(
         judged(Options::default(), &with(&[(b"host", b"host"), (b"te", b"trailers")])),
         (None, (None, None), None)
     );
