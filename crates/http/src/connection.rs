@@ -217,24 +217,27 @@ pub fn serve_http3(
 }
 
 /// Says farewell as `close` asks, and counts it.
-async fn end<C: Ending>(
-    cx: &ConnectionCx,
+#[allow(clippy::manual_async_fn, reason = "a function's future would hold its arguments twice")]
+fn end<'c, C: Ending>(
+    cx: &'c ConnectionCx,
     mut conn: C,
-    slot: &HcmSlot,
+    slot: &'c HcmSlot,
     mut account: Account,
     close: Close,
     reason: CloseReason,
-) {
-    let idle_ms = account.end_idle(cx.clock.now());
-    // Before the farewell, which may take `delayed_close_timeout`.
-    account.log_close(&cx.info, reason, idle_ms);
-    conn.before_close(reason);
-    close::note(&cx.info, close, reason);
-    let hcm = slot.current();
-    let close = close::run(close, cx, &mut conn, &hcm.shared).await;
-    account.count_traffic(conn.traffic());
-    account.closed(close, reason);
-    if close == Close::Told {
-        close::listen_on(conn, &hcm.shared);
+) -> impl Future<Output = ()> + 'c {
+    async move {
+        let idle_ms = account.end_idle(cx.clock.now());
+        // Before the farewell, which may take `delayed_close_timeout`.
+        account.log_close(&cx.info, reason, idle_ms);
+        conn.before_close(reason);
+        close::note(&cx.info, close, reason);
+        let hcm = slot.current();
+        let close = close::run(close, cx, &mut conn, &hcm.shared).await;
+        account.count_traffic(conn.traffic());
+        account.closed(close, reason);
+        if close == Close::Told {
+            close::listen_on(conn, &hcm.shared);
+        }
     }
 }

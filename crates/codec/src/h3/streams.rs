@@ -276,6 +276,10 @@ impl Streams {
     /// A fresh stream without an owner.
     pub(crate) fn insert(&mut self) -> Key {
         let key = self.free.pop().unwrap_or_else(|| {
+            if self.places.is_empty() {
+                // Most connections that were opened a moment ago have one stream.
+                self.places.reserve_exact(1);
+            }
             self.places.push(Stream::new());
             self.places.len() - 1
         });
