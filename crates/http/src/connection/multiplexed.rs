@@ -487,7 +487,7 @@ fn ready_or<T>(poll: Poll<T>) -> Option<T> {
 
 /// For how long a connection without streams keeps the room for as many as it had: a client that asks for many at
 /// once does so again. Measured with 32 at a time: making room took 1 of 27 thousand instructions a request.
-const ROOM_KEPT: Duration = Duration::from_millis(250);
+const ROOM_KEPT: Duration = Duration::from_millis(100);
 
 /// Rounds of one turn: request bodies that arrived are passed on in the second.
 const MAX_ROUNDS: usize = 4;

@@ -14,8 +14,8 @@ use rustls::crypto::cipher::{AeadKey, Iv, Nonce};
 use rustls::quic::{Algorithm, HeaderProtectionKey, PacketKey, Tag};
 use rustls::{CipherSuite, Error, SupportedCipherSuite, Tls13CipherSuite};
 
-/// Expanded keys of either kind that a thread keeps: those of 128 busy connections, 300 KB.
-const KEPT: usize = 256;
+/// Expanded keys of either kind that a thread keeps: those of 64 busy connections, 150 KB.
+const KEPT: usize = 128;
 
 /// The same suite, with small keys inside QUIC; any other than the three of TLS 1.3 is left as it is.
 pub fn suite(suite: SupportedCipherSuite) -> SupportedCipherSuite {
