@@ -21,6 +21,7 @@ mod all {
     mod examples;
     mod filter_chains;
     mod filters;
+    mod flow_control;
     mod forwarding;
     mod grpc;
     mod h2_answers;

@@ -182,6 +182,12 @@ pub trait ServerStream {
     /// Writes what was sent; ready when nothing is left in the stream's buffer.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>>;
 
+    /// Whether what [`ServerStream::poll_flush`] waits for is the client, which takes nothing more: on versions that
+    /// multiplex, a stream also waits for its turn.
+    fn is_held_back(&self) -> bool {
+        true
+    }
+
     /// Bytes sent and not yet written.
     fn buffered(&self) -> usize;
 
@@ -209,6 +215,11 @@ pub trait ClientStream {
 
     /// Writes what was sent; ready when nothing is left in the stream's buffer.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>>;
+
+    /// [`ServerStream::is_held_back`], by the upstream.
+    fn is_held_back(&self) -> bool {
+        true
+    }
 
     /// Bytes sent and not yet written.
     fn buffered(&self) -> usize;

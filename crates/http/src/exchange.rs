@@ -119,6 +119,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) replied: Cell<bool>,
     /// The response began before the request was complete.
     pub(crate) outran_request: Cell<bool>,
+    /// The upstream takes so little that the request is not read.
+    pub(crate) reading_paused: Cell<bool>,
 }
 
 /// Serves one exchange whose first byte has arrived. A stream error on one side never outlives this call:
@@ -179,6 +181,7 @@ impl<'a> Exchange<'a> {
             again: RefCell::new(None),
             replied: Cell::new(false),
             outran_request: Cell::new(false),
+            reading_paused: Cell::new(false),
             hcm,
         }
     }
@@ -189,6 +192,16 @@ impl Exchange<'_> {
         let mut response_filters = ResponseChain::default();
         let outcome = self.run(&mut response_filters).await;
         self.settle(outcome, &mut response_filters).await
+    }
+
+    pub(crate) fn set_reading_paused(&self, paused: bool) {
+        if self.reading_paused.replace(paused) != paused {
+            let stats = &self.hcm.shared.stats;
+            match paused {
+                true => stats.downstream_flow_control_paused_reading_total().inc(),
+                false => stats.downstream_flow_control_resumed_reading_total().inc(),
+            }
+        }
     }
 
     fn begin(&self) {

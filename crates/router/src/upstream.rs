@@ -13,6 +13,7 @@ mod grpc;
 mod hedge;
 mod judging;
 mod outcome;
+mod pressure;
 mod redirected;
 mod replay;
 mod safe_retry;
@@ -50,6 +51,7 @@ use carrier::Carrier;
 use deadlines::{Deadlines, Limits, RouterTimeout};
 use hedge::Rivals;
 use outcome::Failure;
+use pressure::Pressure;
 use replay::Replay;
 use safe_retry::SafeRetry;
 use selection::Selection;
@@ -153,6 +155,7 @@ pub struct Upstream<'r> {
     write_failed: Cell<bool>,
     /// The circuit breaker's place for a retry under way.
     retry_permit: RefCell<Option<RetryPermit>>,
+    pressure: Pressure,
 }
 
 impl<'r> Upstream<'r> {
@@ -193,6 +196,7 @@ impl<'r> Upstream<'r> {
             grpc_status_due: Cell::default(),
             write_failed: Cell::default(),
             retry_permit: RefCell::default(),
+            pressure: Pressure::default(),
             facts,
         };
         if upstream.facts.body == RequestBody::None {
@@ -299,10 +303,19 @@ impl<'r> Upstream<'r> {
         let mut lease = self.lease.borrow_mut();
         // No connection: `head` is the one to make one, in the same task, and the pump is polled after it.
         let Some(lease) = lease.as_mut() else { return Poll::Pending };
-        if lease.stream().buffered() < high {
-            return Poll::Ready(());
+        if lease.stream().buffered() >= high {
+            match lease.stream().poll_flush(cx) {
+                Poll::Ready(written) => self.write_failed.set(written.is_err()),
+                Poll::Pending => {
+                    if lease.stream().is_held_back() {
+                        self.set_backed_up(true);
+                    }
+                    return Poll::Pending;
+                }
+            }
         }
-        lease.stream().poll_flush(cx).map(|written| self.write_failed.set(written.is_err()))
+        self.set_backed_up(false);
+        Poll::Ready(())
     }
 
     /// Sends a frame of the request.

@@ -119,6 +119,12 @@ impl Core {
         }
     }
 
+    /// Whether the stream has something to send and no window for it (RFC 9113 §5.2).
+    pub(crate) fn is_held_back(&self, key: Key) -> bool {
+        let Some(stream) = self.streams.get(key) else { return false };
+        !stream.tx.body.is_empty() && stream.tx.window.min(self.tx.window) <= 0
+    }
+
     /// The stream has something to send, or may send again.
     pub(crate) fn enter_line(&mut self, key: Key) {
         let Some(stream) = self.streams.get_mut(key) else { return };

@@ -59,6 +59,11 @@ impl Core {
         }
     }
 
+    /// Whether the transport took what it could of the stream, and not all.
+    pub(crate) fn is_held_back(&self, key: Key) -> bool {
+        self.streams.get(key).is_some_and(|stream| !stream.tx.queue.is_empty() && !stream.tx.in_line)
+    }
+
     /// The stream has something to send, or may send again.
     pub(crate) fn enter_line(&mut self, key: Key) {
         let Some(stream) = self.streams.get_mut(key) else { return };

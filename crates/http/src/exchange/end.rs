@@ -280,6 +280,7 @@ impl Exchange<'_> {
             }
             ExchangeEnd::Gone => stats.downstream_rq_rx_reset().inc(),
         }
+        self.set_reading_paused(false);
         if self.tunnel.get() {
             stats.downstream_cx_upgrades_active().dec();
         }

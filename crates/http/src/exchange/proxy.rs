@@ -142,7 +142,7 @@ impl Exchange<'_> {
         while !self.request_ended.get() {
             // Nothing is read that cannot be written on.
             let frame = poll_fn(|cx| {
-                std::task::ready!(upstream.poll_request_ready(cx, WRITE_HIGH));
+                std::task::ready!(self.poll_room(cx, upstream));
                 match self.server.borrow_mut().poll_body(cx) {
                     Poll::Ready(frame) => Poll::Ready(frame),
                     Poll::Pending => {
@@ -175,6 +175,13 @@ impl Exchange<'_> {
         Ok(())
     }
 
+    /// Ready when the upstream takes more of the request.
+    fn poll_room(&self, cx: &mut Context<'_>, upstream: &Upstream<'_>) -> Poll<()> {
+        let room = upstream.poll_request_ready(cx, WRITE_HIGH);
+        self.set_reading_paused(upstream.is_backed_up());
+        room
+    }
+
     /// What of a client's last frame goes into a tunnel: an upgraded HTTP/1.1 connection has no half-close, and
     /// may still answer.
     fn to_tunnel(&self, frame: BodyFrame, upstream: &Upstream<'_>) -> BodyFrame {
@@ -190,7 +197,7 @@ impl Exchange<'_> {
     }
 
     async fn send_up(&self, upstream: &Upstream<'_>, body: &mut BodyBuf, last: bool) {
-        poll_fn(|cx| upstream.poll_request_ready(cx, WRITE_HIGH)).await;
+        poll_fn(|cx| self.poll_room(cx, upstream)).await;
         while let Some(chunk) = body.pop() {
             upstream.send(BodyFrame::Data(chunk, EndStream::from_last(last && body.is_empty())));
             if body.is_empty() {
@@ -476,10 +483,17 @@ impl Exchange<'_> {
     /// written while there is none.
     fn poll_upstream(&self, cx: &mut Context<'_>, upstream: &Upstream<'_>) -> Poll<Result<BodyFrame, Abort>> {
         let mut server = self.server.borrow_mut();
-        if server.buffered() >= WRITE_HIGH
-            && let Err(error) = ready!(server.poll_flush(cx))
-        {
-            return Poll::Ready(Err(self.client_error(error)));
+        if server.buffered() >= WRITE_HIGH {
+            match server.poll_flush(cx) {
+                Poll::Ready(Ok(())) => upstream.set_reading_paused(false),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.client_error(error))),
+                Poll::Pending => {
+                    if server.is_held_back() {
+                        upstream.set_reading_paused(true);
+                    }
+                    return Poll::Pending;
+                }
+            }
         }
         match upstream.poll_body(cx) {
             Poll::Ready(frame) => {

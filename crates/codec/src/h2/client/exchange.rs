@@ -131,6 +131,10 @@ impl ClientStream for ClientExchange {
         }
     }
 
+    fn is_held_back(&self) -> bool {
+        matches!(self.state, State::Sent(key) if self.shared.borrow().is_held_back(key))
+    }
+
     fn buffered(&self) -> usize {
         let State::Sent(key) = self.state else { return 0 };
         self.shared.borrow().streams.get(key).map_or(0, |stream| stream.tx.buffered)

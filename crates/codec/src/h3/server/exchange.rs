@@ -250,6 +250,10 @@ impl ServerStream for ServerExchange {
         }
     }
 
+    fn is_held_back(&self) -> bool {
+        self.shared.borrow().is_held_back(self.key)
+    }
+
     fn buffered(&self) -> usize {
         self.shared.borrow().streams.get(self.key).map_or(0, |stream| stream.tx.buffered)
     }
