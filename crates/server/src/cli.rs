@@ -2,6 +2,7 @@
 //! Source: <https://www.envoyproxy.io/docs/envoy/latest/operations/cli>.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -125,10 +126,12 @@ impl ServeOptions {
         if self.envoy_strict { Compat::EnvoyStrict } else { Compat::Tidegate }
     }
 
-    /// Number of workers.
+    /// Number of workers: the same as long as the process lives.
     pub(crate) fn workers(&self) -> usize {
+        // The answer is put together from files (cgroups), and 10,000 clusters ask for it.
+        static HARDWARE: OnceLock<usize> = OnceLock::new();
         let hardware = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.concurrency.filter(|n| *n > 0).unwrap_or_else(hardware)
+        self.concurrency.filter(|n| *n > 0).unwrap_or_else(|| *HARDWARE.get_or_init(hardware))
     }
 }
 
