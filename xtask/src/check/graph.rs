@@ -197,4 +197,32 @@ mod tests {
         assert!(mentions("tidegate-pool = { path = \"x\" }", "tidegate-pool"));
         assert!(!mentions("tidegate-pools = \"1\"", "tidegate-pool"));
     }
+
+    #[test]
+    fn the_table_is_that_of_the_documentation() {
+        let page = include_str!("../../../docs/ARCHITECTURE.md");
+        let crates: Vec<&str> = TABLE.iter().filter_map(|row| row.name.strip_prefix("tidegate-")).collect();
+        let mut rows = 0;
+        for line in page.lines().filter(|line| line.starts_with("| `")) {
+            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            let [_, name, _, may_use, ..] = cells[..] else { panic!("{line}") };
+            let name = name.split('`').nth(1).unwrap();
+            let (may_use, _outside) = may_use.split_once('(').unwrap_or((may_use, ""));
+            let mut documented: Vec<&str> = may_use
+                .split(|c: char| !c.is_ascii_alphanumeric())
+                .filter(|word| crates.contains(word))
+                .collect();
+            if may_use.starts_with("all but") {
+                documented.extend([name, "testkit"]);
+                documented = crates.iter().filter(|other| !documented.contains(other)).copied().collect();
+            }
+            let row = TABLE.iter().find(|row| row.name.strip_prefix("tidegate-") == Some(name)).unwrap();
+            let mut checked = row.may_use.to_vec();
+            documented.sort_unstable();
+            checked.sort_unstable();
+            assert_eq!(documented, checked, "{name}");
+            rows += 1;
+        }
+        assert_eq!(rows, crates.len());
+    }
 }
