@@ -112,6 +112,11 @@ impl Summary {
         self.buckets.iter().take_while(|(i, _)| low_end(*i) as f64 <= bound).map(|(_, c)| c).sum()
     }
 
+    /// The cells that are not empty, in ascending order: low end, width, count. A cell of width 1 holds one value.
+    pub(crate) fn cells(&self) -> impl Iterator<Item = (u64, u64, u64)> + '_ {
+        self.buckets.iter().map(|&(index, count)| (low_end(index), width(index), count))
+    }
+
     /// The value below which the share `q` (0..=1) of the records lies, in the values' unit; `None` if
     /// nothing was recorded. Exact below 128, within 1 % above.
     pub fn quantile(&self, q: f64) -> Option<f64> {

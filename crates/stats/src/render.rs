@@ -4,6 +4,7 @@
 //! `/stats?format=json` and `/stats/prometheus` (<https://www.envoyproxy.io/docs/envoy/latest/operations/admin>).
 //! Start from [`Filter`] and [`text`], [`json`], [`prometheus`].
 
+mod buckets;
 mod json;
 mod labels;
 mod prometheus;
@@ -27,6 +28,8 @@ pub struct Filter<'a> {
     pub used_only: UsedOnly,
     /// `?type=`
     pub types: Types,
+    /// `?histogram_buckets=`
+    pub buckets: Buckets,
 }
 
 impl fmt::Debug for Filter<'_> {
@@ -62,6 +65,22 @@ pub enum Types {
     Texts,
 }
 
+/// How a histogram is shown.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub enum Buckets {
+    /// As the page does unless told otherwise: quantiles in text and JSON, cumulative buckets for Prometheus.
+    #[default]
+    Usual,
+    /// Quantiles: `?histogram_buckets=summary`
+    Summary,
+    /// How many values are at most each of the bounds: `?histogram_buckets=cumulative`
+    Cumulative,
+    /// How many lie between a bound and the one before: `?histogram_buckets=disjoint`
+    Disjoint,
+    /// The cells in which values are really kept, and quantiles: `?histogram_buckets=detailed`
+    Detailed,
+}
+
 /// The texts that `filter` takes, sorted by name.
 fn texts(store: &Store, filter: &Filter<'_>) -> Vec<(String, Box<str>)> {
     if !matches!(filter.types, Types::All | Types::Texts) {
@@ -77,6 +96,12 @@ fn texts(store: &Store, filter: &Filter<'_>) -> Vec<(String, Box<str>)> {
 
 /// The quantiles that Envoy prints, in percent.
 const QUANTILES: [f64; 10] = [0.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 100.0];
+
+/// Upper bounds of the exposed buckets (ms for durations): Envoy's defaults, `histogram_bucket_settings`.
+const BOUNDS: [f64; 19] = [
+    0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10000.0, 30000.0, 60000.0,
+    300000.0, 600000.0, 1800000.0, 3600000.0,
+];
 
 #[cfg(test)]
 mod tests;

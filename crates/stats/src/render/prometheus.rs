@@ -1,16 +1,16 @@
 //! `/stats/prometheus`: text exposition format, version 0.0.4.
 //!
 //! Envoy's conventions: `envoy_` before every name, label values taken out of the name, counters without a
-//! `_total` suffix of our own, counters before gauges before histograms, histograms without any value left
-//! out.
+//! `_total` suffix of our own, counters before gauges before histograms, histograms without any value
+//! as zeros.
 
 use std::collections::HashMap;
 use std::fmt::{Display, Write};
 
-use super::Filter;
 use super::labels::{labels, push_metric};
-use super::sample::{Sample, counters, gauges, histograms};
-use crate::histogram::Merged;
+use super::sample::{Sample, Views, counters, gauges, histograms};
+use super::{BOUNDS, Buckets, Filter, QUANTILES};
+use crate::histogram::Summary;
 use crate::store::Store;
 use crate::tags::TagRules;
 
@@ -25,11 +25,10 @@ pub fn prometheus(store: &Store, filter: &Filter<'_>) -> String {
         });
     }
     let recorded = histograms(&blocks, filter);
-    let recorded = recorded.into_iter().filter_map(|s| {
-        let value = s.value?;
-        Some(Sample { scope: s.scope, name: s.name, value })
-    });
-    push_family("histogram", &recorded.collect::<Vec<_>>(), rules, &mut out, push_histogram);
+    match filter.buckets {
+        Buckets::Summary => push_family("summary", &recorded, rules, &mut out, push_summary),
+        _ => push_family("histogram", &recorded, rules, &mut out, push_histogram),
+    }
     out
 }
 
@@ -84,12 +83,29 @@ struct Exposed<'a> {
     labels: &'a str,
 }
 
-fn push_histogram(metric: &Exposed<'_>, sample: &Sample<'_, Merged>, out: &mut String) {
-    let all = &sample.value.cumulative;
+fn push_histogram(metric: &Exposed<'_>, sample: &Sample<'_, Views>, out: &mut String) {
+    let none = Summary::default();
+    let all = sample.value.as_ref().map_or(&none, |views| &views.cumulative);
     for bound in BOUNDS {
-        push_line(metric, "_bucket", Some(&bound), all.count_at_most(bound), out);
+        push_line(metric, "_bucket", Some(("le", &bound)), all.count_at_most(bound), out);
     }
-    push_line(metric, "_bucket", Some(&"+Inf"), all.count(), out);
+    push_line(metric, "_bucket", Some(("le", &"+Inf")), all.count(), out);
+    push_totals(metric, all, out);
+}
+
+/// Of the last interval only, counts too, as Envoy's.
+fn push_summary(metric: &Exposed<'_>, sample: &Sample<'_, Views>, out: &mut String) {
+    let none = Summary::default();
+    let interval = sample.value.as_ref().map_or(&none, |views| &views.interval);
+    // Rounded, as 99.9 / 100 is not 0.999.
+    for quantile in QUANTILES.map(|percent| (percent * 10.0).round() / 1000.0) {
+        let value = interval.quantile(quantile).map_or_else(|| "nan".to_owned(), |v| v.to_string());
+        push_line(metric, "", Some(("quantile", &quantile)), value, out);
+    }
+    push_totals(metric, interval, out);
+}
+
+fn push_totals(metric: &Exposed<'_>, all: &Summary, out: &mut String) {
     push_line(metric, "_sum", None, all.sum() as f64, out);
     push_line(metric, "_count", None, all.count(), out);
 }
@@ -97,22 +113,16 @@ fn push_histogram(metric: &Exposed<'_>, sample: &Sample<'_, Merged>, out: &mut S
 fn push_line(
     metric: &Exposed<'_>,
     suffix: &str,
-    bound: Option<&dyn Display>,
+    label: Option<(&str, &dyn Display)>,
     value: impl Display,
     out: &mut String,
 ) {
     let Exposed { name, labels } = metric;
-    let _ = match bound {
-        Some(bound) => {
+    let _ = match label {
+        Some((key, value_of)) => {
             let comma = if labels.is_empty() { "" } else { "," };
-            writeln!(out, "{name}{suffix}{{{labels}{comma}le=\"{bound}\"}} {value}")
+            writeln!(out, "{name}{suffix}{{{labels}{comma}{key}=\"{value_of}\"}} {value}")
         }
         None => writeln!(out, "{name}{suffix}{{{labels}}} {value}"),
     };
 }
-
-/// Upper bounds of the exposed buckets (ms for durations): Envoy's defaults, `histogram_bucket_settings`.
-const BOUNDS: [f64; 19] = [
-    0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10000.0, 30000.0, 60000.0,
-    300000.0, 600000.0, 1800000.0, 3600000.0,
-];

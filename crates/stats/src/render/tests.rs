@@ -1,6 +1,6 @@
 use regex::Regex;
 
-use super::{Filter, Types, UsedOnly, json, prometheus, text};
+use super::{Buckets, Filter, Types, UsedOnly, json, prometheus, text};
 use crate::{CodeCounters, DynScope, Policy, Scope, Store, TagRules, stat_block, stat_family};
 
 stat_block! {
@@ -97,7 +97,8 @@ fn an_idle_interval_is_nan() {
 fn filters() {
     let f = fixture();
     let starts = |name: &str| name.starts_with("cluster.");
-    let filter = Filter { name: Some(&starts), used_only: UsedOnly::Yes, types: Types::Gauges };
+    let filter =
+        Filter { name: Some(&starts), used_only: UsedOnly::Yes, types: Types::Gauges, ..Filter::default() };
     // A gauge that returned to 0 is used, one that was never written is not.
     assert_eq!(text(&f.store, &filter), "cluster.h1.upstream_cx_active: 0\n");
     let filter = Filter { types: Types::Counters, ..filter };
@@ -109,7 +110,8 @@ fn filters() {
 
     f.store.reset_counters();
     let total = |name: &str| name.ends_with("cx_total");
-    let filter = Filter { name: Some(&total), used_only: UsedOnly::Yes, types: Types::All };
+    let filter =
+        Filter { name: Some(&total), used_only: UsedOnly::Yes, types: Types::All, ..Filter::default() };
     assert_eq!(text(&f.store, &filter), "cluster.h1.upstream_cx_total: 0\n");
 }
 
@@ -142,7 +144,7 @@ fn json_escapes_names() {
 #[test]
 fn prometheus_numbers() {
     let f = fixture();
-    let any = |name: &str| !name.ends_with("rq_time");
+    let any = |name: &str| !name.contains("time") && !name.ends_with("_ms");
     let expected = "\
 # TYPE envoy_cluster_upstream_cx_total counter
 envoy_cluster_upstream_cx_total{envoy_cluster_name=\"h1\"} 3
@@ -174,7 +176,12 @@ fn prometheus_histograms() {
     let f = fixture();
     f.cluster.upstream_rq_time().record(7_000_000);
     f.store.flush();
-    let out = prometheus(&f.store, &Filter { types: Types::Histograms, ..Filter::default() });
+    let name = |name: &str| name.contains("cluster");
+    let mut out =
+        prometheus(&f.store, &Filter { types: Types::Histograms, name: Some(&name), ..Filter::default() });
+    let unused = "envoy_cluster_upstream_cx_length_ms_bucket{envoy_cluster_name=\"h1\",le=\"+Inf\"} 0";
+    assert!(out.lines().any(|line| line == unused), "{out}");
+    let out = out.split_off(out.find("# TYPE envoy_cluster_upstream_rq_time").unwrap());
     let lines: Vec<_> = out.lines().collect();
     let bucket =
         |le: &str| format!("envoy_cluster_upstream_rq_time_bucket{{envoy_cluster_name=\"h1\",le=\"{le}\"}}");
@@ -186,6 +193,66 @@ fn prometheus_histograms() {
     assert_eq!(lines[20], format!("{} 2", bucket("+Inf")));
     assert_eq!(lines[21], "envoy_cluster_upstream_rq_time_sum{envoy_cluster_name=\"h1\"} 7000001");
     assert_eq!(lines[22], "envoy_cluster_upstream_rq_time_count{envoy_cluster_name=\"h1\"} 2");
+}
+
+/// What of `page` is about the two histograms of a cluster, of which one has recorded 1 and 130.
+fn buckets(page: fn(&Store, &Filter<'_>) -> String, buckets: Buckets) -> String {
+    let f = fixture();
+    f.cluster.upstream_rq_time().record(130);
+    f.store.flush();
+    let name = |name: &str| name.contains("rq_time") || name.contains("length");
+    page(&f.store, &Filter { name: Some(&name), buckets, ..Filter::default() })
+}
+
+#[test]
+fn text_of_buckets() {
+    let cumulative = buckets(text, Buckets::Cumulative);
+    assert!(cumulative.starts_with("cluster.h1.upstream_cx_length_ms: No recorded values\n"), "{cumulative}");
+    assert!(cumulative.contains("upstream_rq_time: B0.5(0,0) B1(0,1) B5(0,1) "), "{cumulative}");
+    assert!(cumulative.ends_with(" B250(1,2) B500(1,2) B1000(1,2) B2500(1,2) B5000(1,2) B10000(1,2) B30000(1,2) B60000(1,2) B300000(1,2) B600000(1,2) B1.8e+06(1,2) B3.6e+06(1,2)\n"), "{cumulative}");
+    let disjoint = buckets(text, Buckets::Disjoint);
+    assert!(
+        disjoint.contains(
+            ": B0.5(0,0) B1(0,1) B5(0,0) B10(0,0) B25(0,0) B50(0,0) B100(0,0) B250(1,1) B500(0,0) "
+        )
+    );
+    let detailed = buckets(text, Buckets::Detailed);
+    let cells = "upstream_rq_time:\n  totals=1,1:1, 130,2:1\n  intervals=130,2:1\n  summary=P0(";
+    assert!(detailed.contains(cells), "{detailed}");
+}
+
+#[test]
+fn json_of_buckets() {
+    let cumulative = buckets(json, Buckets::Cumulative);
+    let start = r#"{"stats":[{"histograms":[{"name":"cluster.h1.upstream_cx_length_ms","buckets":[{"upper_bound":0.5,"interval":0,"cumulative":0},"#;
+    assert!(cumulative.starts_with(start), "{cumulative}");
+    let end = r#"{"upper_bound":3600000,"interval":1,"cumulative":2}]}]}]}"#;
+    assert!(cumulative.ends_with(end), "{cumulative}");
+    assert!(buckets(json, Buckets::Disjoint).ends_with(r#""interval":0,"cumulative":0}]}]}]}"#));
+    let detailed = buckets(json, Buckets::Detailed);
+    for part in [
+        r#"{"stats":[{"histograms":{"supported_percentiles":[0,25,50,75,90,95,99,99.5,99.9,100],"details":[{"#,
+        r#""totals":[],"intervals":[],"percentiles":[{"cumulative":null,"interval":null},"#,
+        r#""intervals":[{"lower_bound":130,"width":2,"count":1}],"percentiles":[{"cumulative":1,"interval":131}"#,
+    ] {
+        assert!(detailed.contains(part), "{part} in {detailed}");
+    }
+}
+
+#[test]
+fn prometheus_summary() {
+    let page = buckets(prometheus, Buckets::Summary);
+    let labels = "envoy_cluster_name=\"h1\"";
+    for line in [
+        "# TYPE envoy_cluster_upstream_rq_time summary\n".to_owned(),
+        format!("envoy_cluster_upstream_rq_time{{{labels},quantile=\"0.999\"}} 131\n"),
+        format!("envoy_cluster_upstream_rq_time{{{labels},quantile=\"1\"}} 131\n"),
+        format!("envoy_cluster_upstream_rq_time_count{{{labels}}} 1\n"),
+        format!("envoy_cluster_upstream_cx_length_ms{{{labels},quantile=\"0\"}} nan\n"),
+        format!("envoy_cluster_upstream_cx_length_ms_count{{{labels}}} 0\n"),
+    ] {
+        assert!(page.contains(&line), "{line} in {page}");
+    }
 }
 
 #[test]
