@@ -120,7 +120,7 @@ impl Limits {
     /// Limits with these gauges; `left` where `track_remaining` asks for them.
     pub fn counted_in(maxima: &Maxima, open: &BreakerStats, left: Option<&RemainingStats>) -> Self {
         let limit = |max, open, left| Limit::new(max, Some(open), left);
-        Self {
+        let limits = Self {
             connections: limit(
                 maxima.connections,
                 open.cx_open().owned(),
@@ -148,7 +148,9 @@ impl Limits {
             retry_budget: Mutex::new(maxima.retry_budget),
             budget_interval: AtomicU64::new(interval_ms(maxima)),
             started: Started::default(),
-        }
+        };
+        limits.note_budget(maxima);
+        limits
     }
 
     /// Changes the maxima (reload, runtime). What is in use stays in use; a raised limit serves its queue.
@@ -162,6 +164,14 @@ impl Limits {
         self.connection_per_host.store(maxima.connection_per_host, SeqCst);
         self.budget_interval.store(interval_ms(maxima), SeqCst);
         *self.budget() = maxima.retry_budget;
+        self.note_budget(maxima);
+    }
+
+    /// With a budget the limit on retries moves with the requests: Envoy says 0 of what is left of it.
+    fn note_budget(&self, maxima: &Maxima) {
+        if maxima.retry_budget.is_some() {
+            self.retries.count_remaining_of(0);
+        }
     }
 
     /// Lets a retry start; `None` is `upstream_rq_retry_overflow`. To be held until the retry ends.
@@ -215,8 +225,16 @@ pub struct Limit {
     is_open: AtomicBool,
     open: Option<OwnedGauge>,
     /// Boxed, since it is rare: a cluster has twelve limits.
-    remaining: Option<Box<OwnedGauge>>,
+    remaining: Option<Box<Remaining>>,
     waiting: Waiting,
+}
+
+/// The gauge of what is left of a limit.
+#[derive(Debug)]
+struct Remaining {
+    gauge: OwnedGauge,
+    /// Of so many; the gauge is this less what is used, and printed as 0 below.
+    of: AtomicU64,
 }
 
 impl Limit {
@@ -225,6 +243,7 @@ impl Limit {
         if let Some(remaining) = &remaining {
             remaining.add(gauge_value(max));
         }
+        let remaining = remaining.map(|gauge| Remaining { gauge, of: AtomicU64::new(max) });
         Self {
             used: AtomicU64::new(0),
             max: AtomicU64::new(max),
@@ -264,7 +283,7 @@ impl Limit {
         let before = self.used.fetch_sub(1, SeqCst);
         debug_assert!(before > 0, "released a unit that nobody had");
         if let Some(remaining) = &self.remaining {
-            remaining.inc();
+            remaining.gauge.inc();
         }
         if self.is_open.load(SeqCst) {
             self.refresh();
@@ -286,12 +305,18 @@ impl Limit {
 
     /// Changes the maximum.
     pub fn set_max(&self, max: u64) {
-        let before = self.max.swap(max, SeqCst);
-        if let Some(remaining) = &self.remaining {
-            remaining.add(gauge_value(max).wrapping_sub(gauge_value(before)));
-        }
+        self.max.store(max, SeqCst);
+        self.count_remaining_of(max);
         self.refresh();
         self.hand_out();
+    }
+
+    /// Lets the gauge of what is left count down from `max`.
+    fn count_remaining_of(&self, max: u64) {
+        if let Some(remaining) = &self.remaining {
+            let before = remaining.of.swap(max, SeqCst);
+            remaining.gauge.add(gauge_value(max).wrapping_sub(gauge_value(before)));
+        }
     }
 
     /// Queues `waiter` for a unit, or updates its claim if it is queued; its waker is called once
@@ -340,7 +365,7 @@ impl Limit {
 
     fn took(&self) {
         if let Some(remaining) = &self.remaining {
-            remaining.dec();
+            remaining.gauge.dec();
         }
         if self.used() >= self.max() {
             self.refresh();

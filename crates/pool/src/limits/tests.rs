@@ -108,3 +108,22 @@ impl Wake for Unpark {
         self.0.unpark();
     }
 }
+
+#[test]
+fn nothing_is_said_to_remain_of_a_budget() {
+    let budget = RetryBudget { percent: 20.0, min_concurrency: 3, interval: None };
+    let plain = Maxima { retries: 5, track_remaining: true, ..Maxima::default() };
+    let budgeted = Maxima { retry_budget: Some(budget), ..plain };
+    let (open, left) = (BreakerStats::detached(), RemainingStats::detached());
+    let limits = Arc::new(Limits::counted_in(&budgeted, &open, Some(&left)));
+    let permit = limits.reserve_retry(Instant::now());
+    assert!(permit.is_some());
+    assert!(left.remaining_retries().value() <= 0, "printed as 0");
+    // A reload takes the budget away, and gives it back.
+    limits.set_maxima(&plain);
+    assert_eq!(left.remaining_retries().value(), 4);
+    drop(permit);
+    assert_eq!(left.remaining_retries().value(), 5);
+    limits.set_maxima(&budgeted);
+    assert_eq!(left.remaining_retries().value(), 0);
+}
