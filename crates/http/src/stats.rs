@@ -255,10 +255,22 @@ stat_block! {
             inbound_priority_frames_flood,
             /// Connections closed for WINDOW_UPDATE frames.
             inbound_window_update_frames_flood,
+            /// METADATA frames without content: never, as METADATA is not read.
+            metadata_empty_frames,
+            /// Heads for streams that were gone: never, as such a head is read for its effect on HPACK only.
+            headers_cb_no_stream,
         }
         gauges {
             /// Streams now.
             streams_active,
+            /// What waits in queues that this codec does not have: 0.
+            pending_send_bytes,
+            /// As `pending_send_bytes`.
+            deferred_stream_close,
+            /// As `pending_send_bytes`.
+            outbound_frames_active,
+            /// As `pending_send_bytes`.
+            outbound_control_frames_active,
         }
     }
 }
