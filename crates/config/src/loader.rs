@@ -45,7 +45,7 @@ pub fn tree(text: &str, format: Format) -> Option<serde_json::Value> {
 }
 
 /// `node` without its places.
-pub(crate) fn value(node: &Node) -> serde_json::Value {
+pub fn value(node: &Node) -> serde_json::Value {
     match &node.kind {
         Kind::Null => serde_json::Value::Null,
         Kind::Bool(bool) => (*bool).into(),

@@ -1,6 +1,7 @@
 //! The admin server: methods, codes, content types, and that what claims to be JSON or Prometheus is.
 
 use integration_tests::{Config, Origin, Proxy, Wire, wait};
+use serde_json::json;
 
 fn start() -> (Origin, Proxy) {
     let origin = Origin::ok();
@@ -200,6 +201,84 @@ fn config_dump_shows_what_was_loaded() {
     assert_eq!(types, expected);
     assert_eq!(dump["configs"][0]["bootstrap"]["static_resources"]["clusters"][0]["name"], "origin");
     assert_eq!(proxy.admin.get("/config_dump?resource=foo").status, 404);
+}
+
+/// Texts, shapes and statuses are what Envoy 1.40 answers to the same requests.
+#[test]
+fn config_dump_shows_what_a_mask_leaves() {
+    let (_origin, proxy) = start();
+    let masked = proxy.admin.get("/config_dump?mask=bootstrap.admin").json();
+    let parts = masked["configs"].as_array().unwrap();
+    assert_eq!(parts.len(), 1, "{masked}");
+    assert_eq!(parts[0]["bootstrap"].as_object().unwrap().len(), 1, "{masked}");
+    let names = proxy.admin.get("/config_dump?resource=static_clusters&mask=cluster.name").json();
+    let expected = json!({
+        "@type": "type.googleapis.com/envoy.admin.v3.ClustersConfigDump.StaticCluster",
+        "cluster": {"@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster", "name": "origin"},
+    });
+    assert_eq!(names["configs"], json!([expected]));
+    assert_eq!(proxy.admin.get("/config_dump?resource=dynamic_listeners").json(), json!({}));
+    for (page, refusal) in [
+        ("?mask=nosuch", "FieldMask nosuch could not be successfully applied to any configs."),
+        (
+            "?resource=bootstrap",
+            "bootstrap is not a repeated field. Use ?mask=bootstrap to get only this field",
+        ),
+    ] {
+        let answer = proxy.admin.get(&format!("/config_dump{page}"));
+        assert_eq!((answer.status, answer.text().as_str()), (400, refusal), "{page}");
+        assert_eq!(answer.header("content-type"), Some("text/plain"), "{page}");
+    }
+}
+
+#[test]
+fn config_dump_shows_hosts_as_they_are_now() {
+    let (_origin, proxy) = start();
+    let dump = proxy.admin.get("/config_dump?include_eds").json();
+    let hosts =
+        dump["configs"].as_array().unwrap().iter().find_map(|part| part.get("static_endpoint_configs"));
+    let assignment = &hosts.unwrap()[0]["endpoint_config"];
+    assert_eq!(
+        (&assignment["cluster_name"], &assignment["policy"]["overprovisioning_factor"]),
+        (&json!("origin"), &json!(140))
+    );
+    let host = &assignment["endpoints"][0]["lb_endpoints"][0];
+    assert_eq!((&host["health_status"], &host["load_balancing_weight"]), (&json!("HEALTHY"), &json!(1)));
+    assert_eq!(host["endpoint"]["address"]["socket_address"]["address"], "127.0.0.1");
+}
+
+#[test]
+fn histograms_are_shown_as_buckets() {
+    let (_origin, proxy) = start();
+    let page =
+        |query: &str| proxy.admin.get(&format!("/stats{query}&filter=cluster.origin.upstream_cx_length"));
+    assert_eq!(
+        page("?histogram_buckets=cumulative").text(),
+        "cluster.origin.upstream_cx_length_ms: No recorded values\n"
+    );
+    let json = page("?format=json&histogram_buckets=disjoint").json();
+    assert_eq!(json["stats"][0]["histograms"][0]["buckets"][18]["upper_bound"], 3_600_000);
+    let summary = page("?format=prometheus&histogram_buckets=summary").text();
+    assert!(summary.starts_with("# TYPE envoy_cluster_upstream_cx_length_ms summary\n"), "{summary}");
+    let empty = page("?format=prometheus").text();
+    assert!(
+        empty.contains("upstream_cx_length_ms_bucket{envoy_cluster_name=\"origin\",le=\"+Inf\"} 0\n"),
+        "{empty}"
+    );
+    for (query, refusal) in [
+        (
+            "?histogram_buckets=all",
+            "usage: /stats?histogram_buckets=(cumulative|disjoint|detailed|summary|prometheusnative)\n",
+        ),
+        ("?format=prometheus&histogram_buckets=detailed", "unsupported prometheus histogram bucket mode"),
+        (
+            "?histogram_buckets=prometheusnative",
+            "Invalid histogram_buckets type for non prometheus stats type",
+        ),
+    ] {
+        let answer = page(query);
+        assert_eq!((answer.status, answer.text().as_str()), (400, refusal), "{query}");
+    }
 }
 
 #[test]

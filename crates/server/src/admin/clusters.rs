@@ -45,6 +45,13 @@ fn cluster_text(text: &mut String, cluster: &ClusterShared, discovered: bool) {
         let _ = writeln!(text, "{name}::{key}::{value}");
     };
     line("observability_name", &cluster.config().stat_name());
+    if let Some(watch) = cluster.watch() {
+        for (name, average) in ["", "local_origin_"].into_iter().zip(watch.averages()) {
+            let (mean, threshold) = average.unwrap_or((NO_RATE, NO_RATE));
+            line(&format!("outlier::{name}success_rate_average"), &general(mean));
+            line(&format!("outlier::{name}success_rate_ejection_threshold"), &general(threshold));
+        }
+    }
     for (label, priority) in [("default_priority", Priority::Default), ("high_priority", Priority::High)] {
         let maxima = cluster.maxima(priority);
         for (limit, max) in [
@@ -54,13 +61,6 @@ fn cluster_text(text: &mut String, cluster: &ClusterShared, discovered: bool) {
             ("max_retries", maxima.retries),
         ] {
             line(&format!("{label}::{limit}"), &max);
-        }
-    }
-    if let Some(watch) = cluster.watch() {
-        for (name, average) in ["", "local_origin_"].into_iter().zip(watch.averages()) {
-            let (mean, threshold) = average.unwrap_or((NO_RATE, NO_RATE));
-            line(&format!("outlier::{name}success_rate_average"), &general(mean));
-            line(&format!("outlier::{name}success_rate_ejection_threshold"), &general(threshold));
         }
     }
     line("added_via_api", &discovered);

@@ -175,8 +175,16 @@ const POOLS: &[(&str, &str)] = &[
 const CONFIG_DUMP: &[(&str, &str)] = &[
     ("resource", "The resource to dump"),
     (
+        "mask",
+        "The mask to apply. When both resource and mask are specified, the mask is applied to every element in the desired repeated field so that only a subset of fields are returned. The mask is parsed as a Protobuf::FieldMask",
+    ),
+    (
         "name_regex",
         "Dump only the currently loaded configurations whose names match the specified regex. Can be used with both resource and mask query parameters.",
+    ),
+    (
+        "include_eds",
+        "Dump currently loaded configuration including EDS. See the response definition for more information",
     ),
 ];
 const DRAIN: &[(&str, &str)] = &[
@@ -214,12 +222,16 @@ const LOGGING: &[(&str, &str)] = &[
 const STATS: &[(&str, &str)] = &[
     ("usedonly", "Only include stats that have been written by system since restart"),
     ("filter", "Regular expression (Google re2) for filtering stats"),
+    ("invert_filter", "Invert the filter regex"),
     ("format", "Format to use; One of (text, json, prometheus)"),
     ("type", "Stat types to include.; One of (All, Counters, Histograms, Gauges, TextReadouts)"),
+    ("histogram_buckets", "Histogram bucket display mode; One of (cumulative, disjoint, detailed, summary)"),
 ];
 const PROMETHEUS: &[(&str, &str)] = &[
     ("usedonly", "Only include stats that have been written by system since restart"),
     ("filter", "Regular expression (Google re2) for filtering stats"),
+    ("invert_filter", "Invert the filter regex"),
+    ("histogram_buckets", "Histogram bucket display mode; One of (cumulative, summary)"),
 ];
 
 #[cfg(test)]

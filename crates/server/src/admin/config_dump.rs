@@ -9,35 +9,51 @@ use tidegate_types::json::lower_camel;
 
 use super::Reply;
 use super::discovered::{self, Part};
+use super::endpoints;
+use super::mask::Mask;
 use super::query::Query;
 use super::redact::redact;
 use crate::control::Control;
 use crate::logging::line::rfc3339;
 use crate::snapshot::Snapshot;
 
-/// `/config_dump[?resource=FIELD][&name_regex=REGEX][&include_eds]`
+/// `/config_dump[?resource=FIELD][&mask=PATH,..][&name_regex=REGEX][&include_eds]`
 pub(super) fn config_dump(control: &Rc<Control>, query: &Query) -> Reply {
-    if query.has("mask") {
-        return Reply::bad("mask is not supported");
-    }
-    let names = match query.value("name_regex").map(Regex::new).transpose() {
-        Ok(names) => names,
-        Err(error) => return Reply::bad(format!("Invalid re2 regex: {error}")),
+    let names = match query.value("name_regex").filter(|text| !text.is_empty()) {
+        None => None,
+        Some(text) => match Regex::new(text) {
+            Ok(names) => Some(names),
+            Err(error) => {
+                let place = format!("INVALID_ARGUMENT: Error while parsing name_regex from {text}");
+                return refuse(StatusCode::BAD_REQUEST, format!("{place}: {error}"));
+            }
+        },
     };
+    let mask = query.value("mask").and_then(Mask::parse);
     let snapshot = control.snapshot();
     let mut dump = Dump::new(control, &snapshot, names.as_ref());
     dump.with_hosts = query.has("include_eds");
-    match query.value("resource") {
-        None => {
+    let resource = query.value("resource").filter(|field| !field.is_empty());
+    let answer = match (resource, &mask) {
+        (None, None) => {
             let mut answer = json!({"configs": dump.all()});
             answer["tidegate"] = reload_state(control, &snapshot);
-            Reply::json(&answer)
+            Ok(answer)
         }
-        Some(resource) => match dump.resource(resource) {
-            Some(configs) => Reply::json(&json!({"configs": configs})),
-            None => Reply::with(StatusCode::NOT_FOUND, format!("{resource} not found in config dump")),
-        },
-    }
+        (None, Some(mask)) => dump.masked(mask, query.value("mask").unwrap_or_default()).map(configs),
+        (Some(field), mask) => dump.resource(field, mask.as_ref()).map(configs),
+    };
+    answer.map_or_else(|(status, why)| refuse(status, why), |answer| Reply::json(&answer))
+}
+
+/// As protobuf prints it: no list without entries.
+fn configs(found: Vec<Value>) -> Value {
+    if found.is_empty() { json!({}) } else { json!({"configs": found}) }
+}
+
+/// Envoy's refusals of this page have no charset.
+fn refuse(status: StatusCode, why: String) -> Reply {
+    Reply { content_type: "text/plain", ..Reply::with(status, why) }
 }
 
 /// What is Tidegate's own: which configuration this is, and why the last one was refused.
@@ -118,13 +134,34 @@ impl<'a> Dump<'a> {
         parts
     }
 
-    /// The entries of one repeated field, each with its type.
-    fn resource(&self, field: &str) -> Option<Vec<Value>> {
-        if field == "bootstrap" {
-            let mut bootstrap = self.root.clone();
-            bootstrap["@type"] = "type.googleapis.com/envoy.config.bootstrap.v3.Bootstrap".into();
-            return Some(vec![bootstrap]);
+    /// What `mask` leaves of the parts that have every field of it.
+    fn masked(&self, mask: &Mask<'_>, text: &str) -> Result<Vec<Value>, (StatusCode, String)> {
+        let left: Vec<_> = self.all().iter().filter_map(|part| mask.all_of(part)).collect();
+        if left.is_empty() {
+            let why = format!("FieldMask {text} could not be successfully applied to any configs.");
+            return Err((StatusCode::BAD_REQUEST, why));
         }
+        Ok(left)
+    }
+
+    /// The entries of one repeated field, each with its type.
+    fn resource(&self, field: &str, mask: Option<&Mask<'_>>) -> Result<Vec<Value>, (StatusCode, String)> {
+        if field == "bootstrap" {
+            let why = "bootstrap is not a repeated field. Use ?mask=bootstrap to get only this field";
+            return Err((StatusCode::BAD_REQUEST, why.to_owned()));
+        }
+        let entries = self.typed_entries(field);
+        let entries =
+            entries.ok_or_else(|| (StatusCode::NOT_FOUND, format!("{field} not found in config dump")))?;
+        let Some(mask) = mask else { return Ok(entries) };
+        let refused = || {
+            let mask = mask.debug();
+            (StatusCode::BAD_REQUEST, format!("FieldMask {mask} could not be successfully used."))
+        };
+        mask.of_each(&entries).ok_or_else(refused)
+    }
+
+    fn typed_entries(&self, field: &str) -> Option<Vec<Value>> {
         let message = match field {
             "static_clusters" => "ClustersConfigDump.StaticCluster",
             "static_listeners" => "ListenersConfigDump.StaticListener",
@@ -150,26 +187,20 @@ impl<'a> Dump<'a> {
             "dynamic_warming_clusters" => Part::WarmingClusters,
             "dynamic_listeners" => Part::Listeners,
             "dynamic_route_configs" => Part::Routes,
-            "dynamic_endpoint_configs" => Part::Hosts,
-            "static_endpoint_configs" => return Some(self.static_hosts(&shown)),
+            "static_endpoint_configs" => return Some(self.hosts(Origin::Static)),
+            "dynamic_endpoint_configs" => return Some(self.hosts(Origin::Discovered)),
             _ => return self.static_entries(field),
         };
         Some(discovered::entries(found, self.control, self.snapshot, &shown))
     }
 
-    /// The hosts that clusters of the bootstrap name.
-    fn static_hosts(&self, shown: &dyn Fn(&str) -> bool) -> Vec<Value> {
-        let clusters = member(&self.root, "static_resources").and_then(|r| member(r, "clusters"));
-        let assignments = clusters.and_then(Value::as_array).into_iter().flatten().filter_map(|cluster| {
-            let name = cluster.get("name").and_then(Value::as_str).unwrap_or_default();
-            member(cluster, "load_assignment").filter(|_| shown(name))
+    /// The hosts of clusters from there.
+    fn hosts(&self, origin: Origin) -> Vec<Value> {
+        let clusters = self.snapshot.clusters.iter().filter(|cluster| {
+            self.snapshot.is_discovered(cluster) == (origin == Origin::Discovered)
+                && self.names.is_none_or(|names| names.is_match(cluster.name()))
         });
-        let entry = |assignment: &Value| {
-            let mut assignment = assignment.clone();
-            assignment["@type"] = discovered::ASSIGNMENT.into();
-            json!({"endpoint_config": assignment})
-        };
-        assignments.filter(|assignment| assignment.is_object()).map(entry).collect()
+        clusters.map(|cluster| endpoints::assignment(cluster)).collect()
     }
 
     fn static_entries(&self, field: &str) -> Option<Vec<Value>> {
@@ -200,6 +231,13 @@ impl<'a> Dump<'a> {
         };
         Some(values.into_iter().filter(shown).map(entry).collect())
     }
+}
+
+/// Where a cluster is from: the bootstrap, or a watched file.
+#[derive(PartialEq)]
+enum Origin {
+    Static,
+    Discovered,
 }
 
 /// A field under either of its proto3-JSON names.

@@ -17,7 +17,6 @@ pub(super) enum Part {
     WarmingClusters,
     Listeners,
     Routes,
-    Hosts,
 }
 
 /// The entries of `part` whose names `shown` takes, in Envoy's shape.
@@ -43,11 +42,6 @@ pub(super) fn entries(
             let tables = discovered.rds.values().filter_map(|single| single.found());
             let tables = tables.filter(|found| shown(&found.config.name));
             tables.map(|found| dynamic("route_config", ROUTES, &found)).collect()
-        }
-        Part::Hosts => {
-            let hosts = discovered.eds.iter().filter(|(name, _)| shown(name));
-            let hosts = hosts.filter_map(|(_, single)| single.found());
-            hosts.map(|found| json!({"endpoint_config": resource(ASSIGNMENT, &found.text)})).collect()
         }
     }
 }
@@ -104,5 +98,3 @@ fn resource(type_url: &str, text: &str) -> Value {
 const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
 const ROUTES: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
-/// The type of a cluster's hosts.
-pub(super) const ASSIGNMENT: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";

@@ -37,7 +37,7 @@ fn change(log: &Log, query: &Query) -> Result<(), String> {
             }
         }
         [(name, value)] => set(log, name, level(value)?)?,
-        _ => return Err("error: too many parameters\n".to_owned()),
+        _ => return Err("error: invalid number of parameters\n".to_owned()),
     }
     Ok(())
 }

@@ -55,7 +55,8 @@ fn print(control: &Rc<Control>, query: &Query, format: &Format) -> Reply {
         Ok(regex) => regex,
         Err(error) => return Reply::bad(format!("Invalid re2 regex: {error}")),
     };
-    let matches = |name: &str| regex.as_ref().is_none_or(|regex| regex.is_match(name));
+    let inverted = query.has("invert_filter");
+    let matches = |name: &str| regex.as_ref().is_none_or(|regex| regex.is_match(name) != inverted);
     let filter = Filter {
         name: regex.is_some().then_some(&matches),
         used_only: if query.has("usedonly") { UsedOnly::Yes } else { UsedOnly::No },
