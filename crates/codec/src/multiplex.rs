@@ -4,6 +4,7 @@
 //! upstream. `h2` and `h3` implement them; the code above never knows which. Each is owned, driven and dropped by
 //! one task; how a connection begins is its version's own business.
 
+mod alt_svc;
 mod events;
 mod resets;
 mod waiter;
@@ -13,6 +14,8 @@ use std::task::{Context, Poll};
 
 use tidegate_types::{Address, CloseReason};
 
+pub use self::alt_svc::AltSvc;
+pub(crate) use self::alt_svc::KIND as ALTSVC;
 pub use self::events::{ConnError, Event, Flood, Observer};
 pub(crate) use self::resets::PrematureResets;
 pub(crate) use self::waiter::Waiter;
@@ -190,6 +193,8 @@ pub enum ClientEvent {
         /// Why; HTTP/3 has no reason to give.
         code: ResetCode,
     },
+    /// ALTSVC came.
+    AltSvc(AltSvc),
     /// The connection is over; exchanges that were left have failed. `Ok` if the peer closed it, or if it goes away
     /// and the last exchange has ended.
     Closed(Result<(), ConnError>),

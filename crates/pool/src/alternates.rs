@@ -2,7 +2,7 @@
 //! (`alternate_protocols_cache_options`; RFC 7838; Envoy docs, "HTTP/3 upstream").
 //!
 //! One cache a name and worker, shared by the clusters that name it. It learns from responses ([`Alternates::learn`]),
-//! from configured hints, and from a file that survives the process. [`Alternates::find`] tells a pool where to try
+//! from DNS, from configured hints, and from a file that survives the process. [`Alternates::find`] tells a pool where to try
 //! QUIC; what became of that is kept beside, in the origin's [`Record`]. No I/O but the file's, and the caller tells
 //! the time.
 
@@ -23,7 +23,7 @@ pub use file::{Damaged, File, FileOptions, Pairs};
 pub use record::{Origin, Record};
 pub use status::{Http3Status, Known};
 
-use alt_svc::Advertised;
+use alt_svc::{Advertised, Service};
 use record::Alternate;
 
 /// Alternatives kept of an origin, as in Envoy. Stops a field from filling memory.
@@ -242,6 +242,29 @@ impl Alternates {
         }
     }
 
+    /// What DNS says of `origin` (RFC 9460), since a moment. The origin itself is believed before (RFC 9460 §9.3).
+    pub fn learn_from_dns(&self, now: Instant, origin: &Origin, since: Instant, services: &[Service]) {
+        if self.everyone {
+            return;
+        }
+        let known = self.records.borrow().get(origin).cloned();
+        if known.as_ref().is_some_and(|record| record.was_advertised(now)) {
+            return;
+        }
+        let alternates = services.iter().map(|service| Alternate::in_dns(service.clone(), since));
+        let alternates: Vec<_> = alternates.filter(|one| one.is_live(now)).take(MOST_ALTERNATES).collect();
+        if alternates.is_empty() && known.is_none() {
+            return;
+        }
+        let record = self.insert(origin);
+        let news = !record.takes_http3(now);
+        record.set(alternates);
+        self.set_canonical(origin);
+        if news && record.takes_http3(now) {
+            record.tell();
+        }
+    }
+
     /// A connection's smoothed round-trip time, as it was at its end.
     pub fn set_round_trip(&self, record: &Rc<Record>, srtt: Duration) {
         if record.round_trip.replace(srtt) != srtt && record.is_known() {
@@ -311,7 +334,7 @@ impl Alternates {
         let Some(file) = &self.file else { return };
         let mut bad = None;
         for (key, value) in file.pairs().iter() {
-            let read = Origin::parse(key).zip(record::Stored::parse(value));
+            let read = Origin::parse(key.as_bytes()).zip(record::Stored::parse(value));
             let Some((origin, stored)) = read else {
                 bad.get_or_insert_with(|| (key.to_owned(), value.to_owned()));
                 continue;

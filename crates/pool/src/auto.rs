@@ -9,6 +9,7 @@ use std::cell::{Cell, OnceCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
+use tidegate_codec::multiplex::AltSvc;
 use tidegate_types::Address;
 
 use crate::driver::{Attempt, Grant, Inner, Kind, Neighbours};
@@ -85,6 +86,12 @@ impl Kind for Auto {
 
     fn address(&self) -> Option<Arc<Address>> {
         self.connector.address()
+    }
+
+    fn advertised(&self, said: &AltSvc) {
+        if let Some(watcher) = self.watcher.get().and_then(Weak::upgrade) {
+            watcher.advertised(said);
+        }
     }
 
     fn describe(&self, report: &mut PoolReport) {

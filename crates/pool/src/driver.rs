@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
+use tidegate_codec::multiplex::AltSvc;
 use tidegate_types::{Address, CloseReason};
 use tokio::time::Instant;
 
@@ -99,6 +100,9 @@ pub trait Kind: Sized + 'static {
 
     /// An attempt to connect ended, this way. Nothing is borrowed.
     fn attempted(&self, _outcome: Result<(), CloseReason>) {}
+
+    /// A peer says where else its origins are served. Nothing is borrowed.
+    fn advertised(&self, _said: &AltSvc) {}
 
     /// Adds what it knows beside the machine.
     fn describe(&self, _report: &mut PoolReport) {}
@@ -191,6 +195,8 @@ impl<S: Slot> Inner<S> {
             Stirred::UnexpectedData => self.machine.handle_unexpected_data(now, key),
             Stirred::Capacity(streams) => self.machine.handle_concurrency(now, key, streams),
             Stirred::GoingAway => self.machine.handle_announced(now, key),
+            // The kind's matter.
+            Stirred::Advertised(_) => {}
         }
     }
 }
@@ -387,6 +393,11 @@ impl<K: Kind> Pool<K> {
             }
             let Some(slot) = inner.slots.get_mut(key.index()) else { return };
             let Poll::Ready(stirred) = slot.poll_stirred(&self.bell, key) else { return };
+            if let Stirred::Advertised(said) = stirred {
+                drop(inner);
+                self.kind.advertised(&said);
+                continue;
+            }
             inner.handle(key, stirred);
             let busy = inner.machine.has_events();
             drop(inner);

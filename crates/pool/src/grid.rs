@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tidegate_codec::multiplex::AltSvc;
 use tidegate_types::CloseReason;
 use tokio::time::Instant;
 
@@ -329,6 +330,15 @@ impl<V: Speaks> Watcher for Grid<V> {
                     self.mark_broken();
                 }
             }
+        }
+    }
+
+    fn advertised(&self, said: &AltSvc) {
+        let own = self.record.origin();
+        // A connection speaks for others only as far as its certificate does, and none of theirs is asked for here.
+        let named = said.origin.as_ref().is_none_or(|origin| Origin::parse(origin).as_ref() == Some(own));
+        if named {
+            self.cache.learn(Instant::now(), own, [&*said.value], Duration::ZERO);
         }
     }
 

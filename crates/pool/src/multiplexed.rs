@@ -9,7 +9,7 @@ use std::cell::{Cell, OnceCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use tidegate_codec::multiplex::{ClientConnection, ClientDrive};
+use tidegate_codec::multiplex::{AltSvc, ClientConnection, ClientDrive};
 use tidegate_types::{Address, CloseReason};
 
 use crate::driver::{Attempt, Connect, Grant, Inner, Kind, Neighbours, Pool};
@@ -60,6 +60,9 @@ pub(crate) trait Watcher {
     /// One ended, this way.
     fn attempted(&self, outcome: Result<(), CloseReason>);
 
+    /// A peer says where else its origins are served.
+    fn advertised(&self, said: &AltSvc);
+
     /// Adds what it knows.
     fn describe(&self, report: &mut PoolReport);
 }
@@ -101,6 +104,12 @@ impl<V: Speaks> Kind for Multiplexed<V> {
     fn attempted(&self, outcome: Result<(), CloseReason>) {
         if let Some(watcher) = self.watcher.get().and_then(Weak::upgrade) {
             watcher.attempted(outcome);
+        }
+    }
+
+    fn advertised(&self, said: &AltSvc) {
+        if let Some(watcher) = self.watcher.get().and_then(Weak::upgrade) {
+            watcher.advertised(said);
         }
     }
 

@@ -102,7 +102,7 @@ impl Multiplexed {
                 return Poll::Pending;
             }
             match ready!(self.driver.poll_event(cx)) {
-                ClientEvent::Capacity(_) => {}
+                ClientEvent::Capacity(_) | ClientEvent::AltSvc(_) => {}
                 ClientEvent::GoAway { code: ResetCode::NoError, .. } => {
                     return Poll::Ready(LineEvent::GoingAway);
                 }

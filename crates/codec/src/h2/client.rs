@@ -19,7 +19,7 @@ pub use self::exchange::ClientExchange;
 use super::conn::{Core, Ended, Shared, Side};
 use super::options::ClientOptions;
 use crate::multiplex::{
-    Accounting, ClientConnection, ClientDrive, ClientEvent, ConnError, Observer, Traffic,
+    Accounting, AltSvc, ClientConnection, ClientDrive, ClientEvent, ConnError, Observer, Traffic,
 };
 use crate::stream::ResetCode;
 
@@ -149,7 +149,7 @@ fn take_event(core: &mut Core) -> Option<ClientEvent> {
         let code = ResetCode::from_wire(goaway.code);
         return Some(ClientEvent::GoAway { last_stream: u64::from(goaway.last_stream), code });
     }
-    None
+    AltSvc::take(&mut core.facts.alt_svc).map(ClientEvent::AltSvc)
 }
 
 /// The peer closed the connection for the reason that it gave before, if it gave one.

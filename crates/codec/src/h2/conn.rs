@@ -24,7 +24,7 @@ use super::settings::{self, PeerSettings};
 use super::streams::{Failure, Key, Owner, Stream, Streams};
 use crate::h1::wire::Wire;
 use crate::hpack;
-use crate::multiplex::{ConnError, Event, Flood, Observer, PrematureResets};
+use crate::multiplex::{AltSvc, ConnError, Event, Flood, Observer, PrematureResets};
 use crate::stream::ResetCode;
 
 /// The common part, held by the connection and by each exchange. Nobody holds a borrow across a call of something
@@ -151,6 +151,8 @@ pub(crate) struct Facts {
     /// A PING was answered since somebody looked.
     pub(crate) ping_answered: bool,
     pub(crate) close_announced: bool,
+    /// ALTSVC frames of a server that nobody has looked at.
+    pub(crate) alt_svc: Vec<AltSvc>,
 }
 
 /// A GOAWAY frame.
@@ -317,7 +319,7 @@ impl Core {
     }
 
     fn has_news(&self) -> bool {
-        let news = self.facts.goaway_came || self.facts.settings_came;
+        let news = self.facts.goaway_came || self.facts.settings_came || !self.facts.alt_svc.is_empty();
         self.is_over || !self.rx.accept.is_empty() || news && self.side.role() == Role::Client
     }
 

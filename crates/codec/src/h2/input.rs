@@ -19,8 +19,7 @@ use super::conn::{Core, GoAway, Greeting, PING, Role};
 use super::frames::{self, ACK, FrameHead, MAX_FRAME, MAX_WINDOW, STREAM_MASK, kind, number};
 use super::preface::PREFACE;
 use super::streams::{Failure, Key, Owner, Phase, SendPhase, Stream};
-use crate::multiplex::Flood;
-use crate::multiplex::{ConnError, Event};
+use crate::multiplex::{ALTSVC, AltSvc, ConnError, Event, Flood};
 use crate::stream::ResetCode;
 
 pub(crate) type Handled = Result<(), ConnError>;
@@ -138,6 +137,12 @@ impl Core {
             kind::PING => self.handle_ping(head, payload),
             kind::GOAWAY => self.handle_goaway(head, number(payload), payload.get(4..).and_then(number)),
             kind::WINDOW_UPDATE => self.handle_window_update(head, number(payload)),
+            ALTSVC if self.side.role() == Role::Client => {
+                if let Some(said) = AltSvc::parse(payload, head.stream != 0) {
+                    said.keep(&mut self.facts.alt_svc);
+                }
+                Ok(())
+            }
             // RFC 9113 §4.1.
             _ => Ok(()),
         }

@@ -18,7 +18,7 @@ pub use self::exchange::ClientExchange;
 use super::conn::{Core, Shared, Side};
 use super::options::ClientOptions;
 use super::transport::Transport;
-use crate::multiplex::{Accounting, ClientConnection, ClientDrive, ClientEvent, Observer, Traffic};
+use crate::multiplex::{Accounting, AltSvc, ClientConnection, ClientDrive, ClientEvent, Observer, Traffic};
 use crate::stream::ResetCode;
 
 /// Opens exchanges. Clones are the same connection.
@@ -152,7 +152,7 @@ fn take_event(core: &mut Core) -> Option<ClientEvent> {
         let last_stream = core.facts.goaway?;
         return Some(ClientEvent::GoAway { last_stream, code: ResetCode::NoError });
     }
-    None
+    AltSvc::take(&mut core.facts.alt_svc).map(ClientEvent::AltSvc)
 }
 
 impl fmt::Debug for ClientConn {

@@ -21,7 +21,7 @@ use super::options::{ClientOptions, Options, ServerOptions};
 use super::settings::PeerSettings;
 use super::streams::{Failure, Key, Owner, Streams};
 use super::transport::Transport;
-use crate::multiplex::{ConnError, Event as Counted, Flood, Observer, PrematureResets};
+use crate::multiplex::{AltSvc, ConnError, Event as Counted, Flood, Observer, PrematureResets};
 use crate::stream::ResetCode;
 
 /// The common part, held by the connection and by each exchange. Nobody holds a borrow across a call of something
@@ -118,6 +118,8 @@ pub(crate) struct Facts {
     pub(crate) goaway: Option<u64>,
     /// GOAWAY came since somebody looked.
     pub(crate) goaway_came: bool,
+    /// ALTSVC frames of a server that nobody has looked at.
+    pub(crate) alt_svc: Vec<AltSvc>,
     /// The capacity that somebody was told.
     pub(crate) told_capacity: Option<u32>,
     pub(crate) close_announced: bool,
@@ -264,7 +266,7 @@ impl Core {
     }
 
     fn has_news(&self) -> bool {
-        let news = self.facts.goaway_came || self.is_capacity_news();
+        let news = self.facts.goaway_came || self.is_capacity_news() || !self.facts.alt_svc.is_empty();
         !self.rx.accept.is_empty() || news && self.side.role() == Role::Client
     }
 

@@ -12,6 +12,7 @@ use super::conn::{Core, Role, varint as code};
 use super::frames::{self, FrameHead, is_http2, kind, stream_type, varint};
 use super::options::Options;
 use super::settings::{PeerSettings, write_greeting};
+use crate::multiplex::AltSvc;
 use crate::qpack::instructions::{self, Partial};
 
 /// Our control stream.
@@ -258,6 +259,7 @@ impl Core {
             kind::CANCEL_PUSH => return Err(PUSHED),
             kind::MAX_PUSH_ID if !is_server => return Err(refused),
             kind::GOAWAY | kind::MAX_PUSH_ID => 8,
+            kind::ALTSVC if !is_server && (1..=MAX_ALTSVC).contains(&head.len) => MAX_ALTSVC as usize,
             other if is_http2(other) => return Err(HTTP2_FRAME.about(other)),
             // RFC 9114 §9.
             _ if head.len == 0 => return Ok(Part::Between),
@@ -275,6 +277,12 @@ impl Core {
         match kind {
             kind::SETTINGS => {
                 self.peer = PeerSettings::parse(payload)?;
+                Ok(())
+            }
+            kind::ALTSVC => {
+                if let Some(said) = AltSvc::parse(payload, false) {
+                    said.keep(&mut self.facts.alt_svc);
+                }
                 Ok(())
             }
             kind::GOAWAY => {
@@ -350,6 +358,9 @@ fn decoder_fault(error: instructions::Error) -> Fault {
 
 /// Bytes that one read takes.
 const MAX_READ: usize = 16 * 1024;
+
+/// Bytes of an ALTSVC frame; a longer one is passed over. As many as HTTP/2's.
+const MAX_ALTSVC: u64 = 16 * 1024;
 
 /// Bytes of SETTINGS. Stops a peer that has us keep megabytes of them.
 const MAX_SETTINGS: usize = 16 * 1024;

@@ -10,6 +10,8 @@ pub(crate) mod kind {
     pub(crate) const SETTINGS: u64 = 0x4;
     pub(crate) const PUSH_PROMISE: u64 = 0x5;
     pub(crate) const GOAWAY: u64 = 0x7;
+    /// RFC 7838 §4, of HTTP/2; unknown to RFC 9114, and harmless to who does not know it.
+    pub(crate) const ALTSVC: u64 = crate::multiplex::ALTSVC as u64;
     pub(crate) const MAX_PUSH_ID: u64 = 0xd;
     /// RFC 9218 §7.2, of requests and of pushes.
     pub(crate) const PRIORITY_UPDATE: u64 = 0xf0700;

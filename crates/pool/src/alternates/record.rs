@@ -15,6 +15,9 @@ use super::{Alternative, Listener};
 /// The protocol that is understood here (RFC 9114 §3.1).
 const HTTP3: &[u8] = b"h3";
 
+/// RFC 9110 §4.2.2.
+const HTTPS_PORT: u16 = 443;
+
 /// Who is served: `https`, a name, a port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
@@ -28,10 +31,13 @@ impl Origin {
         Self { host: host.to_ascii_lowercase().into(), port }
     }
 
-    /// As it prints.
-    pub fn parse(text: &str) -> Option<Self> {
-        let (host, port) = text.strip_prefix("https://")?.rsplit_once(':')?;
-        Some(Self::https(host, port.parse().ok()?))
+    /// As it prints, or as RFC 6454 §6.2 has it: without a port it is 443.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let authority = std::str::from_utf8(text).ok()?.strip_prefix("https://")?;
+        match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => Some(Self::https(host, port.parse().ok()?)),
+            _ => Some(Self::https(authority, HTTPS_PORT)),
+        }
     }
 
     /// Its name.
@@ -56,20 +62,38 @@ impl fmt::Display for Origin {
 pub(super) struct Alternate {
     service: Service,
     expires: Instant,
+    source: Source,
+}
+
+/// Who says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// The origin, or the configuration for it.
+    Origin,
+    Dns,
 }
 
 impl Alternate {
     /// Advertised by a response that was made `age` before `now`.
     pub(super) fn of(service: Service, now: Instant, age: Duration) -> Self {
         let expires = now + service.max_age.saturating_sub(age);
-        Self { service, expires }
+        Self { service, expires, source: Source::Origin }
+    }
+
+    /// Found in DNS at a moment.
+    pub(super) fn in_dns(service: Service, at: Instant) -> Self {
+        Self { expires: at + service.max_age, service, source: Source::Dns }
+    }
+
+    pub(super) fn is_live(&self, now: Instant) -> bool {
+        self.expires > now
     }
 
     /// A configured one.
     pub(super) fn hint(port: u16, expires: Instant) -> Self {
         let max_age = Duration::ZERO;
         let service = Service { protocol: HTTP3.to_vec(), host: String::new(), port, max_age, persist: true };
-        Self { service, expires }
+        Self { service, expires, source: Source::Origin }
     }
 }
 
@@ -151,7 +175,7 @@ impl Record {
 
     /// Whether there were some.
     pub(super) fn drop_expired(&self, now: Instant) -> bool {
-        self.retain(|alternate| alternate.expires > now)
+        self.retain(|alternate| alternate.is_live(now))
     }
 
     /// Drops those that are of this network only; whether there were some.
@@ -169,7 +193,13 @@ impl Record {
 
     pub(super) fn takes_http3(&self, now: Instant) -> bool {
         let alternates = self.alternates.borrow();
-        alternates.iter().flatten().any(|a| a.service.protocol == HTTP3 && a.expires > now)
+        alternates.iter().flatten().any(|a| a.service.protocol == HTTP3 && a.is_live(now))
+    }
+
+    /// Whether the origin itself names alternatives.
+    pub(super) fn was_advertised(&self, now: Instant) -> bool {
+        let alternates = self.alternates.borrow();
+        alternates.iter().flatten().any(|one| one.source == Source::Origin && one.is_live(now))
     }
 
     /// Where, as a host with that port sees it: there, if HTTP/3 is spoken there; else where it is first said to be.
@@ -188,12 +218,14 @@ impl Record {
     /// As the file has it; `None`: there is nothing worth keeping.
     pub(super) fn stored(&self, seconds: impl Fn(Instant) -> u64) -> Option<String> {
         let alternates = self.alternates.borrow();
-        let listed: Vec<_> = alternates.iter().flatten().collect();
+        // What DNS says is asked for anew.
+        let listed = alternates.iter().flatten().filter(|alternate| alternate.source == Source::Origin);
+        let listed: Vec<_> = listed.collect();
         let (srtt, streams) = (self.round_trip.get().as_micros(), self.streams.get());
         if listed.is_empty() && srtt == 0 && streams == 0 {
             return None;
         }
-        let one = |Alternate { service, expires }: &&Alternate| {
+        let one = |Alternate { service, expires, .. }: &&Alternate| {
             let host = match service.host.contains(':') {
                 true => format!("[{}]", service.host),
                 false => service.host.clone(),
@@ -213,7 +245,7 @@ impl Record {
     pub(super) fn restore(&self, stored: Stored, moment: impl Fn(u64) -> Instant) {
         let alternates = stored.services.into_iter().map(|service| {
             let expires = moment(service.max_age.as_secs());
-            Alternate { service, expires }
+            Alternate { service, expires, source: Source::Origin }
         });
         self.set(alternates.collect());
         self.round_trip.set(stored.round_trip);

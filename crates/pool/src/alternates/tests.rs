@@ -230,3 +230,35 @@ async fn caches_are_shared_by_name() {
     assert!(!Rc::ptr_eq(&a, &caches.cache(Some(("a", AlternatesOptions { max_entries: 5, ..options() })))));
     assert!(!Rc::ptr_eq(&caches.cache(None), &caches.cache(None)));
 }
+
+#[test]
+fn dns_is_believed_for_its_time_and_after_the_origin() {
+    let clock = clock();
+    let cache = Alternates::new(options(), clock);
+    let (origin, now) = (origin(), clock.at);
+    let at = |ms| now + Duration::from_millis(ms);
+    let service = |port| Service {
+        protocol: b"h3".to_vec(),
+        host: String::new(),
+        port,
+        max_age: Duration::from_secs(2),
+        persist: false,
+    };
+    cache.learn_from_dns(now, &origin, now, &[]);
+    assert!(cache.is_empty());
+    cache.learn_from_dns(at(500), &origin, now, &[service(8443)]);
+    assert_eq!(find(&cache, at(1999), &origin), elsewhere(None, 8443));
+    assert_eq!(find(&cache, at(2000), &origin), None, "since it was said, and not since it was heard");
+    cache.learn_from_dns(at(2500), &origin, now, &[service(8443)]);
+    assert_eq!(find(&cache, at(2500), &origin), None);
+    cache.learn_from_dns(at(3000), &origin, at(3000), &[service(443)]);
+    assert_eq!(find(&cache, at(3000), &origin), Some(Alternative::Same));
+    cache.learn(at(3000), &origin, [b"h3=\":9443\"; ma=10".as_slice()], Duration::ZERO);
+    cache.learn_from_dns(at(4000), &origin, at(4000), &[service(443)]);
+    assert_eq!(find(&cache, at(4000), &origin), elsewhere(None, 9443));
+    cache.learn_from_dns(at(14_000), &origin, at(14_000), &[service(443)]);
+    assert_eq!(find(&cache, at(14_000), &origin), Some(Alternative::Same));
+    // DNS says so no more.
+    cache.learn_from_dns(at(14_100), &origin, at(14_100), &[]);
+    assert_eq!(find(&cache, at(14_100), &origin), None);
+}

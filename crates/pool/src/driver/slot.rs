@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::task::Poll;
 
+use tidegate_codec::multiplex::AltSvc;
 use tidegate_types::{Address, CloseReason};
 use tokio::task::JoinHandle;
 
@@ -58,7 +59,7 @@ pub(crate) fn log_end(
 }
 
 /// What happened on a connection that a pool watches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stirred {
     /// It ended, in this way.
     Closed(CloseReason),
@@ -72,6 +73,8 @@ pub enum Stirred {
     Capacity(u32),
     /// The peer takes no more streams.
     GoingAway,
+    /// The peer says where else its origins are served.
+    Advertised(AltSvc),
 }
 
 /// A slot that may hold a connection of a protocol: it is one, or is of a pool that speaks several.

@@ -397,6 +397,26 @@ async fn an_origin_that_says_nothing_is_asked_by_tcp_until_it_does() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_frame_says_as_much_as_a_field_of_its_own_origin() {
+    run(async {
+        let lab = Lab::with(Way::Open(5), Way::Open(1), Vec::new());
+        let said = |origin: Option<&'static str>, value: &'static str| {
+            let origin = origin.map(|origin| origin.as_bytes().into());
+            lab.grid.advertised(&AltSvc { origin, value: value.as_bytes().into() });
+            lab.cache.find(Instant::now(), &lab.cache.record(&Origin::https(ORIGIN.0, ORIGIN.1))).is_some()
+        };
+        assert!(!said(Some("https://other.test"), "h3=\":443\""));
+        assert!(!said(Some("https://localhost:444"), "h3=\":443\""));
+        assert!(!said(Some("http://localhost"), "h3=\":443\""));
+        assert!(said(Some("https://localhost"), "h3=\":443\""));
+        assert!(!said(None, "clear"));
+        assert!(said(Some("https://LocalHost:443"), "h3=\":443\""));
+        assert_eq!(lab.request().await, ("QUIC", 5));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_background_attempt_that_fails_breaks_quic() {
     run(async {
         let lab = Lab::with(Way::Refused(5), Way::Open(1), Vec::new());

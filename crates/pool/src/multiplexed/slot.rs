@@ -125,6 +125,7 @@ impl<V: Speaks> driver::Slot for Slot<V> {
                 Poll::Ready(Stirred::Capacity(streams))
             }
             Poll::Ready(ClientEvent::GoAway { .. }) => Poll::Ready(Stirred::GoingAway),
+            Poll::Ready(ClientEvent::AltSvc(said)) => Poll::Ready(Stirred::Advertised(said)),
             Poll::Ready(ClientEvent::Closed(how)) => {
                 let in_order = matches!(how, Ok(()) | Err(ConnError::PeerError(_)));
                 if let Some(link) = self.link.as_ref().filter(|link| in_order && link.conn.is_going_away()) {

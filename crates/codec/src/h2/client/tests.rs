@@ -14,7 +14,7 @@ use super::*;
 use crate::h2::frames::{self, kind};
 use crate::h2::options::{KeepaliveOptions, Options, ServerOptions};
 use crate::h2::testing::*;
-use crate::multiplex::{ClientExchange as _, Event, ServerConnection};
+use crate::multiplex::{ALTSVC, ClientExchange as _, Event, ServerConnection};
 use crate::stream::{ClientStream, ServerStream, StreamError};
 
 /// The frames that a client sent, without its SETTINGS and WINDOW_UPDATEs.
@@ -213,6 +213,30 @@ async fn goaway_below_at_and_above_the_streams_in_flight() {
         })
         .await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn alternatives_are_told() {
+    local(async {
+        let (near, mut far) = pair();
+        let called = call(near, Options::default());
+        let _exchange = opened(&called.conn);
+        settle().await;
+        far.write_all(&frame(kind::SETTINGS, 0, 0, &[])).await;
+        // On the request's stream, without an origin, with one, and cut.
+        let sent = [(1, &b"\0\0clear"[..]), (0, b"\0\x09https://aclear"), (0, b"\0\0clear"), (0, b"\0")];
+        for (stream, payload) in sent {
+            far.write_all(&frame(ALTSVC, 0, stream, payload)).await;
+        }
+        settle().await;
+        let events = called.events.borrow();
+        let told = events.iter().filter_map(|event| match event {
+            ClientEvent::AltSvc(said) => Some((said.origin.as_deref(), &*said.value)),
+            _ => None,
+        });
+        assert_eq!(told.collect::<Vec<_>>(), [(None, &b"clear"[..]), (Some(&b"https://a"[..]), b"clear")]);
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -141,6 +141,17 @@ fn goaway_refuses_what_was_not_processed() {
 }
 
 #[test]
+fn alternatives_are_told() {
+    let (script, _conn, mut driver) = connected(100);
+    let long = [&b"\x0a\x80\x01\x00\x00"[..], &[b'x'; 0x1_0000]].concat();
+    let said = [&b"\x00\x04\x00\x0a\x0d\0\x06https:"[..], b"clear\x0a\x00\x0a\x07\0\0clear", &long].concat();
+    script.send(uni_id(QuicSide::Server, 0), &said);
+    let told = events(&mut driver);
+    let [ClientEvent::AltSvc(said)] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((said.origin.as_deref(), &*said.value), (Some(&b"https:"[..]), &b"clear"[..]));
+}
+
+#[test]
 fn resets_have_reasons() {
     for (code, told) in [
         (0x10b, ResetCode::Refused),
