@@ -226,6 +226,7 @@ impl Cluster {
             // What load balancers hear later (`update_merge_window`) is known of hosts now.
             members.hosts.iter().for_each(|host| follow(host, false));
         }
+        self.hear_dns();
     }
 
     /// Another worker's pool has no connection: gives up idle ones.

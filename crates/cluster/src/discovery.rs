@@ -5,6 +5,7 @@
 //! hosts by `strict` and `logical`. The loop that waits and asks is here; it runs on the main thread. Start from
 //! [`attend`].
 
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -77,11 +78,53 @@ fn look_up(
         _ => None,
     }
     .into_iter()
+    .chain(ask_for_services(cluster, config, resolver, peers))
     .chain(Board::targets(cluster.config()).map(|target: Target| {
         let name = target.name().to_owned();
         start(&name, Box::new(target))
     }))
     .collect()
+}
+
+/// Starts asking who serves the cluster's names by HTTP/3, where that is of use. Nothing waits for it.
+fn ask_for_services(
+    cluster: &Arc<ClusterShared>,
+    config: &DnsConfig,
+    resolver: &Rc<dyn Resolve>,
+    peers: &Arc<Peers>,
+) -> Vec<Attendant> {
+    if cluster.services().is_none() {
+        return Vec::new();
+    }
+    let endpoints = cluster.config().endpoints.iter().flat_map(|place| &place.endpoints);
+    let endpoints = endpoints.filter_map(|endpoint| {
+        let name = endpoint.name.as_ref()?.to_string();
+        Some((name, hostname(endpoint), endpoint.address.port().unwrap_or_default()))
+    });
+    let distinct: HashSet<(String, String, u16)> = endpoints.collect();
+    let ask = |(name, hostname, port): (String, String, u16)| {
+        let (cluster, resolver, peers) = (cluster.clone(), resolver.clone(), peers.clone());
+        let mut schedule = Schedule::new(config);
+        Attendant::spawn(async move {
+            loop {
+                let outcome = match resolver.services(&name, port).await {
+                    Ok(found) => {
+                        if let Some(services) = cluster.services() {
+                            services.note((hostname.clone(), port), &found);
+                            peers.tell_of_hosts(&cluster);
+                        }
+                        Outcome::Answered { ttl: found.iter().map(|found| found.ttl).min() }
+                    }
+                    Err(error) => {
+                        tracing::debug!(target: "dns", cluster = %cluster.name(), name, %error, "nobody tells of services");
+                        Outcome::Failed
+                    }
+                };
+                tokio::time::sleep(schedule.wait(outcome, || fastrand::u64(..))).await;
+            }
+        })
+    };
+    distinct.into_iter().map(ask).collect()
 }
 
 /// Does with the cluster what an answer means.
@@ -158,10 +201,16 @@ fn host(template: &EndpointConfig, found: &[Found]) -> Option<EndpointConfig> {
     let port = template.address.port().unwrap_or_default();
     let mut addresses = found.iter().map(|found| Address::Ip((found.ip, port).into()));
     let address = addresses.next()?;
-    let name = template.name.clone().unwrap_or_default();
-    // What TLS and `auto_host_rewrite` know the host by.
-    let hostname = if template.hostname.is_empty() { name } else { template.hostname.clone() };
+    let hostname = hostname(template);
     Some(EndpointConfig { address, additional_addresses: addresses.collect(), hostname, ..template.clone() })
+}
+
+/// What TLS and `auto_host_rewrite` know the hosts of `template` by.
+fn hostname(template: &EndpointConfig) -> String {
+    match template.hostname.is_empty() {
+        true => template.name.clone().unwrap_or_default(),
+        false => template.hostname.clone(),
+    }
 }
 
 fn families(family: LookupFamily) -> Families {

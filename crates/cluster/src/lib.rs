@@ -20,6 +20,7 @@ pub mod judged;
 pub mod lb;
 mod merging;
 mod neighbours;
+mod services;
 mod shared;
 pub mod stats;
 mod transports;

@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use arc_swap::ArcSwap;
 use tidegate_config::ClusterConfig;
 use tidegate_config::cluster::{
-    Discovery, EndpointConfig, LocalityEndpoints, OutlierDetectionConfig, Thresholds,
+    Discovery, EndpointConfig, LocalityEndpoints, OutlierDetectionConfig, ResolverConfig, Thresholds,
+    UpstreamProtocol,
 };
 use tidegate_config::route::Priority;
 use tidegate_config::runtime::Runtime;
@@ -31,6 +32,7 @@ use crate::host_update::{HostChanges, HostUpdate};
 use crate::judged::Watch;
 use crate::lb::Terms;
 use crate::merging::Merging;
+use crate::services::Services;
 use crate::stats::{ClusterStats, ManagerStats};
 use crate::transports::{Choice, Matcher, Transports};
 
@@ -63,6 +65,8 @@ pub struct ClusterShared {
     destinations: Option<Box<Destinations>>,
     /// Of a cluster with `update_merge_window`.
     merging: Option<Box<Merging>>,
+    /// Where DNS is asked who takes HTTP/3.
+    services: Option<Box<Services>>,
     stats: Arc<ClusterStats>,
     pub(crate) manager: ManagerStats,
 }
@@ -75,6 +79,19 @@ impl Drop for ClusterShared {
             self.stats.members.lb_subsets_active().sub(subsets.count() as i64);
         }
     }
+}
+
+/// Whether HTTPS records of its names are of use to a cluster: a cache takes them up.
+fn asks_for_services(config: &ClusterConfig) -> bool {
+    let looks_up = match &config.discovery {
+        Discovery::StrictDns(dns) | Discovery::LogicalDns(dns) => {
+            !matches!(dns.resolver, Some(ResolverConfig::System(_)))
+        }
+        _ => false,
+    };
+    let selects = matches!(&config.protocol, UpstreamProtocol::Auto(options)
+        if options.http3.is_some() && options.alternate_protocols.is_some());
+    looks_up && selects && config.http3_selection.https_records
 }
 
 /// When load balancers are told.
@@ -171,6 +188,7 @@ impl ClusterShared {
             learns_idle: config.reuse.learn_idle && !cx.compat.is_strict(),
             destinations: matches!(config.discovery, Discovery::OriginalDst(_)).then(Box::default),
             merging: config.update_merge_window.map(|window| Box::new(Merging::new(window, me))),
+            services: (asks_for_services(config) && !cx.compat.is_strict()).then(Box::default),
             stats,
             manager: ManagerStats::of(cx.store),
         });
@@ -183,6 +201,11 @@ impl ClusterShared {
             _ => drop(shared.replace_endpoints(&[], Ancestors::Keep)),
         }
         shared
+    }
+
+    /// What DNS says of who takes HTTP/3; `None`: it is not asked.
+    pub(crate) fn services(&self) -> Option<&Services> {
+        self.services.as_deref()
     }
 
     /// Goes by other values of the runtime: its connections and hosts stay as they are.

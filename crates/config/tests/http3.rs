@@ -356,6 +356,8 @@ fn when_tcp_is_tried_beside_http3() {
     assert_eq!(delay(&selection("")), Duration::from_millis(300));
     assert_eq!(delay(&selection(r#", "tcp_delay": "0.05s""#)), Duration::from_millis(50));
     assert_eq!(delay(&selection(r#", "tcp_delay": "0s""#)), Duration::ZERO);
+    let records = |own: &str| with(&auto(""), own).unwrap().clusters[0].http3_selection.https_records;
+    assert!(records(&selection("")) && !records(&selection(r#", "https_records": false"#)));
     let refused = |options: &str, fields: &str| with(options, &selection(fields)).map(drop).unwrap_err();
     let at = "C.typed_extension_protocol_options[\"tidegate.http3_selection\"]";
     let needs = "`tidegate.http3_selection` needs `auto_config` with `http3_protocol_options`";

@@ -16,22 +16,33 @@ mod getaddrinfo;
 mod message;
 mod options;
 mod resolver;
+mod service;
 mod system;
 
 pub use exchange::{Exchange, Exchanging, Sockets, Via};
 pub use getaddrinfo::SystemResolver;
 pub use options::ResolverOptions;
 pub use resolver::Resolver;
+pub use service::ServiceEndpoint;
 pub use system::System;
 
 /// Whoever knows the addresses of names.
 pub trait Resolve {
     /// The addresses of `name`; none if it has none, or does not exist.
     fn resolve(&self, name: &str, families: Families) -> Resolving;
+
+    /// Who serves `https` at `name` and `port`, the preferred endpoints first (HTTPS records, RFC 9460); none if
+    /// nobody says.
+    fn services(&self, _name: &str, _port: u16) -> ResolvingServices {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
 }
 
 /// A look-up under way. Dropping it gives it up.
 pub type Resolving = Pin<Box<dyn Future<Output = Result<Vec<Found>, ResolveError>>>>;
+
+/// The same of services.
+pub type ResolvingServices = Pin<Box<dyn Future<Output = Result<Vec<ServiceEndpoint>, ResolveError>>>>;
 
 /// An address, and how long it may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

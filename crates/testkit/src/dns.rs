@@ -37,7 +37,13 @@ pub enum Say {
     WithoutEdns(Vec<IpAddr>),
     /// An alias, and these addresses of it.
     Alias(&'static str, Vec<IpAddr>),
+    /// These HTTPS records, with a time to live in seconds.
+    Services(Vec<ServiceRecord>, u32),
 }
+
+/// An HTTPS record (RFC 9460 section 2.2): its priority, its target ("": its own name), and its parameters by their
+/// keys, as bytes.
+pub type ServiceRecord = (u16, &'static str, Vec<(u16, Vec<u8>)>);
 
 /// See the module. It ends when it is dropped.
 #[derive(Debug)]
@@ -57,6 +63,7 @@ struct Shared {
 const A: u16 = 1;
 const CNAME: u16 = 5;
 const AAAA: u16 = 28;
+const HTTPS: u16 = 65;
 
 impl DnsServer {
     /// Starts one on 127.0.0.1. It knows no names.
@@ -91,7 +98,7 @@ impl DnsServer {
         lock(&self.shared.asked).iter().filter(|(asked, _)| asked == name).count()
     }
 
-    /// The names and record types (1, 28) that it was asked for.
+    /// The names and record types (1, 28, 65) that it was asked for.
     pub fn questions(&self) -> Vec<(String, u16)> {
         lock(&self.shared.asked).clone()
     }
@@ -212,6 +219,11 @@ impl Question {
             Say::OnlyOverTcp(ips) => records(ips, 60),
             Say::WithoutEdns(_) if self.has_edns => self.message(self.id, 1, &[]),
             Say::WithoutEdns(ips) => records(ips, 60),
+            Say::Services(services, ttl) => {
+                let all = services.iter().filter(|_| self.kind == HTTPS);
+                let all: Vec<_> = all.map(|one| record(&[0xc0, 12], HTTPS, *ttl, &service(one))).collect();
+                self.message(self.id, 0, &all)
+            }
             Say::Alias(alias, ips) => {
                 let alias = encoded(alias);
                 let mut all = vec![record(&[0xc0, 12], CNAME, 5, &alias)];
@@ -250,6 +262,17 @@ fn record(name: &[u8], kind: u16, ttl: u32, data: &[u8]) -> Vec<u8> {
     record.extend((data.len() as u16).to_be_bytes());
     record.extend(data);
     record
+}
+
+/// RFC 9460 §2.2.
+fn service((priority, target, parameters): &ServiceRecord) -> Vec<u8> {
+    let mut data = priority.to_be_bytes().to_vec();
+    data.extend(if target.is_empty() { vec![0] } else { encoded(target) });
+    for (key, value) in parameters {
+        data.extend([*key, value.len() as u16].into_iter().flat_map(u16::to_be_bytes));
+        data.extend(value);
+    }
+    data
 }
 
 fn encoded(name: &str) -> Vec<u8> {

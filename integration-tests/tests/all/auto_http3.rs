@@ -12,6 +12,7 @@ use integration_tests::proxy::await_lines;
 use integration_tests::race::{auto, broken_until, front, hint, selecting};
 use integration_tests::{Config, Nobody, Origin, Proxy, binary, wait};
 use serde_json::json;
+use tidegate_testkit::dns::{DnsServer, Say};
 
 /// A host for `server.test`, which says this in `alt-svc`; `PORT` is its own.
 fn host(origin: &Origin, alt_svc: Option<&str>) -> Proxy {
@@ -163,6 +164,44 @@ fn what_is_learned_is_filed_under_the_name_that_was_asked_for() {
     wire.send(b"GET / HTTP/1.1\r\nhost: server.test\r\n\r\n");
     assert_eq!(wire.response().status, 200);
     proxy.admin.await_stat("cluster.origin.upstream_cx_http3_total", 1);
+}
+
+#[test]
+fn dns_says_who_takes_http3() {
+    let origin = Origin::ok();
+    let host = host(&origin, None);
+    let port = host.address.port();
+    let server = DnsServer::start();
+    server.has("backend.test", &["127.0.0.1"]);
+    // Nobody is there: it is found broken.
+    let records = vec![(1, "", vec![(1, b"\x02h3".to_vec())])];
+    server.say(&format!("_{port}._https.backend.test"), Say::Services(records, 60));
+    let resolvers =
+        json!([{"socket_address": {"address": "127.0.0.1", "port_value": server.address().port()}}]);
+    let resolver = json!({
+        "name": "envoy.network.dns_resolver.cares",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
+            "resolvers": resolvers, "dns_resolver_options": {"no_default_search_domain": true},
+        },
+    });
+    let endpoint = json!({"address": {"socket_address": {"address": "backend.test", "port_value": port}}});
+    let config = front(at(port), json!({"name": "c"})).cluster(json!({
+        "type": "STRICT_DNS", "dns_refresh_rate": "0.05s", "dns_lookup_family": "V4_ONLY",
+        "typed_dns_resolver_config": resolver,
+        "load_assignment": {"cluster_name": "origin", "endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}]},
+    }));
+    let proxy = Proxy::start(&config);
+    wait::until("HTTP/3 is tried", || {
+        assert_eq!(proxy.get("/").status, 200);
+        proxy.stat("cluster.origin.upstream_cx_http3_total") > 0
+    });
+    let silent = selecting(config, json!({"https_records": false}));
+    let before = server.questions().len();
+    let proxy = Proxy::start(&silent);
+    wait::until("addresses are asked for", || server.questions().len() > before + 3);
+    assert_eq!(proxy.get("/").status, 200);
+    counts(&proxy, &[("upstream_cx_http3_total", 0)]);
 }
 
 fn with_file(port: u16, file: &Path) -> Config {

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tidegate_config::cluster::AlternateProtocols;
+use tidegate_pool::TransportOptions;
 use tidegate_pool::alternates::{Alternates, AlternatesOptions, FileOptions, Origin};
 use tidegate_types::{Address, UpstreamInfo};
 use tokio::time::Instant;
@@ -13,10 +14,27 @@ use super::Cluster;
 impl Cluster {
     /// What is known of its hosts' origins.
     pub(super) fn alternates(&self) -> &Rc<Alternates> {
-        self.alternates.get_or_init(|| {
-            let named = self.config().protocol.alternate_protocols();
-            self.caches.cache(named.map(|named| (named.name.as_str(), options(named))))
+        let known = self.alternates.get();
+        known.unwrap_or_else(|| {
+            let made = self.alternates.get_or_init(|| {
+                let named = self.config().protocol.alternate_protocols();
+                self.caches.cache(named.map(|named| (named.name.as_str(), options(named))))
+            });
+            // What was said before there was a cache to put it in.
+            self.hear_dns();
+            made
         })
+    }
+
+    /// Takes up what DNS says of its hosts' names, once it has a use for that.
+    pub(super) fn hear_dns(&self) {
+        let (Some(services), Some(cache)) = (self.shared.services(), self.alternates.get()) else { return };
+        let Some(transports) = &self.shared.transports().rest.quic else { return };
+        for ((hostname, port), said) in services.all() {
+            let asked = transports.of_host(&hostname).server_name(&TransportOptions::default());
+            let origin = Origin::https(asked.as_deref().unwrap_or(&hostname), port);
+            cache.learn_from_dns(Instant::now(), &origin, said.at, &said.services);
+        }
     }
 
     /// A response of one of its hosts has these `alt-svc` fields.

@@ -11,6 +11,8 @@ use tidegate_stats::Store;
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 
+use tidegate_net::dns::ServiceEndpoint;
+
 use super::*;
 use crate::tests::{build, config};
 use crate::{Failing, HostShared};
@@ -22,6 +24,7 @@ type Answer = Result<Vec<Found>, ResolveError>;
 struct Script {
     answers: RefCell<HashMap<String, Answer>>,
     asked: RefCell<Vec<(String, Instant)>>,
+    services: RefCell<HashMap<String, ServiceEndpoint>>,
 }
 
 impl Script {
@@ -42,6 +45,13 @@ impl Resolve for Scripted {
         self.0.asked.borrow_mut().push((name.to_owned(), Instant::now()));
         let answer = self.0.answers.borrow().get(name).cloned().unwrap_or(Err(ResolveError::Timeout));
         Box::pin(std::future::ready(answer))
+    }
+
+    fn services(&self, name: &str, port: u16) -> tidegate_net::dns::ResolvingServices {
+        let name = format!("{name}:{port}");
+        self.0.asked.borrow_mut().push((name.clone(), Instant::now()));
+        let answer = self.0.services.borrow().get(&name).cloned();
+        Box::pin(std::future::ready(answer.ok_or(ResolveError::Timeout).map(|endpoint| vec![endpoint])))
     }
 }
 
@@ -279,5 +289,52 @@ fn a_thousand_addresses_are_a_thousand_hosts() {
         let lab = Lab::start(Discovery::StrictDns(Box::new(dns())), names(&["a.test"]), &script);
         lab.cluster.warming().over().await;
         assert_eq!(lab.hosts().len(), 1000);
+    });
+}
+
+/// A cluster that may speak HTTP/3 with those whom its cache knows.
+fn with_cache() -> ClusterConfig {
+    let text = r#"{"static_resources": {"clusters": [{"name": "c",
+        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "auto_config": {"http3_protocol_options": {}, "alternate_protocols_cache_options": {"name": "a"}}}},
+        "transport_socket": {"name": "envoy.transport_sockets.quic", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.quic.v3.QuicUpstreamTransport",
+            "upstream_tls_context": {"sni": "a.test"}}}}]}}"#;
+    let bootstrap = tidegate_config::from_str(text, "test", tidegate_config::Format::Json).unwrap();
+    ClusterConfig::clone(&bootstrap.clusters[0])
+}
+
+#[test]
+fn services_are_asked_for_where_a_cache_takes_them_up() {
+    test(|script| async move {
+        let endpoint = ServiceEndpoint {
+            target: None,
+            port: Some(8443),
+            alpn: vec![b"h3".to_vec()],
+            hints: Vec::new(),
+            ttl: 30 * S,
+        };
+        script.services.borrow_mut().insert("a.test:80".into(), endpoint);
+        let resolver: Rc<dyn Resolve> = Rc::new(Scripted(script.clone()));
+        let discovery = Discovery::StrictDns(Box::new(dns()));
+        let asking =
+            ClusterConfig { discovery, endpoints: names(&["a.test", "b.test", "a.test"]), ..with_cache() };
+        let mut silent = asking.clone();
+        silent.http3_selection.https_records = false;
+        for (config, asked) in [(silent, 0), (asking, 1)] {
+            let cluster = build(config, &Store::new(1), None);
+            let attendants = look_up(&cluster, &dns(), &resolver, &Arc::default());
+            refresh().await;
+            let times = script.asked.borrow().iter().filter(|(name, _)| name == "a.test:80").count();
+            assert_eq!(times, 2 * asked, "once for two equal names, and again");
+            let found = cluster.services().map(|services| services.all());
+            let Some([(place, said)]) = found.as_deref() else {
+                assert_eq!(asked, 0, "b.test has none");
+                continue;
+            };
+            assert_eq!((place, said.services[0].port), (&("a.test".to_owned(), 80), 8443));
+            drop(attendants);
+        }
     });
 }

@@ -12,13 +12,16 @@ pub struct Http3Selection {
     /// `tcp_delay`, 300 ms when unset, which is Envoy's fixed number: so long QUIC has for itself before TCP is tried
     /// beside it. 0 starts both at once.
     pub tcp_delay: Duration,
+    /// `https_records`, true when unset: where the cluster's names are looked up by DNS and it names a cache of
+    /// alternatives, HTTPS records (RFC 9460) are asked for, too, and believed.
+    pub https_records: bool,
     /// The message, if it was given: `--envoy-strict` refuses it.
     pub own: Option<Place>,
 }
 
 impl Default for Http3Selection {
     fn default() -> Self {
-        Self { tcp_delay: Duration::from_millis(300), own: None }
+        Self { tcp_delay: Duration::from_millis(300), https_records: true, own: None }
     }
 }
 
@@ -32,6 +35,10 @@ impl Message for Http3Selection {
 
     fn read(r: &Reader<'_>) -> Self {
         let default = Self::default();
-        Self { tcp_delay: r.duration("tcp_delay").or(default.tcp_delay), own: Some(Place::of(r)) }
+        Self {
+            tcp_delay: r.duration("tcp_delay").or(default.tcp_delay),
+            https_records: r.bool("https_records").or(default.https_records),
+            own: Some(Place::of(r)),
+        }
     }
 }

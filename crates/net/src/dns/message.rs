@@ -5,25 +5,25 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
+use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
 use super::{Family, Found};
 
 /// More links of a chain of aliases are not followed.
 const MAX_ALIASES: usize = 16;
 
-/// One question: a name and a family.
+/// One question: a name and a type of records.
 #[derive(Clone, Debug)]
 pub(super) struct Question {
     name: Name,
-    family: Family,
+    asked: RecordType,
 }
 
 /// What a server says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Reply {
-    /// The addresses; none if the name does not exist, or has none of the family.
-    Found(Vec<Found>),
+    /// The records that answer, and what came along; none if the name does not exist.
+    Found(Vec<Record>),
     /// It cannot or does not want to tell: another server may.
     Refused,
     /// It knows no EDNS, or says so (RFC 6891 section 7).
@@ -34,10 +34,18 @@ pub(super) enum Reply {
 
 impl Question {
     /// `None`: `name` is none.
-    pub(super) fn new(name: &str, family: Family) -> Option<Self> {
+    pub(super) fn new(name: &str, asked: RecordType) -> Option<Self> {
         let mut name = Name::from_str(name).ok()?;
         name.set_fqdn(true);
-        Some(Self { name, family })
+        Some(Self { name, asked })
+    }
+
+    /// What is asked for addresses of a family.
+    pub(super) fn type_of(family: Family) -> RecordType {
+        match family {
+            Family::V4 => RecordType::A,
+            Family::V6 => RecordType::AAAA,
+        }
     }
 
     /// The message that asks it. `max_payload`: `None` for servers that know no EDNS.
@@ -70,7 +78,7 @@ impl Question {
         }
         Some(match code {
             _ if message.metadata.truncation => Reply::Truncated,
-            ResponseCode::NoError => Reply::Found(self.addresses(&message)),
+            ResponseCode::NoError => Reply::Found(message.answers),
             ResponseCode::NXDomain => Reply::Found(Vec::new()),
             ResponseCode::FormErr => Reply::Malformed,
             _ => Reply::Refused,
@@ -78,11 +86,7 @@ impl Question {
     }
 
     fn query(&self) -> Query {
-        let record_type = match self.family {
-            Family::V4 => RecordType::A,
-            Family::V6 => RecordType::AAAA,
-        };
-        Query::query(self.name.clone(), record_type)
+        Query::query(self.name.clone(), self.asked)
     }
 
     fn is(&self, query: &Query) -> bool {
@@ -93,27 +97,31 @@ impl Question {
             && query.name() == own.name()
     }
 
-    /// Those of the name and its aliases. An alias that may be used for a shorter time shortens theirs.
-    fn addresses(&self, message: &Message) -> Vec<Found> {
-        let (mut name, mut ttl) = (&self.name, u32::MAX);
-        for _ in 0..MAX_ALIASES {
-            let alias = message.answers.iter().find_map(|record| match &record.data {
-                RData::CNAME(alias) if record.name == *name => Some((&alias.0, record.ttl)),
-                _ => None,
-            });
-            let Some((target, of_alias)) = alias else { break };
-            (name, ttl) = (target, ttl.min(of_alias));
-        }
-        let records = message.answers.iter().filter(|record| record.name == *name);
-        let found = records.filter_map(|record| {
+    /// The addresses of the name and its aliases. An alias that may be used for a shorter time shortens theirs.
+    pub(super) fn addresses(&self, answers: &[Record]) -> Vec<Found> {
+        let found = self.own(answers).filter_map(|(record, ttl)| {
             let ip: IpAddr = match &record.data {
                 RData::A(a) => a.0.into(),
                 RData::AAAA(aaaa) => aaaa.0.into(),
                 _ => return None,
             };
-            let ttl = Duration::from_secs(u64::from(record.ttl.min(ttl)));
-            (Family::of(&ip) == self.family).then_some(Found { ip, ttl })
+            (Self::type_of(Family::of(&ip)) == self.asked).then_some(Found { ip, ttl })
         });
         found.collect()
+    }
+
+    /// The records of the name, wherever its aliases lead, and how long each may be used.
+    pub(super) fn own<'a>(&self, answers: &'a [Record]) -> impl Iterator<Item = (&'a Record, Duration)> {
+        let (mut name, mut ttl) = (self.name.clone(), u32::MAX);
+        for _ in 0..MAX_ALIASES {
+            let alias = answers.iter().find_map(|record| match &record.data {
+                RData::CNAME(alias) if record.name == name => Some((&alias.0, record.ttl)),
+                _ => None,
+            });
+            let Some((target, of_alias)) = alias else { break };
+            (name, ttl) = (target.clone(), ttl.min(of_alias));
+        }
+        let records = answers.iter().filter(move |record| record.name == name);
+        records.map(move |record| (record, Duration::from_secs(u64::from(record.ttl.min(ttl)))))
     }
 }

@@ -5,17 +5,25 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
+use hickory_proto::rr::{Record, RecordType};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::exchange::{Exchange, Sockets, Via};
 use super::message::{Question, Reply};
+use super::service::{self, Said};
 use super::system::{System, with_port};
-use super::{DnsStats, Families, Family, Found, Resolve, ResolveError, ResolverOptions, Resolving};
+use super::{
+    DnsStats, Families, Family, Found, Resolve, ResolveError, ResolverOptions, Resolving, ResolvingServices,
+    ServiceEndpoint,
+};
 
 /// Questions at once in the process: each has a socket, and ten thousand clusters ask when it starts. It keeps other
 /// users of descriptors from running out of them.
 static PLACES: Semaphore = Semaphore::const_new(256);
+
+/// More aliases of an origin are not followed.
+const MAX_ALIASES: usize = 8;
 
 /// Asks DNS servers. Cloning it is cheap.
 #[derive(Clone)]
@@ -51,6 +59,11 @@ impl Resolve for Resolver {
     fn resolve(&self, name: &str, families: Families) -> Resolving {
         let (inner, name) = (self.0.clone(), name.to_owned());
         Box::pin(async move { inner.resolve(&name, families).await })
+    }
+
+    fn services(&self, name: &str, port: u16) -> ResolvingServices {
+        let (inner, name) = (self.0.clone(), name.to_owned());
+        Box::pin(async move { inner.services(&name, port).await })
     }
 }
 
@@ -123,20 +136,63 @@ impl Inner {
         if let Some(found) = system.known(name, family) {
             return Ok(found);
         }
-        let servers = self.servers(&system);
+        let read = |question: &Question, answers: &[Record]| {
+            let found = question.addresses(answers);
+            (!found.is_empty()).then_some(found)
+        };
+        Ok(self.search(&system, name, Question::type_of(family), read).await?.unwrap_or_default())
+    }
+
+    /// What `read` finds in the answers for the first of the names that `name` may stand for; `None`: nothing.
+    async fn search<T>(
+        &self,
+        system: &System,
+        name: &str,
+        asked: RecordType,
+        read: impl Fn(&Question, &[Record]) -> Option<T>,
+    ) -> Result<Option<T>, ResolveError> {
+        let servers = self.servers(system);
         let mut result = Err(ResolveError::BadName);
         for candidate in system.candidates(name, self.options.no_search) {
-            let Some(question) = Question::new(&candidate, family) else { continue };
-            let found = self.ask_all(&servers, &question).await;
-            match &found {
-                Ok(addresses) if !addresses.is_empty() => return found,
-                // What a search domain does not have another one may; that nobody could tell is remembered.
-                Ok(_) if matches!(result, Err(ResolveError::BadName)) => result = found,
-                Ok(_) => {}
-                Err(_) => return found,
+            let Some(question) = Question::new(&candidate, asked) else { continue };
+            // What a search domain does not have another one may.
+            match read(&question, &self.ask_all(&servers, &question).await?) {
+                Some(found) => return Ok(Some(found)),
+                None => result = Ok(None),
             }
         }
         result
+    }
+
+    /// Not counted: Envoy asks for none.
+    async fn services(&self, name: &str, port: u16) -> Result<Vec<ServiceEndpoint>, ResolveError> {
+        let system = (self.system)();
+        let is_known = |family| system.known(name, family).is_some();
+        if name.parse::<IpAddr>().is_ok() || is_known(Family::V4) || is_known(Family::V6) {
+            return Ok(Vec::new());
+        }
+        let read = |question: &Question, answers: &[Record]| match service::read(question, answers) {
+            Said::Endpoints(endpoints) if endpoints.is_empty() => None,
+            said => Some(said),
+        };
+        let (mut owner, mut alias) = (service::owner(name, port), None);
+        for _ in 0..MAX_ALIASES {
+            match self.search(&system, &owner, RecordType::HTTPS, read).await? {
+                None => break,
+                Some(Said::Alias(target)) => {
+                    alias = Some(target.strip_suffix('.').unwrap_or(&target).to_owned());
+                    owner = target;
+                }
+                Some(Said::Endpoints(mut endpoints)) => {
+                    // "." is the name that was asked last.
+                    endpoints.iter_mut().for_each(|endpoint| {
+                        endpoint.target = endpoint.target.take().or_else(|| alias.clone());
+                    });
+                    return Ok(endpoints);
+                }
+            }
+        }
+        Ok(Vec::new())
     }
 
     fn servers(&self, system: &System) -> Vec<SocketAddr> {
@@ -160,7 +216,11 @@ impl Inner {
     }
 
     /// Asks one server after the other, in rounds, until one tells.
-    async fn ask_all(&self, servers: &[SocketAddr], question: &Question) -> Result<Vec<Found>, ResolveError> {
+    async fn ask_all(
+        &self,
+        servers: &[SocketAddr],
+        question: &Question,
+    ) -> Result<Vec<Record>, ResolveError> {
         let mut error = ResolveError::Unreachable;
         for round in 0..self.options.tries {
             let patience = patience(self.options.timeout, round);
@@ -181,7 +241,7 @@ impl Inner {
         server: SocketAddr,
         question: &Question,
         patience: Duration,
-    ) -> Result<Vec<Found>, ResolveError> {
+    ) -> Result<Vec<Record>, ResolveError> {
         // Closed semaphores are the only error, and this one is never closed.
         let _place = PLACES.acquire().await;
         let mut via = if self.options.tcp { Via::Tcp } else { Via::Udp };

@@ -151,6 +151,44 @@ async fn search_domains_are_tried_in_order() {
     assert_eq!(ips(plain.resolve("web", Families::V4).await), [""; 0]);
 }
 
+#[tokio::test]
+async fn https_records_name_endpoints_by_preference() {
+    let server = DnsServer::start();
+    let (alpn, port) = ((1, b"\x02h3\x02h2".to_vec()), (3, 8443_u16.to_be_bytes().to_vec()));
+    let (v4, v6) = ((4, vec![10, 0, 0, 1, 10, 0, 0, 2]), (6, [[0; 15].as_slice(), &[1]].concat()));
+    let (unknown, demands) = ((9, vec![7]), (0, 9_u16.to_be_bytes().to_vec()));
+    let records = vec![
+        (2, "", vec![alpn.clone()]),
+        (3, "", vec![demands, alpn.clone(), unknown]),
+        (1, "other.test", vec![alpn.clone(), port, v4, v6]),
+    ];
+    server.say("a.test", Say::Services(records.clone(), 60));
+    server.say("_8443._https.a.test", Say::Services(vec![(0, "c.test", Vec::new())], 60));
+    server.say("c.test", Say::Services(vec![(1, "", vec![alpn])], 7));
+    server.has("old.test", &["10.0.0.1"]);
+    server.say("loop.test", Say::Services(vec![(0, "loop.test", Vec::new())], 60));
+    server.say("fails.test", Say::Failure);
+    let (resolver, stats) = resolver(&server);
+    let ids = vec![b"h3".to_vec(), b"h2".to_vec()];
+    let other = ServiceEndpoint {
+        target: Some("other.test".into()),
+        port: Some(8443),
+        alpn: ids.clone(),
+        hints: ["10.0.0.1", "10.0.0.2", "::1"].map(|ip| ip.parse().unwrap()).to_vec(),
+        ttl: 60 * S,
+    };
+    let plain = ServiceEndpoint { target: None, port: None, alpn: ids, hints: Vec::new(), ttl: 60 * S };
+    assert_eq!(resolver.services("a.test", 443).await, Ok(vec![other, plain.clone()]));
+    let alias = ServiceEndpoint { target: Some("c.test".into()), ttl: 7 * S, ..plain };
+    assert_eq!(resolver.services("a.test", 8443).await, Ok(vec![alias]));
+    for name in ["old.test", "nowhere.test", "loop.test", "localhost", "printer", "10.0.0.1"] {
+        assert_eq!(resolver.services(name, 443).await, Ok(Vec::new()), "{name}");
+    }
+    assert_eq!(resolver.services("fails.test", 443).await, Err(ResolveError::Server));
+    // As Envoy counts.
+    assert_eq!(stats.resolve_total().value(), 0);
+}
+
 /// Notes who is asked when; nobody answers.
 struct Nobody(Rc<RefCell<Vec<(u16, Duration)>>>, Instant);
 
