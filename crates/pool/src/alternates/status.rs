@@ -22,7 +22,7 @@ pub enum Known {
     Nothing,
     /// The last handshake succeeded.
     Confirmed,
-    /// It was broken, or early data failed: TCP is tried beside it at once.
+    /// It was broken: TCP is tried beside it at once.
     FailedRecently,
     /// Not to be tried now.
     Broken,
@@ -71,13 +71,6 @@ impl Http3Status {
         *self = Self { known: Known::Confirmed, ..Self::default() };
     }
 
-    /// Data sent before the handshake's end were not taken.
-    pub fn early_data_failed(&mut self) {
-        if self.known != Known::Broken {
-            self.known = Known::FailedRecently;
-        }
-    }
-
     /// The network is another one: what was seen before says nothing.
     pub fn network_changed(&mut self) {
         *self = Self::default();
@@ -119,17 +112,5 @@ mod tests {
         assert_eq!(status.known(now), Known::Nothing);
         status.failed(now);
         assert_eq!(status.broken_until(now), Some(now + FIRST_PAUSE));
-    }
-
-    #[test]
-    fn early_data_that_failed_lets_tcp_run_beside() {
-        let now = Instant::now();
-        let mut status = Http3Status::default();
-        status.succeeded();
-        status.early_data_failed();
-        assert_eq!(status.known(now), Known::FailedRecently);
-        status.failed(now);
-        status.early_data_failed();
-        assert_eq!(status.known(now), Known::Broken);
     }
 }
