@@ -138,6 +138,12 @@ impl ClientContext {
         Ok((tls, state.settings.clone()))
     }
 
+    /// The configured protocols.
+    pub(crate) fn alpn(&self) -> Vec<Vec<u8>> {
+        let state = self.state.load();
+        state.config.common.alpn_protocols.iter().map(|name| name.as_bytes().to_vec()).collect()
+    }
+
     /// Whether a host's certificate is verified against authorities.
     pub fn verifies(&self) -> bool {
         self.state.load().trust.validates()

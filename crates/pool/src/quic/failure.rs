@@ -60,6 +60,10 @@ impl Failure {
         let text = reason.split_once(':').filter(|(number, _)| number.parse::<u16>().is_ok());
         let details = text.map_or(&*reason, |(_, text)| text).to_owned();
         let name = match alert(close.error_code) {
+            // It has no number of the library's.
+            _ if text.is_none() && close.error_code != TransportErrorCode::NO_ERROR => {
+                "QUIC_IETF_GQUIC_ERROR_MISSING"
+            }
             Some(alert) => name_of_alert(alert),
             None => name_of(close.error_code),
         };
@@ -192,6 +196,15 @@ mod tests {
         let failure = Failure::of(&Loss::Connection(ConnectionError::ConnectionClosed(close)));
         assert_eq!((failure.name, failure.details.as_str()), ("QUIC_CONNECTION_REFUSED", "go away"));
         assert_eq!(failure.into_error().reason(), ResetReason::RemoteConnectionFailure);
+        let close = ConnectionClose {
+            error_code: TransportErrorCode::crypto(120),
+            frame_type: None,
+            reason: b"No common ALPN protocols".as_slice().into(),
+        };
+        assert_eq!(
+            text(&Loss::Connection(ConnectionError::ConnectionClosed(close))),
+            "QUIC_IETF_GQUIC_ERROR_MISSING_with_details:_No_common_ALPN_protocols"
+        );
         let close = ApplicationClose { error_code: 0x100u32.into(), reason: b"bye".as_slice().into() };
         let failure = Failure::of(&Loss::Connection(ConnectionError::ApplicationClosed(close)));
         assert_eq!((failure.name, failure.by_peer), ("QUIC_IETF_GQUIC_ERROR_MISSING", true));

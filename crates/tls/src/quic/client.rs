@@ -62,10 +62,13 @@ impl QuicClient {
         &self,
         options: &TransportOptions,
     ) -> Result<(Arc<dyn crypto::ClientConfig>, String), TransportError> {
-        let alpn = if options.alpn.is_empty() {
+        let configured = self.context.alpn();
+        let alpn = if !options.alpn.is_empty() {
+            options.alpn.iter().map(|name| name.to_vec()).collect()
+        } else if configured.is_empty() {
             vec![HTTP3.to_vec()]
         } else {
-            options.alpn.iter().map(|name| name.to_vec()).collect()
+            configured
         };
         let failed = |error: &str| TransportError {
             reason: Cow::Owned(format!("TLS_error:|{error}:TLS_error_end").replace(' ', "_")),

@@ -294,6 +294,16 @@ fn another_protocol_is_refused() {
 }
 
 #[test]
+fn protocols_are_those_configured() {
+    for (protocols, refused) in [(r#""h2""#, true), (r#""h2", "h3""#, false)] {
+        let common = format!(r#""common_tls_context": {{"alpn_protocols": [{protocols}]}}"#);
+        let outcome =
+            visit(&self::client(&format!(r#""sni": "server.test", {common}"#)), everybody(&server("server")));
+        assert_eq!(outcome.failed.map(|error| error.code), refused.then(|| TransportErrorCode::crypto(120)));
+    }
+}
+
+#[test]
 fn names_are_the_requests_or_the_hosts_or_the_configured_one() {
     let ask = |fields: &str, name: Option<&str>| {
         let options = TransportOptions { server_name: name.map(Into::into), ..TransportOptions::default() };
