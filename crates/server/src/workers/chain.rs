@@ -172,13 +172,15 @@ impl Terminal for HttpTerminal {
     fn serve_quic(&self, connection: QuicConnection) -> Serving {
         let QuicConnection { conn, info, handshake_due, tls, presence } = connection;
         let of = info.clone();
+        // Lives as long as the connection is served: in one future with it, which is 80 bytes less than one around it.
         let learn = move || {
+            let _here = &presence;
             if let Some(tls) = tls.as_ref().and_then(|tls| tls.take()) {
                 // The first handshake is the only one.
                 let _ = of.tls.set(tls);
             }
         };
-        let serving = tidegate_http::serve_http3(
+        Box::pin(tidegate_http::serve_http3(
             self.slot.http3(conn),
             handshake_due,
             learn,
@@ -186,8 +188,7 @@ impl Terminal for HttpTerminal {
             self.slot.clone(),
             self.directory.clone(),
             self.drain.clone(),
-        );
-        present(presence, serving)
+        ))
     }
 
     fn half_close(&self) -> HalfClose {
