@@ -46,8 +46,9 @@ unsafe impl GlobalAlloc for Counting {
 static COUNTING: Counting = Counting;
 
 const CONNECTIONS: usize = 100;
-/// The room for QUIC in the 24 KB that an idle connection may take altogether.
-const ALLOWED: isize = 20 * 1024;
+/// The room for QUIC in the 24 KB that an idle connection may take altogether, with what the allocator rounds up and
+/// what HTTP needs: 17.9 KB were measured.
+const ALLOWED: isize = 18_500;
 
 /// Echoes what comes on every stream.
 fn turn(conn: &mut Conn, cx: &mut Context<'_>) -> Poll<()> {
