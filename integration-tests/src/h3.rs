@@ -149,10 +149,13 @@ impl Client {
 
     /// Begins a request.
     pub fn open(&self, method: Method, path: &str, end: EndStream) -> ClientExchange {
-        let mut head = RequestHead::new(method, "a.test", path.to_owned());
-        head.scheme = tidegate_types::Scheme::Https;
+        self.begin(&head(method, path), end)
+    }
+
+    /// Begins a request with this head.
+    pub fn begin(&self, head: &RequestHead, end: EndStream) -> ClientExchange {
         let mut exchange = self.conn.open();
-        exchange.send_head(&head, end);
+        exchange.send_head(head, end);
         exchange
     }
 
@@ -175,17 +178,44 @@ impl Client {
     }
 }
 
+/// The head of a request for `a.test`.
+pub fn head(method: Method, path: &str) -> RequestHead {
+    let mut head = RequestHead::new(method, "a.test", path.to_owned());
+    head.scheme = tidegate_types::Scheme::Https;
+    head
+}
+
+/// The next head of the response, be it an interim one.
+///
+/// # Errors
+/// How the stream, or the connection, ended before it.
+pub async fn next_head(exchange: &mut ClientExchange) -> Result<ResponseFrame, StreamError> {
+    poll_fn(|cx| {
+        let _ = exchange.poll_flush(cx);
+        exchange.poll_head(cx)
+    })
+    .await
+}
+
+/// What comes next after the head.
+///
+/// # Errors
+/// How the stream, or the connection, ended before it.
+pub async fn next_frame(exchange: &mut ClientExchange) -> Result<BodyFrame, StreamError> {
+    poll_fn(|cx| {
+        let _ = exchange.poll_flush(cx);
+        exchange.poll_body(cx)
+    })
+    .await
+}
+
 /// Waits for the answer.
 ///
 /// # Errors
 /// How the stream, or the connection, ended before it.
 pub async fn answer(exchange: &mut ClientExchange) -> Result<Answer, StreamError> {
     let (head, end) = loop {
-        let frame = poll_fn(|cx| {
-            let _ = exchange.poll_flush(cx);
-            exchange.poll_head(cx)
-        });
-        match frame.await? {
+        match next_head(exchange).await? {
             ResponseFrame::Informational(_) => {}
             ResponseFrame::Head(head, end) => break (head, end),
         }
@@ -193,7 +223,7 @@ pub async fn answer(exchange: &mut ClientExchange) -> Result<Answer, StreamError
     let mut answer = Answer { status: head.status, headers: head.headers, body: Vec::new(), trailers: None };
     let mut end = end;
     while !end.is_end() {
-        match poll_fn(|cx| exchange.poll_body(cx)).await? {
+        match next_frame(exchange).await? {
             BodyFrame::Data(data, last) => {
                 answer.body.extend(data);
                 end = last;

@@ -30,6 +30,7 @@ mod all {
     mod h2_limits;
     mod h2_malformed;
     mod h2_upstream;
+    mod h3_messages;
     mod happy_eyeballs;
     mod headers;
     mod health_check_filter;
