@@ -24,6 +24,8 @@ pub enum Quality {
     Dropped,
     /// They are passed on later, by this much each way.
     Delayed(Duration),
+    /// To the server they are passed on at once, and its answers vanish.
+    OneWay,
     /// Nobody listens: who sends one hears of it (ICMP port unreachable).
     Refused,
 }
@@ -211,10 +213,10 @@ impl Shared {
     }
 
     fn send_later(&self, to: Side, client: SocketAddr, bytes: Vec<u8>, post: &Sender<Due>) {
-        let delay = match self.lock().quality {
-            Quality::Open => Duration::ZERO,
-            Quality::Delayed(delay) => delay,
-            Quality::Dropped | Quality::Refused => return,
+        let delay = match (self.lock().quality, to) {
+            (Quality::Open, _) | (Quality::OneWay, Side::Server) => Duration::ZERO,
+            (Quality::Delayed(delay), _) => delay,
+            (Quality::OneWay, Side::Client) | (Quality::Dropped | Quality::Refused, _) => return,
         };
         // Without a receiver the path is at its end.
         let _ = post.send(Due { at: Instant::now() + delay, client, to, bytes });

@@ -256,7 +256,14 @@ impl Core {
 
     /// Looks at what happened before the connection was ours: who chose its owner has seen its events.
     pub(crate) fn begin(&mut self) {
-        if self.facts.begun || self.quic.is_handshaking() {
+        if self.facts.begun {
+            return;
+        }
+        if self.quic.is_handshaking() {
+            if self.quic.early_data() == EarlyData::Offered {
+                // As many streams as the session of an earlier connection allows.
+                self.restock();
+            }
             return;
         }
         self.connected();
