@@ -168,24 +168,24 @@ fn burst(ways: Ways, requests: usize) -> (Vec<String>, usize, Proxy) {
 
 #[test]
 fn a_burst_that_quic_fails_shares_a_connection_where_http2_is_chosen() {
-    let (versions, connections, proxy) = burst(Ways { udp: Quality::Dropped, ..Ways::default() }, 20);
-    assert_eq!((versions, connections), (vec!["HTTP/2".to_owned(); 20], 1));
+    let (versions, connections, proxy) = burst(Ways { udp: Quality::Dropped, ..Ways::default() }, 8);
+    assert_eq!((versions, connections), (vec!["HTTP/2".to_owned(); 8], 1));
     assert_eq!((count(&proxy, "upstream_cx_http3_total"), count(&proxy, "upstream_cx_http2_total")), (1, 1));
 }
 
 #[test]
 fn a_burst_that_quic_fails_has_a_connection_each_where_http1_is_chosen() {
     let ways = Ways { udp: Quality::Refused, alpn: &["http/1.1"], ..Ways::default() };
-    let (versions, connections, proxy) = burst(ways, 20);
-    assert_eq!((versions, connections), (vec!["HTTP/1.1".to_owned(); 20], 20));
-    assert_eq!(count(&proxy, "upstream_cx_http1_total"), 20);
+    let (versions, connections, proxy) = burst(ways, 8);
+    assert_eq!((versions, connections), (vec!["HTTP/1.1".to_owned(); 8], 8));
+    assert_eq!(count(&proxy, "upstream_cx_http1_total"), 8);
 }
 
 #[test]
 fn a_burst_shares_the_connection_of_quic() {
     let ways = Ways { udp: Quality::Open, tcp: SLOW, ..Ways::default() };
-    let (versions, _, proxy) = burst(ways, 20);
-    assert_eq!(versions, vec!["HTTP/3"; 20]);
+    let (versions, _, proxy) = burst(ways, 8);
+    assert_eq!(versions, vec!["HTTP/3"; 8]);
     assert_eq!(count(&proxy, "upstream_cx_http3_total"), 1);
 }
 
