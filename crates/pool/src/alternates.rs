@@ -78,7 +78,11 @@ impl Clock {
     }
 
     fn moment_of(&self, seconds: u64) -> Instant {
-        self.at + Duration::from_secs(seconds.saturating_sub(self.seconds))
+        match seconds.checked_sub(self.seconds) {
+            Some(after) => self.at + Duration::from_secs(after),
+            // Past for those, too, who looked at the time before this clock was made.
+            None => self.at.checked_sub(Duration::from_secs(self.seconds - seconds)).unwrap_or(self.at),
+        }
     }
 }
 

@@ -262,3 +262,13 @@ fn dns_is_believed_for_its_time_and_after_the_origin() {
     cache.learn_from_dns(at(14_100), &origin, at(14_100), &[]);
     assert_eq!(find(&cache, at(14_100), &origin), None);
 }
+
+#[test]
+fn moments_of_the_past_are_past() {
+    let clock = clock();
+    let read = |seconds: u64| clock.moment_of(clock.seconds + 10 - seconds);
+    assert_eq!(read(0), clock.at + Duration::from_secs(10));
+    assert_eq!(read(10), clock.at);
+    assert!(read(11) < clock.at);
+    assert_eq!(clock.seconds_at(read(11)), clock.seconds - 1);
+}
