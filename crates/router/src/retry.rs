@@ -182,28 +182,12 @@ impl<'p> RetryState<'p> {
     /// The retries that `head` may have; takes the retry headers out of it. `None`: none at all, which
     /// costs a walk over the header names and no allocation.
     pub fn of_request(policy: &'p RetryPolicy, head: &mut RequestHead) -> Option<Self> {
-        let mut state = Self {
-            pace: Pace::default(),
-            policy,
-            on: policy.on,
-            remaining: policy.num_retries,
-            made: 0,
-            asked_status_codes: Vec::new(),
-            asked_headers: Vec::new(),
-        };
+        let mut state = Self::new(policy);
         // One walk over the names is cheaper than six look-ups, and nearly always the end of it.
         if head.headers.keys().any(|name| steers_retries(name.as_str())) {
             state.take_headers(&mut head.headers);
         }
         state.wanted(head)
-    }
-
-    /// The retries of a request whose head is known to ask for none.
-    pub fn of_policy(policy: &'p RetryPolicy, head: &RequestHead) -> Option<Self> {
-        if policy.on == RetryOn::NONE {
-            return None;
-        }
-        Self::new(policy).wanted(head)
     }
 
     fn new(policy: &'p RetryPolicy) -> Self {

@@ -41,8 +41,6 @@ pub const OUTBOUND_FLOOD: &str = "http2.outbound_frames_flood";
 pub const OUTBOUND_CONTROL_FLOOD: &str = "http2.outbound_control_frames_flood";
 /// Too many streams were reset before their response.
 pub const PREMATURE_RESETS: &str = "too_many_premature_resets";
-/// The proxy closed the client's connection.
-pub const DOWNSTREAM_LOCAL_DISCONNECT: &str = "downstream_local_disconnect";
 /// `stream_idle_timeout` or a route's `idle_timeout` fired.
 pub const STREAM_IDLE_TIMEOUT: &str = "stream_idle_timeout";
 /// `request_timeout` fired.
@@ -65,8 +63,6 @@ pub const HTTP1_CODEC_ERROR: &str = "http1.codec_error";
 pub const LOW_VERSION: &str = "low_version";
 /// HTTP/1.1 without `Host`.
 pub const MISSING_HOST: &str = "missing_host_header";
-/// The path is not one that the proxy can route.
-pub const MISSING_PATH: &str = "missing_path_rejected";
 /// The path is absolute where only a relative one is allowed.
 pub const ABSOLUTE_PATH: &str = "absolute_path_rejected";
 /// Path normalization refused the path.
@@ -77,8 +73,6 @@ pub const UPGRADE_FAILED: &str = "upgrade_failed";
 pub const REQUEST_PAYLOAD_TOO_LARGE: &str = "request_payload_too_large";
 /// The response is larger than a buffering filter allows.
 pub const RESPONSE_PAYLOAD_TOO_LARGE: &str = "response_payload_too_large";
-/// Request headers are over the size or count limit.
-pub const REQUEST_HEADERS_TOO_LARGE: &str = "request_headers_too_large";
 /// A filter's code panicked: the stream is lost, the worker goes on.
 pub const FILTER_PANICKED: &str = "filter_panicked";
 /// The overload manager refused the request.

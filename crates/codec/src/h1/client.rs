@@ -165,11 +165,6 @@ impl ClientConn {
         }
     }
 
-    /// Gives back the buffers of an idle connection. Happens by itself at a response's end.
-    pub fn release_buffers(&mut self) {
-        self.wire.release_input();
-    }
-
     /// Says why the shutdown or drop that follows comes.
     pub fn before_close(&mut self, reason: CloseReason) {
         self.wire.io.before_close(reason);

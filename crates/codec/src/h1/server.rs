@@ -111,14 +111,6 @@ impl ServerConn {
         }
     }
 
-    /// [`ServerConn::new`] with bytes that were read already, to tell which HTTP the client speaks.
-    pub fn with_input(io: BoxIo, seen: BytesMut, options: Rc<ServerOptions>) -> Self {
-        let mut conn = Self::new(io, options);
-        conn.wire.rx = seen.len() as u64;
-        conn.wire.input = seen;
-        conn
-    }
-
     /// Ready when a request begins, or when none will. Blank lines before a request are no request
     /// (RFC 9112 §2.2); waiting holds no buffer.
     pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<Readable> {
