@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_types::Address;
+use tidegate_types::json::{self, Kind, Member, TypedConfig};
 
 use crate::access_log::{AccessLogConfig, access_logs};
 use crate::address::Endpoint;
@@ -78,7 +79,7 @@ pub struct Locality {
 pub struct AdminConfig {
     /// `address`.
     pub address: Address,
-    /// `access_log`.
+    /// `access_log`, and a file log for the older `access_log_path`.
     pub access_log: Vec<AccessLogConfig>,
     /// `profile_path`: without effect, of which the server warns, since there is no CPU profiler.
     pub profile_path: Option<String>,
@@ -209,11 +210,30 @@ impl Message for AdminConfig {
     const NAME: &'static str = "envoy.config.bootstrap.v3.Admin";
 
     fn read(r: &Reader<'_>) -> Self {
+        let mut access_log = access_logs(r);
+        if let Some(path) = r.string("access_log_path").non_empty() {
+            access_log.push(file_log(path, r));
+        }
         Self {
             address: r.required_message::<Endpoint>("address").address,
-            access_log: access_logs(r),
+            access_log,
             profile_path: r.string("profile_path").non_empty(),
             ignore_global_conn_limit: r.bool("ignore_global_conn_limit").or_default(),
         }
     }
+}
+
+/// What `access_log_path` is short for: a file log with the default format.
+fn file_log(path: String, r: &Reader<'_>) -> AccessLogConfig {
+    let span = r.place("access_log_path");
+    let value = json::Node { kind: Kind::String(path.into()), span };
+    let member = Member { key: "path".into(), key_span: span, value };
+    let logger = TypedConfig {
+        name: "envoy.access_loggers.file".to_owned(),
+        type_url: "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog".to_owned(),
+        value: Arc::new(json::Node { kind: Kind::Object(vec![member]), span }),
+        path: r.path.field("access_log_path"),
+        span,
+    };
+    AccessLogConfig { logger, filter: None }
 }

@@ -52,6 +52,33 @@ fn defaults_are_envoys() {
     assert_eq!(bootstrap.listeners[0].per_connection_buffer_limit_bytes, 1 << 20);
 }
 
+/// As control planes write what they have no descriptor for.
+#[test]
+fn a_typed_struct_is_the_message_that_it_names() {
+    let plain = json(MINIMAL);
+    let mut tree: serde_json::Value = serde_json::from_str(MINIMAL).unwrap();
+    let config =
+        &mut tree["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"];
+    let mut fields = config.take();
+    let type_url = fields.as_object_mut().unwrap().remove("@type").unwrap();
+    for (name, key) in [("xds.type.v3", "type_url"), ("udpa.type.v1", "typeUrl")] {
+        let kind = format!("type.googleapis.com/{name}.TypedStruct");
+        let config = serde_json::json!({"@type": kind, key: type_url, "value": fields});
+        tree["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"] = config;
+        assert_eq!(manager(&json(&tree.to_string())), manager(&plain));
+    }
+}
+
+#[test]
+fn the_older_log_of_the_admin_is_a_file() {
+    let address = r#"{"socket_address": {"address": "127.0.0.1", "port_value": 0}}"#;
+    let bootstrap =
+        json(&format!(r#"{{"admin": {{"address": {address}, "access_log_path": "/tmp/admin.log"}}}}"#));
+    let log = &bootstrap.admin.unwrap().access_log[0];
+    assert_eq!(log.logger.message_name(), "envoy.extensions.access_loggers.file.v3.FileAccessLog");
+    assert_eq!(log.logger.value.member("path").unwrap().as_str(), Some("/tmp/admin.log"));
+}
+
 #[test]
 fn the_admin_and_its_logs() {
     let bootstrap = json(ACCESS_LOG);

@@ -388,3 +388,19 @@ fn statistics() {
         ],
     );
 }
+
+#[test]
+fn a_typed_struct_says_what_it_lacks() {
+    let router = r#"{"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}"#;
+    let with =
+        |fields: &str| format!(r#"{{"@type": "type.googleapis.com/xds.type.v3.TypedStruct"{fields}}}"#);
+    let path = "M.http_filters[0].typed_config";
+    check(
+        router,
+        &with(r#", "type_url": "a/b", "value": 1"#),
+        &[&format!(
+            "17:138: {path}.value: wrong type: a number (expected an object: the fields of the message)"
+        )],
+    );
+    check(router, &with(r#", "value": {}"#), &[&format!("17:53: {path}.type_url: missing field `type_url`")]);
+}

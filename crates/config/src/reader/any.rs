@@ -21,6 +21,7 @@ impl<'a> Any<'a> {
     pub(crate) fn open(reader: &Reader<'a>, node: &'a Node, path: JsonPath) -> Option<Self> {
         let (message, span) = match (&node.kind, node.member("@type")) {
             (Kind::Object(_), Some(name)) => match name.as_str().filter(|name| !name.is_empty()) {
+                Some(type_url) if is_struct(type_url) => return Self::open_struct(reader, node, &path),
                 Some(type_url) => return Some(Self { type_url, node, path }),
                 None => ("`@type` must be a string".to_owned(), name.span),
             },
@@ -32,6 +33,31 @@ impl<'a> Any<'a> {
             .cx
             .report(Problem { expected: Some(expected.to_owned()), ..Problem::new(path, span, message) });
         None
+    }
+
+    /// The message that a `TypedStruct` stands for: its fields are those of `value`.
+    fn open_struct(reader: &Reader<'a>, node: &'a Node, path: &JsonPath) -> Option<Self> {
+        let inner = Reader::new(reader.cx, TYPED_STRUCT, node.members(), node.span, path.clone());
+        inner.taken.borrow_mut().push("@type");
+        inner.string("type_url").required_non_empty();
+        let value = inner.take("value", || Shape::Struct);
+        let is_object = value.is_some_and(|value| matches!(value.kind, Kind::Object(_)));
+        let problem = |span, message: String| {
+            let expected = Some("an object: the fields of the message".to_owned());
+            reader.cx.report(Problem { expected, ..Problem::new(path.field("value"), span, message) });
+        };
+        match value {
+            Some(value) if !is_object => problem(value.span, format!("wrong type: {}", value.describe())),
+            Some(_) => {}
+            None => problem(node.span, "missing field `value`".to_owned()),
+        }
+        inner.finish();
+        let type_url = ["type_url", "typeUrl"].into_iter().find_map(|name| node.member(name)?.as_str());
+        value.zip(type_url.filter(|name| is_object && !name.is_empty())).map(|(node, type_url)| Self {
+            type_url,
+            node,
+            path: path.field("value"),
+        })
     }
 
     /// Whether it is a `T`.
@@ -127,6 +153,14 @@ impl<'a> Reader<'a> {
         self.extension_any().map(|extension| extension.config.keep(extension.name))
     }
 }
+
+/// Whether this is the type of a message written without its descriptor, which control planes send where they do not
+/// know the extension (Envoy docs, "Extension configuration").
+fn is_struct(type_url: &str) -> bool {
+    matches!(type_url.rsplit('/').next(), Some(TYPED_STRUCT | "udpa.type.v1.TypedStruct"))
+}
+
+const TYPED_STRUCT: &str = "xds.type.v3.TypedStruct";
 
 /// An extension's name and configuration.
 pub(crate) struct Extension<'a> {
