@@ -77,8 +77,8 @@ pub struct Locality {
 /// `admin`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdminConfig {
-    /// `address`.
-    pub address: Address,
+    /// `address`; without one no admin server is started.
+    pub address: Option<Address>,
     /// `access_log`, and a file log for the older `access_log_path`.
     pub access_log: Vec<AccessLogConfig>,
     /// `profile_path`: without effect, of which the server warns, since there is no CPU profiler.
@@ -215,7 +215,7 @@ impl Message for AdminConfig {
             access_log.push(file_log(path, r));
         }
         Self {
-            address: r.required_message::<Endpoint>("address").address,
+            address: r.message::<Endpoint>("address").optional().map(|endpoint| endpoint.address),
             access_log,
             profile_path: r.string("profile_path").non_empty(),
             ignore_global_conn_limit: r.bool("ignore_global_conn_limit").or_default(),

@@ -80,6 +80,11 @@ fn the_older_log_of_the_admin_is_a_file() {
 }
 
 #[test]
+fn an_admin_without_an_address_is_one_that_nobody_reaches() {
+    assert_eq!(json(r#"{"admin": {}}"#).admin.unwrap().address, None);
+}
+
+#[test]
 fn the_admin_and_its_logs() {
     let bootstrap = json(ACCESS_LOG);
     let admin = bootstrap.admin.as_ref().unwrap();

@@ -49,7 +49,11 @@ use query::Query;
 /// When its address cannot be bound or written to `--admin-address-path`.
 pub(crate) fn start(control: &Rc<Control>) -> Result<Option<Rc<Listener>>, String> {
     let snapshot = control.snapshot();
-    let Some(config) = &snapshot.base.bootstrap.admin else { return Ok(None) };
+    let Some(address) = snapshot.base.bootstrap.admin.as_ref().and_then(|config| config.address.as_ref())
+    else {
+        tracing::info!(target: "admin", "no admin address given, so no admin HTTP server started");
+        return Ok(None);
+    };
     let options = ListenOptions {
         sockets: 1,
         reuse_port: false,
@@ -58,7 +62,7 @@ pub(crate) fn start(control: &Rc<Control>) -> Result<Option<Rc<Listener>>, Strin
         keepalive: None,
         take_over: false,
     };
-    let bound = bind(&config.address, &options).map_err(|error| format!("admin: {error}"))?;
+    let bound = bind(address, &options).map_err(|error| format!("admin: {error}"))?;
     if let Some(path) = &control.options.admin_address_path {
         write_address(path, &bound.address.to_string())?;
     }
