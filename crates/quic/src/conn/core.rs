@@ -46,10 +46,6 @@ pub(crate) struct Core {
     handle: ConnectionHandle,
     state: RefCell<State>,
     waker: Cell<Option<Waker>>,
-    /// Bytes received and sent. quinn-proto counts them too and gives them away only with all its 500 bytes of counts,
-    /// and they are asked for each turn.
-    received: Cell<u64>,
-    sent: Cell<u64>,
 }
 
 pub(crate) struct State {
@@ -67,10 +63,15 @@ pub(crate) struct State {
     /// handed out.
     early: [u64; 2],
     early_accepted: [u64; 2],
+    /// Bytes received and sent. quinn-proto counts them too and gives them away only with all its 500 bytes of counts,
+    /// and they are asked for each turn.
+    received: u64,
+    sent: u64,
 }
 
 impl Core {
     pub(crate) fn new(handle: ConnectionHandle, proto: Connection) -> Self {
+        let counted = proto.stats();
         let state = State {
             proto,
             kept: None,
@@ -80,19 +81,15 @@ impl Core {
             vacated: false,
             early: [0; 2],
             early_accepted: [0; 2],
+            received: counted.udp_rx.bytes,
+            sent: counted.udp_tx.bytes,
         };
-        let counted = state.proto.stats();
-        Self {
-            handle,
-            state: RefCell::new(state),
-            waker: Cell::default(),
-            received: Cell::new(counted.udp_rx.bytes),
-            sent: Cell::new(counted.udp_tx.bytes),
-        }
+        Self { handle, state: RefCell::new(state), waker: Cell::default() }
     }
 
     pub(crate) fn traffic(&self) -> (u64, u64) {
-        (self.received.get(), self.sent.get())
+        let state = self.state.borrow();
+        (state.received, state.sent)
     }
 
     pub(crate) fn state(&self) -> RefMut<'_, State> {
@@ -110,8 +107,8 @@ impl Core {
 
     /// A datagram of `size` bytes. The owner is woken; for a connection without one it is answered at once.
     pub(crate) fn handle(&self, hub: &Hub, now: Instant, event: ConnectionEvent, size: usize) {
-        self.received.set(self.received.get() + size as u64);
         let mut state = self.state.borrow_mut();
+        state.received += size as u64;
         let was_handshaking = state.half_open;
         state.proto.handle_event(event);
         if was_handshaking {
@@ -134,7 +131,7 @@ impl Core {
         let mut state = self.state.borrow_mut();
         state.expire(now);
         self.tell(&mut state, hub);
-        let sent = state.transmit(hub, now, &self.sent);
+        let sent = state.transmit(hub, now);
         self.tell(&mut state, hub);
         sent
     }
@@ -236,8 +233,8 @@ impl State {
         self.proto.close(now.into_std(), code, reason);
     }
 
-    /// Sends what the connection wants to send, some batches of it, and adds their bytes to `total`.
-    pub(crate) fn transmit(&mut self, hub: &Hub, now: Instant, total: &Cell<u64>) -> Sent {
+    /// Sends what the connection wants to send, some batches of it.
+    pub(crate) fn transmit(&mut self, hub: &Hub, now: Instant) -> Sent {
         if let Some(kept) = self.kept.take()
             && hub.send(&kept.outgoing, &kept.data).is_err()
         {
@@ -246,7 +243,7 @@ impl State {
         }
         // A thread that ends has none left.
         let mut scratch = SCRATCH.try_with(RefCell::take).unwrap_or_default();
-        let sent = self.transmit_with(hub, now, &mut scratch, total);
+        let sent = self.transmit_with(hub, now, &mut scratch);
         if self.kept.is_none() {
             scratch.clear();
             let _ = SCRATCH.try_with(|place| place.replace(scratch));
@@ -254,7 +251,7 @@ impl State {
         sent
     }
 
-    fn transmit_with(&mut self, hub: &Hub, now: Instant, scratch: &mut Vec<u8>, total: &Cell<u64>) -> Sent {
+    fn transmit_with(&mut self, hub: &Hub, now: Instant, scratch: &mut Vec<u8>) -> Sent {
         let segments = hub.segments().clamp(1, SEGMENTS);
         for _ in 0..BATCHES {
             scratch.clear();
@@ -264,7 +261,7 @@ impl State {
             let Some(transmit) = transmit else { return Sent::All };
             let outgoing = Outgoing::new(&transmit);
             scratch.truncate(transmit.size);
-            total.set(total.get() + transmit.size as u64);
+            self.sent += transmit.size as u64;
             if hub.send(&outgoing, scratch).is_err() {
                 self.kept = Some(Box::new(Kept { outgoing, data: std::mem::take(scratch) }));
                 return Sent::Blocked;
