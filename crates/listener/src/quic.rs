@@ -94,11 +94,10 @@ fn admit(listener: &Rc<Listener>, incoming: Incoming) {
     };
     let (local, remote) = (incoming.local_address(), incoming.remote_address());
     let Ok(conn) = while_accepting(remote, local, || incoming.accept()) else {
-        // A ClientHello that TLS refuses: as in Envoy it was a connection.
+        // A ClientHello that TLS refuses.
         listener.stats().closed_for("QUIC_HANDSHAKE_FAILED");
         let arrival = Arrival::new(Address::Ip(local), Address::Ip(remote));
-        let info = Rc::new(establish(listener, None, arrival));
-        return drop(Presence::begin(listener.clone(), info, (global, own)));
+        return drop(unserved(listener, arrival, (global, own)));
     };
     let opening = Box::pin(open(listener.clone(), conn, local, remote, (global, own)));
     tokio::task::spawn_local(async move {
@@ -119,18 +118,13 @@ async fn open(
     let handshake_due = Instant::now() + listener.options().quic_handshake_timeout;
     // The ClientHello tells for whom it is; it may be longer than a datagram.
     if !matches!(tokio::time::timeout_at(handshake_due, hello(&mut conn)).await, Ok(true)) {
-        // As in Envoy it was a connection.
-        let arrival = arrival(&conn, local, remote);
-        let info = Rc::new(establish(&listener, None, arrival));
-        drop(Presence::begin(listener, info, places));
+        drop(unserved(&listener, arrival(&conn, local, remote), places));
         return None;
     }
     let arrival = arrival(&conn, local, remote);
     // The chain, and with it everything else that is decided.
     let Some(chain) = listener.chains().find(&arrival).cloned() else {
-        let info = Rc::new(establish(&listener, None, arrival));
-        // As in Envoy it was a connection, and no match counts.
-        let presence = Presence::begin(listener.clone(), info, places);
+        let presence = unserved(&listener, arrival, places);
         listener.stats().closed_for("QUIC_NO_ERROR");
         close(conn, NO_CHAIN).await;
         drop(presence);
@@ -140,6 +134,12 @@ async fn open(
     let presence = Presence::begin(listener, info.clone(), places);
     let tls = facts(&conn);
     Some(chain.terminal.serve_quic(QuicConnection { conn, info, handshake_due, tls, presence }))
+}
+
+/// The presence of what no chain serves: as in Envoy it was a connection, and no match counts.
+fn unserved(listener: &Rc<Listener>, arrival: Arrival, places: Places) -> Presence {
+    let info = Rc::new(establish(listener, None, arrival));
+    Presence::begin(listener.clone(), info, places)
 }
 
 /// Waits for the ClientHello: whether it came.
