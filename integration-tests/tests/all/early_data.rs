@@ -11,6 +11,7 @@ use integration_tests::wait::PATIENCE;
 use integration_tests::{Config, Origin, Proxy, wait};
 use serde_json::json;
 use tidegate_codec::ClientStream;
+use tidegate_codec::h3::ClientExchange;
 use tidegate_quic::{ClientConfig, EarlyData};
 use tidegate_testkit::udp::{Quality, UdpPath};
 use tidegate_types::EndStream;
@@ -50,6 +51,22 @@ async fn until(what: &str, mut look: impl FnMut() -> bool) {
         }
     };
     tokio::time::timeout(PATIENCE, waited).await.expect(what);
+}
+
+/// Asks for `at` in early data on a path that brings nothing back, so that there is no handshake, and waits until that
+/// came to `origin`.
+async fn ask_early(
+    proxy: &Proxy,
+    path: &UdpPath,
+    origin: &Origin,
+    at: &'static str,
+) -> (Client, ClientExchange) {
+    let config = acquainted(proxy).await;
+    path.set(Quality::OneWay);
+    let client = hasty(path, config);
+    let early = client.open(Method::GET, at, EndStream::Yes);
+    until("the early request", || came(origin, at) == 1).await;
+    (client, early)
 }
 
 fn came(origin: &Origin, path: &str) -> usize {
@@ -94,11 +111,7 @@ fn an_upstream_that_finds_it_too_early_is_asked_again_by_the_client() {
     });
     let (proxy, path) = start(&origin);
     h3::run(async {
-        let config = acquainted(&proxy).await;
-        path.set(Quality::OneWay);
-        let client = hasty(&path, config);
-        let mut early = client.open(Method::GET, "/get", EndStream::Yes);
-        until("the early request", || came(&origin, "/get") == 1).await;
+        let (client, mut early) = ask_early(&proxy, &path, &origin, "/get").await;
         path.set(Quality::Open);
         assert_eq!(answer(&mut early).await.unwrap().status, StatusCode::TOO_EARLY);
         assert_eq!(client.get("/get").await.unwrap().status, StatusCode::OK);
@@ -139,11 +152,7 @@ fn early_data_that_is_played_again_beside_its_connection_is_not_served_again() {
     let origin = Origin::ok();
     let (proxy, path) = start(&origin);
     h3::run(async {
-        let config = acquainted(&proxy).await;
-        path.set(Quality::OneWay);
-        let client = hasty(&path, config);
-        let mut early = client.open(Method::GET, "/early", EndStream::Yes);
-        until("the early request", || came(&origin, "/early") == 1).await;
+        let (client, mut early) = ask_early(&proxy, &path, &origin, "/early").await;
         for _ in 0..3 {
             play_again(&path);
         }
@@ -165,11 +174,7 @@ fn early_data_that_is_played_again_after_its_connection_is_not_served_again() {
     let origin = Origin::ok();
     let (proxy, path) = start(&origin);
     h3::run(async {
-        let config = acquainted(&proxy).await;
-        path.set(Quality::OneWay);
-        let client = hasty(&path, config);
-        let mut early = client.open(Method::GET, "/early", EndStream::Yes);
-        until("the early request", || came(&origin, "/early") == 1).await;
+        let (_client, mut early) = ask_early(&proxy, &path, &origin, "/early").await;
         path.set(Quality::Open);
         assert_eq!(answer(&mut early).await.unwrap().status, StatusCode::OK);
     });

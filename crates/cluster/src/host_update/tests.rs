@@ -30,15 +30,19 @@ fn ports(priority: u32, ports: &[u16]) -> LocalityEndpoints {
     place(priority, ports.iter().map(|port| endpoint(*port)).collect())
 }
 
-fn update(old: &HostSet, endpoints: &[LocalityEndpoints]) -> (HostSet, HostChanges, usize) {
-    let scale = HostScale {
+fn scale() -> HostScale {
+    HostScale {
         workers: 1,
         max_connections: None,
         counts_load: false,
         checked: true,
         watch: None,
         matcher: Arc::default(),
-    };
+    }
+}
+
+fn update(old: &HostSet, endpoints: &[LocalityEndpoints]) -> (HostSet, HostChanges, usize) {
+    let scale = scale();
     let update = HostUpdate::new(old, None, endpoints, &scale).keeping(|_| false);
     (HostSet::new(update.hosts), update.changes, update.priorities)
 }
@@ -107,14 +111,7 @@ fn an_address_that_is_named_twice_is_two_hosts() {
 
 #[test]
 fn a_host_that_checks_find_well_stays_until_they_do_not() {
-    let scale = HostScale {
-        workers: 1,
-        max_connections: None,
-        counts_load: false,
-        checked: true,
-        watch: None,
-        matcher: Arc::default(),
-    };
+    let scale = scale();
     let (first, ..) = update(&HostSet::default(), &[ports(0, &[1, 2])]);
     first.hosts[1].set_failing(Failing::ActiveCheck, true);
     let well = |host: &HostShared| !host.is_failing(Failing::ActiveCheck);
@@ -131,14 +128,7 @@ fn a_host_that_checks_find_well_stays_until_they_do_not() {
 
 #[test]
 fn a_reloaded_cluster_inherits_what_was_found_out() {
-    let scale = HostScale {
-        workers: 1,
-        max_connections: None,
-        counts_load: false,
-        checked: true,
-        watch: None,
-        matcher: Arc::default(),
-    };
+    let scale = scale();
     let (old, ..) = update(&HostSet::default(), &[ports(0, &[1, 2])]);
     old.hosts[1].set_failing(Failing::ActiveCheck, true);
     old.hosts[1].set_failing(Failing::Outlier, true);
