@@ -75,9 +75,7 @@ pub(super) fn serve<'c, C: ServerConnection + 'static>(
 }
 
 /// One stream, which owns its exchange.
-///
-/// A block and not an `async fn`, which would keep room for each of these twice.
-#[allow(clippy::manual_async_fn)]
+#[allow(clippy::manual_async_fn, reason = "a function's future would hold its arguments twice")]
 fn stream<'c>(
     cx: StreamCx<'c>,
     hcm: Rc<WorkerHcm>,
