@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tidegate_config::ClusterConfig;
 use tidegate_config::route::Priority;
+use tidegate_config::transport::UpstreamTransport;
 use tidegate_pool::alternates::{Alternates, Caches};
 use tidegate_pool::limits::{Limits, RetryPermit};
 use tidegate_pool::machine::Tally;
@@ -188,6 +189,11 @@ impl Cluster {
     #[inline]
     pub fn config(&self) -> &Arc<ClusterConfig> {
         self.shared.config()
+    }
+
+    /// The configuration of what connections to `host` speak below their protocol now.
+    pub fn socket_of(&self, host: &Host) -> &UpstreamTransport {
+        self.shared.socket_of(host.shared().transport())
     }
 
     /// Statistics.

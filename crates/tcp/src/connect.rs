@@ -157,7 +157,7 @@ async fn attempt_once(
         }
     };
     let Some(host) = host else { return Err(End::NoHost) };
-    let mut acquire = cluster.acquire_tcp(&host, transport_options(session, cluster));
+    let mut acquire = cluster.acquire_tcp(&host, transport_options(session, cluster, &host));
     let result = until(session, |cx| {
         while let Poll::Ready(read) = early.poll(cx, downstream.as_mut()) {
             if let Err(end) = read {
@@ -223,8 +223,8 @@ fn hash(session: &Session) -> Option<u64> {
 }
 
 /// What the session asks of its connection: a PROXY header tells of the client.
-fn transport_options(session: &Session, cluster: &Cluster) -> Rc<TransportOptions> {
-    let tells_addresses = matches!(cluster.config().transport_socket, UpstreamTransport::ProxyProtocol(_));
+fn transport_options(session: &Session, cluster: &Cluster, host: &Host) -> Rc<TransportOptions> {
+    let tells_addresses = matches!(cluster.socket_of(host), UpstreamTransport::ProxyProtocol(_));
     let proxy = if tells_addresses { ProxyAddresses::of(&session.info) } else { None };
     Rc::new(TransportOptions { proxy, ..TransportOptions::default() })
 }

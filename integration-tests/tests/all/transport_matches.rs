@@ -50,6 +50,24 @@ fn hosts_speak_what_their_labels_say() {
     }
 }
 
+/// What a request asks of its connection goes by what its host speaks, and not by what most hosts do.
+#[test]
+fn requests_name_the_server_where_the_host_speaks_tls() {
+    let (secure, plain) = (TlsOrigin::new("server", Answer::Keep), Origin::named("plain"));
+    let mut mixed = mixed(&secure, &plain, false);
+    mixed["transport_socket_matches"][1]["transport_socket"]["typed_config"]["sni"].take();
+    mixed["typed_extension_protocol_options"] = json!({
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "upstream_http_protocol_options": {"auto_sni": true},
+            "explicit_http_config": {"http_protocol_options": {}},
+        },
+    });
+    let proxy = Proxy::start(&Config::with_clusters(&[mixed]));
+    (0..2).for_each(|_| drop(proxy.get("/")));
+    assert_eq!(secure.seen().remove(0).server_name.as_deref(), Some("a.test"));
+}
+
 #[test]
 fn checks_may_go_by_labels_of_their_own() {
     let (secure, plain) = (TlsOrigin::new("server", Answer::Keep), Origin::named("plain"));

@@ -16,7 +16,7 @@ impl Upstream<'_> {
     /// `None`, at the cost of a look at the configuration, where requests ask for nothing.
     pub(super) fn transport_options(&self, host: &Host) -> Option<Rc<TransportOptions>> {
         let config = self.facts.cluster.config();
-        let socket = &config.transport_socket;
+        let socket = self.facts.cluster.socket_of(host);
         let by_request = config.auto_sni.auto_sni || config.auto_sni.auto_san_validation;
         let asks_names = by_request && socket.tls().is_some();
         let tells_addresses = matches!(socket, UpstreamTransport::ProxyProtocol(_));
