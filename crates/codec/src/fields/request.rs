@@ -35,6 +35,8 @@ pub(crate) struct Received {
     pub(crate) length: ContentLength,
     /// The client waits for 100, which is ours to send.
     pub(crate) expects_continue: bool,
+    /// HTTP/3's empty method, which Envoy answers.
+    pub(crate) is_nameless: bool,
     /// Bytes of names and values.
     pub(crate) bytes: u64,
     /// Fields dropped for underscores in their names.
@@ -55,6 +57,7 @@ pub(crate) struct RequestFields {
     length: Option<u64>,
     cookie: Cookie,
     expects_continue: bool,
+    is_nameless: bool,
 }
 
 #[derive(Debug)]
@@ -78,15 +81,15 @@ impl RequestFields {
             length: None,
             cookie: Cookie::None,
             expects_continue: false,
+            is_nameless: false,
         }
     }
 
     /// Takes the next field and its size (RFC 7541 §4.1).
     pub(crate) fn push(&mut self, field: Field, size: usize) {
-        if self.tally.verdict.is_none()
-            && let Err(verdict) = self.take(field, size)
-        {
-            self.tally.verdict = Some(verdict.under(self.rules.limits.dialect));
+        if self.tally.is_open() {
+            let taken = self.take(field, size);
+            self.tally.judge(taken);
         }
     }
 
@@ -136,6 +139,7 @@ impl RequestFields {
             end,
             length,
             expects_continue: self.expects_continue,
+            is_nameless: self.is_nameless,
             bytes: self.tally.bytes as u64,
             dropped: self.tally.dropped,
         })
@@ -159,7 +163,7 @@ impl RequestFields {
             if !(tunnel && self.scheme.is_some() && self.is_addressed()) {
                 return Err(Verdict::Message);
             }
-            return if path { Ok(()) } else { Err(Verdict::Path) };
+            return if path { Ok(()) } else { Err(Verdict::Contradiction) };
         };
         if valid { Ok(()) } else { Err(Verdict::Message) }
     }
@@ -186,10 +190,14 @@ impl RequestFields {
             // Pseudo-header fields come first (RFC 9113 §8.3).
             _ if self.tally.regular => return Err(Verdict::Misplaced),
             Name::Method => {
-                let method = Method::from_bytes(&value).map_err(|_| Verdict::Field)?;
+                let is_empty = value.is_empty() && self.rules.limits.dialect == Dialect::Http3;
+                // Envoy answers it, if nothing else is wrong.
+                self.is_nameless |= is_empty;
+                let name = if is_empty { NAMELESS } else { &value[..] };
+                let method = Method::from_bytes(name).map_err(|_| Verdict::Field)?;
                 once(&mut self.method, method).map_err(|_| match self.rules.limits.dialect {
                     Dialect::Http2 => Verdict::Field,
-                    Dialect::Http3 => Verdict::Path,
+                    Dialect::Http3 => Verdict::Contradiction,
                 })?;
             }
             Name::Scheme => {
@@ -330,6 +338,9 @@ fn once<T>(place: &mut Option<T>, value: T) -> Result<(), Verdict> {
 fn single<T>(place: &mut Option<T>, value: T) -> Result<(), Verdict> {
     once(place, value).map_err(|_| Verdict::Field)
 }
+
+/// What a method without a name is called in logs.
+const NAMELESS: &[u8] = b"-";
 
 /// Room for the crumbs of one request.
 const JOINED_COOKIE: usize = 256;

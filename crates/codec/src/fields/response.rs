@@ -6,7 +6,7 @@ use tidegate_types::{EndStream, ResponseHead};
 use super::asked::Asked;
 use super::length::ContentLength;
 use super::rules::check_connection_field;
-use super::tally::{Limits, Tally, Verdict, field_value};
+use super::tally::{Dialect, Limits, Tally, Verdict, field_value};
 use crate::h1::parse::join_response_fields;
 use crate::h1::rules::parse_length;
 use crate::hpack::{Field, Name};
@@ -26,10 +26,9 @@ impl ResponseFields {
 
     /// Takes the next field and its size (RFC 7541 §4.1).
     pub(crate) fn push(&mut self, field: Field, size: usize) {
-        if self.tally.verdict.is_none()
-            && let Err(verdict) = self.take(field, size)
-        {
-            self.tally.verdict = Some(verdict);
+        if self.tally.is_open() {
+            let taken = self.take(field, size);
+            self.tally.judge(taken);
         }
     }
 
@@ -77,14 +76,29 @@ impl ResponseFields {
     fn take(&mut self, field: Field, size: usize) -> Result<(), Verdict> {
         let Field { name, value, sensitive } = field;
         match name {
-            Name::Header(name) => self.take_header(name, field_value(value, sensitive)?, size),
-            Name::Status if !self.tally.regular && self.status.is_none() => {
+            Name::Header(name) => {
+                if self.tally.limits.dialect == Dialect::Http3 && !value.is_ascii() {
+                    // Envoy's rule.
+                    return Err(Verdict::Field);
+                }
+                self.take_header(name, field_value(value, sensitive)?, size)
+            }
+            Name::Status => {
                 let status = StatusCode::from_bytes(&value).map_err(|_| Verdict::Field)?;
                 // HTTP/2 has no such status (RFC 9113 §8.6).
                 if status == StatusCode::SWITCHING_PROTOCOLS {
                     return Err(Verdict::Field);
                 }
-                self.status = Some(status);
+                if self.tally.regular {
+                    return Err(Verdict::Misplaced);
+                }
+                if self.status.replace(status).is_some() {
+                    // As of HTTP/3 alone; here a second one is a field that must not be.
+                    return Err(match self.tally.limits.dialect {
+                        Dialect::Http2 => Verdict::Field,
+                        Dialect::Http3 => Verdict::Contradiction,
+                    });
+                }
                 self.tally.count(size)
             }
             _ => Err(Verdict::Field),

@@ -37,9 +37,10 @@ pub(crate) enum Verdict {
     /// any case.
     #[error("misplaced pseudo-header field")]
     Misplaced,
-    /// HTTP/3's for a path that is none for this method: ends the stream alone in any case.
-    #[error("invalid path")]
-    Path,
+    /// HTTP/3's for a path that is none for this method, and for a method or a status that is said twice: ends the
+    /// stream alone in any case, with H3_NO_ERROR, as in Envoy.
+    #[error("pseudo-header fields that contradict each other")]
+    Contradiction,
     /// HTTP/3's for a head that ends a message whose length it says to be more: ends the stream alone in any case.
     #[error("body shorter than content-length")]
     Length,
@@ -59,13 +60,13 @@ impl Verdict {
     pub(crate) fn details(self, dialect: Dialect) -> &'static str {
         match (dialect, self) {
             (Dialect::Http2, Self::Field | Self::Misplaced) => "http2.invalid.header.field",
-            (Dialect::Http2, Self::Message | Self::Path | Self::Length) => {
+            (Dialect::Http2, Self::Message | Self::Contradiction | Self::Length) => {
                 "http2.violation.of.messaging.rule"
             }
             (Dialect::Http2, Self::TooLarge) => "http2.header_list_size_too_large",
             (Dialect::Http2, Self::TooMany) => "http2.too_many_headers",
             (Dialect::Http2, Self::Underscore) => "http2.unexpected_underscore",
-            (Dialect::Http3, Self::Field | Self::Misplaced | Self::Message | Self::Path) => {
+            (Dialect::Http3, Self::Field | Self::Misplaced | Self::Message | Self::Contradiction) => {
                 "http3.invalid_header_field"
             }
             (Dialect::Http3, Self::Length) => "http3.inconsistent_content_length",
@@ -79,7 +80,7 @@ impl Verdict {
     pub(crate) fn under(self, dialect: Dialect) -> Self {
         match (dialect, self) {
             (Dialect::Http2, Self::Misplaced) => Self::Field,
-            (Dialect::Http2, Self::Path) => Self::Message,
+            (Dialect::Http2, Self::Contradiction) => Self::Message,
             _ => self,
         }
     }
@@ -87,7 +88,7 @@ impl Verdict {
     /// What statistics call it.
     pub(crate) fn event(self) -> Event {
         match self {
-            Self::Field | Self::Message | Self::Misplaced | Self::Path | Self::Length => {
+            Self::Field | Self::Message | Self::Misplaced | Self::Contradiction | Self::Length => {
                 Event::MessagingError
             }
             Self::TooLarge => Event::HeadTooLarge,
@@ -98,7 +99,7 @@ impl Verdict {
 
     /// Whether the message is malformed, and not just unwanted: `http2.rx_messaging_error`.
     pub(crate) fn is_malformed(self) -> bool {
-        matches!(self, Self::Field | Self::Message | Self::Misplaced | Self::Path | Self::Length)
+        matches!(self, Self::Field | Self::Message | Self::Misplaced | Self::Contradiction | Self::Length)
     }
 }
 
@@ -154,6 +155,21 @@ impl Tally {
             dropped: 0,
             verdict: None,
         }
+    }
+
+    /// Keeps the first verdict. With HTTP/3 a field that must not be outweighs what is wrong between fields: Envoy
+    /// looks at each field as it is decoded, and at the message behind.
+    pub(super) fn judge(&mut self, taken: Result<(), Verdict>) {
+        let Err(verdict) = taken else { return };
+        let verdict = verdict.under(self.limits.dialect);
+        if self.verdict.is_none() || verdict == Verdict::Field {
+            self.verdict = Some(verdict);
+        }
+    }
+
+    /// Whether another field can still change what becomes of the block.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.verdict, None | Some(Verdict::Misplaced | Verdict::Contradiction))
     }
 
     /// Counts one more field of this size (RFC 7541 §4.1).

@@ -22,10 +22,9 @@ impl TrailerFields {
 
     /// Takes the next field and its size (RFC 7541 §4.1).
     pub(crate) fn push(&mut self, field: Field, size: usize) {
-        if self.tally.verdict.is_none()
-            && let Err(verdict) = self.take(field, size)
-        {
-            self.tally.verdict = Some(verdict);
+        if self.tally.verdict.is_none() {
+            let taken = self.take(field, size);
+            self.tally.judge(taken);
         }
     }
 
@@ -47,7 +46,7 @@ impl TrailerFields {
     fn take(&mut self, field: Field, size: usize) -> Result<(), Verdict> {
         let Name::Header(name) = field.name else {
             // No pseudo-header fields here (RFC 9113 §8.1).
-            return Err(Verdict::Field);
+            return Err(Verdict::Misplaced);
         };
         let value = field_value(field.value, field.sensitive)?;
         check_connection_field(&name, value.as_bytes())?;

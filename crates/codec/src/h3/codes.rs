@@ -115,18 +115,25 @@ pub(crate) struct Fault {
     pub(crate) text: &'static str,
     /// A type, an identifier or a stream.
     pub(crate) about: u64,
+    /// What that is more than, `{than}`.
+    pub(crate) than: u64,
 }
 
 pub(crate) type Handled<T = ()> = Result<T, Fault>;
 
 impl Fault {
     const fn new(code: u64, number: u16, name: &'static str, text: &'static str) -> Self {
-        Self { code, number, name, text, about: 0 }
+        Self { code, number, name, text, about: 0, than: 0 }
     }
 
     /// The same, about this.
     pub(crate) const fn about(self, about: u64) -> Self {
         Self { about, ..self }
+    }
+
+    /// The same, about what is more than it may be.
+    pub(crate) const fn more(self, about: u64, than: u64) -> Self {
+        Self { about, than, ..self }
     }
 
     /// What the peer is told beside the code, as Envoy words it.
@@ -136,7 +143,7 @@ impl Fault {
 
     /// The same without the number.
     pub(crate) fn words(self) -> String {
-        self.text.replace("{}", &self.about.to_string())
+        self.text.replace("{}", &self.about.to_string()).replace("{than}", &self.than.to_string())
     }
 
     /// What the owner of the connection is told.
@@ -192,6 +199,11 @@ impl Fault {
 
 const MALFORMED: Fault = Fault::new(FRAME_ERROR, 132, "QUIC_HTTP_FRAME_ERROR", "");
 
+/// Pseudo-header fields and names that are none, in trailers (RFC 9114 §4.3). Envoy says so with the transport's
+/// INTERNAL_ERROR; to it no message is at fault.
+pub(crate) const TRAILERS: Fault =
+    Fault::new(FRAME_ERROR, 56, "QUIC_INVALID_HEADERS_STREAM_DATA", "Trailers are malformed");
+
 /// RFC 9114 §7.2.8.
 pub(crate) const HTTP2_FRAME: Fault = Fault::new(
     FRAME_UNEXPECTED,
@@ -242,7 +254,7 @@ pub(crate) const GOAWAY_GREW: Fault = Fault::new(
     ID_ERROR,
     167,
     "QUIC_HTTP_GOAWAY_ID_LARGER_THAN_PREVIOUS",
-    "GOAWAY received with ID greater than previously received ID",
+    "GOAWAY received with ID {} greater than previously received ID {than}",
 );
 
 /// RFC 9114 §5.2.

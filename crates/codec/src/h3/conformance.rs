@@ -1,8 +1,10 @@
 //! What breaks a rule, byte by byte: the code and Envoy's reason that follow.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::borrow::Cow;
 use std::task::{Context, Waker};
 
+use http::StatusCode;
 use tidegate_quic::Side;
 use tidegate_types::EndStream;
 
@@ -267,7 +269,7 @@ fn farewells_that_make_no_sense() {
             &BOTH,
             &[&after(b"\x07\x01\x04\x07\x01\x08")],
             0x108,
-            "167:GOAWAY received with ID greater than previously received ID",
+            "167:GOAWAY received with ID 8 greater than previously received ID 4",
         ),
         (&[Side::Client], &[&after(b"\x07\x01\x05")], 0x108, "166:GOAWAY with invalid stream ID"),
         (&BOTH, &[&after(b"\x07\x02\x04\x04")], 0x106, "132:Superfluous data in GOAWAY frame."),
@@ -388,6 +390,9 @@ fn judged(options: Options, fields: Fields<'_>) -> Judged {
     let details = match now(|cx| exchanges[0].poll_head(cx)).unwrap() {
         Ok(_) => None,
         Err(HeadError::Malformed { details, is_violation: true }) => Some(details),
+        Err(HeadError::Refused {
+            status: StatusCode::BAD_REQUEST, details: Cow::Borrowed(details), ..
+        }) => Some(details),
         Err(error) => panic!("{error:?}"),
     };
     (script.closed().and_then(|closed| closed.0), script.given_up(request_id(0)), details)
@@ -442,6 +447,20 @@ fn malformed_requests() {
     assert_eq!(judged(Options::default(), &with(&[(b"x", b"\xe9")])).0, Some(0x106));
     let twice = [&GET[..1], GET].concat();
     assert_eq!(judged(Options::default(), &twice), (None, (Some(0x100), Some(0x100)), INVALID));
+    let nameless = [&[(&b":method"[..], &b""[..])], &GET[1..]].concat();
+    assert_eq!(
+        judged(Options::default(), &nameless),
+        (None, (None, None), Some("http.invalid_method")),
+        "is answered"
+    );
+    let worse = [&nameless[..], &[(b"X-Upper", b"a")]].concat();
+    assert_eq!(judged(Options::default(), &worse), (Some(0x106), (None, None), INVALID));
+    let worse = with(&[(b":path", b"/"), (b"X-Upper", b"a")]);
+    assert_eq!(
+        judged(Options::default(), &worse),
+        (Some(0x106), (None, None), INVALID),
+        "a field that must not be outweighs one that is misplaced"
+    );
     let path = [&GET[..3], &[(&b":path"[..], &b"*"[..])]].concat();
     assert_eq!(judged(Options::default(), &path), (None, (Some(0x100), Some(0x100)), INVALID));
     let many = with(&[(&b"x"[..], &b"y"[..]); 97]);
@@ -504,9 +523,10 @@ fn bodies_and_trailers_that_break_a_rule() {
         assert_eq!((script.given_up(request_id(0)).1, script.closed()), (Some(0x101), None));
     }
     for (trailers, code, details) in [
-        (headers(&[(b":path", b"/")]), Err(0x106), "http3.invalid_header_field"),
-        (headers(&[(b"Upper", b"x")]), Err(0x106), "http3.invalid_header_field"),
-        (headers(&[(&b"x"[..], &b"y"[..]); 101]), Ok(0x107), "http3.too_many_trailers"),
+        (headers(&[(b":path", b"/")]), Err(0x106), None),
+        (headers(&[(b"Upper", b"x")]), Err(0x106), None),
+        (headers(&[(b"connection", b"x")]), Err(0x106), Some("http3.invalid_header_field")),
+        (headers(&[(&b"x"[..], &b"y"[..]); 101]), Ok(0x107), Some("http3.too_many_trailers")),
     ] {
         let (script, mut conn, _) = Script::server(ServerOptions::default());
         script.send(request_id(0), headers(GET));
@@ -515,7 +535,10 @@ fn bodies_and_trailers_that_break_a_rule() {
         script.send_all(request_id(0), trailers);
         let _ = accept_all(&mut conn);
         let error = now(|cx| exchanges[0].poll_body(cx)).unwrap().unwrap_err();
-        assert!(matches!(error, StreamError::Protocol { details: told } if told == details), "{error}");
+        match (error, details) {
+            (StreamError::Protocol { details: told }, Some(details)) => assert_eq!(told, details),
+            (error, details) => assert!(matches!(error, StreamError::Closed) && details.is_none(), "{error}"),
+        }
         let told = match script.closed() {
             Some((Some(closed), _)) => Err(closed),
             _ => Ok(script.given_up(request_id(0)).1.unwrap()),
@@ -533,7 +556,11 @@ fn responses_that_break_a_rule() {
         (frame(0, b"x"), 0x105, true),
         (frame(5, b"x"), 0x106, true),
         (vec![], 0x105, true),
-        (response(103), 0x106, true),
+        (response(103), 0x105, true),
+        (headers(&[(b":status", b"200"), (b"x", b"\xe9")]), 0x106, true),
+        (headers(&[(b":status", b"200"), (b":path", b"/")]), 0x106, true),
+        (headers(&[(b":status", b"200"), (b":status", b"200"), (b"X", b"")]), 0x106, true),
+        (headers(&[(b"x", b"y"), (b":status", b"200")]), 0x101, false),
         (headers(&[(b":status", b"200"), (b"content-length", b"1")]), 0x101, false),
         (response(103).repeat(40), 0x107, false),
     ] {
@@ -566,6 +593,26 @@ fn responses_that_break_a_rule() {
             assert_eq!((script.closed(), driver.streams()), (None, 1), "{bytes:x?} {code}");
         }
     }
+}
+
+#[test]
+fn a_status_twice_costs_its_stream() {
+    let (script, conn, mut driver) = Script::client(ClientOptions::default());
+    script.push(tidegate_quic::Event::Connected);
+    let _ = events(&mut driver);
+    let mut exchange = conn.open();
+    exchange.send_head(&get(), EndStream::No);
+    let _ = events(&mut driver);
+    script.send_all(request_id(0), headers(&[(b":status", b"200"), (b":status", b"201")]));
+    assert!(events(&mut driver).is_empty());
+    let error = now(|cx| exchange.poll_head(cx)).unwrap().unwrap_err();
+    assert!(matches!(error, StreamError::Reset { by_peer: false, .. }), "{error}");
+    assert_eq!(
+        exchange.failure_details().as_deref(),
+        Some("QUIC_STREAM_NO_ERROR|FROM_SELF|codec_error"),
+        "a local reset, as in Envoy"
+    );
+    assert_eq!((script.closed(), script.given_up(request_id(0))), (None, (Some(0x100), Some(0x100))));
 }
 
 #[test]

@@ -307,8 +307,8 @@ impl Core {
 
     /// RFC 9114 §5.2.
     fn handle_goaway(&mut self, id: u64) -> Handled {
-        if self.facts.goaway.is_some_and(|before| id > before) {
-            return Err(GOAWAY_GREW);
+        if let Some(before) = self.facts.goaway.filter(|before| id > *before) {
+            return Err(GOAWAY_GREW.more(id, before));
         }
         if self.side.role() == Role::Client && !id.is_multiple_of(4) {
             return Err(GOAWAY_STREAM);

@@ -65,12 +65,14 @@ impl Core {
     fn handle_response(&mut self, key: Key, section: &Bytes, limits: Limits) -> Handled {
         let mut fields = ResponseFields::new(limits);
         self.decode(key, section, |field, size| fields.push(field, size))?;
-        let end = self.probe_end(key);
         let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
-        let (head, length) = match fields.finish(end, &stream.rx.asked) {
+        // As of requests. That nothing follows an informational head is seen later.
+        let (head, length) = match fields.finish(EndStream::No, &stream.rx.asked) {
             Ok(response) => response,
             Err(verdict) => return self.refuse(key, Section::Head, verdict),
         };
+        let end = if head.status.is_informational() { EndStream::No } else { self.probe_end(key) };
+        let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
         stream.reader.wake();
         if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
             if stream.rx.responses.len() >= MAX_INFORMATIONAL {
@@ -149,8 +151,9 @@ impl Core {
             stream.rx.refused = Some(verdict);
         }
         self.count(verdict.event());
+        let is_trailers = section == Section::Trailers;
         let details = match verdict {
-            Verdict::TooMany if section == Section::Trailers => TOO_MANY_TRAILERS,
+            Verdict::TooMany if is_trailers => TOO_MANY_TRAILERS,
             _ => verdict.details(Dialect::Http3),
         };
         let spares_connection = self.side.common().messages.override_stream_error_on_invalid_http_message;
@@ -164,21 +167,23 @@ impl Core {
                     Side::Client(_) => "Invalid headers",
                 }));
             }
+            Verdict::Misplaced if is_trailers && !spares_connection => return Err(codes::TRAILERS),
             Verdict::Field
             | Verdict::Message
             | Verdict::Misplaced
             | Verdict::Underscore
             | Verdict::Length => (GENERAL_PROTOCOL_ERROR, BAD_PAYLOAD),
             // Envoy's answer.
-            Verdict::Path => (NO_ERROR, codes::reset_name(NO_ERROR)),
+            Verdict::Contradiction => (NO_ERROR, codes::reset_name(NO_ERROR)),
             Verdict::TooLarge => (EXCESSIVE_LOAD, HEADERS_TOO_LARGE),
             Verdict::TooMany => (EXCESSIVE_LOAD, codes::reset_name(EXCESSIVE_LOAD)),
         };
         // To have us reset a stream costs the peer as little as to reset it (CVE-2025-8671).
         self.note_premature(key);
         let failure = match (&self.side, verdict) {
-            // What an upstream may say is ours to limit: nobody broke a rule.
-            (Side::Client(_), Verdict::TooLarge | Verdict::TooMany) => {
+            // What an upstream may say is ours to limit: nobody broke a rule, in Envoy's eyes neither who says a status
+            // twice.
+            (Side::Client(_), Verdict::TooLarge | Verdict::TooMany | Verdict::Contradiction) => {
                 Failure::Reset { code: ResetCode::EnhanceYourCalm, by_peer: false }
             }
             _ => Failure::Protocol(details),

@@ -23,6 +23,8 @@ pub struct ServerExchange {
     expectation: Expectation,
     response: Response,
     is_early: bool,
+    /// The method is empty.
+    is_nameless: bool,
     head_bytes: u64,
     response_head_bytes: u64,
     /// How the client ended it, if it did.
@@ -58,6 +60,7 @@ impl ServerExchange {
             expectation: Expectation::None,
             response: Response::Head,
             is_early: false,
+            is_nameless: false,
             head_bytes: 0,
             response_head_bytes: 0,
             ended: None,
@@ -75,6 +78,7 @@ impl ServerExchange {
     fn take(&mut self, received: Received) {
         self.head_bytes = received.bytes;
         self.asked = received.asked;
+        self.is_nameless = received.is_nameless;
         if received.expects_continue {
             self.expectation = Expectation::Continue;
         }
@@ -138,6 +142,12 @@ impl ServerStream for ServerExchange {
             self.take(received);
         }
         match (self.head.take(), failed) {
+            (Some(head), None) if self.is_nameless => Poll::Ready(Err(HeadError::Refused {
+                status: StatusCode::BAD_REQUEST,
+                body: "",
+                details: INVALID_METHOD.into(),
+                head: Some(head),
+            })),
             (Some(head), failed) if failed.is_none_or(Failure::is_by_content) => Poll::Ready(Ok((head, end))),
             (_, None) => {
                 if let Some(stream) = self.shared.borrow_mut().streams.get_mut(self.key) {
@@ -291,6 +301,9 @@ impl fmt::Debug for ServerExchange {
 
 /// `:status` with its value.
 const STATUS_BYTES: u64 = 7 + 3 + 32;
+
+/// `%RESPONSE_CODE_DETAILS%` of an empty method.
+const INVALID_METHOD: &str = "http.invalid_method";
 
 /// What Envoy's logs have for details where there are none.
 const NO_DETAILS: &str = "-";
