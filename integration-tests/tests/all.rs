@@ -18,6 +18,7 @@ mod all {
     mod dns;
     mod documents;
     mod draining;
+    mod drop_overloads;
     mod early_data;
     mod examples;
     mod filter_chains;

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use arc_swap::ArcSwap;
 use tidegate_config::ClusterConfig;
 use tidegate_config::cluster::{
-    Discovery, EndpointConfig, LocalityEndpoints, OutlierDetectionConfig, ResolverConfig, Thresholds,
-    UpstreamProtocol,
+    Discovery, DropOverload, EndpointConfig, LocalityEndpoints, OutlierDetectionConfig, ResolverConfig,
+    Thresholds, UpstreamProtocol,
 };
 use tidegate_config::route::Priority;
 use tidegate_config::runtime::Runtime;
@@ -26,6 +26,7 @@ use crate::attend::Warming;
 use crate::breakers::Breakers;
 use crate::checks::Mark;
 use crate::discovery::{Destination, Destinations, original_place};
+use crate::drop_overload::{DropOverloads, Dropped};
 use crate::home::Home;
 use crate::host::{Failing, HostScale, HostSet, HostShared};
 use crate::host_update::{HostChanges, HostUpdate};
@@ -58,6 +59,7 @@ pub struct ClusterShared {
     breakers: Arc<Breakers>,
     tuning: ArcSwap<Tuning>,
     maintenance_percent: AtomicU64,
+    drops: DropOverloads,
     terms: Terms,
     home: Arc<Home>,
     learns_idle: bool,
@@ -106,6 +108,8 @@ enum Told {
 struct Tuning {
     maxima: Arc<[Maxima; 2]>,
     maintenance_percent: u64,
+    /// Of 100 requests, how many `drop_overloads` may refuse.
+    drop_limit: u64,
     tries_all_addresses: bool,
     outlier_detection: Option<OutlierDetectionConfig>,
     check_interval_ms: (u64, u64),
@@ -183,6 +187,7 @@ impl ClusterShared {
             breakers,
             maintenance_percent: AtomicU64::new(tuning.maintenance_percent),
             tuning: ArcSwap::new(tuning),
+            drops: DropOverloads::new(config.drop_overload.as_deref()),
             terms,
             home: cx.home.clone(),
             learns_idle: config.reuse.learn_idle && !cx.compat.is_strict(),
@@ -535,6 +540,26 @@ impl ClusterShared {
         percent > 0 && random() % 100 < percent
     }
 
+    /// Whether the request that drew `random` is refused with 503 by `drop_overloads`, of which the runtime key
+    /// `load_balancing_policy.drop_overload_limit` allows so many of 100.
+    #[inline]
+    pub fn refuses_for_overload(&self, random: impl FnOnce() -> u64) -> Option<Dropped> {
+        match self.drops.is_any() {
+            true => self.drops.refuses(self.tuning.load().drop_limit, random()),
+            false => None,
+        }
+    }
+
+    /// Goes by what came with the hosts, in place of what the configuration says.
+    pub fn set_drop_overload(&self, configured: Option<&DropOverload>) {
+        self.drops.set(configured);
+    }
+
+    /// What holds of `drop_overloads`.
+    pub fn drop_overload(&self) -> Option<DropOverload> {
+        self.drops.configured()
+    }
+
     /// Whether its hosts' idle timeouts are learned ([`tidegate_pool::learned`]).
     #[inline]
     pub fn learns_idle(&self) -> bool {
@@ -569,6 +594,7 @@ impl Tuning {
                 [Priority::Default, Priority::High].map(|priority| maxima(config, cx.runtime, priority)),
             ),
             maintenance_percent: maintenance_percent(config, cx.runtime),
+            drop_limit: cx.runtime.integer("load_balancing_policy.drop_overload_limit").unwrap_or(100),
             tries_all_addresses: tries_all_addresses(cx),
             outlier_detection: config.outlier_detection.as_ref().map(|outlier| outlier.under(cx.runtime)),
             check_interval_ms: match config.is_checked() {

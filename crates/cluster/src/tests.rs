@@ -56,6 +56,7 @@ pub(crate) fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
         subsets: None,
         weighted_priority_health: false,
         overprovisioning_factor: 140,
+        drop_overload: None,
         healthy_panic_threshold: 50.0,
         close_connections_on_host_set_change: false,
         update_merge_window: None,

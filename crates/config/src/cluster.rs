@@ -40,7 +40,9 @@ pub use discovery::Discovery;
 pub use dns::{DnsConfig, FailureRefresh, LookupFamily};
 pub(crate) use dns_resolver::of_bootstrap as resolver_of_bootstrap;
 pub use dns_resolver::{DnsResolverConfig, ResolverConfig, SystemResolverConfig};
-pub use endpoint::{AssignmentPolicy, EndpointConfig, HealthStatus, LoadAssignment, LocalityEndpoints};
+pub use endpoint::{
+    AssignmentPolicy, DropOverload, EndpointConfig, HealthStatus, LoadAssignment, LocalityEndpoints,
+};
 pub use happy_eyeballs::{FirstFamily, HappyEyeballsConfig};
 pub use health_check::{
     CheckEvents, CheckIntervals, CheckProtocol, Checker, EndpointHealthCheck, GrpcCheck, HealthCheckConfig,
@@ -88,6 +90,8 @@ pub struct ClusterConfig {
     /// `load_assignment.policy.weighted_priority_health`: what a priority can take is reckoned by the weights of its
     /// hosts, not by their number.
     pub weighted_priority_health: bool,
+    /// `load_assignment.policy.drop_overloads`.
+    pub drop_overload: Option<Box<DropOverload>>,
     /// `common_lb_config.close_connections_on_host_set_change`: any change of the hosts closes the connections to all
     /// of them.
     pub close_connections_on_host_set_change: bool,
@@ -190,14 +194,14 @@ impl ClusterConfig {
         !self.health_checks.is_empty()
     }
 
-    /// Whether `policy`, of hosts that come from elsewhere, is what holds.
-    pub fn has_policy(&self, policy: AssignmentPolicy) -> bool {
+    /// Whether `policy`, of hosts that come from elsewhere, is what holds, as far as it makes another cluster.
+    pub fn has_policy(&self, policy: &AssignmentPolicy) -> bool {
         (self.overprovisioning_factor, self.weighted_priority_health)
             == (policy.overprovisioning_factor, policy.weighted_priority_health)
     }
 
     /// The same cluster under another `policy`.
-    pub fn with_policy(&self, policy: AssignmentPolicy) -> Self {
+    pub fn with_policy(&self, policy: &AssignmentPolicy) -> Self {
         Self {
             overprovisioning_factor: policy.overprovisioning_factor,
             weighted_priority_health: policy.weighted_priority_health,
@@ -335,6 +339,7 @@ impl Message for ClusterConfig {
             endpoints: assignment.endpoints,
             overprovisioning_factor: assignment.policy.overprovisioning_factor,
             weighted_priority_health: assignment.policy.weighted_priority_health,
+            drop_overload: assignment.policy.drop_overload,
             connect_timeout: r.duration("connect_timeout").greater_than_zero().or(Duration::from_secs(5)),
             per_connection_buffer_limit_bytes: r.u32("per_connection_buffer_limit_bytes").or(1 << 20),
             circuit_breakers: r.message_or_defaults("circuit_breakers"),

@@ -31,4 +31,4 @@ pub use route::{ClusterTarget, EnvoyHeaders, Forward, Route, RouteAction};
 pub use table::{FilterSlots, RouteTable};
 pub use tidegate_cluster::{Cluster, Directory, Peers};
 pub use timeout::{CallersTimeout, Timeouts};
-pub use upstream::{RequestBody, RequestFacts, Upstream, UpstreamHead, refuse_for_maintenance};
+pub use upstream::{RequestBody, RequestFacts, Upstream, UpstreamHead, refusal};

@@ -17,10 +17,12 @@ use tidegate_filter::LogContext;
 use tidegate_types::RequestHead;
 use tidegate_types::json::JsonPath;
 
+use crate::group::Groups;
 use crate::host::port_start;
-use crate::route::ClusterTarget;
 use crate::route::headers::Mutations;
+use crate::route::{ClusterTarget, EnvoyHeaders};
 use crate::table::matcher::in_fraction;
+use crate::upstream::refusal;
 
 mod shadow;
 
@@ -150,6 +152,10 @@ pub fn copies(
     }
     let copy = |mirror: &Mirror| {
         let cluster = directory.cluster(mirror.target(head, fastrand::u64(..))?)?;
+        // What a cluster refuses is counted with it, as requests from inside are.
+        if refusal(cluster.shared(), true, EnvoyHeaders::Suppress, Groups::default()).is_some() {
+            return None;
+        }
         Some(Copy { cluster, head: mirror.head(head, cx, own) })
     };
     mirrors.iter().filter_map(copy).collect()

@@ -44,7 +44,7 @@ use crate::mirror::{Copy, Shadow};
 use crate::retry::RetryState;
 use crate::route::{AttemptHeaders, EnvoyHeaders, Route};
 use crate::timeout::Timeouts;
-pub use accounting::refuse_for_maintenance;
+pub use accounting::refusal;
 use attempt::Judgement;
 pub(crate) use attempt::send_frame;
 use carrier::Carrier;

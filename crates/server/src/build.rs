@@ -235,6 +235,7 @@ impl Draft {
                     let built = ClusterShared::build(&piece.config, piece.transports, cx, before.as_ref());
                     let found = self.discovered.eds.get(&piece.config.name).and_then(|single| single.found());
                     if let Some(found) = found {
+                        built.set_drop_overload(found.config.policy.drop_overload.as_deref());
                         built.set_endpoints(&found.config.endpoints);
                     }
                     built

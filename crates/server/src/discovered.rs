@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -45,6 +46,8 @@ pub(crate) struct Collection<T> {
 pub(crate) struct Single<T> {
     pub(crate) subscription: Arc<Subscription>,
     found: Mutex<Option<Arc<Found<T>>>>,
+    /// Nobody looked at how long `found` is valid.
+    is_new: AtomicBool,
 }
 
 /// A resource that is in use.
@@ -76,7 +79,7 @@ impl<T> Collection<T> {
 impl<T> Single<T> {
     /// What its file holds, or nothing yet.
     pub(crate) fn new(subscription: Arc<Subscription>, found: Option<Arc<Found<T>>>) -> Self {
-        Self { subscription, found: Mutex::new(found) }
+        Self { subscription, found: Mutex::new(found), is_new: AtomicBool::new(true) }
     }
 
     pub(crate) fn found(&self) -> Option<Arc<Found<T>>> {
@@ -85,6 +88,25 @@ impl<T> Single<T> {
 
     pub(crate) fn set(&self, found: Arc<Found<T>>) {
         *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+        self.is_new.store(true, Relaxed);
+    }
+
+    /// What was found since this was asked last.
+    pub(crate) fn take_new(&self) -> Option<Arc<Found<T>>> {
+        self.is_new.swap(false, Relaxed).then(|| self.found()).flatten()
+    }
+}
+
+impl Found<LoadAssignment> {
+    /// The same with no host, and nothing else that it said.
+    pub(crate) fn without_hosts(&self) -> Self {
+        let cluster_name = self.config.cluster_name.clone();
+        Self {
+            text: format!(r#"{{"cluster_name":{}}}"#, serde_json::Value::from(cluster_name.as_str())).into(),
+            config: Arc::new(LoadAssignment { cluster_name, ..LoadAssignment::default() }),
+            version: self.version.clone(),
+            at: SystemTime::now(),
+        }
     }
 }
 

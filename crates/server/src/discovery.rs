@@ -10,10 +10,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tidegate_cluster::ClusterShared;
+use tidegate_config::cluster::LoadAssignment;
 use tidegate_config::discovery::response;
 
 use crate::build::{self, Draft, Incoming, Previous};
 use crate::control::{Control, Stage};
+use crate::discovered::{Found, Single};
 use crate::reload::{self, SwapError, Wait, lines};
 
 /// Follows `touched` in a task of its own, when it is its turn.
@@ -107,27 +109,66 @@ async fn hosts(control: &Rc<Control>, touched: &BTreeSet<PathBuf>) {
         if !touched.contains(&single.subscription.source.path) {
             continue;
         }
-        let clusters =
-            [snapshot.cluster(name).cloned(), control.warming.borrow().get(name.as_str()).cloned()];
-        let clusters: Vec<Arc<ClusterShared>> = clusters.into_iter().flatten().collect();
+        let clusters = both(control, name);
         let Some(cluster) = clusters.first() else { continue };
         let (found, tally) = build::assignment(&single.subscription, cluster.config());
         if let Some(found) = found {
-            single.set(found.clone());
-            if !cluster.config().has_policy(found.config.policy) {
-                // What holds for the cluster as a whole makes another cluster of it.
-                if let Err(error) = apply(control, Incoming::Nothing).await {
-                    tracing::error!(target: "config", "hosts could not be taken over: {error}");
-                }
-                control.stats.clusters.cluster_updated().inc();
-            } else {
-                for cluster in &clusters {
-                    set_hosts(control, cluster, &found.config.endpoints);
-                }
-            }
+            take_hosts(control, name, single, &clusters, found).await;
         }
         tally.into_iter().for_each(crate::discovered::Tally::count);
     }
+}
+
+/// Takes over the hosts of a cluster, which may be there twice, in force and warming.
+async fn take_hosts(
+    control: &Rc<Control>,
+    name: &str,
+    single: &Arc<Single<LoadAssignment>>,
+    clusters: &[Arc<ClusterShared>],
+    found: Arc<Found<LoadAssignment>>,
+) {
+    single.set(found.clone());
+    if clusters.iter().any(|cluster| !cluster.config().has_policy(&found.config.policy)) {
+        // What holds for the cluster as a whole makes another cluster of it.
+        if let Err(error) = apply(control, Incoming::Nothing).await {
+            tracing::error!(target: "config", "hosts could not be taken over: {error}");
+        }
+        control.stats.clusters.cluster_updated().inc();
+    } else {
+        for cluster in clusters {
+            cluster.set_drop_overload(found.config.policy.drop_overload.as_deref());
+            set_hosts(control, cluster, &found.config.endpoints);
+        }
+    }
+    await_renewal(control, name, single);
+}
+
+/// Has hosts leave that were found with `endpoint_stale_after`, when others were not found by then.
+pub(crate) fn await_renewal(control: &Rc<Control>, name: &str, single: &Arc<Single<LoadAssignment>>) {
+    let Some(found) = single.take_new() else { return };
+    let Some(stale_after) = found.config.policy.stale_after else { return };
+    if let Some(cluster) = both(control, name).first() {
+        cluster.stats().members.assignment_timeout_received().inc();
+    }
+    let (control, name, single) = (control.clone(), name.to_owned(), single.clone());
+    tokio::task::spawn_local(async move {
+        tokio::time::sleep(stale_after).await;
+        let _turn = control.reloading.lock().await;
+        let is_found = single.found().is_some_and(|now| Arc::ptr_eq(&now, &found));
+        let clusters = both(&control, &name);
+        let Some(cluster) = clusters.first().filter(|_| is_found && control.stage() != Stage::Ending) else {
+            return;
+        };
+        cluster.stats().members.assignment_stale().inc();
+        tracing::warn!(target: "config", "the hosts of cluster `{}` are stale", cluster.name());
+        take_hosts(&control, &name, &single, &clusters, Arc::new(found.without_hosts())).await;
+    });
+}
+
+/// The cluster in force and the warming one of that name.
+fn both(control: &Control, name: &str) -> Vec<Arc<ClusterShared>> {
+    let clusters = [control.snapshot().cluster(name).cloned(), control.warming.borrow().get(name).cloned()];
+    clusters.into_iter().flatten().collect()
 }
 
 fn set_hosts(

@@ -232,6 +232,8 @@ pub(crate) async fn swap(control: &Rc<Control>, draft: Draft, wait: Wait) -> Res
     let published = control.publish(snapshot.clone(), clusters, &plan, sockets).await;
     control.attendance.end_all_but(&snapshot, &warming);
     published.map_err(SwapError::Other)?;
+    let hosts = snapshot.discovered.eds.iter();
+    hosts.for_each(|(name, hosts)| discovery::await_renewal(control, name, hosts));
     if !plan.removed.is_empty() || plan.opened() > 0 {
         let (later, drained) = (control.clone(), control.options.drain_time() + LINGER);
         tokio::task::spawn_local(async move {
@@ -261,7 +263,9 @@ pub(crate) async fn first(control: &Rc<Control>) -> Result<(), String> {
     control.attendance.warmed(&snapshot).await;
     let clusters = ClusterPlan::new(None, &snapshot);
     count(control, &plan, &clusters, &snapshot);
-    control.publish(snapshot, clusters, &plan, sockets).await?;
+    control.publish(snapshot.clone(), clusters, &plan, sockets).await?;
+    let hosts = snapshot.discovered.eds.iter();
+    hosts.for_each(|(name, hosts)| discovery::await_renewal(control, name, hosts));
     discovery::listeners(control).await;
     // As in Envoy. Nothing watched the directories since they were read.
     if let Err(error) = read_runtime(control).await {

@@ -16,6 +16,10 @@ pub const CLUSTER_NOT_FOUND: &str = "cluster_not_found";
 pub const NO_HEALTHY_UPSTREAM: &str = "no_healthy_upstream";
 /// The cluster is in maintenance mode.
 pub const MAINTENANCE_MODE: &str = "maintenance_mode";
+/// The cluster drops a share of its requests.
+pub const DROP_OVERLOAD: &str = "drop_overload";
+/// The cluster drops all requests.
+pub const UNCONDITIONAL_DROP_OVERLOAD: &str = "unconditional_drop_overload";
 /// The client went away.
 pub const DOWNSTREAM_REMOTE_DISCONNECT: &str = "downstream_remote_disconnect";
 /// The client reset the stream.

@@ -75,6 +75,10 @@ flags! {
     DNS_FAILURE = 26, "DF", "DnsResolutionFailed";
     /// The client reset the stream (HTTP/2, HTTP/3).
     DOWNSTREAM_REMOTE_RESET = 27, "DR", "DownstreamRemoteReset";
+    /// The cluster drops all requests.
+    UNCONDITIONAL_DROP_OVERLOAD = 28, "UDO", "UnconditionalDropOverload";
+    /// The cluster drops a share of its requests.
+    DROP_OVERLOAD = 29, "DO", "DropOverload";
 }
 
 /// No flag: how a set is printed.

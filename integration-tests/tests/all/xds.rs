@@ -546,3 +546,48 @@ fn a_cluster_that_warms_holds_up_nothing() {
     assert_eq!(proxy.process.exit().code(), Some(0));
     assert!(begun.elapsed() < Duration::from_secs(8));
 }
+
+#[test]
+fn hosts_that_are_not_named_again_in_time_leave() {
+    let (origin, files) = (Origin::ok(), Files::new());
+    let stale = |version: &str, policy: Value| {
+        let places = json!([{"lb_endpoints": endpoints(&[origin.address()])}]);
+        let assignment = json!({"cluster_name": "service", "endpoints": places, "policy": policy});
+        files.write("eds.json", version, &typed(&[assignment], "config.endpoint.v3.ClusterLoadAssignment"));
+    };
+    let proxy = files.start(origin.address());
+    stale("2", json!({"endpoint_stale_after": "0.2s"}));
+    proxy.admin.await_stat("cluster.origin.assignment_stale", 1);
+    proxy.admin.await_stat("cluster.origin.membership_total", 0);
+    assert_eq!(proxy.get("/").status, 503);
+    // The same hosts again, for good.
+    stale("3", json!({}));
+    proxy.admin.await_stat("cluster.origin.membership_total", 1);
+    assert_eq!(proxy.get("/").status, 200);
+    let stats = proxy.admin.stats();
+    let count = |name: &str| stats.get(&format!("cluster.origin.{name}"));
+    assert_eq!((count("assignment_timeout_received"), count("assignment_stale")), (1, 1));
+    assert_eq!((count("membership_change"), count("update_empty")), (3, 0));
+}
+
+#[test]
+fn requests_are_dropped_as_hosts_come() {
+    let (origin, files) = (Origin::ok(), Files::new());
+    let drops = |version: &str, drops: Value| {
+        let places = json!([{"lb_endpoints": endpoints(&[origin.address()])}]);
+        let policy = json!({"drop_overloads": drops});
+        let assignment = json!({"cluster_name": "service", "endpoints": places, "policy": policy});
+        files.write("eds.json", version, &typed(&[assignment], "config.endpoint.v3.ClusterLoadAssignment"));
+    };
+    let proxy = files.start(origin.address());
+    let all = json!({"category": "throttle", "drop_percentage": {"numerator": 100}});
+    drops("2", json!([all]));
+    proxy.admin.await_stat("cluster.origin.update_success", 2);
+    assert_eq!(proxy.get("/").text(), "unconditional drop overload");
+    drops("3", json!([all, all]));
+    proxy.admin.await_stat("cluster.origin.update_rejected", 1);
+    assert_eq!(proxy.get("/").status, 503);
+    drops("4", json!([]));
+    proxy.admin.await_stat("cluster.origin.update_success", 3);
+    assert_eq!(proxy.get("/").status, 200);
+}

@@ -1,5 +1,7 @@
 //! `envoy.config.endpoint.v3.ClusterLoadAssignment`: the hosts of a cluster.
 
+use std::time::Duration;
+
 use tidegate_types::Address;
 use tidegate_types::json::Node;
 
@@ -7,7 +9,7 @@ use super::health_check::EndpointHealthCheck;
 use crate::address::{Endpoint, NOWHERE, Place};
 use crate::bootstrap::Locality;
 use crate::reader::{Message, Reader};
-use crate::values::metadata;
+use crate::values::{FractionalPercent, metadata};
 
 /// `LocalityLbEndpoints`.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,6 +95,8 @@ impl Message for LoadAssignment {
     const NAME: &'static str = "envoy.config.endpoint.v3.ClusterLoadAssignment";
 
     fn read(r: &Reader<'_>) -> Self {
+        // As in Envoy they are read, and nothing can name them: hosts of a list are given whole.
+        r.map("named_endpoints", |_, node, path| drop(Reader::open::<Host>(r.cx, node, path)));
         Self {
             cluster_name: r.string("cluster_name").required_non_empty(),
             endpoints: r.repeated("endpoints").or_default(),
@@ -102,17 +106,56 @@ impl Message for LoadAssignment {
 }
 
 /// `ClusterLoadAssignment.Policy`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AssignmentPolicy {
     /// `overprovisioning_factor`, per cent, 140 when unset.
     pub overprovisioning_factor: u32,
     /// `weighted_priority_health`.
     pub weighted_priority_health: bool,
+    /// `drop_overloads`, of which there is at most one.
+    pub drop_overload: Option<Box<DropOverload>>,
+    /// `endpoint_stale_after`: hosts that `EDS` does not name again within this time leave.
+    pub stale_after: Option<Duration>,
 }
+
+/// `ClusterLoadAssignment.Policy.DropOverload`: so many requests are refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DropOverload {
+    /// `category`, never empty.
+    pub category: String,
+    /// `drop_percentage`, of a million requests.
+    pub per_million: u32,
+}
+
+impl Message for DropOverload {
+    const NAME: &'static str = "envoy.config.endpoint.v3.ClusterLoadAssignment.Policy.DropOverload";
+
+    fn read(r: &Reader<'_>) -> Self {
+        let share = r.message::<FractionalPercent>("drop_percentage").check(|share| {
+            match share.numerator <= share.denominator {
+                true => Ok(()),
+                false => Err(format!("{} of {} is more than all", share.numerator, share.denominator)),
+            }
+        });
+        let share = share.optional();
+        Self {
+            category: r.string("category").required_non_empty(),
+            per_million: share.map_or(0, |share| share.numerator.saturating_mul(WHOLE / share.denominator)),
+        }
+    }
+}
+
+/// All requests, as [`DropOverload::per_million`] counts them.
+const WHOLE: u32 = 1_000_000;
 
 impl Default for AssignmentPolicy {
     fn default() -> Self {
-        Self { overprovisioning_factor: 140, weighted_priority_health: false }
+        Self {
+            overprovisioning_factor: 140,
+            weighted_priority_health: false,
+            drop_overload: None,
+            stale_after: None,
+        }
     }
 }
 
@@ -121,9 +164,15 @@ impl Message for AssignmentPolicy {
 
     fn read(r: &Reader<'_>) -> Self {
         let factor = r.u32("overprovisioning_factor").positive();
+        let drops = r.repeated::<DropOverload>("drop_overloads").check(|drops| match drops.len() {
+            0 | 1 => Ok(()),
+            more => Err(format!("there are {more} categories, and only one is supported")),
+        });
         Self {
             overprovisioning_factor: factor.or(Self::default().overprovisioning_factor),
             weighted_priority_health: r.bool("weighted_priority_health").or_default(),
+            drop_overload: drops.or_default().pop().map(Box::new),
+            stale_after: r.duration("endpoint_stale_after").greater_than_zero().optional(),
         }
     }
 }

@@ -119,11 +119,9 @@ impl Exchange<'_> {
             return Err(self.no_cluster(head, forward.cluster_not_found));
         };
         let groups = self.groups(&route, &head);
-        if cluster.shared().refuses_for_maintenance(|| fastrand::u64(..)) {
+        let (internal, envoy) = (self.internal.get(), self.envoy_headers());
+        if let Some(reply) = tidegate_router::refusal(cluster.shared(), internal, envoy, groups) {
             self.stream.set_request(head);
-            let envoy = self.envoy_headers();
-            let internal = self.internal.get();
-            let reply = tidegate_router::refuse_for_maintenance(cluster.stats(), internal, envoy, groups);
             return Err(self.with_route_headers(&route, Box::new(reply)));
         }
         let of_cluster = OfCluster::of(&cluster);

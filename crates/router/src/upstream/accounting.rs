@@ -3,7 +3,7 @@
 
 use http::{HeaderName, StatusCode};
 use tidegate_cluster::stats::Origin;
-use tidegate_cluster::{ClusterStats, HostStat};
+use tidegate_cluster::{ClusterShared, ClusterStats, HostStat};
 use tidegate_filter::LocalReply;
 use tidegate_stats::CodePrefix;
 use tidegate_types::{EndStream, ResetReason, ResponseHead};
@@ -26,17 +26,22 @@ fn count_code(stats: &ClusterStats, status: StatusCode, internal: bool, groups: 
     groups.each(|group| group.codes.record(status.as_u16()));
 }
 
-/// The answer to a request whose cluster is in maintenance, counted.
-pub fn refuse_for_maintenance(
-    stats: &ClusterStats,
+/// The answer to a request whose cluster takes none now, counted: it is in maintenance, or drops what is too much.
+pub fn refusal(
+    cluster: &ClusterShared,
     internal: bool,
     envoy: EnvoyHeaders,
     groups: Groups<'_>,
-) -> LocalReply {
-    let reply = super::outcome::maintenance(envoy);
-    stats.router.upstream_rq_maintenance_mode().inc();
+) -> Option<LocalReply> {
+    let stats = cluster.stats();
+    let reply = if cluster.refuses_for_maintenance(|| fastrand::u64(..)) {
+        stats.router.upstream_rq_maintenance_mode().inc();
+        super::outcome::maintenance(envoy)
+    } else {
+        super::outcome::dropped(cluster.refuses_for_overload(|| fastrand::u64(..))?, envoy)
+    };
     count_code(stats, reply.status, internal, groups);
-    reply
+    Some(reply)
 }
 
 impl Upstream<'_> {

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use http::{HeaderName, HeaderValue, StatusCode};
+use tidegate_cluster::Dropped;
 use tidegate_cluster::stream::{ResetCode, StreamError};
 use tidegate_filter::LocalReply;
 use tidegate_types::{ResetReason, ResponseFlags, details};
@@ -142,6 +143,27 @@ pub(super) fn maintenance(envoy: EnvoyHeaders) -> LocalReply {
     }
     reply
 }
+
+/// The reply in place of an upstream whose requests are dropped.
+pub(super) fn dropped(dropped: Dropped, envoy: EnvoyHeaders) -> LocalReply {
+    let (body, details, flag, name) = match dropped {
+        Dropped::All => (
+            "unconditional drop overload",
+            details::UNCONDITIONAL_DROP_OVERLOAD,
+            ResponseFlags::UNCONDITIONAL_DROP_OVERLOAD,
+            UNCONDITIONALLY_DROPPED,
+        ),
+        Dropped::Some => ("drop overload", details::DROP_OVERLOAD, ResponseFlags::DROP_OVERLOAD, DROPPED),
+    };
+    let mut reply = LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, body, details).with_flags(flag);
+    if envoy == EnvoyHeaders::Add {
+        reply.headers.push((name, HeaderValue::from_static("true")));
+    }
+    reply
+}
+
+const DROPPED: HeaderName = HeaderName::from_static("x-envoy-drop-overload");
+const UNCONDITIONALLY_DROPPED: HeaderName = HeaderName::from_static("x-envoy-unconditional-drop-overload");
 
 /// `x-envoy-overloaded`.
 const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");

@@ -33,6 +33,11 @@ pub(super) fn assignment(cluster: &ClusterShared) -> Value {
         "cluster_name": service.unwrap_or(cluster.name()),
         "policy": {"overprovisioning_factor": config.overprovisioning_factor},
     });
+    if let Some(drop) = cluster.drop_overload() {
+        let share = json!({"numerator": drop.per_million, "denominator": "MILLION"});
+        assignment["policy"]["drop_overloads"] =
+            json!([{"category": drop.category, "drop_percentage": share}]);
+    }
     if !places.is_empty() {
         assignment["endpoints"] = places.into_iter().map(|(_, _, place)| Value::Object(place)).collect();
     }
@@ -85,16 +90,15 @@ fn host_json(host: &HostShared, attributes: &HostAttributes) -> Value {
         Health::Degraded => "DEGRADED",
         Health::Unhealthy => "UNHEALTHY",
     };
-    let mut metadata = Map::new();
-    if let Some(labels) = &attributes.metadata {
-        metadata.insert("filter_metadata".to_owned(), loader::value(labels));
-    }
-    json!({
+    let mut json = json!({
         "endpoint": endpoint,
         "health_status": health,
-        "metadata": metadata,
         "load_balancing_weight": attributes.weight,
-    })
+    });
+    if let Some(labels) = &attributes.metadata {
+        json["metadata"] = json!({"filter_metadata": loader::value(labels)});
+    }
+    json
 }
 
 const ASSIGNMENT: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";

@@ -134,8 +134,8 @@ impl<'a> Bench<'a> {
         };
         let found = single.found();
         self.eds.insert(config.name.clone(), single);
-        let policy = found.map(|found| found.config.policy);
-        Ok(match policy.filter(|policy| !config.has_policy(*policy)) {
+        let policy = found.as_ref().map(|found| &found.config.policy);
+        Ok(match policy.filter(|policy| !config.has_policy(policy)) {
             Some(policy) => Arc::new(config.with_policy(policy)),
             None => config.clone(),
         })
