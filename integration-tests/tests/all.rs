@@ -8,6 +8,7 @@ mod all {
     mod admin;
     mod auto_http3;
     mod auto_protocol;
+    mod bind_config;
     mod bodies;
     mod circuit_breakers;
     mod cluster_stats;

@@ -76,7 +76,7 @@ pub(crate) fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
         preconnect: Default::default(),
         tcp_keepalive: None,
         happy_eyeballs: Default::default(),
-        source_address: None,
+        bind: None,
         auto_sni: Default::default(),
         reuse: Default::default(),
         http3_selection: Default::default(),

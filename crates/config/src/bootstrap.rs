@@ -8,7 +8,7 @@ use tidegate_types::json::{self, Kind, Member, TypedConfig};
 
 use crate::access_log::{AccessLogConfig, access_logs};
 use crate::address::Endpoint;
-use crate::cluster::{AlternateProtocols, ResolverConfig, resolver_of_bootstrap};
+use crate::cluster::{AlternateProtocols, BindConfig, ResolverConfig, resolver_of_bootstrap};
 use crate::discovery::DynamicResources;
 use crate::overload::OverloadConfig;
 use crate::reader::{Message, Reader};
@@ -32,6 +32,8 @@ pub struct Bootstrap {
     pub clusters: Vec<Arc<ClusterConfig>>,
     /// `dynamic_resources`: the files with more of both.
     pub dynamic: DynamicResources,
+    /// `cluster_manager.upstream_bind_config`: of clusters that have none.
+    pub upstream_bind: Option<BindConfig>,
     /// `typed_dns_resolver_config` and its deprecated forms: of clusters that choose none; `None`: the default.
     pub dns_resolver: Option<ResolverConfig>,
     /// `layered_runtime`.
@@ -105,10 +107,12 @@ impl Message for Bootstrap {
         let layered_runtime = r.message::<LayeredRuntime>("layered_runtime").optional();
         let layered_runtime = layered_runtime.map(LayeredRuntime::or_admin_layer).unwrap_or_default();
         let overload = r.message::<OverloadConfig>("overload_manager").optional().unwrap_or_default();
-        let ClusterManager { local_cluster, outlier_events } = r.message_or_defaults("cluster_manager");
+        let ClusterManager { local_cluster, outlier_events, upstream_bind } =
+            r.message_or_defaults("cluster_manager");
         let mut bootstrap = Self {
             node: r.message_or_defaults("node"),
             local_cluster,
+            upstream_bind,
             dynamic: r.message_or_defaults("dynamic_resources"),
             admin: r.message("admin").optional(),
             dns_resolver: resolver_of_bootstrap(r),
@@ -140,6 +144,7 @@ impl Message for Bootstrap {
 struct ClusterManager {
     local_cluster: Option<String>,
     outlier_events: Option<String>,
+    upstream_bind: Option<BindConfig>,
 }
 
 impl Message for ClusterManager {
@@ -151,7 +156,8 @@ impl Message for ClusterManager {
             r.cx.refer(cluster, name.path(), name.span);
         }
         let outlier_events = r.message_or_defaults::<OutlierEvents>("outlier_detection").0;
-        Self { local_cluster: name.non_empty(), outlier_events }
+        let upstream_bind = r.message("upstream_bind_config").optional();
+        Self { local_cluster: name.non_empty(), outlier_events, upstream_bind }
     }
 }
 

@@ -1,12 +1,10 @@
 //! `envoy.config.cluster.v3.Cluster`.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use tidegate_types::Address;
 use tidegate_types::json::{Node, Problem};
 
-use crate::address::Socket;
 use crate::discovery::Eds;
 use crate::protocol::{CommonHttpOptions, Http1Options, Http2Options, Http3Options};
 use crate::reader::{Message, Reader, Space};
@@ -16,6 +14,7 @@ use crate::transport::{BELOW_1_3, UpstreamTransport};
 use crate::values::{Percent, TcpKeepalive, metadata};
 
 mod alternate_protocols;
+mod bind;
 mod circuit_breakers;
 mod discovery;
 mod dns;
@@ -35,6 +34,7 @@ mod transport_match;
 use http_options::HttpOptions;
 
 pub use alternate_protocols::{AlternateProtocols, KeyValueFile};
+pub use bind::{BindConfig, Source};
 pub use circuit_breakers::{CircuitBreakers, RetryBudget, Thresholds};
 pub use discovery::Discovery;
 pub use dns::{DnsConfig, FailureRefresh, LookupFamily};
@@ -145,8 +145,8 @@ pub struct ClusterConfig {
     pub tcp_keepalive: Option<TcpKeepalive>,
     /// `upstream_connection_options.happy_eyeballs_config`: of hosts with several addresses.
     pub happy_eyeballs: HappyEyeballsConfig,
-    /// `upstream_bind_config.source_address`; port 0 when none is fixed.
-    pub source_address: Option<(IpAddr, u16)>,
+    /// `upstream_bind_config`; `None`: that of `cluster_manager`, if there is one.
+    pub bind: Option<Box<BindConfig>>,
     /// `transport_socket`: of hosts that none of `transport_matches` is for.
     pub transport_socket: UpstreamTransport,
     /// `transport_socket_matches`: the first whose labels a host has is what it speaks.
@@ -207,6 +207,11 @@ impl ClusterConfig {
             weighted_priority_health: policy.weighted_priority_health,
             ..self.clone()
         }
+    }
+
+    /// The same cluster with `bind`, if it says nothing of where connections come from.
+    pub fn with_bind(&self, bind: &BindConfig) -> Option<Self> {
+        self.bind.is_none().then(|| Self { bind: Some(Box::new(bind.clone())), ..self.clone() })
     }
 
     /// The same cluster with `resolver`, if it looks names up and has chosen none.
@@ -355,10 +360,7 @@ impl Message for ClusterConfig {
             mirrors: http.mirrors,
             tcp_keepalive: connection.tcp_keepalive,
             happy_eyeballs: connection.happy_eyeballs,
-            source_address: r
-                .message::<BindConfig>("upstream_bind_config")
-                .optional()
-                .and_then(|bind| bind.0),
+            bind: r.message("upstream_bind_config").optional().map(Box::new),
             transport_matches,
             transport_socket,
             wait_for_warm_on_init: r.bool("wait_for_warm_on_init").or(true),
@@ -475,25 +477,12 @@ impl Message for ConnectionOptions {
     const NAME: &'static str = "envoy.config.cluster.v3.UpstreamConnectionOptions";
 
     fn read(r: &Reader<'_>) -> Self {
+        // Which interface a connection leaves by is for filters of upstream connections, of which there are none.
+        r.bool("set_local_interface_name_on_upstream_connections").optional();
         Self {
             tcp_keepalive: r.message("tcp_keepalive").optional(),
             happy_eyeballs: r.message_or_defaults("happy_eyeballs_config"),
         }
-    }
-}
-
-/// `upstream_bind_config`.
-struct BindConfig(Option<(IpAddr, u16)>);
-
-impl Message for BindConfig {
-    const NAME: &'static str = "envoy.config.core.v3.BindConfig";
-
-    fn read(r: &Reader<'_>) -> Self {
-        Self(
-            r.message::<Socket>("source_address")
-                .optional()
-                .map(|socket| (socket.address.ip(), socket.address.port())),
-        )
     }
 }
 

@@ -22,6 +22,7 @@ mod reader;
 pub mod route;
 pub mod runtime;
 pub mod schema;
+pub mod socket_option;
 pub mod stats_config;
 pub mod tcp_proxy;
 pub mod tls;

@@ -13,6 +13,7 @@ use tokio::net::{TcpSocket, UnixStream};
 
 use crate::io::{BoxIo, StreamIo};
 use crate::options::Keepalive;
+use crate::socket_option::SocketOption;
 
 mod order;
 mod race;
@@ -25,8 +26,51 @@ pub use race::{ATTEMPT_DELAY, Won, race};
 pub struct DialOptions {
     /// `SO_KEEPALIVE` and its times (`upstream_connection_options.tcp_keepalive`); `None` leaves it off.
     pub keepalive: Option<Keepalive>,
-    /// Where connections come from (`upstream_bind_config.source_address`); port 0 for any.
-    pub source: Option<SocketAddr>,
+    /// Where connections come from (`upstream_bind_config`): the first of the target's family, or else the first.
+    /// Empty: the kernel chooses.
+    pub bindings: Vec<Binding>,
+}
+
+/// What a socket is told before it connects. Those of Unix-domain sockets are told nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Binding {
+    /// The source; port 0 for any.
+    pub address: Option<SocketAddr>,
+    /// It may be one that this machine does not have.
+    pub freebind: bool,
+    /// Set before the socket is bound.
+    pub options: Vec<SocketOption>,
+}
+
+impl DialOptions {
+    /// Where datagrams to `target` come from, if that is said: an address of its family.
+    pub fn source_for(&self, target: SocketAddr) -> Option<SocketAddr> {
+        let source = self.binding(target)?.address;
+        source.filter(|source| source.is_ipv4() == target.is_ipv4())
+    }
+
+    fn binding(&self, target: SocketAddr) -> Option<&Binding> {
+        let same =
+            |binding: &&Binding| binding.address.is_some_and(|address| address.is_ipv4() == target.is_ipv4());
+        self.bindings.iter().find(same).or(self.bindings.first())
+    }
+}
+
+impl Binding {
+    fn apply(&self, socket: &TcpSocket, target: SocketAddr) -> Result<(), DialError> {
+        let freebind = self.freebind.then(|| SocketOption::freebind(target.is_ipv4()));
+        for option in freebind.iter().chain(&self.options) {
+            // As in Envoy, nothing is said of which one it was.
+            let failed = |_| DialError::Local { transport: "".into(), bind: false };
+            option.apply(socket).map_err(failed)?;
+        }
+        let Some(address) = self.address else { return Ok(()) };
+        if address.port() == 0 {
+            // The port is chosen with the target known: many more connections fit. Without it, fewer do.
+            let _ = SocketOption::late_port().apply(socket);
+        }
+        socket.bind(address).map_err(|error| local(&format!("failed_to_bind_to_{address}"), &error, true))
+    }
 }
 
 /// A new connection.
@@ -87,10 +131,10 @@ pub async fn dial(address: &Address, options: &DialOptions) -> Result<Dialed, Di
 async fn dial_tcp(address: SocketAddr, options: &DialOptions) -> Result<Dialed, DialError> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
     let socket = socket.map_err(|error| local("socket_error", &error, false))?;
-    if let Some(source) = options.source {
-        socket.bind(source).map_err(|error| local("bind_error", &error, true))?;
+    if let Some(binding) = options.binding(address) {
+        binding.apply(&socket, address)?;
     }
-    let stream = socket.connect(address).await.map_err(|error| refused(&error))?;
+    let stream = socket.connect(address).await.map_err(|error| refused(&error, address))?;
     // Options that fail cost latency at most: the connection is good without them.
     let _ = stream.set_nodelay(true);
     if let Some(keepalive) = &options.keepalive {
@@ -122,15 +166,15 @@ async fn dial_unix(path: &std::path::Path) -> Result<Dialed, DialError> {
 
 /// A failed `connect`: one that the peer or the network answered is "delayed", one that the kernel refused
 /// is "immediate" (Envoy: `ConnectionImpl`).
-fn refused(error: &io::Error) -> DialError {
+fn refused(error: &io::Error, address: SocketAddr) -> DialError {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, TimedOut};
-    let kind = match error.kind() {
+    let transport = match error.kind() {
         ConnectionRefused | ConnectionReset | ConnectionAborted | TimedOut | HostUnreachable => {
-            "delayed_connect_error"
+            describe("delayed_connect_error", error)
         }
-        _ => "immediate_connect_error",
+        _ => format!("{}|remote_address:{address}", describe("immediate_connect_error", error)).into(),
     };
-    DialError::Remote { transport: describe(kind, error) }
+    DialError::Remote { transport }
 }
 
 fn local(kind: &str, error: &io::Error, bind: bool) -> DialError {
@@ -165,10 +209,34 @@ mod tests {
 
     #[tokio::test]
     async fn an_unbindable_source_is_our_failure() {
-        let options = DialOptions { source: Some("192.0.2.1:0".parse().unwrap()), ..Default::default() };
+        let source = Binding { address: Some("192.0.2.1:0".parse().unwrap()), ..Binding::default() };
+        let options = DialOptions { bindings: vec![source], ..Default::default() };
         let target: SocketAddr = "127.0.0.1:9".parse().unwrap();
         let error = dial(&target.into(), &options).await.map(|_| ()).unwrap_err();
         assert!(matches!(error, DialError::Local { bind: true, .. }), "{error}");
+        assert_eq!(error.to_string(), "failed_to_bind_to_192.0.2.1:0:_Cannot_assign_requested_address");
+    }
+
+    #[tokio::test]
+    async fn the_source_of_the_targets_family_is_taken() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = listener.local_addr().unwrap();
+        let source =
+            |address: &str| Binding { address: Some(address.parse().unwrap()), ..Binding::default() };
+        let bindings = vec![source("[::1]:0"), source("127.0.0.3:0")];
+        let options = DialOptions { bindings, ..Default::default() };
+        let dialed = dial(&target.into(), &options).await.unwrap();
+        let Some(Address::Ip(local)) = dialed.local else { panic!("no address") };
+        assert_eq!(local.ip(), std::net::IpAddr::from([127, 0, 0, 3]));
+    }
+
+    #[tokio::test]
+    async fn an_option_that_cannot_be_set_is_our_failure() {
+        let target: SocketAddr = "127.0.0.1:9".parse().unwrap();
+        let binding = Binding { options: vec![SocketOption::int(9999, 9999, 1)], ..Binding::default() };
+        let options = DialOptions { bindings: vec![binding], ..Default::default() };
+        let error = dial(&target.into(), &options).await.map(|_| ()).unwrap_err();
+        assert_eq!(error, DialError::Local { transport: "".into(), bind: false });
     }
 
     #[tokio::test]
@@ -176,7 +244,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let keepalive = Keepalive { time: Some(Duration::from_secs(7)), interval: None, probes: Some(3) };
-        let options = DialOptions { keepalive: Some(keepalive), source: None };
+        let options = DialOptions { keepalive: Some(keepalive), bindings: Vec::new() };
         let mut dialed = dial(&address.into(), &options).await.unwrap();
         assert_eq!(dialed.remote, Address::Ip(address));
         let (server, peer) = listener.accept().await.unwrap();

@@ -11,11 +11,12 @@ pub mod listen;
 pub mod options;
 pub mod peek;
 pub mod prefetch;
+pub mod socket_option;
 pub mod splice;
 pub mod transport;
 pub mod udp;
 
-pub use dial::{DialError, DialOptions, Dialed, Family, Order, Won, dial, race};
+pub use dial::{Binding, DialError, DialOptions, Dialed, Family, Order, Won, dial, race};
 pub use io::{BoxIo, Io, StreamIo};
 pub use options::Keepalive;
 pub use peek::{Peek, Peeked};

@@ -109,7 +109,8 @@ fn failure(error: &DialError, stats: &UpstreamStats) -> PoolError {
             ResetReason::LocalConnectionFailure
         }
     };
-    PoolError::Connect { reason, transport: Some(error.transport().clone()) }
+    let transport = Some(error.transport()).filter(|said| !said.is_empty()).cloned();
+    PoolError::Connect { reason, transport }
 }
 
 fn refusal(error: TransportError) -> PoolError {

@@ -23,7 +23,8 @@ pub use connector::SocketConnector;
 pub use lease::Lease;
 pub use tidegate_codec::h1::{ClientOptions, NameCase};
 pub use tidegate_codec::multiplex::Traffic;
-pub use tidegate_net::{DialOptions, Keepalive, TransportOptions};
+pub use tidegate_net::socket_option::SocketOption;
+pub use tidegate_net::{Binding, DialOptions, Keepalive, TransportOptions};
 
 use slot::Slot;
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 
 use tidegate_codec::multiplex::{Event as Counted, Observer};
-use tidegate_net::{TransportError, TransportOptions, udp};
+use tidegate_net::{DialOptions, TransportError, TransportOptions, udp};
 use tidegate_quic::{ClientConfig, Conn, Event, Loss, connect};
 use tidegate_types::tls::TlsInfo;
 use tidegate_types::{Address, ResetReason};
@@ -69,8 +69,8 @@ pub struct QuicDialer {
     pub elsewhere: Option<Elsewhere>,
     /// Where the host may have several addresses that are to be tried.
     pub eyeballs: Option<Eyeballs>,
-    /// Where connections come from; `None`: what the routes say.
-    pub source: Option<SocketAddr>,
+    /// Where connections come from.
+    pub dial: Rc<DialOptions>,
     /// TLS.
     pub transport: Rc<dyn QuicTransport>,
     /// What the pool's streams ask of its connections.
@@ -122,7 +122,7 @@ impl QuicDialer {
     /// Starts an attempt.
     pub fn open(&self) -> Opening {
         let attempt = Attempt {
-            source: self.source,
+            dial: self.dial.clone(),
             transport: self.transport.clone(),
             options: self.options.clone(),
             stats: self.stats.clone(),
@@ -169,7 +169,7 @@ impl Elsewhere {
 
 /// What attempts at all of a host's addresses have in common.
 struct Attempt {
-    source: Option<SocketAddr>,
+    dial: Rc<DialOptions>,
     transport: Rc<dyn QuicTransport>,
     options: Rc<TransportOptions>,
     stats: UpstreamStats,
@@ -207,8 +207,7 @@ impl Attempt {
     }
 
     fn socket(&self, remote: SocketAddr) -> Result<UdpSocket, PoolError> {
-        let same_family = |source: &SocketAddr| source.is_ipv4() == remote.is_ipv4();
-        let source = self.source.filter(same_family).unwrap_or_else(|| any(&remote));
+        let source = self.dial.source_for(remote).unwrap_or_else(|| any(&remote));
         let socket = udp::client(source).map_err(|error| {
             self.stats.bind_errors().inc();
             unsent(&error)

@@ -1,15 +1,14 @@
 //! What every pool of a cluster is made with: its configuration in the words of pools and codecs.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tidegate_config::ClusterConfig;
-use tidegate_config::cluster::{FirstFamily, HappyEyeballsConfig};
+use tidegate_config::cluster::{BindConfig, FirstFamily, HappyEyeballsConfig, Source};
 use tidegate_config::protocol::{HeaderKeyFormat, Http1Options, Http2Options, Http3Options};
 use tidegate_config::values::TcpKeepalive;
 use tidegate_pool::dialer::{Family, Order};
-use tidegate_pool::h1::{DialOptions, Keepalive, NameCase};
+use tidegate_pool::h1::{Binding, DialOptions, Keepalive, NameCase, SocketOption};
 use tidegate_pool::machine::{Carries, Settings};
 use tidegate_pool::{MessageOptions, Underscores, h1, h2, h3};
 
@@ -177,5 +176,29 @@ pub(crate) fn dial_options(config: &ClusterConfig) -> DialOptions {
         }
         Some(TcpKeepalive::Off) | None => None,
     };
-    DialOptions { keepalive, source: config.source_address.map(|(ip, port)| SocketAddr::new(ip, port)) }
+    DialOptions { keepalive, bindings: config.bind.as_deref().map_or_else(Vec::new, bindings) }
+}
+
+fn bindings(bind: &BindConfig) -> Vec<Binding> {
+    let option = |option: &tidegate_config::socket_option::SocketOption| SocketOption {
+        level: option.level,
+        name: option.name,
+        value: option.value.as_slice().into(),
+    };
+    let of_source = |source: &Source| Binding {
+        address: Some(source.address),
+        freebind: bind.freebind,
+        options: source.options.iter().map(option).collect(),
+    };
+    match &*bind.sources {
+        [] if bind.options.is_empty() => Vec::new(),
+        [] => {
+            vec![Binding {
+                address: None,
+                freebind: false,
+                options: bind.options.iter().map(option).collect(),
+            }]
+        }
+        sources => sources.iter().map(of_source).collect(),
+    }
 }

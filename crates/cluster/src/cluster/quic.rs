@@ -9,6 +9,7 @@ use tidegate_config::transport::UpstreamTransport;
 use tidegate_pool::alternates::{Alternative, Origin};
 use tidegate_pool::dialer::Eyeballs;
 use tidegate_pool::grid::{Grid, Parts};
+use tidegate_pool::h1::DialOptions;
 use tidegate_pool::h3::{self, QuicConnector};
 use tidegate_pool::host::Addresses;
 use tidegate_pool::machine::{Settings, Shared};
@@ -24,7 +25,7 @@ use crate::neighbours::Neighbourhood;
 pub(super) struct QuicMaker {
     addresses: Arc<Addresses>,
     eyeballs: Option<Eyeballs>,
-    source: Option<std::net::SocketAddr>,
+    dial: Rc<DialOptions>,
     transport: Rc<dyn QuicTransport>,
     options: Rc<TransportOptions>,
     /// Whether certificates are compared with names anyhow.
@@ -53,7 +54,7 @@ impl QuicMaker {
             addresses: self.addresses.clone(),
             elsewhere,
             eyeballs: self.eyeballs.clone(),
-            source: self.source,
+            dial: self.dial.clone(),
             transport: self.transport.clone(),
             options,
             stats: self.shared.stats.clone(),
@@ -95,7 +96,7 @@ impl Cluster {
         Some(QuicMaker {
             addresses: host.shared().addresses().clone(),
             eyeballs: self.eyeballs(kit),
-            source: kit.dial.source,
+            dial: kit.dial.clone(),
             transport: transports.of_host(&host.attributes().hostname),
             options: options.clone(),
             compares_names: compares_names(self.shared.socket_of(host.shared().transport())),

@@ -73,6 +73,9 @@ impl<'a> Bench<'a> {
         let resolver = self.bootstrap.dns_resolver.as_ref();
         let chosen = resolver.and_then(|resolver| config.with_resolver(resolver)).map(Arc::new);
         let config = chosen.as_ref().unwrap_or(config);
+        let bind = self.bootstrap.upstream_bind.as_ref();
+        let bound = bind.and_then(|bind| config.with_bind(bind)).map(Arc::new);
+        let config = bound.as_ref().unwrap_or(config);
         let piece = match self.kept(config) {
             Some(kept) => kept,
             None => {
