@@ -117,6 +117,21 @@ impl ConnectionCx {
         Some(since + self.overload.scale(ScaledTimer::ConnectionIdle, timeout))
     }
 
+    /// When a graceful drain tells the connection, if it idles then.
+    fn drain_deadline(&self) -> Option<Instant> {
+        let due = self.drain.graceful()?.idle_due(self.born.into_std(), self.info.id)?;
+        Some(Instant::from_std(due))
+    }
+
+    /// Whether a response that goes now announces the close.
+    fn announces_drain(&self) -> bool {
+        self.drain.phase() >= DrainPhase::Announce
+            || self
+                .drain
+                .graceful()
+                .is_some_and(|drain| drain.announces(self.clock.now().into_std(), fastrand::u64(..)))
+    }
+
     /// `max_connection_duration` ended.
     fn age_reached(&self, stats: &HcmStats) {
         self.max_age.set(None);
@@ -153,8 +168,7 @@ impl ConnectionCx {
     /// A response announced the close because of `/healthcheck/fail` or `/drain_listeners?graceful`: the connection is in
     /// its drain window from here on, as in Envoy. Not when the process or the listener goes, which waits for nobody.
     fn close_announced(&self, hcm: &Hcm) {
-        let waits = matches!(self.drain.phase(), DrainPhase::Announce | DrainPhase::AnnounceIdle);
-        if waits && self.draining.get().is_none() {
+        if self.drain.phase() < DrainPhase::CloseIdle && self.draining.get().is_none() {
             let over = self.clock.now() + hcm.config.timeouts.drain;
             self.draining.set(Some(Draining { over, reason: CloseReason::Drained }));
         }

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tidegate_types::Compat;
+use tidegate_types::{Compat, DrainStrategy};
 
 use crate::logging::{ComponentLevels, Level, Pattern};
 
@@ -66,9 +66,10 @@ pub(crate) struct ServeOptions {
     /// Seconds that requests get to finish when the process ends or a listener goes away.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub(crate) drain_time_s: u64,
-    /// `gradual` or `immediate`, as scripts for Envoy give it; connections drain at once with either.
-    #[arg(long, value_name = "STRATEGY", default_value = "immediate", value_parser = drain_strategy)]
-    pub(crate) drain_strategy: String,
+    /// Whether `/drain_listeners?graceful` tells clients by and by (`gradual`), or by the next response of each
+    /// (`immediate`).
+    #[arg(long, value_name = "STRATEGY", default_value = "gradual", value_parser = drain_strategy)]
+    pub(crate) drain_strategy: DrainStrategy,
     /// Accepted, ignored: there is no hot restart.
     #[arg(long, value_name = "SECONDS", default_value_t = 900)]
     pub(crate) parent_shutdown_time_s: u64,
@@ -135,11 +136,11 @@ impl ServeOptions {
     }
 }
 
-/// `--drain-strategy`: with either, idle connections close at once and the others with their last response;
-/// Envoy's `gradual` spreads the announcements over `--drain-time-s`.
-fn drain_strategy(text: &str) -> Result<String, String> {
+/// `--drain-strategy`: of `/drain_listeners?graceful`; a process that ends tells everybody at once with either.
+fn drain_strategy(text: &str) -> Result<DrainStrategy, String> {
     match text {
-        "immediate" | "gradual" => Ok(text.to_owned()),
+        "immediate" => Ok(DrainStrategy::Immediate),
+        "gradual" => Ok(DrainStrategy::Gradual),
         _ => Err("unknown drain strategy, expected `gradual` or `immediate`".to_owned()),
     }
 }

@@ -13,6 +13,7 @@ use tidegate_http::DrainPhase;
 use tidegate_listener::{Listener, ListenerOptions, ListenerStats};
 use tidegate_net::listen::ListenSocket;
 use tidegate_stats::Store;
+use tidegate_types::GracefulDrain;
 use tidegate_types::overload::{Overload, OverloadLevels};
 use tidegate_worker::Mailboxes;
 
@@ -203,8 +204,8 @@ impl WorkerState {
     }
 
     /// Connections of the listeners that `which` names are told to go (`/drain_listeners?graceful`).
-    pub(crate) fn drain_listeners(&self, which: &[Arc<str>], phase: DrainPhase) {
-        self.each_of(which, |listener| listener.drain(phase));
+    pub(crate) fn drain_listeners(&self, which: &[Arc<str>], graceful: GracefulDrain) {
+        self.each_of(which, |listener| listener.drain(graceful));
     }
 
     /// Stops accepting on the listeners that `which` names; their connections go on

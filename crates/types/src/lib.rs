@@ -29,7 +29,7 @@ pub use body::BodyBuf;
 pub use close_reason::CloseReason;
 pub use compat::Compat;
 pub use connection_state::{CloseType, ConnectionState};
-pub use drain::{Drain, DrainPhase, DrainWatch};
+pub use drain::{Drain, DrainPhase, DrainStrategy, DrainWatch, GracefulDrain};
 pub use error::{ErrorSource, ResetReason};
 pub use filter_state::{FilterObject, FilterObjects, Hashing};
 pub use flags::ResponseFlags;

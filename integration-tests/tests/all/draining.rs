@@ -11,9 +11,14 @@ use serde_json::json;
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: a.test\r\n\r\n";
 
-/// Drains for so many seconds.
+/// Drains for so many seconds, in which every response announces the close.
 fn start(config: &Config, seconds: u32) -> Proxy {
-    let arguments = vec!["--drain-time-s".to_owned(), seconds.to_string()];
+    with_strategy(config, seconds, "immediate")
+}
+
+fn with_strategy(config: &Config, seconds: u32, strategy: &str) -> Proxy {
+    let arguments = ["--drain-time-s", &seconds.to_string(), "--drain-strategy", strategy];
+    let arguments = arguments.map(str::to_owned).to_vec();
     Options { arguments, ..Options::default() }.start(config)
 }
 
@@ -56,6 +61,40 @@ fn responses_announce_the_close_and_new_clients_are_served_meanwhile() {
     assert_eq!(proxy.stat("listener_manager.listener_stopped"), 0);
 }
 
+/// The share of the responses that announce the close grows with the time.
+#[test]
+fn gradually_responses_announce_the_close() {
+    let origin = Origin::ok();
+    let proxy = with_strategy(&config(&origin), 3600, "gradual");
+    assert!(proxy.admin.get("/server_info").text().contains("\"drain_strategy\": \"Gradual\""));
+    let mut old = proxy.connect();
+    old.ask(GET);
+    drain(&proxy, "graceful");
+    let told = (0..50).filter(|_| proxy.get("/").closes()).count();
+    assert!(told < 10, "after a moment of an hour: {told}");
+    assert!(!old.ask(GET).closes());
+    let proxy = with_strategy(&config(&origin), 2, "gradual");
+    let mut old = proxy.connect();
+    old.ask(GET);
+    drain(&proxy, "graceful&skip_exit");
+    wait::until("the first half", || proxy.get("/").closes());
+    assert!((0..20).all(|_| proxy.get("/").closes()), "all from then on");
+    assert_eq!(old.end(), End::Fin);
+    assert!((0..20).all(|_| proxy.get("/").closes()), "and behind the end");
+}
+
+/// Clients that have asked nothing yet are told, too: by the end.
+#[test]
+fn unused_connections_go_before_the_end() {
+    let origin = Origin::ok();
+    let proxy = start(&config(&origin), 1);
+    let mut unused = proxy.connect();
+    wait::until("it is there", || http(&proxy, "cx_active") == 1);
+    drain(&proxy, "skip_exit");
+    assert_eq!(unused.end(), End::Fin);
+    wait::until("its count", || http(&proxy, "cx_drain_close") == 1);
+}
+
 #[test]
 fn idle_connections_go_before_the_end() {
     let origin = Origin::ok();
@@ -67,12 +106,13 @@ fn idle_connections_go_before_the_end() {
     let began = Instant::now();
     drain(&proxy, "graceful");
     assert_eq!(multiplexed.await_goaway().0, 0x7fff_ffff);
-    assert!(began.elapsed() >= Duration::from_millis(750), "{:?}", began.elapsed());
+    assert!(began.elapsed() >= Duration::from_millis(1300), "{:?}", began.elapsed());
     assert_eq!((multiplexed.end(), idle.end()), (End::Fin, End::Fin));
     wait::until("the listener's end", || Wire::try_connect(proxy.address).is_err());
     assert!(began.elapsed() >= Duration::from_secs(2));
     wait::until("both are counted", || http(&proxy, "cx_drain_close") == 2);
-    assert_eq!((http(&proxy, "cx_idle_timeout"), http(&proxy, "cx_active")), (0, 0));
+    wait::until("neither is open", || http(&proxy, "cx_active") == 0);
+    assert_eq!(http(&proxy, "cx_idle_timeout"), 0);
     assert_eq!(proxy.stat("listener_manager.listener_stopped"), 1);
 }
 

@@ -258,13 +258,6 @@ where
         }
         if goes {
             self.start_drain(CloseReason::Drained);
-        } else if self.cx.drain.phase() == DrainPhase::AnnounceIdle
-            && self.drain == DrainState::No
-            && !self.conn.is_opening()
-        {
-            self.slot.current().shared.stats.downstream_cx_drain_close().inc();
-            self.cx.announced.set(true);
-            self.start_drain(CloseReason::Drained);
         }
         if let DrainState::Final { reason } = self.drain
             && self.streams.live() == 0
@@ -323,7 +316,10 @@ where
 
     fn own_deadline(&self) -> Option<Instant> {
         let of_drain = match self.drain {
-            DrainState::No => [self.idle_deadline(), self.cx.age_deadline()].into_iter().flatten().min(),
+            DrainState::No => {
+                let deadlines = [self.idle_deadline(), self.cx.age_deadline(), self.drain_deadline()];
+                deadlines.into_iter().flatten().min()
+            }
             DrainState::Announced { until, .. } => Some(until),
             DrainState::Final { .. } => None,
             DrainState::Leaving { until, .. } => Some(until.unwrap_or(self.cx.clock.now())),
@@ -334,6 +330,11 @@ where
     fn idle_deadline(&self) -> Option<Instant> {
         let since = self.account.is_idle().then(|| self.account.idle_since(self.cx.born))?;
         self.cx.idle_deadline(&self.slot.current().shared, since)
+    }
+
+    /// When a graceful drain tells a connection whose handshake is over.
+    fn drain_deadline(&self) -> Option<Instant> {
+        if self.conn.is_opening() { None } else { self.cx.drain_deadline() }
     }
 
     /// The connection's own deadline passed.
@@ -361,6 +362,10 @@ where
                 if self.cx.age_deadline().is_some_and(|at| at <= now) {
                     self.cx.age_reached(&hcm.shared.stats);
                     self.start_drain(CloseReason::MaxDuration);
+                } else if self.drain_deadline().is_some_and(|at| at <= now) {
+                    hcm.shared.stats.downstream_cx_drain_close().inc();
+                    self.cx.announced.set(true);
+                    self.start_drain(CloseReason::Drained);
                 } else {
                     self.cx.idle_reached(&hcm.shared.stats);
                     self.start_drain(CloseReason::IdleTimeout);

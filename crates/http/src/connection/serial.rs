@@ -151,26 +151,28 @@ async fn next_event(cx: &ConnectionCx, conn: &mut ServerConn, hcm: &WorkerHcm, i
         if cx.drain.poll_reached(task, DrainPhase::CloseIdle).is_ready() {
             return Poll::Ready(Event::Shutdown);
         }
-        // A new client has no response yet to be told by.
-        let served = cx.served.get() > 0;
-        if served && cx.drain.phase() == DrainPhase::AnnounceIdle && cx.draining.get().is_none() {
-            return Poll::Ready(Event::Drain);
-        }
-        // Looked at again at each wake-up: overload may have made it nearer.
-        poll_idle_deadline(cx, task, cx.idle_deadline(&hcm.shared, idle_since))
+        // Looked at again at each wake-up: overload may have made it nearer, or a drain begun.
+        let deadlines = [cx.idle_deadline(&hcm.shared, idle_since), cx.drain_deadline()];
+        poll_idle_deadline(cx, task, deadlines)
     })
     .await
 }
 
-fn poll_idle_deadline(cx: &ConnectionCx, task: &mut Context<'_>, idle: Option<Instant>) -> Poll<Event> {
-    let (deadlines, event): ([Option<Instant>; 2], _) = match cx.draining.get() {
-        Some(Draining { over, reason }) => ([Some(over), None], Some(Event::DrainWindowOver(reason))),
-        None => ([idle, cx.age_deadline()], None),
+fn poll_idle_deadline(
+    cx: &ConnectionCx,
+    task: &mut Context<'_>,
+    [idle, drain]: [Option<Instant>; 2],
+) -> Poll<Event> {
+    let (deadlines, event): ([Option<Instant>; 3], _) = match cx.draining.get() {
+        Some(Draining { over, reason }) => ([Some(over), None, None], Some(Event::DrainWindowOver(reason))),
+        None => ([idle, cx.age_deadline(), drain], None),
     };
     let nearest = deadlines.into_iter().flatten().min();
     std::task::ready!(cx.timer.borrow_mut().poll(task, nearest, cx.clock.now()));
-    Poll::Ready(event.unwrap_or_else(|| {
-        if cx.age_deadline().is_some_and(|age| Some(age) == nearest) { Event::Age } else { Event::Idle }
+    Poll::Ready(event.unwrap_or_else(|| match nearest {
+        _ if nearest == cx.age_deadline() => Event::Age,
+        _ if nearest == drain => Event::Drain,
+        _ => Event::Idle,
     }))
 }
 
@@ -204,7 +206,7 @@ async fn write_rest(
         // No request is under way any more: the connection's own times hold.
         let hcm = slot.current();
         let deadline = cx.idle_deadline(&hcm.shared, idle_since);
-        poll_idle_deadline(cx, task, deadline).map(|event| {
+        poll_idle_deadline(cx, task, [deadline, None]).map(|event| {
             let reason = match event {
                 Event::DrainWindowOver(reason) => reason,
                 Event::Age => {

@@ -6,7 +6,6 @@ use std::task::{Context, Poll, ready};
 use http::Version;
 use tidegate_router::PollClock;
 use tidegate_types::CloseReason;
-use tidegate_types::drain::DrainPhase;
 use tidegate_types::overload::OverloadAction;
 use tokio::time::Instant;
 
@@ -121,7 +120,7 @@ impl<'c> StreamCx<'c> {
     /// Whether a drain is under way that the response, or the connection, is to announce. Counted once:
     /// `close_after` says whether the stream's own response does so already.
     pub(crate) fn announces_drain(&self, hcm: &Hcm, close_after: &Cell<bool>) -> bool {
-        if self.connection.drain.phase() < DrainPhase::Announce {
+        if !self.connection.announces_drain() {
             return false;
         }
         let told = if self.is_alone() { close_after } else { &self.connection.announced };

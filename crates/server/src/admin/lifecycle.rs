@@ -3,11 +3,10 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::StatusCode;
 use tidegate_config::listener::TrafficDirection;
-use tidegate_types::DrainPhase;
+use tidegate_types::GracefulDrain;
 
 use super::Reply;
 use super::query::Query;
@@ -58,21 +57,17 @@ pub(super) fn drain_listeners(control: &Rc<Control>, query: &Query) -> Reply {
     Reply::ok()
 }
 
-/// The drain time: responses announce the close from its begin on, and idle connections go before its end, as in Envoy,
-/// which draws the moment for each of them from what is the last quarter here.
+/// The drain time, over which the connections are told.
 async fn tell_to_go(control: &Control, names: &[Arc<str>]) {
-    let tell = |phase| {
-        let names = names.to_vec();
-        control.workers.broadcast(move |worker| worker.drain_listeners(&names, phase));
+    let names = names.to_vec();
+    let began = tokio::time::Instant::now();
+    let graceful = GracefulDrain {
+        began: began.into_std(),
+        time: control.options.drain_time(),
+        strategy: control.options.drain_strategy,
     };
-    let all = control.options.drain_time();
-    let busy_only = all.saturating_sub(Duration::from_secs(1)) * 3 / 4;
-    if !busy_only.is_zero() {
-        tell(DrainPhase::Announce);
-        tokio::time::sleep(busy_only).await;
-    }
-    tell(DrainPhase::AnnounceIdle);
-    tokio::time::sleep(all - busy_only).await;
+    control.workers.broadcast(move |worker| worker.drain_listeners(&names, graceful));
+    tokio::time::sleep_until(began + graceful.time).await;
 }
 
 fn stop(control: &Control, names: Vec<Arc<str>>) {

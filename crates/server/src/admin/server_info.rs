@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use super::Reply;
 use super::query::Query;
+use tidegate_types::DrainStrategy;
+
 use crate::control::Control;
 use crate::gauges::Memory;
 
@@ -68,7 +70,10 @@ fn options(control: &Control) -> Value {
         "config_path": path(options.config_path.as_deref()),
         "config_yaml": options.config_yaml.as_deref().unwrap_or_default(),
         "disable_hot_restart": options.disable_hot_restart,
-        "drain_strategy": if options.drain_strategy == "gradual" { "Gradual" } else { "Immediate" },
+        "drain_strategy": match options.drain_strategy {
+            DrainStrategy::Gradual => "Gradual",
+            DrainStrategy::Immediate => "Immediate",
+        },
         "drain_time": seconds(options.drain_time()),
         "file_flush_interval": seconds(Duration::from_millis(options.file_flush_interval_msec)),
         "log_format": options.log_format.as_str(),

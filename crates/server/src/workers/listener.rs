@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tidegate_http::DrainPhase;
 use tidegate_listener::{Chains, Listener};
+use tidegate_types::GracefulDrain;
 
 use super::ListenerUpdate;
 use super::chain::{WorkerChain, renew};
@@ -16,8 +17,8 @@ pub(super) struct WorkerListener {
     chains: RefCell<Vec<WorkerChain>>,
     /// No longer in the configuration; gone when their last connection is.
     draining: RefCell<Vec<Rc<WorkerChain>>>,
-    /// How far `/drain_listeners?graceful` has gone, which nothing takes back.
-    drained: Cell<DrainPhase>,
+    /// `/drain_listeners?graceful`, which nothing takes back.
+    graceful: Cell<Option<GracefulDrain>>,
 }
 
 impl WorkerListener {
@@ -26,7 +27,7 @@ impl WorkerListener {
             listener,
             chains: RefCell::new(chains),
             draining: RefCell::default(),
-            drained: Cell::default(),
+            graceful: Cell::default(),
         })
     }
 
@@ -44,8 +45,9 @@ impl WorkerListener {
     ) -> Vec<Rc<WorkerChain>> {
         let mut old = self.chains.take();
         let new = renew(&mut old, &update.snapshot.chains, open);
-        let drained = self.drained.get();
-        new.iter().filter(|chain| chain.drain.phase() < drained).for_each(|chain| chain.drain.set(drained));
+        if let Some(graceful) = self.graceful.get() {
+            new.iter().for_each(|chain| chain.drain.begin(graceful));
+        }
         self.listener.set_chains(Self::choice(update, &new));
         self.listener.set_options(update.options.clone());
         self.chains.replace(new);
@@ -70,14 +72,13 @@ impl WorkerListener {
     }
 
     /// The listener itself drains.
-    pub(super) fn drain(&self, phase: DrainPhase) {
-        self.drained.set(phase);
-        self.set_phase(phase);
+    pub(super) fn drain(&self, graceful: GracefulDrain) {
+        self.graceful.set(Some(graceful));
+        self.chains.borrow().iter().for_each(|chain| chain.drain.begin(graceful));
     }
 
     /// For the connections of the chains that are served.
     pub(super) fn set_phase(&self, phase: DrainPhase) {
-        let phase = phase.max(self.drained.get());
         self.chains.borrow().iter().for_each(|chain| chain.drain.set(phase));
     }
 
