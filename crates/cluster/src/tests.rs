@@ -11,8 +11,8 @@ use bytes::Bytes;
 use http::Method;
 use tidegate_config::ClusterConfig;
 use tidegate_config::cluster::{
-    CircuitBreakers, Discovery, EndpointConfig, HealthStatus, LbPolicy, LocalityEndpoints, Thresholds,
-    UpstreamProtocol,
+    CircuitBreakers, ClusterSettings, Discovery, EndpointConfig, HealthStatus, LbPolicy, LocalityEndpoints,
+    Settings, Thresholds, UpstreamProtocol,
 };
 use tidegate_config::runtime::Runtime;
 use tidegate_config::transport::UpstreamTransport;
@@ -46,11 +46,8 @@ pub(crate) fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
         metadata: None,
         endpoints: addresses.iter().map(endpoint).collect(),
     };
-    ClusterConfig {
-        name: name.into(),
-        alt_stat_name: None,
+    let settings = ClusterSettings {
         discovery: Discovery::Static,
-        eds: None,
         lb_policy: LbPolicy::default(),
         locality_lb: Default::default(),
         subsets: None,
@@ -65,7 +62,6 @@ pub(crate) fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
         ignore_health_on_host_removal: false,
         close_connections_on_host_health_failure: false,
         pool_per_downstream_connection: false,
-        endpoints: vec![place],
         connect_timeout: Duration::from_secs(5),
         per_connection_buffer_limit_bytes: 1 << 20,
         circuit_breakers: CircuitBreakers::default(),
@@ -82,11 +78,18 @@ pub(crate) fn config(name: &str, addresses: &[Address]) -> ClusterConfig {
         http3_selection: Default::default(),
         retry_policy: None,
         mirrors: Vec::new(),
-        transport_socket: UpstreamTransport::Raw,
         transport_matches: Vec::new(),
         wait_for_warm_on_init: true,
         track_stats: tidegate_config::cluster::TrackStats::default(),
+    };
+    ClusterConfig {
+        name: name.into(),
+        alt_stat_name: None,
+        eds: None,
+        endpoints: vec![place],
+        transport_socket: UpstreamTransport::Raw,
         metadata: None,
+        settings: Settings::share(settings),
     }
 }
 
@@ -199,10 +202,8 @@ async fn a_reload_keeps_what_did_not_change_and_drains_the_rest() {
         for name in ["same", "changed", "removed"] {
             get(&directory, name).await.unwrap();
         }
-        let changed = ClusterConfig {
-            connect_timeout: Duration::from_secs(1),
-            ..config("changed", slice::from_ref(&address))
-        };
+        let mut changed = config("changed", slice::from_ref(&address));
+        changed.connect_timeout = Duration::from_secs(1);
         let new = [
             build(config("same", slice::from_ref(&address)), &store, Some(&old[0])),
             build(changed, &store, Some(&old[1])),
@@ -237,7 +238,8 @@ async fn idle_connections_of_other_hosts_and_workers_make_room() {
         let one = Thresholds { max_connections: 1, ..Thresholds::default() };
         let breakers = CircuitBreakers { default: one, ..CircuitBreakers::default() };
         let hosts = [upstream().await, upstream().await];
-        let config = ClusterConfig { circuit_breakers: breakers, ..config("c", &hosts) };
+        let mut config = config("c", &hosts);
+        config.circuit_breakers = breakers;
         let shared = build(config, &store, None);
         let peers = Arc::new(Peers::default());
         // Two workers, here on one thread.
@@ -310,7 +312,9 @@ fn two_threads_share_one_connection_and_nobody_starves() {
     let store = Store::new(1);
     let one = Thresholds { max_connections: 1, ..Thresholds::default() };
     let breakers = CircuitBreakers { default: one, ..CircuitBreakers::default() };
-    let shared = build(ClusterConfig { circuit_breakers: breakers, ..config("c", &hosts) }, &store, None);
+    let mut config = config("c", &hosts);
+    config.circuit_breakers = breakers;
+    let shared = build(config, &store, None);
     let peers = Arc::new(Peers::default());
     let workers: Vec<_> = (0..2)
         .map(|_| {
@@ -366,7 +370,7 @@ async fn a_spare_connection_makes_room_for_a_session_with_another_host() {
         let mut config = config("c", &addresses);
         config.preconnect.per_upstream = 2.0;
         config.circuit_breakers.default =
-            Thresholds { max_connections: 2, ..config.circuit_breakers.default };
+            Thresholds { max_connections: 2, ..config.circuit_breakers.default.clone() };
         let shared = build(config, &store, None);
         let directory = Directory::new(&Arc::new(Peers::default()));
         directory.apply(slice::from_ref(&shared));
@@ -393,7 +397,9 @@ fn connection_reuse_says_what_is_learned_and_how_many_connect_at_once() {
         ..Default::default()
     };
     let store = Store::new(1);
-    let shared = build(ClusterConfig { reuse, ..config("c", &[]) }, &store, None);
+    let mut learning = config("c", &[]);
+    learning.reuse = reuse;
+    let shared = build(learning, &store, None);
     assert!(!shared.learns_idle());
     assert_eq!(shared.limits(Priority::High).connecting.max(), 3);
     let runtime = Runtime::default();

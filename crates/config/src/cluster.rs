@@ -1,14 +1,14 @@
 //! `envoy.config.cluster.v3.Cluster`.
 
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use tidegate_types::Address;
 use tidegate_types::json::{Node, Problem};
 
 use crate::discovery::Eds;
-use crate::protocol::{CommonHttpOptions, Http1Options, Http2Options, Http3Options};
+use crate::protocol::{Http1Options, Http2Options, Http3Options};
 use crate::reader::{Message, Reader, Space};
-use crate::route::{MirrorPolicy, RetryPolicy};
 use crate::tls::TlsVersion;
 use crate::transport::{BELOW_1_3, UpstreamTransport};
 use crate::values::{Percent, TcpKeepalive, metadata};
@@ -29,6 +29,7 @@ mod original_dst;
 mod outlier_detection;
 mod preconnect;
 mod reuse;
+mod settings;
 mod transport_match;
 
 use http_options::HttpOptions;
@@ -61,112 +62,53 @@ pub use outlier_detection::{
 };
 pub use preconnect::PreconnectPolicy;
 pub use reuse::ConnectionReuse;
+pub use settings::{ClusterSettings, Settings};
 pub use transport_match::{TRANSPORT_LABELS, TransportMatch};
 
 use load_balancing::{Balancing, LegacyCommon};
 
-/// A validated cluster.
+/// A validated cluster: what is its own, and the rest, which it may share with others.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClusterConfig {
     /// `name`, unique, never empty.
     pub name: String,
     /// `alt_stat_name`, used in statistics instead of `name`.
     pub alt_stat_name: Option<String>,
-    /// `type`.
-    pub discovery: Discovery,
     /// `eds_cluster_config` of an `EDS` cluster.
     pub eds: Option<Box<Eds>>,
-    /// `lb_policy`, or what `load_balancing_policy` says.
-    pub lb_policy: LbPolicy,
-    /// How the places of hosts count.
-    pub locality_lb: LocalityLb,
-    /// `lb_subset_config`; `None`: there are no subsets.
-    pub subsets: Option<Box<SubsetConfig>>,
-    /// `common_lb_config.healthy_panic_threshold` in percent, 50 when unset, 0 is off.
-    pub healthy_panic_threshold: f64,
-    /// `load_assignment.policy.overprovisioning_factor` in percent, 140 when unset: how much more than its share a
-    /// priority's host can take before others get some.
-    pub overprovisioning_factor: u32,
-    /// `load_assignment.policy.weighted_priority_health`: what a priority can take is reckoned by the weights of its
-    /// hosts, not by their number.
-    pub weighted_priority_health: bool,
-    /// `load_assignment.policy.drop_overloads`.
-    pub drop_overload: Option<Box<DropOverload>>,
-    /// `common_lb_config.close_connections_on_host_set_change`: any change of the hosts closes the connections to all
-    /// of them.
-    pub close_connections_on_host_set_change: bool,
-    /// `common_lb_config.update_merge_window`: changes of hosts that stay which follow each other within this time reach
-    /// load balancers together; `None`: each at once (0, and unlike Envoy unset).
-    pub update_merge_window: Option<Duration>,
-    /// `common_lb_config.ignore_new_hosts_until_first_hc`: hosts that were not checked yet do not count for the panic
-    /// threshold and for what their priority can take.
-    pub ignore_new_hosts_until_first_hc: bool,
-    /// `health_checks`: a host works when all of them find that it does.
-    pub health_checks: Vec<HealthCheckConfig>,
-    /// `ignore_health_on_host_removal`: hosts that discovery names no more leave at once, and not only when their
-    /// checks fail.
-    pub ignore_health_on_host_removal: bool,
-    /// `close_connections_on_host_health_failure`: TCP sessions to a host end when it begins to fail.
-    pub close_connections_on_host_health_failure: bool,
-    /// `connection_pool_per_downstream_connection`: HTTP connections are shared by requests of one downstream
-    /// connection only.
-    pub pool_per_downstream_connection: bool,
     /// `load_assignment.endpoints`.
     pub endpoints: Vec<LocalityEndpoints>,
-    /// `connect_timeout`, 5 s when unset, never 0.
-    pub connect_timeout: Duration,
-    /// `per_connection_buffer_limit_bytes`, 1 MiB when unset.
-    pub per_connection_buffer_limit_bytes: u32,
-    /// `circuit_breakers`.
-    pub circuit_breakers: CircuitBreakers,
-    /// Which protocol the upstream speaks.
-    pub protocol: UpstreamProtocol,
-    /// `common_http_protocol_options` of `HttpProtocolOptions`, or the deprecated cluster field.
-    pub common_http: CommonHttpOptions,
-    /// `idle_timeout` of `TcpProtocolOptions`: how long a TCP connection that no session uses is kept; 10 min
-    /// when unset, `None` is off (0).
-    pub tcp_idle_timeout: Option<Duration>,
-    /// `outlier_detection`; `None`: none.
-    pub outlier_detection: Option<OutlierDetectionConfig>,
-    /// `preconnect_policy`.
-    pub preconnect: PreconnectPolicy,
-    /// `upstream_http_protocol_options` of `HttpProtocolOptions`.
-    pub auto_sni: AutoSni,
-    /// `typed_extension_protocol_options["tidegate.connection_reuse"]`, all defaults when unset.
-    pub reuse: ConnectionReuse,
-    /// `typed_extension_protocol_options["tidegate.http3_selection"]`, all defaults when unset.
-    pub http3_selection: Http3Selection,
-    /// `retry_policy` of `HttpProtocolOptions`: replaces the route's, whole.
-    pub retry_policy: Option<RetryPolicy>,
-    /// `request_mirror_policies` of `HttpProtocolOptions`: replace the route's, whole, unless empty. Clusters that
-    /// they name may be missing.
-    pub mirrors: Vec<MirrorPolicy>,
-    /// `upstream_connection_options.tcp_keepalive`; `None` leaves the sockets alone.
-    pub tcp_keepalive: Option<TcpKeepalive>,
-    /// `upstream_connection_options.happy_eyeballs_config`: of hosts with several addresses.
-    pub happy_eyeballs: HappyEyeballsConfig,
-    /// `upstream_bind_config`; `None`: that of `cluster_manager`, if there is one.
-    pub bind: Option<Box<BindConfig>>,
     /// `transport_socket`: of hosts that none of `transport_matches` is for.
     pub transport_socket: UpstreamTransport,
-    /// `transport_socket_matches`: the first whose labels a host has is what it speaks.
-    pub transport_matches: Vec<TransportMatch>,
-    /// `wait_for_warm_on_init`, true when unset.
-    pub wait_for_warm_on_init: bool,
-    /// `track_cluster_stats`, and the deprecated `track_timeout_budgets`.
-    pub track_stats: TrackStats,
     /// `metadata.filter_metadata`, as written: for who reads the configuration.
     pub metadata: Option<Box<Node>>,
+    /// Everything else; its fields are reached as if they were the cluster's.
+    pub settings: Settings,
+}
+
+impl Deref for ClusterConfig {
+    type Target = ClusterSettings;
+
+    fn deref(&self) -> &ClusterSettings {
+        &self.settings
+    }
+}
+
+impl DerefMut for ClusterConfig {
+    /// Parts from those with whom the settings were shared.
+    fn deref_mut(&mut self) -> &mut ClusterSettings {
+        &mut self.settings
+    }
 }
 
 impl ClusterConfig {
     /// Whether nothing but the content of files differs that its TLS context names: those are taken over without a
     /// new cluster.
     pub fn same_but_content(&self, other: &Self) -> bool {
-        let outer = |cluster: &Self| Self {
-            transport_socket: UpstreamTransport::Raw,
-            transport_matches: Vec::new(),
-            ..cluster.clone()
+        let outer = |cluster: &Self| {
+            let mut outer = Self { transport_socket: UpstreamTransport::Raw, ..cluster.clone() };
+            outer.transport_matches = Vec::new();
+            outer
         };
         let matches = self.transport_matches.iter().zip(&other.transport_matches);
         self == other
@@ -202,16 +144,22 @@ impl ClusterConfig {
 
     /// The same cluster under another `policy`.
     pub fn with_policy(&self, policy: &AssignmentPolicy) -> Self {
-        Self {
-            overprovisioning_factor: policy.overprovisioning_factor,
-            weighted_priority_health: policy.weighted_priority_health,
-            ..self.clone()
-        }
+        self.with(|settings| {
+            settings.overprovisioning_factor = policy.overprovisioning_factor;
+            settings.weighted_priority_health = policy.weighted_priority_health;
+        })
+    }
+
+    /// The same cluster with other settings, which it shares with others if it can.
+    fn with(&self, change: impl FnOnce(&mut ClusterSettings)) -> Self {
+        let mut settings = ClusterSettings::clone(&self.settings);
+        change(&mut settings);
+        Self { settings: Settings::share(settings), ..self.clone() }
     }
 
     /// The same cluster with `bind`, if it says nothing of where connections come from.
     pub fn with_bind(&self, bind: &BindConfig) -> Option<Self> {
-        self.bind.is_none().then(|| Self { bind: Some(Box::new(bind.clone())), ..self.clone() })
+        self.bind.is_none().then(|| self.with(|settings| settings.bind = Some(Box::new(bind.clone()))))
     }
 
     /// The same cluster with `resolver`, if it looks names up and has chosen none.
@@ -226,7 +174,7 @@ impl ClusterConfig {
             Discovery::LogicalDns(dns) => Discovery::LogicalDns(with(dns)?),
             _ => return None,
         };
-        Some(Self { discovery, ..self.clone() })
+        Some(self.with(|settings| settings.discovery = discovery))
     }
 
     /// The name that statistics carry.
@@ -323,10 +271,8 @@ impl Message for ClusterConfig {
         check_hosts(r, &http.protocol, &assignment.endpoints);
         check_discovery(r, &discovery, &assignment.endpoints);
         original_dst::check(r, &discovery, &balancing.policy, &assignment.endpoints);
-        Self {
-            name: r.string("name").unique(Space::Cluster).required_non_empty(),
-            alt_stat_name: r.string("alt_stat_name").non_empty(),
-            eds: eds(r, &discovery),
+        let eds = eds(r, &discovery);
+        let settings = ClusterSettings {
             discovery,
             lb_policy: balancing.policy,
             locality_lb: balancing.locality,
@@ -341,7 +287,6 @@ impl Message for ClusterConfig {
                 .bool("close_connections_on_host_health_failure")
                 .or_default(),
             pool_per_downstream_connection: r.bool("connection_pool_per_downstream_connection").or_default(),
-            endpoints: assignment.endpoints,
             overprovisioning_factor: assignment.policy.overprovisioning_factor,
             weighted_priority_health: assignment.policy.weighted_priority_health,
             drop_overload: assignment.policy.drop_overload,
@@ -362,10 +307,17 @@ impl Message for ClusterConfig {
             happy_eyeballs: connection.happy_eyeballs,
             bind: r.message("upstream_bind_config").optional().map(Box::new),
             transport_matches,
-            transport_socket,
             wait_for_warm_on_init: r.bool("wait_for_warm_on_init").or(true),
             track_stats,
+        };
+        Self {
+            name: r.string("name").unique(Space::Cluster).required_non_empty(),
+            alt_stat_name: r.string("alt_stat_name").non_empty(),
+            eds,
+            endpoints: assignment.endpoints,
+            transport_socket,
             metadata: metadata(r).map(Box::new),
+            settings: Settings::share(settings),
         }
     }
 }

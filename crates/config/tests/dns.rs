@@ -28,7 +28,7 @@ fn read(fields: &str, hosts: &[&str]) -> Result<ClusterConfig, Vec<String>> {
 const NAME: &str = r#"{"socket_address": {"address": "a.test", "port_value": 80}}"#;
 
 fn strict(fields: &str) -> Result<DnsConfig, Vec<String>> {
-    match read(&format!(r#""type": "STRICT_DNS" {fields}"#), &[NAME])?.discovery {
+    match read(&format!(r#""type": "STRICT_DNS" {fields}"#), &[NAME])?.discovery.clone() {
         Discovery::StrictDns(config) => Ok(*config),
         other => panic!("{other:?}"),
     }
@@ -65,7 +65,7 @@ fn every_field_of_both_forms() {
             "@type": "type.googleapis.com/envoy.extensions.clusters.dns.v3.DnsCluster",
             "all_addresses_in_single_endpoint": {single}, "dns_min_refresh_rate": "3s", {fields}}}}}"#
         );
-        match read(&new, &[NAME]).unwrap().discovery {
+        match read(&new, &[NAME]).unwrap().discovery.clone() {
             Discovery::LogicalDns(config) if logical => assert_eq!(config.min_refresh_rate, 3 * S),
             Discovery::StrictDns(config) if !logical => {
                 assert_eq!(*config, DnsConfig { min_refresh_rate: 3 * S, ..old.clone() });

@@ -61,7 +61,7 @@ fn both_forms_mean_the_same() {
     // It beats `lb_policy`, as in Envoy.
     let extension = list(&[("least_request.v3.LeastRequest", &format!(", {fields}"))]);
     assert_eq!(read(&format!(r#""lb_policy": "RANDOM", {extension}"#)).unwrap().lb_policy, expected);
-    let maglev = |fields: &str| read(fields).unwrap().lb_policy;
+    let maglev = |fields: &str| read(fields).unwrap().lb_policy.clone();
     let expected =
         MaglevConfig { table_size: 65_537, host_name: HashedName::Hostname, balance_factor: Some(150) };
     let hashing =
@@ -77,7 +77,7 @@ fn both_forms_mean_the_same() {
 fn extensions_have_what_the_enum_has_not() {
     let policy = |name, fields: &str| {
         let cluster = read(&list(&[(name, fields)])).unwrap();
-        (cluster.lb_policy, cluster.locality_lb)
+        (cluster.lb_policy.clone(), cluster.locality_lb.clone())
     };
     let (policy_of_scan, _) = policy("least_request.v3.LeastRequest", r#", "selection_method": "FULL_SCAN""#);
     let LbPolicy::LeastRequest(least) = policy_of_scan else { panic!() };
@@ -179,7 +179,7 @@ fn subsets_in_both_forms() {
     assert!(subsets.selectors[1].single_host_per_subset);
     let inner = format!(r#""subset_lb_policy": {{{}}}"#, random());
     let extension = read(&list(&[("subset.v3.Subset", &format!(", {fields}, {inner}"))])).unwrap();
-    assert_eq!((extension.lb_policy, extension.subsets), (LbPolicy::Random, legacy.subsets));
+    assert_eq!((&extension.lb_policy, &extension.subsets), (&LbPolicy::Random, &legacy.subsets));
     // As in Envoy nothing without a selector.
     assert_eq!(read(r#""lb_subset_config": {"fallback_policy": "ANY_ENDPOINT"}"#).unwrap().subsets, None);
 }

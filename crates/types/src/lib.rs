@@ -20,6 +20,7 @@ pub mod hash;
 pub mod head;
 pub mod json;
 pub mod overload;
+pub mod recent;
 pub mod spare;
 pub mod stream_info;
 pub mod tls;

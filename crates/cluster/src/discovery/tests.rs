@@ -110,7 +110,8 @@ impl Lab {
         let (Discovery::StrictDns(dns) | Discovery::LogicalDns(dns)) = discovery.clone() else { panic!() };
         // What outlier detection found goes with it.
         let outlier_detection = outlier_detection();
-        let config = ClusterConfig { discovery, endpoints, outlier_detection, ..config("c", &[]) };
+        let mut config = ClusterConfig { endpoints, ..config("c", &[]) };
+        (config.discovery, config.outlier_detection) = (discovery, outlier_detection);
         let cluster = build(config, &Store::new(1), previous);
         let resolver: Rc<dyn Resolve> = Rc::new(Scripted(script.clone()));
         let attendants = look_up(&cluster, &dns, &resolver, &Arc::default());
@@ -318,8 +319,8 @@ fn services_are_asked_for_where_a_cache_takes_them_up() {
         script.services.borrow_mut().insert("a.test:80".into(), endpoint);
         let resolver: Rc<dyn Resolve> = Rc::new(Scripted(script.clone()));
         let discovery = Discovery::StrictDns(Box::new(dns()));
-        let asking =
-            ClusterConfig { discovery, endpoints: names(&["a.test", "b.test", "a.test"]), ..with_cache() };
+        let mut asking = ClusterConfig { endpoints: names(&["a.test", "b.test", "a.test"]), ..with_cache() };
+        asking.discovery = discovery;
         let mut silent = asking.clone();
         silent.http3_selection.https_records = false;
         for (config, asked) in [(silent, 0), (asking, 1)] {

@@ -81,7 +81,8 @@ async fn the_protocol_is_the_configured_one_or_the_downstreams() {
             ("both", both, Version::HTTP_10, Version::HTTP_11),
         ];
         for (name, protocol, downstream, upstream) in cases {
-            let config = ClusterConfig { protocol, ..config(name, slice::from_ref(&address)) };
+            let mut config = config(name, slice::from_ref(&address));
+            config.protocol = protocol;
             let shared = build(config, &store, None);
             let directory = Directory::new(&Arc::new(Peers::default()));
             directory.apply(slice::from_ref(&shared));
@@ -109,7 +110,7 @@ async fn protocols_and_priorities_have_pools_of_their_own_and_empty_ones_go() {
         config.protocol = UpstreamProtocol::AsDownstream(Box::default());
         config.common_http.max_requests_per_connection = Some(1);
         config.circuit_breakers.default =
-            Thresholds { max_connection_pools: Some(2), ..config.circuit_breakers.default };
+            Thresholds { max_connection_pools: Some(2), ..config.circuit_breakers.default.clone() };
         let shared = build(config, &store, None);
         let directory = Directory::new(&Arc::new(Peers::default()));
         directory.apply(slice::from_ref(&shared));

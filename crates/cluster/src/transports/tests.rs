@@ -28,7 +28,8 @@ fn metadata(labels: &str) -> Node {
 /// What `own` and its locality's labels choose of these, by name.
 fn chosen(all: &[(&str, &str)], own: Option<&str>, place: Option<&str>) -> Option<String> {
     let matches = matches(all);
-    let config = ClusterConfig { transport_matches: matches.clone(), ..config("c", &[]) };
+    let mut config = config("c", &[]);
+    config.transport_matches = matches.clone();
     let store = Store::new(1);
     let cluster = build(config.clone(), &store, None);
     let matcher = Matcher::new(&config, &store, cluster.stats());

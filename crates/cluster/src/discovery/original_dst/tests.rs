@@ -25,12 +25,9 @@ struct Lab {
 
 fn lab(port: Option<u16>, previous: Option<&Arc<ClusterShared>>) -> Lab {
     let original = OriginalDstConfig { cleanup_interval: 5 * S, header: Some("x-to".into()), port };
-    let config = ClusterConfig {
-        discovery: Discovery::OriginalDst(Box::new(original.clone())),
-        lb_policy: LbPolicy::ClusterProvided,
-        endpoints: Vec::new(),
-        ..config("c", &[])
-    };
+    let mut config = ClusterConfig { endpoints: Vec::new(), ..config("c", &[]) };
+    config.discovery = Discovery::OriginalDst(Box::new(original.clone()));
+    config.lb_policy = LbPolicy::ClusterProvided;
     let shared = build(config, &Store::new(3), previous);
     let peers = Arc::new(Peers::default());
     let directories = [(); 2].map(|()| Directory::new(&peers));
@@ -55,7 +52,7 @@ impl Lab {
     fn counts(&self) -> [u64; 3] {
         let stats = self.shared.stats();
         [
-            stats.members.original_dst_host_invalid().value(),
+            stats.balance.original_dst_host_invalid().value(),
             stats.upstream.upstream_cx_none_healthy().value(),
             stats.members.membership_change().value(),
         ]
