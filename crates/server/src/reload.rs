@@ -1,6 +1,9 @@
 //! Reloading: build, bind, publish. Any error before the publishing leaves everything as it was.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,7 +16,7 @@ use crate::build::{self, Draft, Previous};
 use crate::control::{Control, ReloadFailure, Stage};
 use crate::discovered::Tally;
 use crate::plan::{ClusterPlan, ListenerPlan, Opening, Step};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, Source};
 use crate::{certificates, discovery};
 
 /// Why there is a reload; printed.
@@ -282,12 +285,30 @@ pub(crate) fn lines(errors: &[impl std::fmt::Display]) -> String {
 /// Whether the text differs from what is served or was refused last. One that cannot be read differs: it may be in the middle of
 /// a swap, and if not, the reload says why.
 fn content_changed(control: &Control) -> bool {
-    match build::read(&control.source, "") {
-        Ok((text, _)) => match &*control.last_failure.borrow() {
-            Some(failure) => failure.text.as_ref() != Some(&text),
-            None => text != control.snapshot().base.text,
-        },
-        Err(_) => true,
+    let known = match &*control.last_failure.borrow() {
+        Some(failure) => failure.text.clone(),
+        None => Some(control.snapshot().base.text.clone()),
+    };
+    known.is_none_or(|known| match &control.source {
+        Source::Text(text, _) => *text != known,
+        Source::File(path) => !holds(path, known.as_bytes()).unwrap_or(false),
+    })
+}
+
+/// Whether the file is `text`, looked at piece by piece: it may be large, and mostly is what it was.
+fn holds(path: &Path, mut text: &[u8]) -> io::Result<bool> {
+    let mut file = BufReader::with_capacity(PIECE, File::open(path)?);
+    loop {
+        let piece = file.fill_buf()?;
+        let length = piece.len();
+        match text.split_at_checked(length) {
+            Some((same, rest)) if same == piece => text = rest,
+            _ => return Ok(false),
+        }
+        if length == 0 {
+            return Ok(text.is_empty());
+        }
+        file.consume(length);
     }
 }
 
@@ -315,3 +336,6 @@ pub(crate) fn names(snapshot: &Snapshot, which: impl Fn(&ListenerConfig) -> bool
         snapshot.listeners.iter().map(|listener| &listener.config).filter(|listener| which(listener));
     listeners.map(|listener| listener.name.as_str().into()).collect()
 }
+
+/// Bytes of a file that are compared at once.
+const PIECE: usize = 1 << 16;
