@@ -15,6 +15,7 @@ use tidegate_pool::learned::IdleLimit;
 use tidegate_pool::limits::Limit;
 use tidegate_types::Address;
 use tidegate_types::json::{Kind, Node};
+use tidegate_types::recent::Recent;
 use tokio::time::Instant;
 
 use crate::checks::{Checks, Mark};
@@ -102,6 +103,14 @@ impl HostAttributes {
         }
     }
 
+    /// Those of a host that was made lately on this thread, if they are the same: of most hosts nothing is said.
+    fn shared(self) -> Arc<Self> {
+        thread_local! {
+            static RECENT: Recent<HostAttributes> = const { Recent::new() };
+        }
+        RECENT.with(|recent| recent.share(self, PartialEq::eq))
+    }
+
     /// `metadata`, `envoy.lb`, `hash_key`. Empty, or no string: as if unset, as in Envoy.
     fn hash_key(&self) -> Option<&str> {
         self.labels.as_ref()?.member("hash_key")?.as_str().filter(|key| !key.is_empty())
@@ -165,7 +174,7 @@ impl HostSet {
         let members: Vec<_> = balanced.map(|(host, attributes)| host.member(attributes, by)).collect();
         let census = home.census(cluster);
         let scene = Scene { now_ms, home: home.locality(), census: census.as_deref() };
-        self.roster = Arc::new(Roster::build(terms, &members, scene));
+        self.roster = Roster::build(terms, &members, scene).shared();
         self.subsets = config.subsets.as_ref().map(|subsets| {
             let labels: Vec<_> = attributes.iter().map(|attributes| attributes.labels.as_ref()).collect();
             Arc::new(Subsets::build(subsets, terms, &members, &labels, scene))
@@ -216,7 +225,7 @@ impl HostShared {
             priority: AtomicU32::new(attributes.priority),
             health_status: AtomicU8::new(attributes.health_status as u8),
             transport: AtomicU32::new(scale.transport_of(endpoint, place).to_bits()),
-            attributes: ArcSwap::from_pointee(attributes),
+            attributes: ArcSwap::new(attributes.shared()),
             stats,
             idle_limit: previous.map(|host| host.idle_limit.clone()).unwrap_or_default(),
             connections,
@@ -252,7 +261,7 @@ impl HostShared {
         self.weight.store(attributes.weight, Relaxed);
         self.priority.store(attributes.priority, Relaxed);
         self.health_status.store(attributes.health_status as u8, Relaxed);
-        self.attributes.store(Arc::new(attributes));
+        self.attributes.store(attributes.shared());
         Updated { news: true, transport }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tidegate_config::bootstrap::Locality;
 use tidegate_pool::host::HostLoad;
+use tidegate_types::recent::Recent;
 
 use super::places::{ByPlace, Places};
 use super::terms::{Method, Ramp, Terms};
@@ -51,7 +52,7 @@ pub(super) struct Tier {
 }
 
 /// Hosts among which one is chosen.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Group {
     pub(super) hosts: Box<[u32]>,
     /// Whether weights differ, or hosts start slowly: a schedule is needed.
@@ -108,6 +109,34 @@ impl Roster {
             fails_on_panic: terms.fail_on_panic,
             hashed,
         }
+    }
+
+    /// One that was made lately on this thread, if it is the same: most of many clusters have one healthy host, and
+    /// the same policy.
+    pub(crate) fn shared(self) -> Arc<Self> {
+        thread_local! {
+            static RECENT: Recent<Roster> = const { Recent::new() };
+        }
+        RECENT.with(|recent| recent.share(self, Self::equals))
+    }
+
+    /// Whether the choices are the same. False for what depends on more than numbers.
+    fn equals(&self, other: &Self) -> bool {
+        let depends = |roster: &Self| {
+            let has_places = |tier: &Tier| tier.places.is_some() || tier.zones.is_some();
+            roster.hashed.is_some() || !roster.hosts.loads.is_empty() || roster.tiers.iter().any(has_places)
+        };
+        let same_groups = |(one, other): (&Tier, &Tier)| {
+            (&one.all, &one.healthy, &one.degraded) == (&other.all, &other.healthy, &other.degraded)
+        };
+        !depends(self)
+            && !depends(other)
+            && self.tiers.len() == other.tiers.len()
+            && self.tiers.iter().zip(&other.tiers).all(same_groups)
+            && (&self.hosts.weights, &self.hosts.since) == (&other.hosts.weights, &other.hosts.since)
+            && (self.method, self.ramp, self.zone_fault) == (other.method, other.ramp, other.zone_fault)
+            && self.fails_on_panic == other.fails_on_panic
+            && self.priorities == other.priorities
     }
 
     /// The tables of a hashing method.
