@@ -1,6 +1,6 @@
 //! The circuit breakers of a cluster, made when somebody first needs them: most of many clusters are never asked.
 //!
-//! Their gauges are there from the start, since they are listed with a value of 0. What a limit is and does is in
+//! Their gauges are listed from the start ([`crate::stats::InUse`]). What a limit is and does is in
 //! [`tidegate_pool::limits`].
 
 use std::sync::{Arc, OnceLock};
@@ -11,6 +11,8 @@ use tidegate_pool::limits::{Limits, Maxima};
 use tidegate_pool::stats::{BreakerStats, RemainingStats};
 use tidegate_stats::{Scope, Store};
 
+use crate::stats::BREAKERS;
+
 /// See the module. A cluster shares them with the one that replaces it, whose connections drain under the same
 /// limits: a limit is a limit.
 #[derive(Debug)]
@@ -18,12 +20,14 @@ pub(crate) struct Breakers {
     /// By priority.
     maxima: ArcSwap<[Maxima; 2]>,
     breakers: [Breaker; 2],
+    store: Store,
+    /// Their cluster's.
+    scope: Scope,
 }
 
 /// The breakers of one priority.
 #[derive(Debug)]
 struct Breaker {
-    open: BreakerStats,
     /// Where `track_remaining` asks for it.
     left: Option<RemainingStats>,
     limits: OnceLock<Arc<Limits>>,
@@ -33,17 +37,13 @@ impl Breakers {
     /// Those of the cluster that `scope` counts.
     pub(crate) fn new(store: &Store, scope: &Scope, maxima: Arc<[Maxima; 2]>) -> Self {
         let breaker = |priority: Priority| {
-            // A child's name may have dots: one scope less to make.
-            let scope = scope.child(match priority {
-                Priority::Default => "circuit_breakers.default",
-                Priority::High => "circuit_breakers.high",
-            });
             let track = maxima[priority as usize].track_remaining;
-            let left = track.then(|| RemainingStats::new(store, scope.clone()));
-            Breaker { open: BreakerStats::new(store, scope), left, limits: OnceLock::new() }
+            let scope = || scope.child(BREAKERS[priority as usize]);
+            Breaker { left: track.then(|| RemainingStats::new(store, scope())), limits: OnceLock::new() }
         };
         let breakers = [Priority::Default, Priority::High].map(breaker);
-        let all = Self { maxima: ArcSwap::new(maxima), breakers };
+        let (store, scope) = (store.clone(), scope.clone());
+        let all = Self { maxima: ArcSwap::new(maxima), breakers, store, scope };
         for priority in [Priority::Default, Priority::High] {
             if all.breakers[priority as usize].left.is_some() {
                 // What is left is shown from the start.
@@ -71,7 +71,8 @@ impl Breakers {
         let breaker = &self.breakers[priority as usize];
         let mut maxima = self.maxima.load_full();
         let limits = breaker.limits.get_or_init(|| {
-            Arc::new(Limits::counted_in(&maxima[priority as usize], &breaker.open, breaker.left.as_ref()))
+            let open = BreakerStats::new(&self.store, self.scope.child(BREAKERS[priority as usize]));
+            Arc::new(Limits::counted_in(&maxima[priority as usize], &open, breaker.left.as_ref()))
         });
         // Whoever changed the maxima in the meantime saw no limits to tell of it.
         loop {

@@ -118,10 +118,10 @@ impl Cluster {
         let pick = balancer.choose(wish, moment, &mut || fastrand::u64(..));
         let stats = self.stats();
         if pick.panic {
-            stats.members.lb_healthy_panic().inc();
+            stats.balance.lb_healthy_panic().inc();
         }
         if let Some(zone) = pick.zone {
-            stats.members.count_zone(zone);
+            stats.balance.count_zone(zone);
         }
         pick
     }

@@ -159,7 +159,7 @@ impl Lookup {
     async fn run(mut self, hold: Hold) {
         let mut hold = Some(hold);
         loop {
-            self.cluster.stats().members.update_attempt().inc();
+            self.cluster.stats().balance.update_attempt().inc();
             let answer = self.resolver.resolve(&self.name, self.families).await;
             let outcome = self.take(answer);
             // Also after a failure: a cluster that cannot be resolved keeps none from starting.
@@ -169,29 +169,29 @@ impl Lookup {
     }
 
     fn take(&mut self, answer: Result<Vec<Found>, ResolveError>) -> Outcome {
-        let members = &self.cluster.stats().members;
+        let balance = &self.cluster.stats().balance;
         let cluster = self.cluster.name();
         let found = match answer {
             Ok(found) => found,
             Err(error) => {
-                members.update_failure().inc();
+                balance.update_failure().inc();
                 tracing::debug!(target: "dns", %cluster, name = %self.name, %error, "a name cannot be resolved");
                 return Outcome::Failed;
             }
         };
         match self.takes.take(&self.cluster, &found) {
             Taken::Useless => {
-                members.update_failure().inc();
+                balance.update_failure().inc();
                 tracing::debug!(target: "dns", %cluster, name = %self.name, "a name has no address");
                 return Outcome::Failed;
             }
-            Taken::Same => members.update_no_rebuild().inc(),
+            Taken::Same => balance.update_no_rebuild().inc(),
             Taken::Changed => {
                 tracing::debug!(target: "dns", %cluster, name = %self.name, addresses = found.len(), "hosts change");
                 self.peers.tell_of_hosts(&self.cluster);
             }
         }
-        members.update_success().inc();
+        balance.update_success().inc();
         Outcome::Answered { ttl: found.iter().map(|found| found.ttl).min() }
     }
 }

@@ -2,10 +2,9 @@
 
 mod figures;
 
-use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use tidegate_config::ClusterConfig;
@@ -19,6 +18,7 @@ use tidegate_config::transport::UpstreamTransport;
 use tidegate_pool::limits::{Limits, Maxima, RetryBudget};
 use tidegate_stats::Store;
 use tidegate_types::json::Node;
+use tidegate_types::recent::Recent;
 use tidegate_types::{Address, Compat};
 use tokio::sync::{Notify, watch};
 
@@ -77,8 +77,8 @@ impl Drop for ClusterShared {
     /// Its subsets go; those of a cluster that replaces it were counted when that was built.
     fn drop(&mut self) {
         if let Some(subsets) = self.hosts.load().subsets() {
-            self.stats.members.lb_subsets_removed().add(subsets.count() as u64);
-            self.stats.members.lb_subsets_active().sub(subsets.count() as i64);
+            self.stats.balance.lb_subsets_removed().add(subsets.count() as u64);
+            self.stats.balance.lb_subsets_active().sub(subsets.count() as i64);
         }
     }
 }
@@ -142,7 +142,7 @@ impl ClusterShared {
         cx: BuildContext<'_>,
         previous: Option<&Arc<Self>>,
     ) -> Arc<Self> {
-        let tuning = shared_with_last(Tuning::new(config, cx));
+        let tuning = shared_tuning(Tuning::new(config, cx));
         let terms = Terms::new(config, cx.runtime);
         if let Some(previous) = previous
             && previous.config.same_but_content(config)
@@ -152,16 +152,14 @@ impl ClusterShared {
             previous.tune(tuning);
             return previous.clone();
         }
-        let stats = Arc::new(ClusterStats::new(cx.store, config, cx.home));
+        let counted = previous.map(|previous| &*previous.stats);
+        let stats = ClusterStats::new(cx.store, config, cx.home, counted);
         let breakers = match previous.filter(|previous| previous.config.stat_name() == config.stat_name()) {
             Some(previous) => {
                 previous.breakers.set_maxima(tuning.maxima.clone());
                 previous.breakers.clone()
             }
-            None => {
-                let scope = stats.upstream.scope();
-                Arc::new(Breakers::new(cx.store, scope, tuning.maxima.clone()))
-            }
+            None => Arc::new(Breakers::new(cx.store, stats.scope(), tuning.maxima.clone())),
         };
         let watch = config.outlier_detection.as_ref().map(Watch::new);
         let scale = HostScale {
@@ -608,19 +606,12 @@ impl Tuning {
     }
 }
 
-/// The one that the last cluster got, if this is the same: most of many clusters are tuned alike.
-fn shared_with_last(tuning: Tuning) -> Arc<Tuning> {
+/// The one that another cluster got, if it is the same: most of many clusters are tuned alike.
+fn shared_tuning(tuning: Tuning) -> Arc<Tuning> {
     thread_local! {
-        static LAST: RefCell<Weak<Tuning>> = const { RefCell::new(Weak::new()) };
+        static RECENT: Recent<Tuning> = const { Recent::new() };
     }
-    LAST.with_borrow_mut(|last| match last.upgrade().filter(|last| **last == tuning) {
-        Some(last) => last,
-        None => {
-            let tuning = Arc::new(tuning);
-            *last = Arc::downgrade(&tuning);
-            tuning
-        }
-    })
+    RECENT.with(|recent| recent.share(tuning, PartialEq::eq))
 }
 
 /// `default` or `high`, as in statistics and runtime keys.

@@ -2,22 +2,26 @@
 //! codecs. Names follow Envoy docs, "Cluster manager statistics"; those of features that this build lacks
 //! stay 0, so that dashboards find them.
 
+use std::fmt;
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
 use tidegate_config::ClusterConfig;
 use tidegate_config::cluster::LbPolicy;
 use tidegate_pool::dialer::EyeballsStats;
-use tidegate_pool::h2::CodecStats;
-use tidegate_pool::h3;
-use tidegate_pool::stats::UpstreamStats;
-use tidegate_stats::{CodeCounters, DynScope, OwnedHistogram, QuicCodes, Scope, Store, stat_block};
+use tidegate_stats::{Outline, Scope, Store, Unmade, stat_block};
 
 use crate::home::Home;
 use crate::lb::ZoneChoice;
 
+mod in_use;
 mod zones;
 
+pub(crate) use in_use::BREAKERS;
+pub use in_use::InUse;
 pub use zones::ZoneStats;
+
+use in_use::Parts;
 
 stat_block! {
     /// `cluster_manager.`
@@ -80,14 +84,29 @@ stat_block! {
 }
 
 stat_block! {
-    /// Hosts, load balancing and discovery.
+    /// Hosts: what a cluster sets when it begins. Few, since there are as many as clusters from the start.
     pub struct MemberStats {
         counters {
             membership_change,
-            /// Selections made among all hosts because too few were healthy.
-            lb_healthy_panic,
             /// Hosts whose transport socket was chosen: one for each host of each new host set.
             default_total_match_count = "default.total_match_count",
+        }
+        gauges {
+            membership_total,
+            membership_healthy,
+            membership_degraded,
+            membership_excluded,
+            max_host_weight,
+        }
+    }
+}
+
+stat_block! {
+    /// Load balancing and discovery.
+    pub struct BalanceStats {
+        counters {
+            /// Selections made among all hosts because too few were healthy.
+            lb_healthy_panic,
             lb_local_cluster_not_ok,
             lb_recalculate_zone_structures,
             lb_subsets_created,
@@ -111,11 +130,6 @@ stat_block! {
             assignment_use_cached,
         }
         gauges {
-            membership_total,
-            membership_healthy,
-            membership_degraded,
-            membership_excluded,
-            max_host_weight,
             lb_subsets_active,
             warming_state,
             version,
@@ -185,7 +199,7 @@ stat_block! {
     }
 }
 
-impl MemberStats {
+impl BalanceStats {
     /// Counts what a choice by zones came to.
     pub(crate) fn count_zone(&self, choice: ZoneChoice) {
         match choice {
@@ -201,45 +215,6 @@ impl MemberStats {
     }
 }
 
-/// All statistics of one cluster.
-#[derive(Debug)]
-pub struct ClusterStats {
-    /// Connections, and requests as pools see them.
-    pub upstream: UpstreamStats,
-    /// Requests as the router sees them.
-    pub router: RouterStats,
-    /// Hosts and load balancing.
-    pub members: MemberStats,
-    /// The HTTP/1.1 codec.
-    pub http1: Http1Stats,
-    /// The HTTP/2 codec, where it may be spoken.
-    pub http2: Option<CodecStats>,
-    /// The HTTP/3 codec, where it may be spoken.
-    pub http3: Option<h3::Counting>,
-    /// Of `RING_HASH` clusters.
-    pub ring_hash: Option<RingHashStats>,
-    /// Of clusters with `lb_subset_config`.
-    pub subsets: Option<SubsetStats>,
-    /// Of `MAGLEV` clusters.
-    pub maglev: Option<MaglevStats>,
-    /// Once a host has several addresses.
-    eyeballs: OnceLock<EyeballsStats>,
-    /// Where `track_cluster_stats` asks for them.
-    pub budgets: Option<BudgetStats>,
-    /// Where `track_cluster_stats` asks for them.
-    pub sizes: Option<SizeStats>,
-    /// Response codes.
-    pub codes: CodeCounters,
-    /// What lists the times; `None`: nothing did when the cluster was built.
-    times: Option<DynScope>,
-    store: Store,
-    time: OnceLock<OwnedHistogram>,
-    external_time: OnceLock<OwnedHistogram>,
-    internal_time: OnceLock<OwnedHistogram>,
-    canary_time: OnceLock<OwnedHistogram>,
-    home: Arc<Home>,
-}
-
 /// Where a request came from, for `external.` and `internal.` statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -249,66 +224,105 @@ pub enum Origin {
     Internal,
 }
 
+/// All statistics of one cluster: those that it has from the start, and through [`Deref`] the others ([`InUse`]).
+pub struct ClusterStats {
+    /// Hosts.
+    pub members: MemberStats,
+    /// Of `RING_HASH` clusters.
+    pub ring_hash: Option<RingHashStats>,
+    /// Of clusters with `lb_subset_config`.
+    pub subsets: Option<SubsetStats>,
+    /// Of `MAGLEV` clusters.
+    pub maglev: Option<MaglevStats>,
+    /// Once a host has several addresses.
+    eyeballs: OnceLock<EyeballsStats>,
+    in_use: OnceLock<Arc<InUse>>,
+    /// The same, shared with the cluster that this one's replaces and the one that replaces it.
+    shared: Arc<OnceLock<Arc<InUse>>>,
+    parts: Parts,
+    scope: Scope,
+    store: Store,
+    home: Arc<Home>,
+}
+
+impl Deref for ClusterStats {
+    type Target = InUse;
+
+    #[inline]
+    fn deref(&self) -> &InUse {
+        match self.in_use.get() {
+            Some(in_use) => in_use,
+            None => self.begin(),
+        }
+    }
+}
+
+impl Unmade for ClusterStats {
+    fn outline(&self, outline: &mut Outline<'_>) {
+        if self.shared.get().is_none() {
+            InUse::outline(&self.scope, self.parts, outline);
+        }
+    }
+}
+
+impl fmt::Debug for ClusterStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterStats").field("scope", &self.scope).finish_non_exhaustive()
+    }
+}
+
 impl ClusterStats {
-    /// The statistics of `config`'s cluster, for a proxy that is at `home`: those living in `store` go on.
-    pub(crate) fn new(store: &Store, config: &ClusterConfig, home: &Arc<Home>) -> Self {
+    /// The statistics of `config`'s cluster, for a proxy that is at `home`: those living in `store`, or of the cluster
+    /// that this one's replaces, go on.
+    pub(crate) fn new(
+        store: &Store,
+        config: &ClusterConfig,
+        home: &Arc<Home>,
+        previous: Option<&ClusterStats>,
+    ) -> Arc<Self> {
         let scope = Scope::cluster(config.stat_name());
-        Self {
-            upstream: UpstreamStats::new(store, scope.clone()),
-            router: RouterStats::new(store, scope.clone()),
+        let parts = Parts::of(config);
+        let previous = previous.filter(|previous| previous.scope == scope);
+        let same_parts = previous.filter(|previous| previous.parts == parts);
+        let stats = Arc::new(Self {
             members: MemberStats::new(store, scope.clone()),
-            http1: Http1Stats::new(store, scope.child("http1")),
-            http2: config.protocol.http2().map(|_| CodecStats::new(store, scope.child("http2"))),
-            http3: config.protocol.http3().map(|_| h3::Counting {
-                codec: h3::CodecStats::new(store, scope.child("http3")),
-                codes: QuicCodes::upstream(store),
-            }),
             ring_hash: matches!(config.lb_policy, LbPolicy::RingHash(_))
                 .then(|| RingHashStats::new(store, scope.child("ring_hash_lb"))),
             subsets: config.subsets.as_ref().map(|_| SubsetStats::new(store, scope.clone())),
             maglev: matches!(config.lb_policy, LbPolicy::Maglev(_))
                 .then(|| MaglevStats::new(store, scope.child("maglev_lb"))),
             eyeballs: OnceLock::new(),
-            budgets: config.track_stats.timeout_budgets.then(|| BudgetStats::new(store, scope.clone())),
-            sizes: config.track_stats.request_response_sizes.then(|| SizeStats::new(store, scope.clone())),
-            codes: CodeCounters::new(store, scope.clone()),
-            times: DynScope::lives(store, &scope).then(|| DynScope::new(store, scope)),
+            in_use: OnceLock::new(),
+            shared: same_parts.map(|previous| previous.shared.clone()).unwrap_or_default(),
+            parts,
+            scope,
             store: store.clone(),
-            time: OnceLock::new(),
-            external_time: OnceLock::new(),
-            internal_time: OnceLock::new(),
-            canary_time: OnceLock::new(),
             home: home.clone(),
+        });
+        if same_parts.is_none() && (previous.is_some() || InUse::lives(store, &stats.scope)) {
+            // While somebody still holds what has been counted.
+            stats.begin();
         }
+        let weak = Arc::downgrade(&stats);
+        store.list_unmade(weak);
+        stats
+    }
+
+    /// Makes those that are made at their first use.
+    #[cold]
+    fn begin(&self) -> &InUse {
+        let make = || Arc::new(InUse::new(&self.store, &self.scope, self.parts));
+        self.in_use.get_or_init(|| self.shared.get_or_init(make).clone())
+    }
+
+    /// The scope of all of them.
+    pub(crate) fn scope(&self) -> &Scope {
+        &self.scope
     }
 
     /// Connections to hosts with several addresses: `happy_eyeballs.`, listed once there is such a host.
     pub fn eyeballs(&self) -> &EyeballsStats {
-        self.eyeballs
-            .get_or_init(|| EyeballsStats::new(&self.store, self.upstream.scope().child("happy_eyeballs")))
-    }
-
-    /// Records `upstream_rq_time`: milliseconds from the request sent to the response complete. Like Envoy's,
-    /// these histograms exist from their first value on.
-    #[inline]
-    pub fn record_time(&self, origin: Option<Origin>, ms: u64) {
-        self.time.get_or_init(|| self.histogram("upstream_rq_time")).record(ms);
-        match origin {
-            Some(Origin::External) => {
-                let time = || self.histogram("external.upstream_rq_time");
-                self.external_time.get_or_init(time).record(ms);
-            }
-            Some(Origin::Internal) => {
-                let time = || self.histogram("internal.upstream_rq_time");
-                self.internal_time.get_or_init(time).record(ms);
-            }
-            None => {}
-        }
-    }
-
-    /// Records `canary.upstream_rq_time` in ms: a canary answered.
-    pub fn record_canary_time(&self, ms: u64) {
-        self.canary_time.get_or_init(|| self.histogram("canary.upstream_rq_time")).record(ms);
+        self.eyeballs.get_or_init(|| EyeballsStats::new(&self.store, self.scope.child("happy_eyeballs")))
     }
 
     /// Whether answers are counted by zones: where this proxy is said to be in one.
@@ -320,15 +334,7 @@ impl ClusterStats {
     /// Where answers from `zone` are counted; `None`: it has no name.
     pub(crate) fn zone(&self, zone: &str) -> Option<ZoneStats> {
         let here = &self.home.locality().zone;
-        let scope = self.upstream.scope().child("zone").child(here).child(zone);
+        let scope = self.scope.child("zone").child(here).child(zone);
         (!zone.is_empty()).then(|| ZoneStats::new(&self.store, scope))
-    }
-
-    #[cold]
-    fn histogram(&self, name: &str) -> OwnedHistogram {
-        match &self.times {
-            Some(times) => times.histogram(name),
-            None => DynScope::new(&self.store, self.upstream.scope().clone()).histogram(name),
-        }
     }
 }

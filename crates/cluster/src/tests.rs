@@ -184,7 +184,7 @@ async fn an_empty_cluster_has_no_host_and_counts_panic() {
         directory.apply(slice::from_ref(&shared));
         assert_eq!(get(&directory, "c").await, Err(CalloutError::Failed("no healthy upstream")));
         assert_eq!(shared.stats().upstream.upstream_cx_none_healthy().value(), 1);
-        assert_eq!(shared.stats().members.lb_healthy_panic().value(), 1);
+        assert_eq!(shared.stats().balance.lb_healthy_panic().value(), 1);
     };
     LocalSet::new().run_until(test).await;
 }
@@ -408,4 +408,36 @@ fn connection_reuse_says_what_is_learned_and_how_many_connect_at_once() {
         let shared = ClusterShared::build(&Arc::new(config("d", &[])), Transports::default(), cx, None);
         assert_eq!(shared.learns_idle(), learns);
     }
+}
+
+#[test]
+fn what_a_cluster_was_not_asked_for_is_listed_and_made_with_the_first_use() {
+    let store = Store::new(1);
+    let listed = || tidegate_stats::render::text(&store, &Default::default());
+    let first = build(config("c", &[]), &store, None);
+    assert_eq!(store.scopes(), 2, "its hosts, and the manager of all clusters");
+    let before = listed();
+    for name in [
+        "upstream_rq_total",
+        "upstream_cx_close_reason.idle_timeout",
+        "lb_healthy_panic",
+        "http1.response_flood",
+    ] {
+        assert_eq!(before.matches(&format!("cluster.c.{name}: 0\n")).count(), 1, "{name}: {before}");
+    }
+    assert!(before.contains("cluster.c.circuit_breakers.high.rq_open: 0\n"));
+
+    // One that is replaced before its first use counts together with its successor, and is listed once.
+    let mut changed = config("c", &[]);
+    changed.connect_timeout = Duration::from_secs(1);
+    let second = build(changed, &store, Some(&first));
+    assert_eq!(listed().replace("membership_change: 2", "membership_change: 1"), before);
+    first.stats().upstream.upstream_rq_total().inc();
+    drop(first);
+    assert_eq!(second.stats().upstream.upstream_rq_total().value(), 1);
+    let names =
+        |text: &str| text.lines().map(|line| line.split(':').next().map(str::to_owned)).collect::<Vec<_>>();
+    assert_eq!(names(&listed()), names(&before));
+    drop(second);
+    assert_eq!(listed(), "");
 }

@@ -78,7 +78,7 @@ struct Candidate {
 impl Matcher {
     pub(crate) fn new(config: &ClusterConfig, store: &Store, stats: &ClusterStats) -> Self {
         let count = |name: &str| {
-            let scope = stats.upstream.scope().child(name);
+            let scope = stats.scope().child(name);
             DynScope::new(store, scope).counter("total_match_count")
         };
         let candidate = |one: &tidegate_config::cluster::TransportMatch| Candidate {

@@ -148,7 +148,7 @@ pub(crate) fn await_renewal(control: &Rc<Control>, name: &str, single: &Arc<Sing
     let Some(found) = single.take_new() else { return };
     let Some(stale_after) = found.config.policy.stale_after else { return };
     if let Some(cluster) = both(control, name).first() {
-        cluster.stats().members.assignment_timeout_received().inc();
+        cluster.stats().balance.assignment_timeout_received().inc();
     }
     let (control, name, single) = (control.clone(), name.to_owned(), single.clone());
     tokio::task::spawn_local(async move {
@@ -159,7 +159,7 @@ pub(crate) fn await_renewal(control: &Rc<Control>, name: &str, single: &Arc<Sing
         let Some(cluster) = clusters.first().filter(|_| is_found && control.stage() != Stage::Ending) else {
             return;
         };
-        cluster.stats().members.assignment_stale().inc();
+        cluster.stats().balance.assignment_stale().inc();
         tracing::warn!(target: "config", "the hosts of cluster `{}` are stale", cluster.name());
         take_hosts(&control, &name, &single, &clusters, Arc::new(found.without_hosts())).await;
     });
@@ -180,7 +180,7 @@ fn set_hosts(
         control.stats.clusters.cluster_updated().inc();
         control.peers().tell_of_hosts(cluster);
     } else {
-        cluster.stats().members.update_no_rebuild().inc();
+        cluster.stats().balance.update_no_rebuild().inc();
     }
 }
 

@@ -43,6 +43,11 @@ macro_rules! stat_family {
                     Self { block: store.block(&KIND, scope.child($name)) }
                 }
 
+                /// Adds the family in `scope` to an `outline`.
+                $vis fn outline(scope: &$crate::Scope, outline: &mut $crate::Outline<'_>) {
+                    outline.add(&KIND, &scope.child($name));
+                }
+
                 /// Counters that no store prints, for tests.
                 $vis fn detached() -> Self {
                     Self { block: $crate::internal::Block::detached(&KIND, 1) }

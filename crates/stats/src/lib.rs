@@ -49,6 +49,7 @@ pub mod render;
 mod scope;
 mod store;
 mod tags;
+mod unmade;
 mod worker;
 
 pub use codes::{CodeCounters, CodePrefix};
@@ -60,6 +61,7 @@ pub use quic_codes::{EndedBy, QuicCodes};
 pub use scope::Scope;
 pub use store::Store;
 pub use tags::TagRules;
+pub use unmade::{Outline, Unmade};
 pub use worker::{set_worker, worker_index};
 
 /// What the expansion of [`stat_block!`] needs; no API of its own.

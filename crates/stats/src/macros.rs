@@ -50,6 +50,17 @@ macro_rules! stat_block {
                     }
                 }
 
+                /// Whether someone holds the statistics of `scope`.
+                $vis fn lives(store: &$crate::Store, scope: &$crate::Scope) -> bool {
+                    store.lives(&KIND, scope)
+                }
+
+                /// Adds those of `scope` to an `outline`: they are listed, and made at their first use.
+                $vis fn outline(scope: &$crate::Scope, outline: &mut $crate::Outline<'_>) {
+                    $($(<$ftype>::outline(scope, outline);)*)?
+                    outline.add(&KIND, scope);
+                }
+
                 /// Statistics that no store prints, for tests: any thread may write them.
                 $vis fn detached() -> Self {
                     Self {

@@ -4,7 +4,7 @@
 //! cluster that a reload rebuilds while the old one lives gets the same block, so that counters go on and
 //! never appear twice.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
@@ -14,6 +14,7 @@ use crate::histogram::Dense;
 use crate::policy::{Accepts, Policy};
 use crate::scope::Scope;
 use crate::tags::TagRules;
+use crate::unmade::{Makers, Outline, Unmade};
 
 /// All statistics of the process. A cheap handle: clones share the same store.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct Store {
 pub(crate) struct StoreInner {
     shards: usize,
     blocks: Mutex<HashMap<Key, Weak<Block>, BuildHasherDefault<NameHasher>>>,
+    /// Those who have statistics that are not made yet.
+    makers: Mutex<Makers>,
     /// Some block was made of a kind that is listed once used.
     has_late: AtomicBool,
     /// Envoy's text readouts, by full name.
@@ -33,7 +36,7 @@ pub(crate) struct StoreInner {
 }
 
 /// A scope's prefix and the address of its kind (kinds are statics).
-type Key = (Arc<str>, usize);
+pub(crate) type Key = (Arc<str>, usize);
 
 impl Store {
     /// A store for `shards` writing threads: the number of workers, plus 1 for the main thread.
@@ -41,6 +44,7 @@ impl Store {
         let inner = StoreInner {
             shards: shards.max(1),
             blocks: Mutex::default(),
+            makers: Mutex::default(),
             has_late: AtomicBool::new(false),
             texts: Mutex::default(),
             policy: OnceLock::new(),
@@ -74,6 +78,16 @@ impl Store {
             self.inner.has_late.store(true, SeqCst);
         }
         block
+    }
+
+    /// Lists from now on what `maker` has not made yet, as long as it lives.
+    pub fn list_unmade(&self, maker: Weak<dyn Unmade>) {
+        lock(&self.inner.makers).push(maker);
+    }
+
+    /// Whether someone holds the block of `scope` and `kind`. Called by what [`crate::stat_block!`] expands to.
+    pub fn lives(&self, kind: &'static Kind, scope: &Scope) -> bool {
+        lock(&self.inner.blocks).get(&key(kind, scope)).is_some_and(|block| block.strong_count() > 0)
     }
 
     /// Whether there ever was a block of a kind that is listed once used.
@@ -125,6 +139,31 @@ impl Store {
         lock(&self.inner.blocks).len()
     }
 
+    /// Those who may have statistics that are not made yet, for tests.
+    #[cfg(test)]
+    pub(crate) fn makers(&self) -> usize {
+        lock(&self.inner.makers).0.len()
+    }
+
+    /// What there is to print: all living blocks, and such as stand in for those that are not made yet.
+    pub(crate) fn listed(&self) -> Vec<Arc<Block>> {
+        // Dropped without the lock, since they may be the last handles of blocks.
+        let makers: Vec<_> = lock(&self.inner.makers).0.iter().filter_map(Weak::upgrade).collect();
+        let blocks = lock(&self.inner.blocks);
+        let mut all: Vec<_> = blocks.values().filter_map(Weak::upgrade).collect();
+        let is_made = |key: &Key| blocks.get(key).is_some_and(|block| block.strong_count() > 0);
+        let mut outline = Outline { is_made: &is_made, seen: HashSet::new(), all: Vec::new() };
+        makers.iter().for_each(|maker| maker.outline(&mut outline));
+        let unmade = outline.all;
+        drop(blocks);
+        let accepts = self.inner.accepts();
+        let children: Vec<_> = all.iter().flat_map(|block| block.children()).collect();
+        all.extend(children);
+        let stand_in = |(kind, scope)| Arc::new(Block::build(kind, scope, "", 1, Weak::new(), accepts));
+        all.extend(unmade.into_iter().map(stand_in));
+        all
+    }
+
     /// All living blocks and their children.
     pub(crate) fn living(&self) -> Vec<Arc<Block>> {
         // Upgraded under the lock, dropped by the caller without it: dropping the last handle locks again.
@@ -150,7 +189,7 @@ impl StoreInner {
     }
 }
 
-fn key(kind: &'static Kind, scope: &Scope) -> Key {
+pub(crate) fn key(kind: &'static Kind, scope: &Scope) -> Key {
     (scope.shared_prefix().clone(), std::ptr::from_ref(kind).addr())
 }
 

@@ -71,7 +71,7 @@ impl Cluster {
     fn parse(&self, value: &[u8]) -> Option<SocketAddr> {
         let address = std::str::from_utf8(value).ok().and_then(|value| value.parse().ok());
         if address.is_none() {
-            self.stats().members.original_dst_host_invalid().inc();
+            self.stats().balance.original_dst_host_invalid().inc();
         }
         address
     }

@@ -30,7 +30,7 @@ impl Cluster {
         all: &mut Balancer,
         wish: Wish<'_>,
     ) -> Option<usize> {
-        let stats = &self.stats().members;
+        let stats = &self.stats().balance;
         let fallback = match seats.subsets().way(config, wish.labels) {
             Way::Subset(place) => {
                 stats.lb_subsets_selected().inc();

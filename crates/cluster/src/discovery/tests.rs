@@ -128,13 +128,13 @@ impl Lab {
 
     /// `update_attempt`, `update_success`, `update_failure`, `update_no_rebuild`, `membership_change`.
     fn counts(&self) -> [u64; 5] {
-        let members = &self.cluster.stats().members;
+        let balance = &self.cluster.stats().balance;
         let counters = [
-            members.update_attempt(),
-            members.update_success(),
-            members.update_failure(),
-            members.update_no_rebuild(),
-            members.membership_change(),
+            balance.update_attempt(),
+            balance.update_success(),
+            balance.update_failure(),
+            balance.update_no_rebuild(),
+            self.cluster.stats().members.membership_change(),
         ];
         counters.map(|counter| counter.value())
     }

@@ -22,9 +22,9 @@ pub(super) fn membership(stats: &ClusterStats, hosts: &HostSet) {
 pub(super) fn subsets(stats: &ClusterStats, old: Option<&Subsets>, new: &Subsets) {
     let created = old.map_or(new.count(), |old| new.count_beyond(old));
     let removed = old.map_or(0, |old| old.count_beyond(new));
-    stats.members.lb_subsets_created().add(created as u64);
-    stats.members.lb_subsets_removed().add(removed as u64);
-    stats.members.lb_subsets_active().add(created as i64 - removed as i64);
+    stats.balance.lb_subsets_created().add(created as u64);
+    stats.balance.lb_subsets_removed().add(removed as u64);
+    stats.balance.lb_subsets_active().add(created as i64 - removed as i64);
     if let Some(subsets) = &stats.subsets {
         subsets.lb_subsets_single_host_per_subset_duplicate().set(new.duplicates() as i64);
     }
@@ -33,12 +33,12 @@ pub(super) fn subsets(stats: &ClusterStats, old: Option<&Subsets>, new: &Subsets
 /// What making the roster came to.
 pub(super) fn choice(stats: &ClusterStats, hosts: &HostSet, zone_aware: bool) {
     if zone_aware {
-        stats.members.lb_recalculate_zone_structures().inc();
+        stats.balance.lb_recalculate_zone_structures().inc();
     }
     match hosts.roster().zone_fault() {
         None => {}
-        Some(ZoneFault::LocalClusterNotOk) => stats.members.lb_local_cluster_not_ok().inc(),
-        Some(ZoneFault::ClusterTooSmall) => stats.members.lb_zone_cluster_too_small().inc(),
+        Some(ZoneFault::LocalClusterNotOk) => stats.balance.lb_local_cluster_not_ok().inc(),
+        Some(ZoneFault::ClusterTooSmall) => stats.balance.lb_zone_cluster_too_small().inc(),
     }
     let spread = hosts.roster().hashed().map(|table| table.spread()).unwrap_or_default();
     let [size, min, max] = [spread.size, spread.min, spread.max].map(|count| count as i64);

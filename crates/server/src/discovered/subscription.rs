@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tidegate_cluster::stats::MemberStats;
+use tidegate_cluster::stats::BalanceStats;
 use tidegate_config::Format;
 use tidegate_config::discovery::ConfigSource;
 use tidegate_config::discovery::response::{Refused, Response};
@@ -122,16 +122,16 @@ impl Subscription {
         let source = source.clone();
         let store = store.clone();
         if let Kind::Hosts(_) = kind {
-            let members = MemberStats::new(&store, scope.clone());
+            let balance = BalanceStats::new(&store, scope.clone());
             let more = HostUpdateStats::new(&store, scope);
             return Ok(Arc::new(Self {
-                attempt: members.update_attempt().owned(),
-                success: members.update_success().owned(),
-                failure: members.update_failure().owned(),
+                attempt: balance.update_attempt().owned(),
+                success: balance.update_success().owned(),
+                failure: balance.update_failure().owned(),
                 rejected: more.update_rejected().owned(),
-                empty: Some(members.update_empty().owned()),
+                empty: Some(balance.update_empty().owned()),
                 changes: None,
-                version: members.version().owned(),
+                version: balance.version().owned(),
                 time: more.update_time().owned(),
                 source,
                 name,

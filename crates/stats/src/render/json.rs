@@ -10,7 +10,7 @@ use crate::store::Store;
 
 /// `{"stats":[{"name":..,"value":..},..,{"histograms":{..}}]}`; the last element is missing without histograms.
 pub fn json(store: &Store, filter: &Filter<'_>) -> String {
-    let blocks = store.living();
+    let blocks = store.listed();
     let mut out = String::from("{\"stats\":[");
     for (name, value) in texts(store, filter) {
         out.push_str(if out.ends_with('[') { "{\"name\":" } else { ",{\"name\":" });

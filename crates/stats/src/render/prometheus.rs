@@ -16,7 +16,7 @@ use crate::tags::TagRules;
 
 /// All statistics as metrics, each with a `# TYPE` line.
 pub fn prometheus(store: &Store, filter: &Filter<'_>) -> String {
-    let blocks = store.living();
+    let blocks = store.listed();
     let rules = store.tags();
     let mut out = String::new();
     for (kind, samples) in [("counter", counters(&blocks, filter)), ("gauge", gauges(&blocks, filter))] {

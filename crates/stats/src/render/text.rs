@@ -11,7 +11,7 @@ use crate::store::Store;
 /// `name: "text"` lines sorted by name, `name: value` lines likewise, then histograms as
 /// `name: P0(interval,cumulative) P25(..) ..` or as [`Buckets`] asks.
 pub fn text(store: &Store, filter: &Filter<'_>) -> String {
-    let blocks = store.living();
+    let blocks = store.listed();
     let mut out = String::new();
     for (name, value) in texts(store, filter) {
         let _ = writeln!(out, "{name}: \"{value}\"");
