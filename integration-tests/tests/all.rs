@@ -6,6 +6,7 @@ mod all {
     mod access_log;
     mod accounting;
     mod admin;
+    mod attempts;
     mod auto_http3;
     mod auto_protocol;
     mod bind_config;

@@ -265,7 +265,7 @@ impl<K: Kind> Pool<K> {
                 Attached::To(key) => {
                     K::lend(self, &mut inner, Grant { key, since: None }).ok_or(PoolError::Lost)
                 }
-                Attached::Overflow => Err(PoolError::Overflow),
+                Attached::Overflow => Err(PoolError::RequestOverflow),
             };
             // Only where connections are opened ahead of demand.
             let busy = inner.machine.has_events();

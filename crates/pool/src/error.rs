@@ -9,9 +9,12 @@ use crate::machine::Queued;
 /// Why a pool gave no connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {
-    /// `max_pending_requests` or `max_requests` refused the stream.
+    /// `max_pending_requests` refused the stream.
     #[error("overflow")]
     Overflow,
+    /// `max_requests` refused the stream, for which the host had a connection.
+    #[error("request overflow")]
+    RequestOverflow,
     /// `max_connection_pools` refused the pool. Envoy answers as if there were no host.
     #[error("no pool left for the host")]
     PoolOverflow,
@@ -46,7 +49,9 @@ impl PoolError {
     /// The reset reason, as in response-code details and retry policies.
     pub fn reason(&self) -> ResetReason {
         match self {
-            Self::Overflow | Self::PoolOverflow | Self::ConnectionOverflow => ResetReason::Overflow,
+            Self::Overflow | Self::RequestOverflow | Self::PoolOverflow | Self::ConnectionOverflow => {
+                ResetReason::Overflow
+            }
             Self::Lost => ResetReason::ConnectionTermination,
             Self::Connect { reason, .. } => *reason,
         }
@@ -56,7 +61,20 @@ impl PoolError {
     pub fn transport_failure(&self) -> Option<&str> {
         match self {
             Self::Connect { transport, .. } => transport.as_deref(),
-            Self::Overflow | Self::PoolOverflow | Self::ConnectionOverflow | Self::Lost => None,
+            Self::Overflow
+            | Self::RequestOverflow
+            | Self::PoolOverflow
+            | Self::ConnectionOverflow
+            | Self::Lost => None,
+        }
+    }
+
+    /// Whether the stream got as far as its host: what keeps it out of the queue, or the host without a pool, does not
+    /// let it.
+    pub fn reached_host(&self) -> bool {
+        match self {
+            Self::Overflow | Self::PoolOverflow | Self::ConnectionOverflow => false,
+            Self::RequestOverflow | Self::Lost | Self::Connect { .. } => true,
         }
     }
 
@@ -68,7 +86,9 @@ impl PoolError {
     /// Who is to blame.
     pub fn source(&self) -> ErrorSource {
         match self {
-            Self::Overflow | Self::PoolOverflow | Self::ConnectionOverflow => ErrorSource::Internal,
+            Self::Overflow | Self::RequestOverflow | Self::PoolOverflow | Self::ConnectionOverflow => {
+                ErrorSource::Internal
+            }
             Self::Connect { .. } | Self::Lost => ErrorSource::Upstream,
         }
     }

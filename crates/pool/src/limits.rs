@@ -191,7 +191,7 @@ impl Limits {
         taken.then(|| RetryPermit { limits: self.clone() })
     }
 
-    /// A request begins: it counts for `budget_interval`, if there is one.
+    /// A request, or another attempt at it, got a connection: it counts for `budget_interval`, if there is one.
     #[inline]
     pub fn note_request(&self, now: Instant) {
         let interval = self.budget_interval.load(Relaxed);

@@ -416,7 +416,7 @@ impl Machine {
         let event = if self.attach(now, key) {
             Event::Attach { token, conn: key }
         } else {
-            Event::Fail { token, error: PoolError::Overflow }
+            Event::Fail { token, error: PoolError::RequestOverflow }
         };
         self.events.push_back(event);
     }
@@ -459,7 +459,7 @@ impl Machine {
                 stats.upstream_rq_active_overflow().inc();
                 return false;
             }
-            Carries::Requests => {}
+            Carries::Requests => self.shared.limits.note_request(now),
             // Counted, not limited, as in Envoy.
             Carries::Sessions => self.shared.limits.requests.force(),
         }

@@ -156,6 +156,7 @@ pub struct RetryState<'p> {
     on: RetryOn,
     remaining: u32,
     made: u32,
+    retried: bool,
     asked_status_codes: Vec<u16>,
     asked_headers: Vec<HeaderName>,
 }
@@ -197,6 +198,7 @@ impl<'p> RetryState<'p> {
             on: policy.on,
             remaining: policy.num_retries,
             made: 0,
+            retried: false,
             asked_status_codes: Vec::new(),
             asked_headers: Vec::new(),
         }
@@ -244,6 +246,16 @@ impl<'p> RetryState<'p> {
     /// Retries decided on so far.
     pub fn retries(&self) -> u32 {
         self.made
+    }
+
+    /// The body and the circuit breaker allow the retry that was decided on.
+    pub fn handle_granted(&mut self) {
+        self.retried = true;
+    }
+
+    /// Whether a retry was made, or is about to be.
+    pub fn has_retried(&self) -> bool {
+        self.retried
     }
 
     /// What the wait before the last retry was computed from.

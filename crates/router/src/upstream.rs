@@ -41,7 +41,7 @@ use tokio::time::Instant;
 use crate::clock::PollClock;
 use crate::group::Groups;
 use crate::mirror::{Copy, Shadow};
-use crate::retry::RetryState;
+use crate::retry::{Pace, RetryState};
 use crate::route::{AttemptHeaders, EnvoyHeaders, Route};
 use crate::timeout::Timeouts;
 pub use accounting::refusal;
@@ -155,13 +155,14 @@ pub struct Upstream<'r> {
     write_failed: Cell<bool>,
     /// The circuit breaker's place for a retry under way.
     retry_permit: RefCell<Option<RetryPermit>>,
+    /// A retry of the policy that waits for its time: it counts when it is made.
+    due_retry: Cell<Option<Pace>>,
     pressure: Pressure,
 }
 
 impl<'r> Upstream<'r> {
     /// A request that is about to go up. Its head is the stream's ([`Stream::request`]).
     pub fn new(stream: Rc<Stream>, facts: RequestFacts<'r>, now: Instant) -> Self {
-        facts.cluster.limits(facts.priority).note_request(now);
         let deadlines = Deadlines::new(Limits {
             route: facts.timeouts.global,
             per_try: facts.timeouts.per_try,
@@ -196,6 +197,7 @@ impl<'r> Upstream<'r> {
             grpc_status_due: Cell::default(),
             write_failed: Cell::default(),
             retry_permit: RefCell::default(),
+            due_retry: Cell::default(),
             pressure: Pressure::default(),
             facts,
         };
@@ -260,7 +262,7 @@ impl<'r> Upstream<'r> {
         let mut failure = match setback {
             Setback::Replaced(end, wait) => {
                 self.discard_response(end).await;
-                return self.pause(wait).await.map_err(|failure| self.refuse(&failure));
+                return self.pause(wait).await.map_err(|failure| self.refuse_in_pause(&failure));
             }
             Setback::Denied(end) => {
                 self.count_host(HostStat::RqError);
@@ -279,7 +281,7 @@ impl<'r> Upstream<'r> {
             Setback::Failed(failure) => failure,
         };
         if let Some(wait) = self.retry_failure(&mut failure) {
-            return self.pause(wait).await.map_err(|failure| self.refuse(&failure));
+            return self.pause(wait).await.map_err(|failure| self.refuse_in_pause(&failure));
         }
         let is_over = matches!(failure, Failure::Timeout(RouterTimeout::Route));
         if !is_over && !self.rivals.is_empty() {
@@ -467,25 +469,37 @@ impl<'r> Upstream<'r> {
     /// The route's timeout: no attempt runs that would count it.
     async fn pause(&self, wait: Duration) -> Result<(), Failure> {
         self.deadlines.attempt_over();
-        if wait.is_zero() {
-            return Ok(());
+        if !wait.is_zero() {
+            let mut sleep = pin!(tokio::time::sleep(wait));
+            poll_fn(|cx| match self.deadlines.take_fired() {
+                Some(timeout @ RouterTimeout::Route) => Poll::Ready(Err(Failure::Timeout(timeout))),
+                _ => sleep.as_mut().poll(cx).map(Ok),
+            })
+            .await?;
         }
-        let mut sleep = pin!(tokio::time::sleep(wait));
-        poll_fn(|cx| match self.deadlines.take_fired() {
-            Some(timeout @ RouterTimeout::Route) => Poll::Ready(Err(Failure::Timeout(timeout))),
-            _ => sleep.as_mut().poll(cx).map(Ok),
-        })
-        .await
+        self.count_retry();
+        Ok(())
     }
 
     /// No attempt is left: the answer to give.
     fn refuse(&self, failure: &Failure) -> Box<LocalReply> {
+        let reply = self.answer_for(failure);
+        self.count_reply(failure, reply.status);
+        reply
+    }
+
+    /// The route's time is over between two attempts: Envoy's codes are those of attempts, and none runs.
+    fn refuse_in_pause(&self, failure: &Failure) -> Box<LocalReply> {
+        if self.rivals.is_empty() { self.answer_for(failure) } else { self.give_up(failure) }
+    }
+
+    fn answer_for(&self, failure: &Failure) -> Box<LocalReply> {
         if matches!(failure, Failure::Timeout(timeout) if *timeout != RouterTimeout::MaxStreamDuration) {
             self.record_budget();
         }
         self.out_of_time();
         self.deadlines.clear();
-        let retried = self.facts.retries.borrow().as_ref().is_some_and(|retries| retries.retries() > 0);
+        let retried = self.facts.retries.borrow().as_ref().is_some_and(RetryState::has_retried);
         let mut reply = failure.reply(retried, self.informed.get(), self.facts.timeouts.late);
         let flagged = self.stream.info().flags.get().intersects(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
         if flagged && !retried && !matches!(failure, Failure::Timeout(_)) {
@@ -498,7 +512,6 @@ impl<'r> Upstream<'r> {
         if self.facts.attempt_headers.in_response {
             reply.headers.push((attempt::ATTEMPT_COUNT, self.stream.info().attempts.get().into()));
         }
-        self.count_reply(failure, reply.status);
         Box::new(reply)
     }
 

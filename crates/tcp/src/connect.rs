@@ -39,7 +39,7 @@ pub(crate) async fn connect(
             PoolError::ConnectionOverflow => return Err(End::Overflow),
             PoolError::PoolOverflow => return Err(End::NoHost),
             // `max_pending_requests`: only that attempts ran out is said, as in Envoy.
-            PoolError::Overflow => {}
+            PoolError::Overflow | PoolError::RequestOverflow => {}
             PoolError::Connect { .. } | PoolError::Lost => {
                 session.facts.flags.insert(ResponseFlags::UPSTREAM_CONNECTION_FAILURE);
                 session.facts.transport_failure = error.transport_failure().map(str::to_owned);
@@ -181,7 +181,7 @@ async fn attempt_once(
     // What a connection limit refuses is no attempt, and what any limit refuses got as far as no host.
     let (attempted, reached) = match &result {
         Err(PoolError::ConnectionOverflow | PoolError::PoolOverflow) => (false, false),
-        Err(PoolError::Overflow) => (true, false),
+        Err(PoolError::Overflow | PoolError::RequestOverflow) => (true, false),
         Ok(_) | Err(PoolError::Connect { .. } | PoolError::Lost) => (true, true),
     };
     session.facts.attempts += u32::from(attempted);

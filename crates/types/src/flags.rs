@@ -116,16 +116,18 @@ impl ResponseFlags {
     }
 
     /// The names of the set. Envoy prints flags in the order in which they were raised; what is ever raised
-    /// before another one is the end of retries, and after it only where [`Self::retries_last`] says so.
+    /// before another one is the end of retries and what denied one, after it only the former, and only where
+    /// [`Self::retries_last`] says so.
     fn in_order(self) -> impl Iterator<Item = &'static (Self, &'static str, &'static str)> {
-        let retries = Self::UPSTREAM_RETRY_LIMIT_EXCEEDED;
-        let early = !self.intersects(RETRIES_LAST);
-        let set = move |(flag, ..): &&'static (Self, _, _)| self.intersects(*flag);
-        let end_of_retries = move |at_end: bool| {
-            NAMES.iter().filter(set).filter(move |(flag, ..)| *flag == retries && early != at_end)
+        let place = move |flag: Self| match flag {
+            Self::UPSTREAM_RETRY_LIMIT_EXCEEDED if self.intersects(RETRIES_LAST) => Place::Last,
+            Self::UPSTREAM_RETRY_LIMIT_EXCEEDED | Self::UPSTREAM_OVERFLOW => Place::First,
+            _ => Place::Between,
         };
-        let others = NAMES.iter().filter(set).filter(move |(flag, ..)| *flag != retries);
-        end_of_retries(false).chain(others).chain(end_of_retries(true))
+        let at = move |wanted: Place| {
+            NAMES.iter().filter(move |(flag, ..)| self.intersects(*flag) && place(*flag) == wanted)
+        };
+        at(Place::First).chain(at(Place::Between)).chain(at(Place::Last))
     }
 
     /// The same set, printed with the end of retries after the other flags: how the TCP proxy raises them.
@@ -144,6 +146,14 @@ impl ResponseFlags {
         let names: Vec<_> = self.in_order().map(|(.., long)| *long).collect();
         if names.is_empty() { "-".to_owned() } else { names.join(",") }
     }
+}
+
+/// Where a flag is printed among others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    First,
+    Between,
+    Last,
 }
 
 impl fmt::Display for ResponseFlags {

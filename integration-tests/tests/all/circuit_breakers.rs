@@ -1,7 +1,8 @@
 //! Circuit breakers over HTTP/1.1: the limits are exact, the refusals are Envoy's.
 
-use integration_tests::config::cluster;
-use integration_tests::{Config, Gate, Origin, Proxy, Response, Wire, wait};
+use integration_tests::config::{cluster, text_format};
+use integration_tests::proxy::await_lines;
+use integration_tests::{Config, Gate, Nobody, Origin, Proxy, Response, Wire, wait};
 use serde_json::{Value, json};
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: a.test\r\n\r\n";
@@ -177,4 +178,104 @@ fn the_high_priority_has_limits_of_its_own() {
     refused(&proxy.get("/"));
     gate.open(1);
     assert_eq!(proxy.get("/high").status, 200);
+}
+
+/// What the access log and `/clusters` say of the host: a request that a limit keeps out of the queue has none yet,
+/// one that waits or that a connection stood ready for has.
+#[test]
+fn the_host_is_named_once_a_stream_waits_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    let gate = Gate::default();
+    let origin = Origin::gated(&gate);
+    let limits = json!({"max_connections": 1, "max_pending_requests": 1});
+    let config = Config::new(origin.address()).cluster(thresholds(limits));
+    let config = config.access_log(&log, text_format("%RESPONSE_FLAGS% %UPSTREAM_HOST%\n"));
+    let proxy = Proxy::start(&config);
+    let mut first = ask(&proxy, ("cluster.origin.upstream_rq_active", 1));
+    let second = ask(&proxy, ("cluster.origin.upstream_rq_pending_active", 1));
+    refused(&proxy.get("/"));
+    drop(second);
+    assert_eq!(await_lines(&log, 2), ["UO -", &format!("DC {}", origin.address())]);
+    gate.open(1);
+    assert_eq!(first.response().status, 200);
+    assert_eq!(host_stat(&proxy, &origin, "rq_error"), 0);
+}
+
+#[test]
+fn max_requests_is_an_error_of_the_host() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    let origin = Origin::ok();
+    let config = Config::new(origin.address()).cluster(thresholds(json!({"max_requests": 0})));
+    let config = config.access_log(&log, text_format("%RESPONSE_FLAGS% %UPSTREAM_HOST%\n"));
+    let proxy = Proxy::start(&config);
+    // One opens a connection, the other finds it ready.
+    for _ in 0..2 {
+        refused(&proxy.get("/"));
+    }
+    let line = format!("UO {}", origin.address());
+    assert_eq!(await_lines(&log, 2), [line.as_str(), line.as_str()]);
+    assert_eq!(host_stat(&proxy, &origin, "rq_error"), 2);
+    assert_eq!(proxy.stat("cluster.origin.upstream_rq_active_overflow"), 2);
+}
+
+/// A pool that may not be opened is as good as no host.
+#[test]
+fn no_pool_names_no_host() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    let origin = Origin::ok();
+    let config = Config::new(origin.address()).cluster(thresholds(json!({"max_connection_pools": 0})));
+    let config = config.access_log(&log, text_format("%RESPONSE_FLAGS% %UPSTREAM_HOST%\n"));
+    let proxy = Proxy::start(&config);
+    let response = proxy.get("/");
+    assert_eq!((response.status, response.text().as_str()), (503, "no healthy upstream"));
+    assert_eq!(await_lines(&log, 1), ["UH -"]);
+    assert_eq!(proxy.stat("cluster.origin.upstream_cx_pool_overflow"), 1);
+}
+
+/// The route's time is over before the host has a stream: nobody's fault.
+#[test]
+fn a_time_out_in_the_queue_is_no_error_of_the_host() {
+    let gate = Gate::default();
+    let origin = Origin::gated(&gate);
+    let config = Config::new(origin.address()).cluster(thresholds(json!({"max_connections": 1})));
+    let routes = json!([
+        {"match": {"prefix": "/short"}, "route": {"cluster": "origin", "timeout": "0.05s"}},
+        {"match": {"prefix": "/"}, "route": {"cluster": "origin"}},
+    ]);
+    let proxy = Proxy::start(&config.routes(routes));
+    let mut first = ask(&proxy, ("cluster.origin.upstream_rq_active", 1));
+    assert_eq!(proxy.get("/short").status, 504);
+    assert_eq!(proxy.stat("cluster.origin.upstream_rq_timeout"), 1);
+    gate.open(1);
+    assert_eq!(first.response().status, 200);
+    let of_host = ["rq_error", "rq_timeout"].map(|name| host_stat(&proxy, &origin, name));
+    assert_eq!(of_host, [0, 0]);
+}
+
+/// A retry that is denied is none: the reply does not speak of one, and says first that it was denied.
+#[test]
+fn a_denied_retry_is_no_retry() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    let nobody = Nobody::new();
+    let policy = json!({"route": {"retry_policy": {"retry_on": "connect-failure"}}});
+    let config = Config::new(nobody.address()).cluster(thresholds(json!({"max_retries": 0}))).route(policy);
+    let proxy = Proxy::start(&config.access_log(&log, text_format("%RESPONSE_FLAGS%\n")));
+    let response = proxy.get("/");
+    assert_eq!(
+        response.text(),
+        "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure"
+    );
+    assert_eq!(await_lines(&log, 1), ["UO,UF"]);
+}
+
+/// A value of `/clusters` of the one host.
+fn host_stat(proxy: &Proxy, origin: &Origin, name: &str) -> u64 {
+    let line = format!("origin::{}::{name}::", origin.address());
+    let page = proxy.admin.get("/clusters");
+    let value = page.text().lines().find_map(|found| found.strip_prefix(&line)?.parse().ok());
+    value.unwrap_or_else(|| panic!("{line} in {}", page.text()))
 }

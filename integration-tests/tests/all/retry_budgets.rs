@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use integration_tests::config::text_format;
 use integration_tests::h2::{H2Client, H2Origin, H2Stream, Manners, code};
 use integration_tests::proxy::await_lines;
-use integration_tests::{Config, Gate, Origin, Proxy};
+use integration_tests::{Config, Gate, Nobody, Origin, Proxy};
 use serde_json::{Value, json};
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: a.test\r\n\r\n";
@@ -134,4 +134,46 @@ fn a_replaced_answer_that_is_whole_is_left_alone() {
     assert_eq!(proxy.connect().ask(GET).text(), "ok");
     assert!(origin.connection(0).frames_of(tidegate_testkit::h2::kind::RST_STREAM).is_empty());
     assert_eq!(proxy.stat("cluster.origin.upstream_rq_tx_reset"), 0);
+}
+
+/// With an interval the share is of what got a connection within it: retries count, what found nobody does not.
+#[test]
+fn attempts_within_the_interval_are_the_budget() {
+    let of = |percent: f64| {
+        let budget = json!({"budget_percent": {"value": percent}, "min_retry_concurrency": 0, "budget_interval": "60s"});
+        json!({"circuit_breakers": {"thresholds": [{"retry_budget": budget}]}})
+    };
+    // 7 and 2 requests and one retry are 10: two retries at once.
+    for (before, expected) in [(6, (1, 1)), (7, (2, 0))] {
+        let gate = Gate::default();
+        let held = gate.clone();
+        let tried = AtomicUsize::new(0);
+        let origin = Origin::answering(move |request| match request.path() {
+            "/fails" if tried.fetch_add(1, Ordering::SeqCst) % 2 == 0 => FAILED.to_owned(),
+            "/fails" => {
+                held.pass();
+                "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_owned()
+            }
+            _ => "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_owned(),
+        });
+        let proxy = Proxy::start(&retrying(Config::new(origin.address()).cluster(of(20.0))));
+        for _ in 0..before {
+            assert_eq!(proxy.get("/").status, 200);
+        }
+        let mut clients = [proxy.connect(), proxy.connect()];
+        clients[0].send("GET /fails HTTP/1.1\r\nhost: a\r\n\r\n");
+        proxy.admin.await_stat("cluster.origin.upstream_rq_retry", 1);
+        proxy.admin.await_stat("cluster.origin.upstream_rq_total", before + 2);
+        clients[1].send("GET /fails HTTP/1.1\r\nhost: a\r\n\r\n");
+        let outcome = || retries(&proxy);
+        integration_tests::wait::until("the second to be judged", || outcome().0 + outcome().1 == 2);
+        assert_eq!(outcome(), expected, "{before} requests before");
+        gate.open(2);
+        clients.iter_mut().for_each(|client| drop(client.response()));
+    }
+    let nobody = Nobody::new();
+    let config = Config::new(nobody.address()).cluster(of(100.0));
+    let policy = json!({"route": {"retry_policy": {"retry_on": "connect-failure"}}});
+    let proxy = Proxy::start(&config.route(policy));
+    assert_eq!((proxy.get("/").status, retries(&proxy)), (503, (0, 1)));
 }

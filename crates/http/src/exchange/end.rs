@@ -221,10 +221,9 @@ impl Exchange<'_> {
             || self.stream.info().flags.get().intersects(ResponseFlags::UPSTREAM_MAX_STREAM_DURATION)
     }
 
-    /// Whether the upstream reset a gRPC response that had begun: Envoy counts these alone.
+    /// Whether the upstream cut a gRPC response that had begun: Envoy counts these alone.
     fn was_grpc_reset(&self) -> bool {
-        let remote = self.stream.info().flags.get().intersects(ResponseFlags::UPSTREAM_REMOTE_RESET);
-        remote && !self.tunnel.get() && self.stream.request().is_some_and(RequestHead::is_grpc)
+        !self.was_too_late() && !self.tunnel.get() && self.stream.request().is_some_and(RequestHead::is_grpc)
     }
 
     /// Whether the request was for a tunnel, and the connection that it was to lead to failed.

@@ -354,7 +354,7 @@ async fn max_requests_waits_for_none() {
         let leases = lab.ask_together(3).await;
         assert_eq!((lab.pool.connections(), lab.stats().upstream_cx_max_requests().value()), (2, 1));
         // `max_requests` counts streams, not connections.
-        assert_eq!(lab.pool.acquire().await.err(), Some(PoolError::Overflow));
+        assert_eq!(lab.pool.acquire().await.err(), Some(PoolError::RequestOverflow));
         assert_eq!(lab.stats().upstream_rq_active_overflow().value(), 1);
         drop(leases);
         settle().await;

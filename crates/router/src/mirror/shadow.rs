@@ -79,6 +79,9 @@ async fn exchange(
     let mut lease = match lease {
         Ok(lease) => lease,
         Err(error) => {
+            if error.reached_host() {
+                host.counters().inc(HostStat::RqError);
+            }
             if error.reason() != ResetReason::Overflow {
                 host.judge(Verdict::Failed);
             }

@@ -59,6 +59,7 @@ impl From<&PoolError> for Fate {
             PoolError::Lost => Self::Unwritten,
             PoolError::Connect { .. }
             | PoolError::Overflow
+            | PoolError::RequestOverflow
             | PoolError::PoolOverflow
             | PoolError::ConnectionOverflow => Self::Unknown,
         }

@@ -13,6 +13,7 @@ use super::Upstream;
 use super::deadlines::RouterTimeout;
 use super::outcome::Failure;
 use crate::group::Groups;
+use crate::retry::Pace;
 use crate::route::EnvoyHeaders;
 
 /// The field by which an upstream says that it is a canary.
@@ -69,6 +70,18 @@ impl Upstream<'_> {
         self.count_host(HostStat::RqError);
     }
 
+    /// A retry that was decided on is made.
+    pub(super) fn count_retry(&self) {
+        let Some(pace) = self.due_retry.take() else { return };
+        let stats = &self.facts.cluster.stats().router;
+        stats.upstream_rq_retry().inc();
+        match pace {
+            Pace::Exponential => stats.upstream_rq_retry_backoff_exponential().inc(),
+            Pace::RateLimited => stats.upstream_rq_retry_backoff_ratelimited().inc(),
+        }
+        self.facts.groups.each(|group| group.stats.upstream_rq_retry().inc());
+    }
+
     /// An attempt ended without a response.
     pub(super) fn count_failure(&self, failure: &Failure) {
         self.judge_failure(failure);
@@ -77,7 +90,7 @@ impl Upstream<'_> {
             Failure::NoHost => {}
             // The host did nothing wrong: a limit of ours refused the stream.
             Failure::Reset { reason: ResetReason::Overflow, .. } => {}
-            Failure::Reset { .. } | Failure::Stale => self.count_host(HostStat::RqError),
+            Failure::Reset { .. } | Failure::Stale => self.count_failed_host(),
             Failure::Timeout(RouterTimeout::Route) => self.count_route_timeout(),
             Failure::Timeout(timeout) => {
                 match timeout {
@@ -89,7 +102,7 @@ impl Upstream<'_> {
                     }
                 }
                 self.count_host(HostStat::RqTimeout);
-                self.count_host(HostStat::RqError);
+                self.count_failed_host();
             }
         }
     }
@@ -104,8 +117,11 @@ impl Upstream<'_> {
         let mut with_reply = false;
         if rivals.is_empty() || self.lease.borrow().is_some() {
             self.count_late_answer();
-            self.count_host(HostStat::RqTimeout);
-            self.count_host(HostStat::RqError);
+            // One that waits for a connection has no host yet.
+            if self.lease.borrow().is_some() {
+                self.count_host(HostStat::RqTimeout);
+                self.count_failed_host();
+            }
             with_reply = true;
         }
         for host in rivals {
@@ -115,6 +131,13 @@ impl Upstream<'_> {
             if std::mem::replace(&mut with_reply, true) {
                 self.count_code(StatusCode::GATEWAY_TIMEOUT);
             }
+        }
+    }
+
+    /// To Envoy a 1xx is the response's start, and what fails after it no failure to answer.
+    fn count_failed_host(&self) {
+        if !self.informed.get() {
+            self.count_host(HostStat::RqError);
         }
     }
 
@@ -171,10 +194,12 @@ impl Upstream<'_> {
         self.facts.groups.each(|group| group.record_time(ms));
     }
 
-    /// Envoy counts the first 1xx of a response, of those that it knows.
+    /// Envoy counts the first 1xx of a response, of those that it knows, and takes it for the response's start.
     pub(super) fn count_informational(&self, status: StatusCode) {
         if matches!(status.as_u16(), 100 | 102..=104) && !self.informed.replace(true) {
             self.count_code(status);
+            // As in Envoy nothing is retried once the client was told something.
+            self.facts.retries.take();
         }
     }
 

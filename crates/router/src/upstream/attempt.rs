@@ -10,7 +10,7 @@ use http::header::SET_COOKIE;
 use http::{HeaderName, HeaderValue};
 use tidegate_cluster::judged::Verdict;
 use tidegate_cluster::stream::{BodyFrame, ClientStream, ResponseFrame};
-use tidegate_cluster::{Ask, Failed, Host, PoolError};
+use tidegate_cluster::{Ask, Failed, Host, HostStat, PoolError};
 use tidegate_types::{EndStream, RequestHead, ResetReason, ResponseFlags, ResponseHead, UpstreamInfo};
 
 use super::carrier::{Carrier, Waiting};
@@ -65,22 +65,20 @@ impl Upstream<'_> {
             connection: Some(info.connection.id),
         };
         let mut acquire = Waiting::begin(cluster, &host, ask, self.facts.tunnel);
+        let mut waits = false;
         let lease = poll_fn(|cx| {
             if let Some(timeout) = self.deadlines.take_fired() {
                 return Poll::Ready(Err(Failure::Timeout(timeout)));
             }
-            Pin::new(&mut acquire).poll(cx).map(|lease| lease.map_err(|error| self.pool_failure(&error)))
+            let lease = Pin::new(&mut acquire).poll(cx);
+            if lease.is_pending() && !std::mem::replace(&mut waits, true) {
+                // Whoever ends the stream while it waits finds the host named.
+                *info.upstream.borrow_mut() = Some(unreached(&host));
+            }
+            lease.map(|lease| lease.map_err(|error| self.pool_failure(&host, &error)))
         })
         .await;
-        let mut lease = match lease {
-            Ok(lease) => lease,
-            Err(failure) => {
-                // A refused stream has no upstream; one that failed to connect has.
-                let overflow = failure.reason() == Some(ResetReason::Overflow);
-                *info.upstream.borrow_mut() = (!overflow).then(|| unreached(&host));
-                return Err(failure);
-            }
-        };
+        let mut lease = lease?;
         host.judge(Verdict::Connected);
         self.facts.groups.each(|group| group.stats.upstream_rq_total().inc());
         *info.upstream.borrow_mut() = Some(lease.describe(&host));
@@ -107,12 +105,18 @@ impl Upstream<'_> {
         Ok(())
     }
 
-    fn pool_failure(&self, error: &PoolError) -> Failure {
-        if matches!(error, PoolError::PoolOverflow) {
-            return Failure::NoHost;
+    fn pool_failure(&self, host: &Host, error: &PoolError) -> Failure {
+        let info = self.stream.info();
+        // A stream that was not let into the queue has no upstream; one that failed to connect has, and so has one
+        // that a connection stood ready for.
+        *info.upstream.borrow_mut() = error.reached_host().then(|| unreached(host));
+        match error {
+            PoolError::PoolOverflow => return Failure::NoHost,
+            PoolError::RequestOverflow => self.count_host(HostStat::RqError),
+            _ => {}
         }
         let transport = error.transport_failure().map(str::to_owned);
-        self.stream.info().upstream_transport_failure.borrow_mut().clone_from(&transport);
+        info.upstream_transport_failure.borrow_mut().clone_from(&transport);
         Failure::Reset { reason: error.reason(), transport, fate: Fate::from(error) }
     }
 
@@ -277,20 +281,14 @@ impl Upstream<'_> {
             }
             return Judgement::Accepted;
         }
-        match self.granted(decision) {
-            Some(wait) => {
-                match pace {
-                    Pace::Exponential => stats.upstream_rq_retry_backoff_exponential().inc(),
-                    Pace::RateLimited => stats.upstream_rq_retry_backoff_ratelimited().inc(),
-                }
-                Judgement::Again(wait)
-            }
+        match self.granted(decision, pace) {
+            Some(wait) => Judgement::Again(wait),
             None => Judgement::Denied,
         }
     }
 
     /// The time to wait before the retry that was decided on, if the body and the circuit breaker allow it.
-    pub(super) fn granted(&self, decision: Decision) -> Option<Duration> {
+    pub(super) fn granted(&self, decision: Decision, pace: Pace) -> Option<Duration> {
         let stats = &self.facts.cluster.stats().router;
         let wait = match decision {
             Decision::No => return None,
@@ -311,10 +309,12 @@ impl Upstream<'_> {
             self.stream.info().flag(ResponseFlags::UPSTREAM_OVERFLOW);
             return None;
         };
+        if let Some(state) = self.facts.retries.borrow_mut().as_mut() {
+            state.handle_granted();
+        }
         // Held while the retry waits and runs.
         *self.retry_permit.borrow_mut() = Some(permit);
-        stats.upstream_rq_retry().inc();
-        self.facts.groups.each(|group| group.stats.upstream_rq_retry().inc());
+        self.due_retry.set(Some(pace));
         Some(wait)
     }
 

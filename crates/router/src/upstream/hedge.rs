@@ -18,7 +18,7 @@ use super::deadlines::RouterTimeout;
 use super::outcome::Failure;
 use super::tally::Tally;
 use super::{Upstream, UpstreamHead};
-use crate::retry::Decision;
+use crate::retry::{Decision, Pace};
 use crate::timeout::Hedge;
 
 /// The attempts beside the latest.
@@ -90,8 +90,7 @@ impl<'r> Upstream<'r> {
             Some(retries) => retries.should_hedge(fastrand::u64(..)),
             None => Decision::No,
         };
-        let Some(wait) = self.granted(decision) else { return Ok(()) };
-        self.facts.cluster.stats().router.upstream_rq_retry_backoff_exponential().inc();
+        let Some(wait) = self.granted(decision, Pace::Exponential) else { return Ok(()) };
         self.was_late.set(true);
         let (lease, host) = (self.lease.borrow_mut().take(), self.host.borrow_mut().take());
         if let (Some(lease), Some(host)) = (lease, host) {

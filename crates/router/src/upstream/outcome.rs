@@ -61,16 +61,6 @@ impl Failure {
         }
     }
 
-    /// The reason as retry policies see it.
-    pub(super) fn reason(&self) -> Option<ResetReason> {
-        match self {
-            Self::Reset { reason, .. } => Some(*reason),
-            Self::Stale => Some(ResetReason::ConnectionTermination),
-            Self::Timeout(_) => Some(ResetReason::LocalReset),
-            Self::NoHost => None,
-        }
-    }
-
     /// The reply to the client, before any part of a response went down. `informed`: a 1xx head had come, for
     /// Envoy the response's start.
     pub(super) fn reply(&self, retried: bool, informed: bool, late: LateAnswer) -> LocalReply {
@@ -282,22 +272,20 @@ mod tests {
         let told = |code, by_peer| {
             let failure = Failure::of_stream(&StreamError::Reset { code, by_peer });
             let (flag, details) = failure.cut();
-            (failure.reason(), flag, details.into_owned())
+            let Failure::Reset { reason, .. } = failure else { panic!("{failure:?}") };
+            (reason, flag, details.into_owned())
         };
         let remote = ResponseFlags::UPSTREAM_REMOTE_RESET;
         for code in [ResetCode::Cancel, ResetCode::NoError, ResetCode::Internal, ResetCode::EnhanceYourCalm] {
             let details = "upstream_reset_after_response_started{remote_reset}";
-            assert_eq!(told(code, true), (Some(ResetReason::RemoteReset), remote, details.to_owned()));
+            assert_eq!(told(code, true), (ResetReason::RemoteReset, remote, details.to_owned()));
         }
-        assert_eq!(told(ResetCode::Refused, true).0, Some(ResetReason::RemoteRefused));
+        assert_eq!(told(ResetCode::Refused, true).0, ResetReason::RemoteRefused);
         let of_connect = told(ResetCode::Connect, true);
         assert_eq!(of_connect.1, remote);
         assert!(of_connect.2.ends_with("{remote_error_with_CONNECT_request}"), "{}", of_connect.2);
         let (reason, flag, _) = told(ResetCode::Protocol, true);
-        assert_eq!(
-            (reason, flag),
-            (Some(ResetReason::ProtocolError), ResponseFlags::UPSTREAM_PROTOCOL_ERROR)
-        );
-        assert_eq!(told(ResetCode::Cancel, false).0, Some(ResetReason::LocalReset));
+        assert_eq!((reason, flag), (ResetReason::ProtocolError, ResponseFlags::UPSTREAM_PROTOCOL_ERROR));
+        assert_eq!(told(ResetCode::Cancel, false).0, ResetReason::LocalReset);
     }
 }

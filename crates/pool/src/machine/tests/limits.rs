@@ -42,7 +42,7 @@ fn a_limit_of_requests_refuses_at_attachment_and_keeps_the_connection() {
     assert_eq!(lab.ask(), Asked::Waits(1));
     lab.events();
     lab.connected(1);
-    assert_eq!(lab.events(), [Event::Fail { token: 1, error: PoolError::Overflow }]);
+    assert_eq!(lab.events(), [Event::Fail { token: 1, error: PoolError::RequestOverflow }]);
     assert_eq!(lab.ask(), Asked::Overflow);
     assert_eq!(lab.stats().upstream_rq_active_overflow().value(), 2);
     assert_eq!(lab.stats().upstream_rq_pending_overflow().value(), 0);
