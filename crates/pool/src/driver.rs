@@ -261,7 +261,7 @@ impl<K: Kind> Pool<K> {
                 self.look(key);
                 continue;
             }
-            let lent = match inner.machine.try_attach(now, care)? {
+            let lent = match inner.machine.attach_to(now, key) {
                 Attached::To(key) => {
                     K::lend(self, &mut inner, Grant { key, since: None }).ok_or(PoolError::Lost)
                 }

@@ -221,13 +221,19 @@ impl Machine {
     #[inline]
     pub fn try_attach(&mut self, now: Instant, care: Care) -> Option<Attached> {
         let key = self.first_ready(now, care)?;
+        Some(self.attach_to(now, key))
+    }
+
+    /// The same, on the connection that [`Machine::first_ready`] named just now.
+    #[inline]
+    pub fn attach_to(&mut self, now: Instant, key: ConnKey) -> Attached {
         if !self.attach(now, key) {
-            return Some(Attached::Overflow);
+            return Attached::Overflow;
         }
         self.preconnect(now, 0);
         self.tally();
         self.check_invariants();
-        Some(Attached::To(key))
+        Attached::To(key)
     }
 
     /// Lets a stream wait for a connection. To be called when `try_attach` found none.

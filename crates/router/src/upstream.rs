@@ -149,6 +149,9 @@ pub struct Upstream<'r> {
     was_late: Cell<bool>,
     /// Outlier detection was told that the latest attempt is late.
     judged_late: Cell<bool>,
+    /// The request's `content-type` says so. Asked once, while the head is at hand: when the answer comes it has long
+    /// left the caches, and to ask then costs the wait for memory.
+    is_grpc: bool,
     /// Whether the host did well is told by the response's end.
     grpc_status_due: Cell<bool>,
     /// The attempt's connection takes no more bytes; what it answered may still be read.
@@ -176,7 +179,9 @@ impl<'r> Upstream<'r> {
         let wanted = facts.keeps_bodies();
         let by_policy = if wanted { facts.replay_limit } else { 0 };
         let limit = safe.kept_bytes().max(by_policy);
+        let is_grpc = stream.request().is_some_and(RequestHead::is_grpc);
         let upstream = Self {
+            is_grpc,
             stream,
             deadlines,
             replay: RefCell::new(Replay::new(limit)),

@@ -31,6 +31,7 @@ struct Chunk {
 
 impl Output {
     /// The buffer to append text to, with room for `additional` bytes.
+    #[inline]
     pub(crate) fn text(&mut self, additional: usize) -> &mut BytesMut {
         if self.text.capacity() == 0 {
             self.text = buffers::take_output(additional.max(MIN_RESERVE));

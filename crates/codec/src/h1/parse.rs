@@ -7,6 +7,8 @@
 mod names;
 mod target;
 
+use std::ops::Range;
+
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use memchr::memchr;
@@ -473,13 +475,13 @@ fn for_each_field(
             return Err(Violation::FieldLine);
         }
         let end = ends.of(line, at + colon, block).ok_or(Violation::LineEnd)?;
-        let value = block.get(at + colon + 1..end).and_then(|value| value.strip_suffix(b"\r"));
-        let value = value.ok_or(Violation::LineEnd)?;
+        let begin = at + colon + 1;
+        let value = block.get(begin..end).and_then(|value| value.strip_suffix(b"\r"));
+        let value = trim_ows(value.ok_or(Violation::LineEnd)?);
+        let value = block.slice(begin + value.start..begin + value.end);
         let (name, meaning) = names::known(name)
             .ok_or_else(|| if name.contains(&0) { Violation::Character } else { Violation::FieldLine })?;
-        let value = trim_ows(value);
-        let value =
-            HeaderValue::from_maybe_shared(block.slice_ref(value)).map_err(|_| Violation::Character)?;
+        let value = HeaderValue::from_maybe_shared(value).map_err(|_| Violation::Character)?;
         each(name, value, meaning)?;
         at = end + 1;
     }
@@ -503,15 +505,12 @@ fn colon_or_end(text: &[u8]) -> Option<usize> {
     Some(words.len() * 8 + found)
 }
 
-/// Cuts optional white space (RFC 9110 §5.6.3) from both ends: space and tab, nothing else.
-fn trim_ows(mut text: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] = text {
-        text = rest;
-    }
-    while let [rest @ .., b' ' | b'\t'] = text {
-        text = rest;
-    }
-    text
+/// What is left without optional white space (RFC 9110 §5.6.3) at both ends: space and tab, nothing else.
+fn trim_ows(text: &[u8]) -> Range<usize> {
+    let is_white = |byte: &&u8| matches!(byte, b' ' | b'\t');
+    let start = text.iter().take_while(is_white).count();
+    let white = text.iter().skip(start).rev().take_while(is_white).count();
+    start..text.len() - white
 }
 
 fn split_once(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {

@@ -270,14 +270,42 @@ impl Core {
         if stream.failed.is_some() || tx.phase != SendPhase::Body || data.is_empty() && !end.is_end() {
             return;
         }
-        if !data.is_empty() {
-            tx.buffered += data.len();
-            tx.body.push_back(data);
-        }
         if end.is_end() {
             tx.phase = SendPhase::Ended;
         }
-        self.send_queued(key);
+        if let Some(data) = self.send_whole(key, data) {
+            if !data.is_empty()
+                && let Some(stream) = self.streams.get_mut(key)
+            {
+                stream.tx.buffered += data.len();
+                stream.tx.body.push_back(data);
+            }
+            self.send_queued(key);
+        }
+    }
+
+    /// Sends DATA that is one frame now, as most of it is, without a queue; hands it back otherwise.
+    fn send_whole(&mut self, key: Key, data: Bytes) -> Option<Bytes> {
+        let can = !data.is_empty() && self.tx.line.is_empty() && self.has_room();
+        let Some(stream) = self.streams.get_mut(key).filter(|_| can) else { return Some(data) };
+        let len = data.len() as i64;
+        let window = stream.tx.window.min(self.tx.window).min(MAX_FRAME as i64);
+        if len > window || !stream.tx.is_empty() || stream.id == 0 {
+            return Some(data);
+        }
+        stream.tx.window -= len;
+        self.tx.window -= len;
+        let (id, last) = (stream.id, stream.tx.phase == SendPhase::Ended);
+        if !last {
+            stream.writer.wake();
+        }
+        self.put_data(id, data, last);
+        if last {
+            // Whoever sends it is awake, and asks for the stream's state next.
+            self.finished(key);
+        }
+        self.wake();
+        None
     }
 
     /// Sends trailers behind what waits.
@@ -320,11 +348,18 @@ impl Core {
         self.wake();
     }
 
-    /// END_STREAM went.
+    /// END_STREAM went, whose sender may wait for that.
     fn finish(&mut self, key: Key) {
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.writer.wake();
+        }
+        self.finished(key);
+    }
+
+    /// END_STREAM went.
+    fn finished(&mut self, key: Key) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         stream.tx.phase = SendPhase::Done;
-        stream.writer.wake();
         if stream.rx.phase == Phase::Ended {
             self.close_stream(key);
         }

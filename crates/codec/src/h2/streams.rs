@@ -201,19 +201,26 @@ impl Receiving {
     pub(crate) fn clear(&mut self) -> usize {
         let body: usize = self.body.iter().map(Bytes::len).sum();
         let all = std::mem::take(&mut self.held) + body + self.tail.len();
-        self.body.clear();
-        self.body.shrink_to(KEPT);
+        forget(&mut self.body);
         self.tail = BytesMut::new();
         self.trailers = None;
         all
     }
 }
 
+/// Empties a queue. Of most streams it never held anything, and costs no call.
+#[inline]
+fn forget(parts: &mut VecDeque<Bytes>) {
+    if parts.capacity() > 0 {
+        parts.clear();
+        parts.shrink_to(KEPT);
+    }
+}
+
 impl Sending {
     /// Forgets what was not sent.
     pub(crate) fn clear(&mut self) {
-        self.body.clear();
-        self.body.shrink_to(KEPT);
+        forget(&mut self.body);
         self.buffered = 0;
         self.trailers = None;
         self.head = None;
@@ -303,6 +310,8 @@ impl Streams {
         if let Some(stream) = self.places.get_mut(key) {
             stream.id = id;
             self.index.push_back((id, key));
+            // Its head is what is looked at next.
+            self.recent = (id, key);
         }
     }
 
@@ -310,6 +319,9 @@ impl Streams {
     pub(crate) fn find(&mut self, id: u32) -> Option<Key> {
         if self.recent.0 == id {
             return Some(self.recent.1);
+        }
+        if self.index.back().is_none_or(|last| last.0 < id) {
+            return None;
         }
         let at = self.index.binary_search_by_key(&id, |entry| entry.0).ok()?;
         self.recent = *self.index.get(at)?;

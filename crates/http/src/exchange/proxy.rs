@@ -52,8 +52,11 @@ impl Exchange<'_> {
         let mut pump = has_body.then(|| Box::pin(self.pump(upstream, held, request_filters)));
         let mut respond = pin!(self.respond(route, upstream, response_filters));
         let mut in_line = false;
+        let mut waited = false;
         poll_fn(|cx| {
-            self.fetch();
+            if std::mem::replace(&mut waited, true) {
+                self.fetch();
+            }
             loop {
                 // The response side first: it connects and sends the head, then the pump has somewhere to
                 // pump to. Whatever the pump waits for is changed only by `respond`, in this very poll.

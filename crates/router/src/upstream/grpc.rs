@@ -10,7 +10,7 @@ use super::Upstream;
 impl Upstream<'_> {
     /// A response other than 5xx is passed on: what the host did is known now, or with the response's end.
     pub(super) fn count_answer(&self, head: &ResponseHead, end: EndStream) {
-        if !self.stream.request().is_some_and(tidegate_types::RequestHead::is_grpc) {
+        if !self.is_grpc {
             self.count_host(HostStat::RqSuccess);
         } else if end.is_end() {
             self.count_host(by_status(&head.headers));

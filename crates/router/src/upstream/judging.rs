@@ -7,7 +7,7 @@
 use http::{HeaderMap, HeaderName};
 use tidegate_cluster::Host;
 use tidegate_cluster::judged::Verdict;
-use tidegate_types::{RequestHead, ResetReason, ResponseHead};
+use tidegate_types::{ResetReason, ResponseHead};
 
 use super::Upstream;
 use super::deadlines::RouterTimeout;
@@ -31,8 +31,7 @@ impl Upstream<'_> {
         if !host.is_judged() {
             return;
         }
-        let is_grpc = self.stream.request().is_some_and(RequestHead::is_grpc);
-        let by_grpc = if is_grpc { grpc_status(&head.headers) } else { None };
+        let by_grpc = if self.is_grpc { grpc_status(&head.headers) } else { None };
         host.judge(Verdict::Answer(by_grpc.unwrap_or(head.status.as_u16())));
         if host.hears_degraded() && head.headers.contains_key(DEGRADED) {
             host.said_degraded();

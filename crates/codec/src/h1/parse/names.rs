@@ -20,6 +20,7 @@ pub(super) enum Meaning {
 }
 
 /// The name's spelling on the wire, what it is and what it means. `None` if it is not a valid name.
+#[inline]
 pub(super) fn known(raw: &[u8]) -> Option<(HeaderName, Meaning)> {
     if raw.len() > MAX_RAW || raw.is_empty() {
         return judge(raw);
@@ -40,6 +41,8 @@ pub(super) fn known(raw: &[u8]) -> Option<(HeaderName, Meaning)> {
     })
 }
 
+#[cold]
+#[inline(never)]
 fn judge(raw: &[u8]) -> Option<(HeaderName, Meaning)> {
     let name = HeaderName::from_bytes(raw).ok()?;
     let meaning = if rules::is_meaningful(&name) { Meaning::Connection } else { Meaning::None };
