@@ -193,6 +193,11 @@ impl Cluster {
 
     /// The configuration of what connections to `host` speak below their protocol now.
     pub fn socket_of(&self, host: &Host) -> &UpstreamTransport {
+        let config = self.config();
+        if config.transport_matches.is_empty() {
+            // Nothing of the host has to be read, of which there may be thousands.
+            return &config.transport_socket;
+        }
         self.shared.socket_of(host.shared().transport())
     }
 
