@@ -52,6 +52,30 @@ fn defaults_are_envoys() {
     assert_eq!(bootstrap.listeners[0].per_connection_buffer_limit_bytes, 1 << 20);
 }
 
+/// As Envoy's JSON reader has it, of messages, strings and numbers.
+#[test]
+fn one_value_stands_for_a_list_of_it() {
+    fn bare(value: &mut serde_json::Value) {
+        match value {
+            serde_json::Value::Array(items) if items.len() == 1 => {
+                *value = items.remove(0);
+                bare(value);
+            }
+            serde_json::Value::Array(items) => items.iter_mut().for_each(bare),
+            serde_json::Value::Object(fields) => fields.values_mut().for_each(bare),
+            _ => {}
+        }
+    }
+    let mut tree: serde_json::Value = serde_json::from_str(MINIMAL).unwrap();
+    bare(&mut tree);
+    assert!(!tree.to_string().contains('['), "{tree}");
+    let (with, without) = (json(MINIMAL), json(&tree.to_string()));
+    assert_eq!(without.clusters[0].name, with.clusters[0].name);
+    let endpoint = |b: &Bootstrap| b.clusters[0].endpoints[0].endpoints[0].address.clone();
+    assert_eq!(endpoint(&without), endpoint(&with));
+    assert_eq!(manager(&without).route_config.virtual_hosts[0].domains.len(), 1);
+}
+
 /// As control planes write what they have no descriptor for.
 #[test]
 fn a_typed_struct_is_the_message_that_it_names() {

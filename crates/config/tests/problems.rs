@@ -186,7 +186,7 @@ fn numbers_and_wrong_types() {
         "\"normalize_path\": 1",
         &["16:40: M.normalize_path: wrong type: the number 1 (expected true or false)"],
     );
-    manager("\"access_log\": {}", &["16:36: M.access_log: wrong type: an object (expected an array)"]);
+    manager("\"access_log\": 1", &["16:36: M.access_log: wrong type: a number (expected an object)"]);
     manager(
         "\"http_protocol_options\": 1",
         &["16:47: M.http_protocol_options: wrong type: a number (expected an object)"],

@@ -232,6 +232,7 @@ impl<'a> Reader<'a> {
         entries.map(|m| (m.key.to_string(), read(&m.key, &m.value, path.field(&m.key)))).collect()
     }
 
+    /// A list, or the one value that it holds: Envoy's JSON reader takes `clusters: {..}` for `clusters: [{..}]`.
     pub(super) fn list<T>(
         &'a self,
         name: &'static str,
@@ -241,8 +242,7 @@ impl<'a> Reader<'a> {
         let Some(node) = self.take(name, || Shape::List(Box::new(shape()))) else { return self.unset(name) };
         let path = self.path.field(name);
         let Kind::Array(items) = &node.kind else {
-            self.unwrap::<()>(Err(mismatch(node, "an array")), path, node.span);
-            return self.broken(name, node);
+            return self.set(name, node, read(node, path).into_iter().collect());
         };
         let mut all = Vec::with_capacity(items.len());
         all.extend(items.iter().enumerate().filter_map(|(index, item)| read(item, path.index(index))));

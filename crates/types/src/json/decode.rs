@@ -1,7 +1,8 @@
 //! A serde `Deserializer` over [`Node`], for the typed configurations of filters.
 //!
 //! Authors write plain structs with snake_case fields and `#[serde(default)]`; proto3 JSON's conventions
-//! are kept here: lowerCamelCase keys, 64-bit numbers as strings, enums by name or number, `null` is unset.
+//! are kept here: lowerCamelCase keys, 64-bit numbers as strings, enums by name or number, `null` is unset; and
+//! Envoy's own, that one value stands for a list of it.
 //! Unknown fields are problems, all of them; the first other error of serde ends the decoding.
 //! (`#[serde(flatten)]` hides the field list from this decoder, so unknown fields pass there.)
 
@@ -188,6 +189,14 @@ impl<'de> de::Deserializer<'de> for Decoder<'de> {
         }
     }
 
+    /// One value stands for the list that holds it, as for Envoy's JSON reader.
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        match self.node.kind {
+            Kind::Array(_) | Kind::Null => self.deserialize_any(visitor),
+            _ => visitor.visit_seq(One(Some(self))),
+        }
+    }
+
     fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         let place = self.place();
         match self.node.as_str().and_then(decode_base64) {
@@ -255,7 +264,7 @@ impl<'de> de::Deserializer<'de> for Decoder<'de> {
     }
 
     forward_to_deserialize_any! {
-        bool i128 u128 char str string unit unit_struct seq tuple tuple_struct map identifier ignored_any
+        bool i128 u128 char str string unit unit_struct tuple tuple_struct map identifier ignored_any
     }
 }
 
@@ -274,6 +283,19 @@ impl<'de> de::SeqAccess<'de> for Items<'de, '_> {
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
         let Some((index, node)) = self.rest.next() else { return Ok(None) };
         let item = self.decoder.child(node, self.decoder.path.index(index));
+        let place = item.place();
+        seed.deserialize(item).map(Some).map_err(place)
+    }
+}
+
+/// A list of one that was written without brackets.
+struct One<'a>(Option<Decoder<'a>>);
+
+impl<'de> de::SeqAccess<'de> for One<'de> {
+    type Error = Fault;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
+        let Some(item) = self.0.take() else { return Ok(None) };
         let place = item.place();
         seed.deserialize(item).map(Some).map_err(place)
     }
