@@ -163,7 +163,8 @@ impl Message for HcmConfig {
         ];
         let http_filters = http_filters(r);
         let route_config = r.message::<RouteConfig>("route_config");
-        if let (Some(table), Some(router)) = (route_config.peek(), http_filters.last()) {
+        let router = http_filters.iter().find(|filter| filter.config.message_name() == ROUTER);
+        if let (Some(table), Some(router)) = (route_config.peek(), router) {
             routers_name(r, table, &router.config.name);
         }
         let rds = r.message::<Option<Rds>>("rds").optional().flatten();
@@ -280,11 +281,6 @@ impl HcmConfig {
 
 fn http_filters(r: &Reader<'_>) -> Vec<HttpFilterConfig> {
     let filters = r.repeated::<Option<HttpFilterConfig>>("http_filters");
-    let before_last =
-        filters.peek().and_then(|all| all.split_last()).map(|(_, rest)| rest).unwrap_or_default();
-    if before_last.iter().flatten().any(|filter| filter.config.message_name() == ROUTER) {
-        filters.report("the router must be the last HTTP filter", None);
-    }
     filters.or_default().into_iter().flatten().collect()
 }
 

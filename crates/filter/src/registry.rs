@@ -46,6 +46,7 @@ type BuildLog = fn(&TypedConfig, &AccessLogContext<'_>) -> Result<Arc<dyn Access
 
 struct HttpEntry {
     build: BuildHttp,
+    name: &'static str,
     route_type: &'static str,
 }
 
@@ -59,7 +60,7 @@ impl Registry {
     /// Adds an HTTP filter. A later one of the same `@type` takes its place.
     #[must_use]
     pub fn http<T: HttpFilterType>(mut self) -> Self {
-        self.http.insert(T::TYPE_URL, HttpEntry { build: build_http::<T>, route_type: T::ROUTE_TYPE_URL });
+        self.http.insert(T::TYPE_URL, HttpEntry { build: build_http::<T>, name: T::NAME, route_type: T::ROUTE_TYPE_URL });
         self.routes.insert(T::ROUTE_TYPE_URL, build_route::<T>);
         self
     }
@@ -163,6 +164,11 @@ impl Registry {
     /// Whether an HTTP filter with that `@type` exists.
     pub fn knows_http(&self, type_url: &str) -> bool {
         self.http.contains_key(type_url)
+    }
+
+    /// The name (`envoy.filters.http.buffer`) of the HTTP filter with that `@type`.
+    pub fn http_name(&self, type_url: &str) -> Option<&'static str> {
+        self.http.get(type_url).map(|entry| entry.name)
     }
 
     /// Builds the per-route configuration of the filter whose own `@type` is `filter_type`.

@@ -12,6 +12,7 @@ use tidegate_codec::{h2, h3};
 use tidegate_config::bootstrap::Node;
 use tidegate_config::protocol::{HeaderKeyFormat, UnderscoreAction};
 use tidegate_config::values::TimeoutOverride;
+use tidegate_config::hcm::HttpFilterConfig;
 use tidegate_config::{HcmConfig, RouteConfig, Runtime};
 use tidegate_filter::{AccessLogContext, FactoryContext, Registry};
 use tidegate_router::{FilterSlots, ROUTER_TYPE_URL, RouteTable, RouterOptions};
@@ -235,8 +236,8 @@ fn filters<'a>(
         let last = index + 1 == config.http_filters.len();
         let typed = &filter.config;
         if typed.type_url == ROUTER_TYPE_URL {
-            if !last {
-                problems.push(at(typed, "the router must be the last HTTP filter"));
+            if let Some(message) = misplaced_router(filter, last) {
+                problems.push(at(typed, &message));
             }
             match json::from_typed::<RouterOptions>(typed) {
                 Ok(options) => router = Some(options),
@@ -247,8 +248,13 @@ fn filters<'a>(
         if filter.is_optional && !cx.registry.knows_http(&typed.type_url) {
             continue;
         }
-        if last {
-            problems.push(at(typed, "the last HTTP filter must be the router"));
+        if last && let Some(kind) = cx.registry.http_name(&typed.type_url) {
+            // Envoy's words.
+            let message = format!(
+                "Error: non-terminal filter named {} of type {kind} is the last filter in a http filter chain.",
+                typed.name
+            );
+            problems.push(at(typed, &message));
         }
         if let Some(former) = former.get(filters.len()).filter(|former| former.answers.hold(cx.runtime)) {
             filters.push(former.clone());
@@ -265,6 +271,20 @@ fn filters<'a>(
         }
     }
     (filters, Slots::new(cx, factory, slots), router.unwrap_or_default())
+}
+
+/// What is wrong with the place of the terminal filter, in Envoy's words.
+fn misplaced_router(router: &HttpFilterConfig, last: bool) -> Option<String> {
+    let name = &router.config.name;
+    if !last {
+        return Some(format!(
+            "Error: terminal filter named {name} of type envoy.filters.http.router must be the last filter in a http \
+             filter chain."
+        ));
+    }
+    router
+        .disabled
+        .then(|| format!("Error: the last (terminal) filter ({name}) in the chain cannot be disabled by default."))
 }
 
 fn at(typed: &TypedConfig, message: &str) -> Problem {
