@@ -41,7 +41,8 @@ fn responses(criterion: &mut Criterion) {
         bencher.iter_batched(
             || BytesMut::from(ANSWER.as_bytes()),
             |mut buf| {
-                let parsed = parse_response(&mut buf, &mut HeadScan::default(), limits, Asked::Ordinary);
+                let parsed =
+                    parse_response(&mut buf, &mut HeadScan::default(), limits, Asked::Ordinary, None);
                 drop(black_box(parsed.expect("a valid head").expect("a whole head")));
                 buf
             },

@@ -21,5 +21,5 @@ pub mod server;
 pub(crate) mod wire;
 
 pub use client::{ClientConn, IdleEvent};
-pub use options::{ClientOptions, NameCase, ServerOptions};
+pub use options::{ClientOptions, KeptNames, NameCase, ServerOptions};
 pub use server::{Next, Readable, ServerConn};

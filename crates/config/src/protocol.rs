@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tidegate_types::json::Problem;
+
 use crate::reader::{Message, Reader};
 use crate::values::Empty;
 
@@ -73,6 +75,17 @@ pub enum HeaderKeyFormat {
     Lowercase,
     /// `proper_case_words`: `Content-Type`.
     ProperCase,
+    /// `stateful_formatter`, `preserve_case`: as the peer writes them, on the other side.
+    PreserveCase(PreserveCase),
+}
+
+/// `envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PreserveCase {
+    /// `forward_reason_phrase`: responses keep the upstream's.
+    pub forward_reason_phrase: bool,
+    /// `formatter_type_on_envoy_headers` is `PROPER_CASE`: for names that the peer did not write; else lower case.
+    pub proper_case_on_others: bool,
 }
 
 impl Default for CommonHttpOptions {
@@ -153,7 +166,46 @@ impl Message for HeaderKeyFormat {
 
     fn read(r: &Reader<'_>) -> Self {
         let proper = r.message::<Empty>("proper_case_words").optional();
-        r.exactly_one(&["proper_case_words"]);
-        if proper.is_some() { Self::ProperCase } else { Self::Lowercase }
+        let stateful = r.message::<Stateful>("stateful_formatter").optional();
+        r.exactly_one(&["proper_case_words", "stateful_formatter"]);
+        match (proper, stateful) {
+            (Some(_), _) => Self::ProperCase,
+            (None, Some(Stateful(preserve))) => Self::PreserveCase(preserve),
+            (None, None) => Self::Lowercase,
+        }
+    }
+}
+
+/// `stateful_formatter`.
+struct Stateful(PreserveCase);
+
+impl Message for Stateful {
+    const NAME: &'static str = "envoy.config.core.v3.TypedExtensionConfig";
+
+    fn read(r: &Reader<'_>) -> Self {
+        r.may_be::<PreserveCase>();
+        let Some(any) = r.extension_any() else { return Self(PreserveCase::default()) };
+        if any.config.is::<PreserveCase>() {
+            return Self(any.config.read(r));
+        }
+        let message = "this header formatter is not supported by this build";
+        r.cx.report(Problem {
+            expected: Some(format!("type.googleapis.com/{}", PreserveCase::NAME)),
+            ..Problem::new(any.config.path.field("@type"), any.config.node.span, message)
+        });
+        Self(PreserveCase::default())
+    }
+}
+
+impl Message for PreserveCase {
+    const NAME: &'static str =
+        "envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig";
+
+    fn read(r: &Reader<'_>) -> Self {
+        const OTHERS: &[(&str, u32, bool)] = &[("DEFAULT", 0, false), ("PROPER_CASE", 1, true)];
+        Self {
+            forward_reason_phrase: r.bool("forward_reason_phrase").or_default(),
+            proper_case_on_others: r.enumeration("formatter_type_on_envoy_headers", OTHERS, &[]).or_default(),
+        }
     }
 }

@@ -60,7 +60,10 @@ impl Registry {
     /// Adds an HTTP filter. A later one of the same `@type` takes its place.
     #[must_use]
     pub fn http<T: HttpFilterType>(mut self) -> Self {
-        self.http.insert(T::TYPE_URL, HttpEntry { build: build_http::<T>, name: T::NAME, route_type: T::ROUTE_TYPE_URL });
+        self.http.insert(
+            T::TYPE_URL,
+            HttpEntry { build: build_http::<T>, name: T::NAME, route_type: T::ROUTE_TYPE_URL },
+        );
         self.routes.insert(T::ROUTE_TYPE_URL, build_route::<T>);
         self
     }

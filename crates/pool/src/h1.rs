@@ -21,7 +21,7 @@ pub use crate::driver::{Connect, Neighbour, Neighbours};
 pub use conn::{AfterExchange, Conn, ConnFacts, Connected, IdleEnd, Opened};
 pub use connector::SocketConnector;
 pub use lease::Lease;
-pub use tidegate_codec::h1::{ClientOptions, NameCase};
+pub use tidegate_codec::h1::{ClientOptions, KeptNames, NameCase};
 pub use tidegate_codec::multiplex::Traffic;
 pub use tidegate_net::socket_option::SocketOption;
 pub use tidegate_net::{Binding, DialOptions, Keepalive, TransportOptions};

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 
+use crate::names::WrittenNames;
+
 /// Whether a frame is the last one of its message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EndStream {
@@ -62,6 +64,8 @@ pub struct RequestHead {
     pub headers: HeaderMap,
     /// Extended CONNECT's `:protocol`, or the HTTP/1.1 `Upgrade` that asks for the same.
     pub upgrade: Option<Bytes>,
+    /// The fields' names as the client wrote them, where its codec was told to keep them.
+    pub names: Option<Box<WrittenNames>>,
 }
 
 impl RequestHead {
@@ -75,6 +79,7 @@ impl RequestHead {
             version: Version::HTTP_11,
             headers: HeaderMap::new(),
             upgrade: None,
+            names: None,
         }
     }
 
@@ -119,12 +124,14 @@ pub struct ResponseHead {
     pub version: Version,
     /// All fields but pseudo-header fields.
     pub headers: HeaderMap,
+    /// The fields' names as the upstream wrote them, where its codec was told to keep them.
+    pub names: Option<Box<WrittenNames>>,
 }
 
 impl ResponseHead {
     /// A head without fields.
     pub fn new(status: StatusCode) -> Self {
-        Self { status, version: Version::HTTP_11, headers: HeaderMap::new() }
+        Self { status, version: Version::HTTP_11, headers: HeaderMap::new(), names: None }
     }
 }
 

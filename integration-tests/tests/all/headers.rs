@@ -125,3 +125,52 @@ fn route_level_mutations_reach_local_replies() {
     let response = Proxy::start(&config).get("/");
     assert_eq!((response.status, response.header("x-flags")), (503, Some("UH")));
 }
+
+fn preserve_case(options: Value) -> Value {
+    let mut config = json!({"@type": "type.googleapis.com/envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig"});
+    integration_tests::config::merge(&mut config, options);
+    json!({"header_key_format": {"stateful_formatter": {"name": "preserve_case", "typed_config": config}}})
+}
+
+#[test]
+fn names_reach_the_other_side_as_they_were_written() {
+    let origin =
+        Origin::saying("HTTP/1.1 200 Okey Dokey\r\nConTent-LenGth: 2\r\nX-fOO: a\r\nx-Foo: b\r\n\r\nhi");
+    let request = "POST /a HTTP/1.1\r\nHoSt: a\r\nContent-LENGTH: 2\r\nX-aBc: 1\r\nx-AbC: 2\r\n\r\nhi";
+    let added = json!({
+        "request_headers_to_add": [add("x-added", "1", APPEND)],
+        "response_headers_to_add": [add("x-added", "1", APPEND)],
+    });
+    let config = Config::new(origin.address())
+        .virtual_host(added)
+        .hcm(json!({"http_protocol_options": preserve_case(json!({}))}))
+        .cluster_http(json!({"explicit_http_config": {"http_protocol_options": preserve_case(
+            json!({"forward_reason_phrase": true, "formatter_type_on_envoy_headers": "PROPER_CASE"}))}}));
+    let proxy = Proxy::start(&config);
+    let response = proxy.connect().ask(request);
+    let seen = origin.request().head;
+    for line in
+        ["HoSt: a", "Content-LENGTH: 2", "X-aBc: 1", "X-aBc: 2", "x-added: 1", "x-forwarded-proto: http"]
+    {
+        assert!(seen.contains(&format!("\r\n{line}\r\n")), "{line} in {seen}");
+    }
+    assert!(response.head.starts_with("HTTP/1.1 200 Okey Dokey\r\n"), "{}", response.head);
+    for line in ["ConTent-LenGth: 2", "X-fOO: a", "X-fOO: b", "X-Added: 1", "Server: envoy"] {
+        assert!(response.head.contains(&format!("\r\n{line}\r\n")), "{line} in {}", response.head);
+    }
+    assert!(response.head.contains("\r\nX-Envoy-Upstream-Service-Time: "), "{}", response.head);
+}
+
+#[test]
+fn written_names_are_those_of_their_own_side_only() {
+    let origin = Origin::saying("HTTP/1.1 200 Okey Dokey\r\nConTent-LenGth: 2\r\n\r\nhi");
+    let config = Config::new(origin.address())
+        .hcm(json!({"http_protocol_options": preserve_case(json!({"forward_reason_phrase": true}))}))
+        .cluster_http(json!({"explicit_http_config": {"http_protocol_options":
+            {"header_key_format": {"proper_case_words": {}}}}}));
+    let response = Proxy::start(&config).connect().ask("GET /a HTTP/1.1\r\nHOST: a\r\n\r\n");
+    // What the request brings along comes before what the cluster says.
+    let seen = origin.request().head;
+    assert!(seen.contains("\r\nHOST: a\r\n") && seen.contains("\r\nx-forwarded-proto: http\r\n"), "{seen}");
+    assert!(response.head.starts_with("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n"), "{}", response.head);
+}

@@ -8,9 +8,10 @@ use tidegate_config::cluster::{BindConfig, FirstFamily, HappyEyeballsConfig, Sou
 use tidegate_config::protocol::{HeaderKeyFormat, Http1Options, Http2Options, Http3Options};
 use tidegate_config::values::TcpKeepalive;
 use tidegate_pool::dialer::{Family, Order};
-use tidegate_pool::h1::{Binding, DialOptions, Keepalive, NameCase, SocketOption};
+use tidegate_pool::h1::{Binding, DialOptions, Keepalive, KeptNames, NameCase, SocketOption};
 use tidegate_pool::machine::{Carries, Settings};
 use tidegate_pool::{MessageOptions, Underscores, h1, h2, h3};
+use tidegate_types::OtherNames;
 
 /// See the module.
 pub(super) struct Kit {
@@ -94,8 +95,15 @@ pub(crate) fn http1_codec(config: &ClusterConfig, http1: &Http1Options) -> h1::C
         buffer_limit: config.per_connection_buffer_limit_bytes as usize,
         enable_trailers: http1.enable_trailers,
         name_case: match http1.header_key_format {
-            HeaderKeyFormat::Lowercase => NameCase::Lower,
             HeaderKeyFormat::ProperCase => NameCase::Proper,
+            HeaderKeyFormat::Lowercase | HeaderKeyFormat::PreserveCase(_) => NameCase::Lower,
+        },
+        keep_names: match http1.header_key_format {
+            HeaderKeyFormat::PreserveCase(keep) => Some(KeptNames {
+                others: if keep.proper_case_on_others { OtherNames::Proper } else { OtherNames::Lower },
+                reason: keep.forward_reason_phrase,
+            }),
+            _ => None,
         },
     }
 }

@@ -132,6 +132,7 @@ impl RequestFields {
             version: self.rules.limits.dialect.version(),
             headers: self.tally.headers,
             upgrade: self.protocol,
+            names: None,
         });
         Ok(Received {
             asked: Asked::of(&head),

@@ -69,6 +69,7 @@ impl ResponseFields {
             status,
             version: self.tally.limits.dialect.version(),
             headers: self.tally.headers,
+            names: None,
         };
         Ok((head, length))
     }

@@ -285,7 +285,7 @@ impl ClientStream for ClientConn {
     fn send_trailers(&mut self, trailers: &HeaderMap) {
         let keep = self.trailers();
         if let Request::Body(encoder) | Request::Tunnel(encoder) = &mut self.request {
-            encoder.trailers(&mut self.wire.output, trailers, keep, self.options.name_case);
+            encoder.trailers(&mut self.wire.output, trailers, keep);
         }
     }
 
@@ -316,7 +316,8 @@ impl ClientStream for ClientConn {
             };
             if !self.wire.input.is_empty() {
                 let before = self.wire.input.len();
-                match parse_response(&mut self.wire.input, scan, limits, self.asked) {
+                match parse_response(&mut self.wire.input, scan, limits, self.asked, self.options.keep_names)
+                {
                     Ok(None) => {}
                     Ok(Some(parsed)) => {
                         self.response_head_bytes = (before - self.wire.input.len()) as u64;

@@ -1,13 +1,13 @@
 //! Messages to bytes: heads, bodies and trailers, always serialised anew and never copied through.
 //!
-//! Sans-IO. Names go out in lower case, as Envoy writes them, or in proper case. A value cannot hold CR,
+//! Sans-IO. Names go out in lower case, as Envoy writes them, in proper case, or as they came. A value cannot hold CR,
 //! LF or NUL (`HeaderValue` guarantees it), so no message can be split. Start from [`response_head`] and
 //! [`request_head`]; they give the [`Encoder`] of the body.
 
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName};
 use http::{Method, StatusCode, Version};
-use tidegate_types::{EndStream, RequestHead, ResponseHead};
+use tidegate_types::{EndStream, OtherNames, RequestHead, ResponseHead, WrittenNames};
 
 use super::body::Trailers;
 use super::options::NameCase;
@@ -78,24 +78,39 @@ impl Encoder {
     }
 
     /// Appends trailers, which end the message; only the chunked coding has them.
-    pub(crate) fn trailers(
-        &mut self,
-        output: &mut Output,
-        trailers: &HeaderMap,
-        keep: Trailers,
-        case: NameCase,
-    ) {
+    pub(crate) fn trailers(&mut self, output: &mut Output, trailers: &HeaderMap, keep: Trailers) {
         if *self != Self::Chunked || keep == Trailers::Drop {
             return self.data(output, Bytes::new(), EndStream::Yes);
         }
         let text = output.text(64 * trailers.len() + 8);
         text.extend_from_slice(b"0\r\n");
-        fields(text, trailers, case, |name| {
+        // In lower case, whatever the head's case is, as Envoy has it.
+        fields(text, trailers, Names::Lower, |name| {
             !rules::is_connection_field(name)
                 && !matches!(*name, header::CONTENT_LENGTH | header::HOST | header::TE)
         });
         text.extend_from_slice(b"\r\n");
         *self = Self::Done;
+    }
+}
+
+/// How the names of a head's fields are written.
+#[derive(Clone, Copy)]
+enum Names<'a> {
+    Lower,
+    Proper,
+    /// As the peer wrote them from which the head comes.
+    Written(&'a WrittenNames),
+}
+
+impl<'a> Names<'a> {
+    /// What the head brings along comes before the connection's own setting, as in Envoy.
+    fn of(written: Option<&'a WrittenNames>, case: NameCase) -> Self {
+        match (written, case) {
+            (Some(written), _) => Self::Written(written),
+            (None, NameCase::Lower) => Self::Lower,
+            (None, NameCase::Proper) => Self::Proper,
+        }
     }
 }
 
@@ -117,16 +132,17 @@ pub(crate) fn response_head(
     end: EndStream,
     cx: ResponseContext,
 ) -> Encoder {
+    let names = Names::of(head.names.as_deref(), cx.case);
     let text = output.text(128 + 48 * head.headers.len());
-    status_line(text, cx.version, head.status);
+    status_line(text, cx.version, head);
     let tunnel = cx.asked.makes_tunnel(head.status);
     if tunnel && head.status == StatusCode::SWITCHING_PROTOCOLS {
-        switching_fields(text, head, cx.case);
+        switching_fields(text, head, names);
         return if end.is_end() { Encoder::Done } else { Encoder::Tunnel };
     }
     let bodiless = head.status == StatusCode::NO_CONTENT || head.status.is_informational();
     let mut has_length = None;
-    fields_inspected(text, &head.headers, cx.case, |name, value| {
+    fields_inspected(text, &head.headers, names, |name, value| {
         if *name != header::CONTENT_LENGTH {
             return !rules::is_connection_field(name);
         }
@@ -141,10 +157,10 @@ pub(crate) fn response_head(
         return if end.is_end() { Encoder::Done } else { Encoder::Tunnel };
     }
     if cx.close {
-        field(text, &header::CONNECTION, b"close", cx.case);
+        field(text, &header::CONNECTION, b"close", names);
     } else if cx.version == Version::HTTP_10 {
         // Asked for, and to be confirmed (RFC 9112 §C.2.2).
-        field(text, &header::CONNECTION, b"keep-alive", cx.case);
+        field(text, &header::CONNECTION, b"keep-alive", names);
     }
     let mut encoder = match has_length {
         _ if bodiless || head.status == StatusCode::NOT_MODIFIED => Encoder::None,
@@ -153,16 +169,16 @@ pub(crate) fn response_head(
         // What the answer to GET would have had, as Envoy says it.
         None if cx.asked == Asked::Head => {
             if cx.version == Version::HTTP_11 {
-                field(text, &header::TRANSFER_ENCODING, b"chunked", cx.case);
+                field(text, &header::TRANSFER_ENCODING, b"chunked", names);
             }
             Encoder::None
         }
         None if end.is_end() => {
-            field(text, &header::CONTENT_LENGTH, b"0", cx.case);
+            field(text, &header::CONTENT_LENGTH, b"0", names);
             Encoder::Length(0)
         }
         None if cx.version == Version::HTTP_11 => {
-            field(text, &header::TRANSFER_ENCODING, b"chunked", cx.case);
+            field(text, &header::TRANSFER_ENCODING, b"chunked", names);
             Encoder::Chunked
         }
         None => Encoder::UntilClose,
@@ -175,26 +191,26 @@ pub(crate) fn response_head(
 }
 
 /// The fields of a 101, which says what is upgraded where the upstream did: HTTP/2's in Envoy's words.
-fn switching_fields(text: &mut BytesMut, head: &ResponseHead, case: NameCase) {
+fn switching_fields(text: &mut BytesMut, head: &ResponseHead, names: Names<'_>) {
     let of_http2 = head.version == Version::HTTP_2;
     let named = head.headers.contains_key(header::CONNECTION);
     for (name, value) in &head.headers {
         if *name == header::UPGRADE {
             if !of_http2 && !named {
-                field(text, &header::CONNECTION, b"Upgrade", case);
+                field(text, &header::CONNECTION, b"Upgrade", names);
             }
-            field(text, name, value.as_bytes(), case);
+            field(text, name, value.as_bytes(), names);
             if of_http2 && !named {
-                field(text, &header::CONNECTION, b"upgrade", case);
+                field(text, &header::CONNECTION, b"upgrade", names);
             }
         } else if *name == header::CONNECTION
             || *name != header::CONTENT_LENGTH && !rules::is_connection_field(name)
         {
-            field(text, name, value.as_bytes(), case);
+            field(text, name, value.as_bytes(), names);
         }
     }
     if !named && !head.headers.contains_key(header::UPGRADE) {
-        field(text, &header::CONNECTION, b"Upgrade", case);
+        field(text, &header::CONNECTION, b"Upgrade", names);
     }
     text.extend_from_slice(b"\r\n");
 }
@@ -215,9 +231,10 @@ pub(crate) fn ends_with_connection(
 
 /// Writes a 1xx head other than 101.
 pub(crate) fn informational_head(output: &mut Output, head: &ResponseHead, case: NameCase) {
+    let names = Names::of(head.names.as_deref(), case);
     let text = output.text(64 + 48 * head.headers.len());
-    status_line(text, Version::HTTP_11, head.status);
-    fields(text, &head.headers, case, |name| {
+    status_line(text, Version::HTTP_11, head);
+    fields(text, &head.headers, names, |name| {
         !rules::is_connection_field(name) && *name != header::CONTENT_LENGTH
     });
     text.extend_from_slice(b"\r\n");
@@ -230,6 +247,7 @@ pub(crate) fn request_head(
     end: EndStream,
     case: NameCase,
 ) -> Encoder {
+    let names = Names::of(head.names.as_deref(), case);
     let connect = head.method == Method::CONNECT;
     let text = output.text(128 + head.path.len() + 48 * head.headers.len());
     text.extend_from_slice(head.method.as_str().as_bytes());
@@ -237,14 +255,14 @@ pub(crate) fn request_head(
     let target = if connect { &head.authority } else { &head.path };
     target_bytes(text, if target.is_empty() { b"/" } else { target });
     text.extend_from_slice(b" HTTP/1.1\r\n");
-    field_text(text, &header::HOST, &head.authority, case);
+    field_text(text, &header::HOST, &head.authority, names);
     let tunnel = connect || head.upgrade.is_some();
     let upgrade = head.upgrade.as_ref().filter(|_| !connect);
     // Where an HTTP/1.1 client put them.
     let has = |name| head.headers.contains_key(name);
     let in_place = upgrade.is_some() && has(header::UPGRADE) && has(header::CONNECTION);
     let mut length = None;
-    fields_inspected(text, &head.headers, case, |name, value| {
+    fields_inspected(text, &head.headers, names, |name, value| {
         if in_place && matches!(*name, header::CONNECTION | header::UPGRADE) {
             return true;
         }
@@ -258,8 +276,8 @@ pub(crate) fn request_head(
     if let Some(protocol) = upgrade.filter(|_| !in_place) {
         // Of an HTTP/2 client in Envoy's words.
         let option: &[u8] = if head.version == Version::HTTP_2 { b"upgrade" } else { b"Upgrade" };
-        field(text, &header::CONNECTION, option, case);
-        field_text(text, &header::UPGRADE, protocol, case);
+        field(text, &header::CONNECTION, option, names);
+        field_text(text, &header::UPGRADE, protocol, names);
     }
     let mut encoder = match length {
         _ if tunnel => Encoder::Tunnel,
@@ -271,12 +289,12 @@ pub(crate) fn request_head(
                 Method::GET | Method::HEAD | Method::DELETE | Method::CONNECT | Method::TRACE
             );
             if !expects_none {
-                field(text, &header::CONTENT_LENGTH, b"0", case);
+                field(text, &header::CONTENT_LENGTH, b"0", names);
             }
             Encoder::Length(0)
         }
         None => {
-            field(text, &header::TRANSFER_ENCODING, b"chunked", case);
+            field(text, &header::TRANSFER_ENCODING, b"chunked", names);
             Encoder::Chunked
         }
     };
@@ -287,11 +305,15 @@ pub(crate) fn request_head(
     encoder
 }
 
-fn status_line(text: &mut BytesMut, version: Version, status: StatusCode) {
+fn status_line(text: &mut BytesMut, version: Version, head: &ResponseHead) {
+    let status = head.status;
     text.extend_from_slice(if version == Version::HTTP_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
     text.extend_from_slice(status.as_str().as_bytes());
     text.extend_from_slice(b" ");
-    text.extend_from_slice(reason_phrase(status).as_bytes());
+    match &head.names {
+        Some(names) if !names.reason.is_empty() => text.extend_from_slice(&names.reason),
+        _ => text.extend_from_slice(reason_phrase(status).as_bytes()),
+    }
     text.extend_from_slice(b"\r\n");
 }
 
@@ -307,54 +329,61 @@ fn reason_phrase(status: StatusCode) -> &'static str {
 fn fields(
     text: &mut BytesMut,
     headers: &HeaderMap,
-    case: NameCase,
+    names: Names<'_>,
     mut keep: impl FnMut(&HeaderName) -> bool,
 ) {
-    fields_inspected(text, headers, case, |name, _| keep(name));
+    fields_inspected(text, headers, names, |name, _| keep(name));
 }
 
 fn fields_inspected(
     text: &mut BytesMut,
     headers: &HeaderMap,
-    case: NameCase,
+    names: Names<'_>,
     mut keep: impl FnMut(&HeaderName, &[u8]) -> bool,
 ) {
     for (name, value) in headers {
         if keep(name, value.as_bytes()) {
-            field(text, name, value.as_bytes(), case);
+            field(text, name, value.as_bytes(), names);
         }
     }
 }
 
-fn field(text: &mut BytesMut, name: &HeaderName, value: &[u8], case: NameCase) {
+fn field(text: &mut BytesMut, name: &HeaderName, value: &[u8], names: Names<'_>) {
     let name = name.as_str().as_bytes();
     text.reserve(name.len() + value.len() + 4);
-    match case {
-        NameCase::Lower => text.extend_from_slice(name),
-        NameCase::Proper => {
-            let start = text.len();
-            text.extend_from_slice(name);
-            let mut word_start = true;
-            for byte in text.iter_mut().skip(start) {
-                if word_start {
-                    byte.make_ascii_uppercase();
-                }
-                word_start = !byte.is_ascii_alphanumeric();
-            }
-        }
+    match names {
+        Names::Lower => text.extend_from_slice(name),
+        Names::Proper => proper_case(text, name),
+        Names::Written(written) => match (written.find(name), written.others) {
+            (Some(name), _) => text.extend_from_slice(name),
+            (None, OtherNames::Lower) => text.extend_from_slice(name),
+            (None, OtherNames::Proper) => proper_case(text, name),
+        },
     }
     text.extend_from_slice(b": ");
     text.extend_from_slice(value);
     text.extend_from_slice(b"\r\n");
 }
 
+fn proper_case(text: &mut BytesMut, name: &[u8]) {
+    let start = text.len();
+    text.extend_from_slice(name);
+    let mut word_start = true;
+    for byte in text.iter_mut().skip(start) {
+        if word_start {
+            byte.make_ascii_uppercase();
+        }
+        word_start = !byte.is_ascii_alphanumeric();
+    }
+}
+
 /// A field whose value is not a `HeaderValue`: what could end the line early is left out.
-fn field_text(text: &mut BytesMut, name: &HeaderName, value: &Bytes, case: NameCase) {
+fn field_text(text: &mut BytesMut, name: &HeaderName, value: &Bytes, names: Names<'_>) {
     if value.iter().all(|&byte| byte >= b' ' && byte != 0x7f) {
-        field(text, name, value, case);
+        field(text, name, value, names);
     } else {
         let clean: Vec<u8> = value.iter().copied().filter(|&byte| byte >= b' ' && byte != 0x7f).collect();
-        field(text, name, &clean, case);
+        field(text, name, &clean, names);
     }
 }
 

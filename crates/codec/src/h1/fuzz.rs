@@ -42,7 +42,7 @@ pub fn fuzz_request(bytes: &[u8]) {
 pub fn fuzz_response(bytes: &[u8]) {
     for asked in [Asked::Ordinary, Asked::Head, Asked::Connect, Asked::Upgrade] {
         let mut buf = BytesMut::from(bytes);
-        let Ok(Some(parsed)) = parse_response(&mut buf, &mut HeadScan::default(), LIMITS, asked) else {
+        let Ok(Some(parsed)) = parse_response(&mut buf, &mut HeadScan::default(), LIMITS, asked, None) else {
             continue;
         };
         let mut decoder = Decoder::new(parsed.framing, LIMITS, Trailers::Keep);

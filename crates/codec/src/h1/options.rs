@@ -1,7 +1,7 @@
 //! Settings of the HTTP/1.1 codec, each limit with whom it stops.
 
 use bytes::Bytes;
-use tidegate_types::Scheme;
+use tidegate_types::{OtherNames, Scheme};
 
 /// Default of `max_head_bytes`: Envoy's `max_request_headers_kb` (60 KiB). Stops a peer that makes us
 /// buffer an endless head.
@@ -26,6 +26,15 @@ pub enum NameCase {
     Lower,
     /// `Content-Type`: Envoy's `proper_case_words`.
     Proper,
+}
+
+/// What is kept of the way in which a peer writes its heads: Envoy's `preserve_case` formatter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeptNames {
+    /// How names are written that the peer did not write.
+    pub others: OtherNames,
+    /// Pass a response's reason phrase on.
+    pub reason: bool,
 }
 
 /// Settings of a [`ServerConn`](super::ServerConn): Envoy's `Http1ProtocolOptions` and the limits of the
@@ -57,6 +66,8 @@ pub struct ServerOptions {
     pub proxy_100_continue: bool,
     /// How response field names are written.
     pub name_case: NameCase,
+    /// Names of request fields go on as the client wrote them; `None`: in the next codec's case.
+    pub keep_names: Option<KeptNames>,
     /// The scheme of requests that do not name one: the connection's.
     pub scheme: Scheme,
 }
@@ -76,6 +87,7 @@ impl Default for ServerOptions {
             keep_without_host: false,
             proxy_100_continue: false,
             name_case: NameCase::Lower,
+            keep_names: None,
             scheme: Scheme::Http,
         }
     }
@@ -95,6 +107,8 @@ pub struct ClientOptions {
     pub enable_trailers: bool,
     /// How request field names are written.
     pub name_case: NameCase,
+    /// Names of response fields go on as the upstream wrote them; `None`: in the next codec's case.
+    pub keep_names: Option<KeptNames>,
 }
 
 impl Default for ClientOptions {
@@ -105,6 +119,7 @@ impl Default for ClientOptions {
             buffer_limit: DEFAULT_BUFFER_LIMIT,
             enable_trailers: false,
             name_case: NameCase::Lower,
+            keep_names: None,
         }
     }
 }

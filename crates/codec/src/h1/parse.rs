@@ -6,6 +6,7 @@
 
 mod names;
 mod target;
+mod written;
 
 use std::ops::Range;
 
@@ -17,7 +18,7 @@ use tidegate_types::spare;
 use tidegate_types::{RequestHead, ResponseHead};
 
 use self::names::Meaning;
-use super::options::ServerOptions;
+use super::options::{KeptNames, ServerOptions};
 use super::rules::{self, Asked, Fields, Framing, Keep, Violation};
 
 /// Bounds on a head, or on trailers.
@@ -189,6 +190,7 @@ pub fn parse_request(
         version: line.version,
         headers,
         upgrade: None,
+        names: options.keep_names.map(|keep| written::request(&block, at, keep)),
     });
     match judge_request(&mut head, &fields, options) {
         Ok(framing) => Ok(Some(ParsedRequest {
@@ -270,6 +272,7 @@ pub fn parse_response(
     scan: &mut HeadScan,
     limits: Limits,
     asked: Asked,
+    keep: Option<KeptNames>,
 ) -> Result<Option<ParsedResponse>, Violation> {
     let mut ends = LineEnds::default();
     let Some(extent) = scan.find_lines(buf, limits, 1, &mut ends)? else {
@@ -284,6 +287,7 @@ pub fn parse_response(
     let block = buf.split_to(extent.len).freeze();
     let (line, at) = first_line(&block, &ends)?;
     let (version, status) = parse_status_line(line)?;
+    let names = keep.map(|keep| written::response(&block, line, at, keep));
     let mut headers = header_map(extent.lines + ADDED_FIELDS)?;
     let mut fields = parse_fields(&block, at, &ends, &mut headers, names::is_joined_in_responses)?;
     // Meaningless here, and gone from the map: an upstream's mistake that must not vanish silently.
@@ -311,7 +315,7 @@ pub fn parse_response(
     let faulty = version == Version::HTTP_10 && framing == Framing::Chunked;
     let announces_close = !fields.persists(version) || faulty;
     let persists = !announces_close && !matches!(framing, Framing::UntilClose | Framing::Tunnel);
-    let head = ResponseHead { status, version, headers };
+    let head = ResponseHead { status, version, headers, names };
     let keep_alive_timeout = fields.keep_alive_timeout;
     Ok(Some(ParsedResponse { head, framing, persists, announces_close, keep_alive_timeout }))
 }

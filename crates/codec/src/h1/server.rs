@@ -496,7 +496,7 @@ impl ServerStream for ServerConn {
     fn send_trailers(&mut self, trailers: &HeaderMap) {
         let keep = self.trailers();
         if let Response::Body(encoder) | Response::Tunnel(encoder) = &mut self.response {
-            encoder.trailers(&mut self.wire.output, trailers, keep, self.options.name_case);
+            encoder.trailers(&mut self.wire.output, trailers, keep);
         }
     }
 

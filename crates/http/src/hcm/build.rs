@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
-use tidegate_codec::h1::{NameCase, ServerOptions};
+use tidegate_codec::h1::{KeptNames, NameCase, ServerOptions};
 use tidegate_codec::multiplex::{MessageOptions, Underscores};
 use tidegate_codec::{h2, h3};
 use tidegate_config::bootstrap::Node;
+use tidegate_config::hcm::HttpFilterConfig;
 use tidegate_config::protocol::{HeaderKeyFormat, UnderscoreAction};
 use tidegate_config::values::TimeoutOverride;
-use tidegate_config::hcm::HttpFilterConfig;
 use tidegate_config::{HcmConfig, RouteConfig, Runtime};
 use tidegate_filter::{AccessLogContext, FactoryContext, Registry};
 use tidegate_router::{FilterSlots, ROUTER_TYPE_URL, RouteTable, RouterOptions};
 use tidegate_stats::{Scope, Store};
 use tidegate_types::json::{self, JsonPath, Problem, Span, TypedConfig};
-use tidegate_types::{Compat, Scheme};
+use tidegate_types::{Compat, OtherNames, Scheme};
 
 use super::{Hcm, runtime};
 use crate::access_log;
@@ -282,9 +282,9 @@ fn misplaced_router(router: &HttpFilterConfig, last: bool) -> Option<String> {
              filter chain."
         ));
     }
-    router
-        .disabled
-        .then(|| format!("Error: the last (terminal) filter ({name}) in the chain cannot be disabled by default."))
+    router.disabled.then(|| {
+        format!("Error: the last (terminal) filter ({name}) in the chain cannot be disabled by default.")
+    })
 }
 
 fn at(typed: &TypedConfig, message: &str) -> Problem {
@@ -320,8 +320,16 @@ pub(super) fn codec_options(config: &HcmConfig, buffer_limit: usize) -> ServerOp
         keep_without_host: keeps_after_bad_request(config),
         proxy_100_continue: config.proxy_100_continue,
         name_case: match http1.header_key_format {
-            HeaderKeyFormat::Lowercase => NameCase::Lower,
             HeaderKeyFormat::ProperCase => NameCase::Proper,
+            HeaderKeyFormat::Lowercase | HeaderKeyFormat::PreserveCase(_) => NameCase::Lower,
+        },
+        keep_names: match http1.header_key_format {
+            HeaderKeyFormat::PreserveCase(keep) => Some(KeptNames {
+                others: if keep.proper_case_on_others { OtherNames::Proper } else { OtherNames::Lower },
+                // A request has none.
+                reason: false,
+            }),
+            _ => None,
         },
         scheme: Scheme::Http,
     }

@@ -29,6 +29,37 @@ fn names_take_the_case_asked_for() {
 }
 
 #[test]
+fn written_names_come_before_the_connections_case() {
+    let mut head = RequestHead::new(Method::POST, "a", "/");
+    head.headers.insert("x-added", HeaderValue::from_static("v"));
+    for (others, added) in [(OtherNames::Lower, "x-added"), (OtherNames::Proper, "X-Added")] {
+        let mut names = WrittenNames::new(others);
+        names.note("HOST".into());
+        names.note("Transfer-ENCODING".into());
+        head.names = Some(Box::new(names));
+        let mut output = Output::default();
+        let mut encoder = request_head(&mut output, &head, EndStream::No, NameCase::Proper);
+        let expected =
+            format!("POST / HTTP/1.1\r\nHOST: a\r\n{added}: v\r\nTransfer-ENCODING: chunked\r\n\r\n");
+        assert_eq!(text(&mut output), expected);
+        // Trailers are in lower case for Envoy, always.
+        encoder.trailers(&mut output, &head.headers, Trailers::Keep);
+        assert_eq!(text(&mut output), "0\r\nx-added: v\r\n\r\n");
+    }
+}
+
+#[test]
+fn a_reason_phrase_that_was_kept_is_the_one_written() {
+    let mut head = ResponseHead::new(StatusCode::OK);
+    let mut names = WrittenNames::new(OtherNames::Lower);
+    names.reason = "Okey Dokey".into();
+    head.names = Some(Box::new(names));
+    let mut output = Output::default();
+    informational_head(&mut output, &head, NameCase::Lower);
+    assert_eq!(text(&mut output), "HTTP/1.1 200 Okey Dokey\r\n\r\n");
+}
+
+#[test]
 fn the_callers_framing_fields_do_not_reach_the_wire() {
     let mut head = RequestHead::new(Method::POST, "a", "/");
     for (name, value) in [
