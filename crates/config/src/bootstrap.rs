@@ -14,6 +14,7 @@ use crate::overload::OverloadConfig;
 use crate::reader::{Message, Reader};
 use crate::runtime::{LayerSource, LayeredRuntime, Runtime};
 use crate::stats_config::StatsConfig;
+use crate::tls::Secrets;
 use crate::{ClusterConfig, ListenerConfig};
 
 /// The validated configuration.
@@ -30,6 +31,8 @@ pub struct Bootstrap {
     pub listeners: Vec<Arc<ListenerConfig>>,
     /// `static_resources.clusters`, in file order, names unique.
     pub clusters: Vec<Arc<ClusterConfig>>,
+    /// `static_resources.secrets`, which TLS contexts name.
+    pub secrets: Arc<Secrets>,
     /// `dynamic_resources`: the files with more of both.
     pub dynamic: DynamicResources,
     /// `cluster_manager.upstream_bind_config`: of clusters that have none.
@@ -102,7 +105,7 @@ impl Message for Bootstrap {
     const NAME: &'static str = "envoy.config.bootstrap.v3.Bootstrap";
 
     fn read(r: &Reader<'_>) -> Self {
-        let StaticResources { listeners, clusters } = r.message_or_defaults("static_resources");
+        let StaticResources { listeners, clusters, secrets } = r.message_or_defaults("static_resources");
         AlternateProtocols::check_shared(r.cx, &clusters);
         let layered_runtime = r.message::<LayeredRuntime>("layered_runtime").optional();
         let layered_runtime = layered_runtime.map(LayeredRuntime::or_admin_layer).unwrap_or_default();
@@ -118,6 +121,7 @@ impl Message for Bootstrap {
             dns_resolver: resolver_of_bootstrap(r),
             listeners,
             clusters,
+            secrets,
             outlier_event_log: outlier_events,
             global_downstream_max_connections: None,
             overload,
@@ -175,15 +179,20 @@ impl Message for OutlierEvents {
 struct StaticResources {
     listeners: Vec<Arc<ListenerConfig>>,
     clusters: Vec<Arc<ClusterConfig>>,
+    secrets: Arc<Secrets>,
 }
 
 impl Message for StaticResources {
     const NAME: &'static str = "envoy.config.bootstrap.v3.Bootstrap.StaticResources";
 
     fn read(r: &Reader<'_>) -> Self {
+        // Before those that name them.
+        let secrets = Arc::new(Secrets::read(r));
+        r.cx.secrets.replace(secrets.clone());
         Self {
             listeners: r.repeated("listeners").or_default(),
             clusters: r.repeated("clusters").or_default(),
+            secrets,
         }
     }
 }

@@ -10,10 +10,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use tidegate_types::json::{JsonPath, Kind, Member, Node, Problem, Span, names_field, nearest};
 
 use crate::schema::{Recorder, Shape};
+use crate::tls::Secrets;
 
 mod any;
 mod field;
@@ -60,6 +62,10 @@ pub(crate) struct Context<'a> {
     pub(crate) takes_udp: Cell<bool>,
     /// Route tables need not refer to clusters that exist, unless they say so themselves.
     pub(crate) references_may_dangle: Cell<bool>,
+    /// Secrets that TLS contexts may name.
+    pub(crate) secrets: RefCell<Arc<Secrets>>,
+    /// Whether what a validation context trusts may come from elsewhere than itself.
+    pub(crate) trust_later: Cell<bool>,
     pub(crate) read_file: &'a dyn Fn(&str) -> Result<Vec<u8>, String>,
 }
 
@@ -107,6 +113,8 @@ impl<'a> Context<'a> {
             takes_names: Cell::new(false),
             takes_udp: Cell::new(false),
             references_may_dangle: Cell::new(false),
+            secrets: RefCell::default(),
+            trust_later: Cell::new(false),
             read_file,
         }
     }

@@ -15,14 +15,19 @@ mod certificate;
 mod own;
 mod params;
 mod reread;
+mod secret;
 mod validation;
 
 pub use certificate::{CertificateConfig, TICKET_KEY_BYTES, TicketKey};
 pub use own::CloseNotify;
 pub use params::{CipherSuite, CompliancePolicy, Curve, TlsParams, TlsVersion};
+pub use secret::Secrets;
 pub use validation::{SanKind, SanMatcher, TrustChain, ValidationConfig};
 
 pub(crate) use own::OwnTls;
+
+use secret::SecretName;
+use validation::TrustLater;
 
 /// `DownstreamTlsContext`: TLS towards clients.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,9 +86,11 @@ pub struct UpstreamTls {
 pub struct TlsConfig {
     /// `tls_params`.
     pub params: TlsParams,
-    /// `tls_certificates`.
+    /// `tls_certificates`, or the secrets that `tls_certificate_sds_secret_configs` names.
     pub certificates: Vec<CertificateConfig>,
-    /// `validation_context`.
+    /// `tls_certificate_sds_secret_configs` is what is written.
+    pub names_certificates: bool,
+    /// `validation_context`, or what the secret adds that it is said to be or to complete.
     pub validation: Option<Arc<ValidationConfig>>,
     /// `alpn_protocols`, each 1 to 255 bytes.
     pub alpn_protocols: Vec<String>,
@@ -94,13 +101,18 @@ impl Message for DownstreamTls {
 
     fn read(r: &Reader<'_>) -> Self {
         let common = r.message_or_defaults::<TlsConfig>("common_tls_context");
-        if common.certificates.is_empty() {
+        // A secret that is not found gets its own report.
+        if common.certificates.is_empty() && !common.names_certificates {
             r.problem(
                 "a downstream TLS context needs a certificate in `common_tls_context.tls_certificates`",
             );
         }
-        r.refuse("session_ticket_keys_sds_secret_config", NO_SDS);
-        r.at_most_one(&["session_ticket_keys", "disable_stateless_session_resumption"]);
+        r.at_most_one(&[
+            "session_ticket_keys",
+            "session_ticket_keys_sds_secret_config",
+            "disable_stateless_session_resumption",
+        ]);
+        let named_keys = r.message::<SecretName>("session_ticket_keys_sds_secret_config").optional();
         r.enumeration(
             "ocsp_staple_policy",
             &[("LENIENT_STAPLING", 0, ())],
@@ -110,11 +122,14 @@ impl Message for DownstreamTls {
         Self {
             require_client_certificate: r.bool("require_client_certificate").or_default(),
             require_sni: r.bool("require_sni").or_default(),
-            ticket_keys: r
-                .message::<TicketKeys>("session_ticket_keys")
-                .optional()
-                .map(|keys| keys.0)
-                .unwrap_or_default(),
+            ticket_keys: match named_keys {
+                Some(name) => name.ticket_keys(r),
+                None => r
+                    .message::<TicketKeys>("session_ticket_keys")
+                    .optional()
+                    .map(|keys| keys.0)
+                    .unwrap_or_default(),
+            },
             disable_stateless_session_resumption: r.bool("disable_stateless_session_resumption").or_default(),
             disable_stateful_session_resumption: r.bool("disable_stateful_session_resumption").or_default(),
             session_timeout: r
@@ -175,11 +190,8 @@ impl Message for TlsConfig {
     const NAME: &'static str = "envoy.extensions.transport_sockets.tls.v3.CommonTlsContext";
 
     fn read(r: &Reader<'_>) -> Self {
-        r.refuse("tls_certificate_sds_secret_configs", NO_SDS);
-        r.refuse("validation_context_sds_secret_config", NO_SDS);
-        r.at_most_one(&["validation_context", "combined_validation_context"]);
-        let validation = r.message::<ValidationConfig>("validation_context").optional();
-        let combined = r.message::<Combined>("combined_validation_context").optional();
+        let validation = validation(r);
+        let (certificates, names_certificates) = certificates(r);
         // Envoy joins the list with commas and splits it again: an element may hold several.
         let alpn = r.strings("alpn_protocols").check(|names| {
             let too_long = names.iter().flat_map(|names| names.split(',')).find(|name| name.len() > 255);
@@ -189,19 +201,43 @@ impl Message for TlsConfig {
         let protocols = alpn.iter().flat_map(|names| names.split(',')).filter(|name| !name.is_empty());
         Self {
             params: r.message_or_defaults("tls_params"),
-            certificates: r
-                .repeated::<Option<CertificateConfig>>("tls_certificates")
-                .or_default()
-                .into_iter()
-                .flatten()
-                .collect(),
-            validation: validation.or(combined.map(|combined| combined.0)).map(Arc::new),
+            certificates,
+            names_certificates,
+            validation: validation.map(Arc::new),
             alpn_protocols: protocols.map(str::to_owned).collect(),
         }
     }
 }
 
-/// `CombinedCertificateValidationContext`: defaults beside what SDS sends, which Envoy requires.
+/// The certificates, and whether they are named.
+fn certificates(r: &Reader<'_>) -> (Vec<CertificateConfig>, bool) {
+    let written = r.repeated::<Option<CertificateConfig>>("tls_certificates").or_default();
+    let named = r.repeated::<SecretName>("tls_certificate_sds_secret_configs").or_default();
+    if !written.is_empty() && !named.is_empty() {
+        r.problem("SDS and non-SDS TLS certificates may not be mixed in server contexts");
+    }
+    let names = !named.is_empty();
+    let found = named.iter().map(|name| name.certificate(r));
+    (written.into_iter().chain(found).flatten().collect(), names)
+}
+
+fn validation(r: &Reader<'_>) -> Option<ValidationConfig> {
+    r.at_most_one(&[
+        "validation_context",
+        "validation_context_sds_secret_config",
+        "combined_validation_context",
+    ]);
+    let written = r.message::<ValidationConfig>("validation_context").optional();
+    let named = r.message::<SecretName>("validation_context_sds_secret_config").optional();
+    let combined = r.message::<Combined>("combined_validation_context").optional();
+    let found = named.and_then(|name| name.validation(r)).or(combined.map(|combined| combined.0));
+    if let Some(found) = &found {
+        found.check_trust(r);
+    }
+    written.or(found)
+}
+
+/// `CombinedCertificateValidationContext`: defaults, and the secret whose fields are merged into them.
 struct Combined(ValidationConfig);
 
 impl Message for Combined {
@@ -209,13 +245,16 @@ impl Message for Combined {
         "envoy.extensions.transport_sockets.tls.v3.CommonTlsContext.CombinedCertificateValidationContext";
 
     fn read(r: &Reader<'_>) -> Self {
-        let default = r.required_message("default_validation_context");
-        if r.has("validation_context_sds_secret_config") {
-            r.refuse("validation_context_sds_secret_config", NO_SDS);
-        } else {
-            r.problem("missing field `validation_context_sds_secret_config`; without SDS, `validation_context` is meant");
+        let default: ValidationConfig =
+            TrustLater::during(r.cx, || r.required_message("default_validation_context"));
+        let secret = r.message::<SecretName>("validation_context_sds_secret_config");
+        if !r.has("validation_context_sds_secret_config") {
+            secret.report("missing field `validation_context_sds_secret_config`", None);
         }
-        Self(default)
+        match secret.optional().and_then(|name| name.validation(r)) {
+            Some(secret) => Self(default.merged(secret)),
+            None => Self(default),
+        }
     }
 }
 
@@ -229,6 +268,3 @@ impl Message for TicketKeys {
         Self(keys.into_iter().filter_map(|source| TicketKey::new(r, source)).collect())
     }
 }
-
-const NO_SDS: &str =
-    "the secret discovery service (SDS) is not supported by this build: name files, or write the secret here";

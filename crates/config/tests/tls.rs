@@ -10,12 +10,16 @@ use tidegate_config::{Bootstrap, Format, from_str};
 const TLS: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3";
 
 fn load(cluster_socket: &str, listener_socket: &str) -> Result<Bootstrap, Vec<String>> {
+    load_with("[]", cluster_socket, listener_socket)
+}
+
+fn load_with(secrets: &str, cluster_socket: &str, listener_socket: &str) -> Result<Bootstrap, Vec<String>> {
     let manager = r#"{"@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager", "stat_prefix": "in", "http_filters": [{"name": "router", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}], "route_config": {"virtual_hosts": []}}"#;
     let listener = format!(
         r#"{{"address": {{"socket_address": {{"address": "127.0.0.1", "port_value": 0}}}}, "filter_chains": [{{"transport_socket": {listener_socket}, "filters": [{{"name": "http", "typed_config": {manager}}}]}}]}}"#
     );
     let text = format!(
-        r#"{{"static_resources": {{"clusters": [{{"name": "c", "transport_socket": {cluster_socket}}}], "listeners": [{listener}]}}}}"#
+        r#"{{"static_resources": {{"secrets": {secrets}, "clusters": [{{"name": "c", "transport_socket": {cluster_socket}}}], "listeners": [{listener}]}}}}"#
     );
     from_str(&text, "f", Format::Json).map_err(|errors| {
         let text = |error: &tidegate_config::ConfigError| {
@@ -244,16 +248,97 @@ fn names_that_the_library_lacks_are_told_with_the_alternatives() {
 
 #[test]
 fn secret_discovery_is_named() {
-    let sds = "the secret discovery service (SDS) is not supported by this build: name files, or write the secret here";
+    let sds = "only secrets of `static_resources.secrets` are found by name: this build has no secret discovery service (SDS)";
     for field in ["validation_context_sds_secret_config", "tls_certificate_sds_secret_configs"] {
         refused(
-            &format!(r#""common_tls_context": {{"{field}": {{"name": "x"}}}}"#),
-            &[&format!("U.common.{field}: {sds}")],
+            &format!(
+                r#""common_tls_context": {{"{field}": {{"name": "x", "sds_config": {{"ads": {{}}}}}}}}"#
+            ),
+            &[&format!("U.common.{field}.sds_config: {sds}")],
         );
     }
     refused(
-        r#""common_tls_context": {"combined_validation_context": {"default_validation_context": {}, "validation_context_sds_secret_config": {"name": "x"}}}"#,
-        &[&format!("U.common.combined_validation_context.validation_context_sds_secret_config: {sds}")],
+        r#""common_tls_context": {"combined_validation_context": {"default_validation_context": {}, "validation_context_sds_secret_config": {"name": "x", "sds_config": {}}}}"#,
+        &[&format!(
+            "U.common.combined_validation_context.validation_context_sds_secret_config.sds_config: {sds}"
+        )],
+    );
+}
+
+const SECRETS: &str = r#"[
+    {"name": "s", "tls_certificate": {"certificate_chain": {"inline_string": "c"}, "private_key": {"inline_string": "k"}}},
+    {"name": "s", "validation_context": {"match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": "b"}}], "trusted_ca": {"inline_string": "ca"}}},
+    {"name": "names", "validation_context": {"match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": "b"}}]}},
+    {"name": "keys", "session_ticket_keys": {"keys": {"inline_string": "01234567890123456789012345678901234567890123456789012345678901234567890123456789"}}},
+    {"name": "g", "generic_secret": {"secret": {"inline_string": "x"}}}]"#;
+
+/// What is named is what would be read had it been written in its place.
+#[test]
+fn static_secrets_are_found_by_name_and_kind() {
+    let fields = r#""common_tls_context": {"tls_certificate_sds_secret_configs": [{"name": "s"}], "validation_context_sds_secret_config": {"name": "s"}}"#;
+    let context = |fields: &str| load_with(SECRETS, &socket("UpstreamTlsContext", fields), "null");
+    let bootstrap = context(fields).unwrap();
+    let common = &bootstrap.clusters[0].transport_socket.tls().unwrap().common;
+    assert_eq!(&*common.certificates[0].chain.bytes, b"c");
+    assert!(common.validation.as_ref().unwrap().trusted_ca.is_some());
+
+    let combined = r#""common_tls_context": {"combined_validation_context": {"validation_context_sds_secret_config": {"name": "s"}, "default_validation_context": {"max_verify_depth": 3, "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": "a"}}]}}}"#;
+    let bootstrap = context(combined).unwrap();
+    let merged =
+        bootstrap.clusters[0].transport_socket.tls().unwrap().common.validation.as_ref().unwrap().clone();
+    // Lists go on behind the defaults'.
+    assert_eq!((merged.names.len(), merged.max_verify_depth), (2, Some(3)));
+    assert!(merged.trusted_ca.is_some());
+
+    let downstream = r#""common_tls_context": {"tls_certificate_sds_secret_configs": {"name": "s"}}, "session_ticket_keys_sds_secret_config": {"name": "keys"}"#;
+    let bootstrap = load_with(SECRETS, "null", &socket("DownstreamTlsContext", downstream)).unwrap();
+    let TransportSocket::Tls(context) = &bootstrap.listeners[0].filter_chains[0].transport_socket else {
+        panic!("no TLS")
+    };
+    assert_eq!(context.ticket_keys.len(), 1);
+}
+
+#[test]
+fn secrets_that_are_not_there_are_named_in_envoys_words() {
+    let wrong = |fields: &str| {
+        load_with(
+            SECRETS,
+            &socket("UpstreamTlsContext", &format!(r#""common_tls_context": {{{fields}}}"#)),
+            "null",
+        )
+        .unwrap_err()
+    };
+    assert_eq!(
+        wrong(r#""tls_certificate_sds_secret_configs": [{"name": "names"}]"#),
+        ["U.common.tls_certificate_sds_secret_configs[0]: Unknown static secret: names"]
+    );
+    assert_eq!(
+        wrong(r#""validation_context_sds_secret_config": {"name": "keyz"}"#),
+        [
+            "U.common.validation_context_sds_secret_config: Unknown static certificate validation context: keyz"
+        ]
+    );
+    assert_eq!(
+        wrong(r#""validation_context_sds_secret_config": {"name": "names"}"#),
+        [
+            "static_resources.secrets[2].validation_context.match_typed_subject_alt_names: matching names without `trusted_ca` is insecure: anybody can write any name"
+        ]
+    );
+    assert_eq!(
+        wrong(&format!(r#"{CERTIFICATE}, "tls_certificate_sds_secret_configs": [{{"name": "s"}}]"#)),
+        [
+            "U.typed_config: an upstream TLS context takes one certificate at most",
+            "U.common: SDS and non-SDS TLS certificates may not be mixed in server contexts",
+        ]
+    );
+    let twice = r#"[{"name": "g", "generic_secret": {"secret": {"inline_string": "x"}}}, {"name": "g", "generic_secret": {"secret": {"inline_string": "x"}}}, {"name": "e"}]"#;
+    let errors = load_with(twice, "null", "null").unwrap_err();
+    assert_eq!(
+        errors,
+        [
+            "static_resources.secrets[1]: Duplicate static GenericSecret secret name g",
+            "static_resources.secrets[2]: nothing is chosen (expected one of tls_certificate, session_ticket_keys, validation_context, generic_secret)",
+        ]
     );
 }
 

@@ -52,7 +52,9 @@ async fn follow(control: &Rc<Control>, touched: &BTreeSet<PathBuf>) {
 
 async fn clusters(control: &Rc<Control>) {
     let Some(cds) = control.snapshot().discovered.cds.clone() else { return };
-    let Some(response) = cds.subscription.read(response::clusters) else { return };
+    let secrets = control.snapshot().base.bootstrap.secrets.clone();
+    let parse = |text: &str, file: &str, format| response::clusters(text, file, format, &secrets);
+    let Some(response) = cds.subscription.read(parse) else { return };
     if let Err(error) = apply(control, Incoming::Clusters(&response)).await {
         tracing::error!(target: "config", "clusters could not be taken over: {error}");
     }
@@ -61,7 +63,9 @@ async fn clusters(control: &Rc<Control>) {
 /// Reads `lds_config` and takes over what it holds. It must be the caller's turn.
 pub(crate) async fn listeners(control: &Rc<Control>) {
     let Some(lds) = control.snapshot().discovered.lds.clone() else { return };
-    let Some(response) = lds.subscription.read(response::listeners) else { return };
+    let secrets = control.snapshot().base.bootstrap.secrets.clone();
+    let parse = |text: &str, file: &str, format| response::listeners(text, file, format, &secrets);
+    let Some(response) = lds.subscription.read(parse) else { return };
     let mut refused = HashMap::new();
     loop {
         match apply(control, Incoming::Listeners { response: &response, refused: &refused }).await {

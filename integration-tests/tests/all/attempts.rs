@@ -49,9 +49,13 @@ fn a_retry_that_is_made_counts() {
         _ => OK.to_owned(),
     });
     let policy = json!({"retry_on": "5xx", "retry_back_off": {"base_interval": "0.001s"}});
-    let proxy = Proxy::start(&Config::new(origin.address()).route(json!({"route": {"retry_policy": policy}})));
+    let proxy =
+        Proxy::start(&Config::new(origin.address()).route(json!({"route": {"retry_policy": policy}})));
     assert_eq!(proxy.get("/").status, 200);
-    assert_eq!(stats(&proxy, &["retry", "retry_backoff_exponential", "retry_success", "total"]), [1, 1, 1, 2]);
+    assert_eq!(
+        stats(&proxy, &["retry", "retry_backoff_exponential", "retry_success", "total"]),
+        [1, 1, 1, 2]
+    );
 }
 
 /// The client was told something: no other attempt may tell it again, and its end is no missing answer.

@@ -380,3 +380,27 @@ fn one_crypto_provider_is_built_in() {
     let tree = String::from_utf8_lossy(&tree.stdout);
     assert!(!tree.lines().any(|line| line.starts_with("ring ")), "{tree}");
 }
+
+#[test]
+fn a_context_takes_its_certificate_and_its_trust_from_static_secrets() {
+    let origin = Origin::ok();
+    let named = context(json!({
+        "tls_certificate_sds_secret_configs": {"name": "own"},
+        "validation_context_sds_secret_config": {"name": "clients"},
+    }));
+    let secrets = json!([
+        {"name": "clients", "validation_context": {"trusted_ca": {"filename": certs().join("ca.pem")}}},
+        {"name": "own", "tls_certificate": pair("server")},
+    ]);
+    let config = config(&origin, named).bootstrap(json!({"static_resources": {"secrets": secrets}}));
+    let proxy = Proxy::start(&config);
+    let mut tls = connect(&proxy, &mutual("client"));
+    assert!(ask(&mut tls).starts_with("HTTP/1.1 200 OK\r\n"));
+    assert_eq!(ssl("no_certificate", &proxy), 0);
+    let shown = proxy.admin.get("/config_dump?resource=static_secrets");
+    let shown: Value = serde_json::from_slice(&shown.body).unwrap();
+    // A kind after the other, without what is secret.
+    assert_eq!(shown["configs"][0]["name"], "own");
+    assert_eq!(shown["configs"][0]["secret"]["tls_certificate"]["private_key"]["filename"], "[redacted]");
+    assert_eq!(shown["configs"][1]["name"], "clients");
+}

@@ -12,6 +12,7 @@ use crate::cluster::LoadAssignment;
 use crate::error::{ConfigError, Fault};
 use crate::loader::{Format, value};
 use crate::reader::{Any, Context, Message, Reader};
+use crate::tls::Secrets;
 use crate::{ClusterConfig, ListenerConfig, RouteConfig};
 
 /// A file's resources of one kind.
@@ -58,20 +59,30 @@ impl std::fmt::Display for Refused {
 /// The hosts of a cluster: `envoy.config.endpoint.v3.ClusterLoadAssignment`.
 pub type Assignment = LoadAssignment;
 
-/// Reads clusters; `file` names the text in errors.
+/// Reads clusters; `file` names the text in errors. Their TLS contexts may name `secrets`, the bootstrap's.
 ///
 /// # Errors
 /// See [`Refused`].
-pub fn clusters(text: &str, file: &str, format: Format) -> Result<Response<ClusterConfig>, Refused> {
-    read(text, file, format, false)
+pub fn clusters(
+    text: &str,
+    file: &str,
+    format: Format,
+    secrets: &Arc<Secrets>,
+) -> Result<Response<ClusterConfig>, Refused> {
+    read(text, file, format, &Around { secrets: secrets.clone(), ..Around::default() })
 }
 
-/// Reads listeners.
+/// Reads listeners, which may name `secrets` likewise.
 ///
 /// # Errors
 /// See [`Refused`].
-pub fn listeners(text: &str, file: &str, format: Format) -> Result<Response<ListenerConfig>, Refused> {
-    read(text, file, format, false)
+pub fn listeners(
+    text: &str,
+    file: &str,
+    format: Format,
+    secrets: &Arc<Secrets>,
+) -> Result<Response<ListenerConfig>, Refused> {
+    read(text, file, format, &Around { secrets: secrets.clone(), ..Around::default() })
 }
 
 /// Reads route tables. Their clusters need not exist unless `validate_clusters` says so.
@@ -79,7 +90,7 @@ pub fn listeners(text: &str, file: &str, format: Format) -> Result<Response<List
 /// # Errors
 /// See [`Refused`].
 pub fn route_tables(text: &str, file: &str, format: Format) -> Result<Response<RouteConfig>, Refused> {
-    read(text, file, format, true)
+    read(text, file, format, &Around { references_may_dangle: true, ..Around::default() })
 }
 
 /// Reads hosts of clusters.
@@ -87,15 +98,10 @@ pub fn route_tables(text: &str, file: &str, format: Format) -> Result<Response<R
 /// # Errors
 /// See [`Refused`].
 pub fn assignments(text: &str, file: &str, format: Format) -> Result<Response<Assignment>, Refused> {
-    read(text, file, format, false)
+    read(text, file, format, &Around::default())
 }
 
-fn read<T: Message>(
-    text: &str,
-    file: &str,
-    format: Format,
-    references_may_dangle: bool,
-) -> Result<Response<T>, Refused> {
+fn read<T: Message>(text: &str, file: &str, format: Format, around: &Around) -> Result<Response<T>, Refused> {
     let file: Arc<str> = file.into();
     let error = |fault| ConfigError { file: file.clone(), fault };
     let tree = format.parse(text).map_err(|syntax| Refused::Unreadable(error(Fault::Syntax(syntax))))?;
@@ -106,7 +112,7 @@ fn read<T: Message>(
         };
         return Err(Refused::Unreadable(error(Fault::Value(wrong))));
     }
-    let source = Source { text, format, references_may_dangle };
+    let source = Source { text, format, around };
     let invalid = |problems: Vec<Problem>| {
         Refused::Invalid(problems.into_iter().map(|problem| error(Fault::Value(problem))).collect())
     };
@@ -130,7 +136,9 @@ fn read_file(path: &str) -> Result<Vec<u8>, String> {
 fn found(tree: &Node) -> impl Iterator<Item = (JsonPath, &Node)> {
     let items = match tree.member("resources").map(|resources| &resources.kind) {
         Some(Kind::Array(items)) => items.as_slice(),
-        _ => &[],
+        // One stands for a list of it, as everywhere.
+        Some(_) => tree.member("resources").map(std::slice::from_ref).unwrap_or_default(),
+        None => &[],
     };
     items.iter().enumerate().map(|(index, node)| (JsonPath::root().field("resources").index(index), node))
 }
@@ -138,13 +146,21 @@ fn found(tree: &Node) -> impl Iterator<Item = (JsonPath, &Node)> {
 struct Source<'a> {
     text: &'a str,
     format: Format,
+    around: &'a Around,
+}
+
+/// What resources are read with that is not in their file.
+#[derive(Default)]
+struct Around {
     references_may_dangle: bool,
+    secrets: Arc<Secrets>,
 }
 
 impl Source<'_> {
     fn resource<T: Message>(&self, node: &Node, place: JsonPath) -> Result<Resource<T>, Vec<Problem>> {
         let context = Context::new(&read_file);
-        context.references_may_dangle.set(self.references_may_dangle);
+        context.references_may_dangle.set(self.around.references_may_dangle);
+        context.secrets.replace(self.around.secrets.clone());
         let read = read_resource::<T>(&context, node, place);
         let problems = context.take_problems();
         match read {

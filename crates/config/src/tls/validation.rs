@@ -1,8 +1,8 @@
 //! `CertificateValidationContext`: whom to trust.
 
-use tidegate_types::json::decode_base64;
+use tidegate_types::json::{Problem, decode_base64};
 
-use crate::reader::{Field, Message, Reader};
+use crate::reader::{Context, Field, Message, Reader};
 use crate::values::{DataSource, Place, StringMatcher, WatchedDirectory};
 
 /// `CertificateValidationContext`.
@@ -78,23 +78,10 @@ impl Message for ValidationConfig {
         let untyped = r.repeated::<StringMatcher>("match_subject_alt_names");
         let crl = r.message::<DataSource>("crl");
         let expired = r.bool("allow_expired_certificate");
-        // As Envoy: what rests on a chain needs one. Roots that this build lacks get their own report.
+        // Roots that this build lacks get their own report.
         let other_roots = r.has("system_root_certs") || r.has("ca_certificate_provider_instance");
-        if trusted_ca.peek().is_none() && !other_roots {
-            if untyped.peek().is_some_and(|names| !names.is_empty()) {
-                untyped.report(ANYBODY, None);
-            }
-            if names.peek().is_some_and(|names| !names.is_empty()) {
-                names.report(ANYBODY, None);
-            }
-            if crl.peek().is_some() {
-                crl.report("a revocation list has no use without `trusted_ca`", None);
-            }
-            if expired.peek() == Some(&true) {
-                expired.report("without `trusted_ca`, expiry is never looked at", None);
-            }
-        }
-        Self {
+        let untyped = untyped.or_default();
+        let read = Self {
             trusted_ca: trusted_ca.optional(),
             watched_directory: r
                 .message::<WatchedDirectory>("watched_directory")
@@ -102,14 +89,82 @@ impl Message for ValidationConfig {
                 .map(|watched| watched.0),
             certificate_hashes: hashes(r.strings("verify_certificate_hash"), hexadecimal),
             spki_hashes: hashes(r.strings("verify_certificate_spki"), base64),
-            names: names.or_default().into_iter().chain(any_kind(untyped.or_default())).collect(),
+            names: names.or_default().into_iter().chain(any_kind(untyped)).collect(),
             crl: crl.optional(),
             only_verify_leaf_cert_crl: r.bool("only_verify_leaf_cert_crl").or_default(),
             allow_expired_certificate: expired.or_default(),
             trust_chain: r.enumeration("trust_chain_verification", TRUST, &[]).or_default(),
             max_verify_depth: r.u32("max_verify_depth").within(0..=100).optional(),
             place: Place::of(r),
+        };
+        if !other_roots && !r.cx.trust_later.get() {
+            read.check_trust(r);
         }
+        read
+    }
+}
+
+impl ValidationConfig {
+    /// As Envoy: what rests on a chain needs one.
+    pub(super) fn check_trust(&self, r: &Reader<'_>) {
+        if self.trusted_ca.is_some() {
+            return;
+        }
+        // Of the message itself, or of one that names or completes it.
+        let is_own = r.path == self.place.path;
+        let names = match is_own && r.has("match_subject_alt_names") {
+            true => "match_subject_alt_names",
+            false => "match_typed_subject_alt_names",
+        };
+        let faults = [
+            (!self.names.is_empty(), names, ANYBODY),
+            (self.crl.is_some(), "crl", "a revocation list has no use without `trusted_ca`"),
+            (
+                self.allow_expired_certificate,
+                "allow_expired_certificate",
+                "without `trusted_ca`, expiry is never looked at",
+            ),
+        ];
+        for (_, field, message) in faults.into_iter().filter(|(is_wrong, ..)| *is_wrong) {
+            let span = if is_own { r.place(field) } else { self.place.span };
+            r.cx.report(Problem { path: self.place.path.field(field), span, ..self.place.problem(message) });
+        }
+    }
+
+    /// With the fields of `secret` merged in as protobuf does: lists go on, what is set replaces.
+    pub(super) fn merged(self, secret: Self) -> Self {
+        let both = |mut of: Vec<[u8; 32]>, more: Vec<[u8; 32]>| {
+            of.extend(more);
+            of
+        };
+        Self {
+            trusted_ca: secret.trusted_ca.or(self.trusted_ca),
+            watched_directory: secret.watched_directory.or(self.watched_directory),
+            certificate_hashes: both(self.certificate_hashes, secret.certificate_hashes),
+            spki_hashes: both(self.spki_hashes, secret.spki_hashes),
+            names: self.names.into_iter().chain(secret.names).collect(),
+            crl: secret.crl.or(self.crl),
+            only_verify_leaf_cert_crl: self.only_verify_leaf_cert_crl || secret.only_verify_leaf_cert_crl,
+            allow_expired_certificate: self.allow_expired_certificate || secret.allow_expired_certificate,
+            trust_chain: match secret.trust_chain {
+                TrustChain::Verify => self.trust_chain,
+                TrustChain::AcceptUntrusted => TrustChain::AcceptUntrusted,
+            },
+            max_verify_depth: secret.max_verify_depth.or(self.max_verify_depth),
+            place: self.place,
+        }
+    }
+}
+
+/// While part of a context is read: whether it trusts anybody is known when it is complete.
+pub(super) struct TrustLater;
+
+impl TrustLater {
+    pub(super) fn during<T>(cx: &Context<'_>, read: impl FnOnce() -> T) -> T {
+        let before = cx.trust_later.replace(true);
+        let value = read();
+        cx.trust_later.set(before);
+        value
     }
 }
 

@@ -108,7 +108,7 @@ impl<'a> Dump<'a> {
             ("ListenersConfigDump", &["static_listeners", "dynamic_listeners"]),
             ("ScopedRoutesConfigDump", &[]),
             ("RoutesConfigDump", &["static_route_configs", "dynamic_route_configs"]),
-            ("SecretsConfigDump", &[]),
+            ("SecretsConfigDump", &["static_secrets"]),
         ] {
             if message == hosts.0 && !self.with_hosts {
                 continue;
@@ -163,6 +163,7 @@ impl<'a> Dump<'a> {
 
     fn typed_entries(&self, field: &str) -> Option<Vec<Value>> {
         let message = match field {
+            "static_secrets" => "SecretsConfigDump.StaticSecret",
             "static_clusters" => "ClustersConfigDump.StaticCluster",
             "static_listeners" => "ListenersConfigDump.StaticListener",
             "static_route_configs" => "RoutesConfigDump.StaticRouteConfig",
@@ -205,18 +206,22 @@ impl<'a> Dump<'a> {
 
     fn static_entries(&self, field: &str) -> Option<Vec<Value>> {
         let resources = member(&self.root, "static_resources");
-        let list = |name| resources.and_then(|r| member(r, name)).and_then(Value::as_array);
+        // One stands for a list of it.
+        let list = |name| match resources.and_then(|r| member(r, name)) {
+            Some(Value::Array(items)) => items.as_slice(),
+            Some(Value::Null) | None => &[],
+            Some(one) => std::slice::from_ref(one),
+        };
         let (key, message, values): (_, _, Vec<&Value>) = match field {
-            "static_clusters" => {
-                ("cluster", "cluster.v3.Cluster", list("clusters").into_iter().flatten().collect())
-            }
+            "static_clusters" => ("cluster", "config.cluster.v3.Cluster", list("clusters").iter().collect()),
+            "static_secrets" => ("secret", TLS_SECRET, by_kind(list("secrets"))),
             "static_listeners" => {
-                ("listener", "listener.v3.Listener", list("listeners").into_iter().flatten().collect())
+                ("listener", "config.listener.v3.Listener", list("listeners").iter().collect())
             }
             "static_route_configs" => {
                 let mut routes = Vec::new();
-                list("listeners").into_iter().flatten().for_each(|l| route_configs(l, &mut routes));
-                ("route_config", "route.v3.RouteConfiguration", routes)
+                list("listeners").iter().for_each(|l| route_configs(l, &mut routes));
+                ("route_config", "config.route.v3.RouteConfiguration", routes)
             }
             _ => return None,
         };
@@ -225,9 +230,13 @@ impl<'a> Dump<'a> {
         let entry = |value: &Value| {
             let mut value = value.clone();
             if value.is_object() {
-                value["@type"] = format!("type.googleapis.com/envoy.config.{message}").into();
+                value["@type"] = format!("type.googleapis.com/envoy.{message}").into();
             }
-            json!({key: value, "last_updated": self.updated})
+            match key {
+                // Static secrets have no time, as in Envoy.
+                "secret" => json!({"name": value["name"], key: value}),
+                _ => json!({key: value, "last_updated": self.updated}),
+            }
         };
         Some(values.into_iter().filter(shown).map(entry).collect())
     }
@@ -238,6 +247,14 @@ impl<'a> Dump<'a> {
 enum Origin {
     Static,
     Discovered,
+}
+
+/// Secrets in Envoy's order: a kind after the other.
+fn by_kind(secrets: &[Value]) -> Vec<&Value> {
+    const KINDS: [&str; 3] = ["tls_certificate", "validation_context", "session_ticket_keys"];
+    let mut secrets: Vec<_> = secrets.iter().collect();
+    secrets.sort_by_key(|secret| KINDS.iter().position(|kind| member(secret, kind).is_some()).unwrap_or(3));
+    secrets
 }
 
 /// A field under either of its proto3-JSON names.
@@ -261,4 +278,5 @@ fn route_configs<'v>(value: &'v Value, found: &mut Vec<&'v Value>) {
     }
 }
 
+const TLS_SECRET: &str = "extensions.transport_sockets.tls.v3.Secret";
 const ADMIN: &str = "type.googleapis.com/envoy.admin.v3.";

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tidegate_types::json::lower_camel;
 
-/// Replaces the content of private keys and session ticket keys, file names included, as Envoy does.
+/// Replaces the content of private keys, session ticket keys and generic secrets, file names included, as Envoy does.
 pub(super) fn redact(value: &mut Value) {
     match value {
         Value::Object(members) => {
@@ -34,7 +34,7 @@ fn blank(key: &str, value: &mut Value) {
     }
 }
 
-const SENSITIVE: [&str; 4] = ["private_key", "session_ticket_keys", "password", "pkcs12"];
+const SENSITIVE: [&str; 5] = ["private_key", "session_ticket_keys", "password", "pkcs12", "generic_secret"];
 
 #[cfg(test)]
 mod tests {

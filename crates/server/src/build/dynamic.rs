@@ -42,7 +42,9 @@ impl Bench<'_> {
             Some(known) => (known, None),
             None => {
                 let subscription = self.subscribe(source, Kind::Clusters, "cds_config")?;
-                let response = subscription.read(response::clusters);
+                let secrets = &self.bootstrap.secrets;
+                let response =
+                    subscription.read(|text, file, format| response::clusters(text, file, format, secrets));
                 (Arc::new(Collection::new(subscription)), response)
             }
         };

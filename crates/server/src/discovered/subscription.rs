@@ -162,7 +162,7 @@ impl Subscription {
     /// Reads the file; `None`: what it holds cannot be used, which is counted and logged.
     pub(crate) fn read<T>(
         &self,
-        parse: fn(&str, &str, Format) -> Result<Response<T>, Refused>,
+        parse: impl Fn(&str, &str, Format) -> Result<Response<T>, Refused>,
     ) -> Option<Response<T>> {
         let path = &self.source.path;
         let file = path.display().to_string();

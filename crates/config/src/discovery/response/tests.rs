@@ -17,16 +17,16 @@ fn invalid<T: std::fmt::Debug>(read: Result<Response<T>, Refused>) -> Vec<String
 
 #[test]
 fn clusters_with_their_texts() {
-    let read = clusters(&response(CLUSTER), "f", Format::Json).unwrap();
+    let read = clusters(&response(CLUSTER), "f", Format::Json, &Arc::default()).unwrap();
     assert_eq!((read.version.as_str(), read.resources.len()), ("7", 1));
     assert_eq!((read.resources[0].value.name.as_str(), &*read.resources[0].text), ("a", CLUSTER));
     let yaml = "version_info: '7'\nresources:\n- '@type': type.googleapis.com/envoy.config.cluster.v3.Cluster\n  name: a\n";
-    let read = clusters(yaml, "f", Format::Yaml).unwrap();
+    let read = clusters(yaml, "f", Format::Yaml, &Arc::default()).unwrap();
     assert_eq!(
         serde_json::from_str::<serde_json::Value>(&read.resources[0].text).unwrap(),
         serde_json::from_str::<serde_json::Value>(CLUSTER).unwrap()
     );
-    assert_eq!(clusters("{}", "f", Format::Json).unwrap().resources.len(), 0);
+    assert_eq!(clusters("{}", "f", Format::Json, &Arc::default()).unwrap().resources.len(), 0);
 }
 
 #[test]
@@ -34,22 +34,27 @@ fn a_wrapper_is_looked_through() {
     let wrapped = format!(
         r#"{{"@type": "type.googleapis.com/envoy.service.discovery.v3.Resource", "name": "a", "version": "1", "resource": {CLUSTER}}}"#
     );
-    let read = clusters(&response(&wrapped), "f", Format::Json).unwrap();
+    let read = clusters(&response(&wrapped), "f", Format::Json, &Arc::default()).unwrap();
     assert_eq!(&*read.resources[0].text, CLUSTER);
     let empty = r#"{"@type": "type.googleapis.com/envoy.service.discovery.v3.Resource"}"#;
     assert_eq!(
-        invalid(clusters(&response(empty), "f", Format::Json)),
+        invalid(clusters(&response(empty), "f", Format::Json, &Arc::default())),
         ["f:1:51: resources[0]: missing field `resource`"]
     );
 }
 
 #[test]
 fn what_is_no_response_failed_and_what_is_wrong_in_one_is_rejected() {
-    assert!(matches!(clusters("{", "f", Format::Json), Err(Refused::Unreadable(_))));
-    assert!(matches!(clusters("[]", "f", Format::Json), Err(Refused::Unreadable(_))));
+    assert!(matches!(clusters("{", "f", Format::Json, &Arc::default()), Err(Refused::Unreadable(_))));
+    assert!(matches!(clusters("[]", "f", Format::Json, &Arc::default()), Err(Refused::Unreadable(_))));
     let other = CLUSTER.replace("cluster.v3.Cluster", "listener.v3.Listener");
     let bad = CLUSTER.replace("\"a\"", "\"\"");
-    let errors = invalid(clusters(&response(&format!("{other}, {bad}, {CLUSTER}")), "f", Format::Json));
+    let errors = invalid(clusters(
+        &response(&format!("{other}, {bad}, {CLUSTER}")),
+        "f",
+        Format::Json,
+        &Arc::default(),
+    ));
     assert_eq!(errors.len(), 2);
     assert!(
         errors[0].contains("resources[0].@type: `type.googleapis.com/envoy.config.listener.v3.Listener`")
