@@ -149,7 +149,7 @@ fn attempts_within_the_interval_are_the_budget() {
         let held = gate.clone();
         let tried = AtomicUsize::new(0);
         let origin = Origin::answering(move |request| match request.path() {
-            "/fails" if tried.fetch_add(1, Ordering::SeqCst) % 2 == 0 => FAILED.to_owned(),
+            "/fails" if tried.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) => FAILED.to_owned(),
             "/fails" => {
                 held.pass();
                 "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_owned()
