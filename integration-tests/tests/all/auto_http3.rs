@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use integration_tests::config::text_format;
+use integration_tests::h2::{Frame, H2Origin, Manners};
 use integration_tests::process::run;
 use integration_tests::proxy::await_lines;
 use integration_tests::race::{auto, broken_until, front, hint, selecting};
@@ -248,4 +249,81 @@ fn what_a_response_says_is_learned_and_survives() {
     let proxy = Proxy::start(&with_file(port, &file));
     assert_eq!(proxy.get("/").status, 200);
     assert_eq!(proxy.log().matches("key value store").count(), 1);
+}
+
+/// A host that speaks HTTP/2 and says this in an ALTSVC frame before it answers; `origin` is of stream 0's.
+fn framing(said: String, origin: Option<fn(u16) -> String>) -> H2Origin {
+    H2Origin::tls(Manners::default(), move |stream| {
+        let request = stream.request();
+        let port = request.header(":authority").and_then(|host| host.rsplit(':').next()?.parse().ok());
+        let named = origin.map(|origin| origin(port.unwrap())).unwrap_or_default();
+        let payload = [&(named.len() as u16).to_be_bytes()[..], named.as_bytes(), said.as_bytes()].concat();
+        let on = if named.is_empty() { stream.id } else { 0 };
+        stream.conn.send(&Frame::new(ALTSVC, 0, on, payload));
+        stream.answer(200, "ok");
+    })
+}
+
+const ALTSVC: u8 = 0xa;
+
+/// Asks for the host's own name and port.
+fn ask(proxy: &Proxy, port: u16) {
+    let mut wire = proxy.connect();
+    wire.send(format!("GET / HTTP/1.1\r\nhost: server.test:{port}\r\n\r\n").as_bytes());
+    assert_eq!(wire.response().status, 200);
+}
+
+#[test]
+fn altsvc_frames_are_learned_from() {
+    let nobody = Nobody::new();
+    let said = format!("h3=\":{}\"", nobody.address().port());
+    for origin in [None, Some((|port| format!("https://server.test:{port}")) as fn(u16) -> String)] {
+        let host = framing(said.clone(), origin);
+        let port = host.address().port();
+        let proxy = Proxy::start(&front(at(port), json!({"name": "c"})));
+        ask(&proxy, port);
+        proxy.admin.await_stat("cluster.origin.upstream_cx_http3_total", 1);
+        ask(&proxy, port);
+        counts(&proxy, &[("upstream_cx_http2_total", 1), ("upstream_cx_protocol_error", 0)]);
+    }
+}
+
+/// A connection speaks for the origin that it was made for, and takes back what it said.
+#[test]
+fn altsvc_frames_for_others_and_empty_ones_teach_nothing() {
+    let nobody = Nobody::new();
+    let said = format!("h3=\":{}\"", nobody.address().port());
+    let other: fn(u16) -> String = |_| "https://other.test".to_owned();
+    for (said, origin) in [(said, Some(other)), ("clear".to_owned(), None)] {
+        let host = framing(said, origin);
+        let port = host.address().port();
+        let proxy = Proxy::start(&front(at(port), json!({"name": "c"})));
+        (0..3).for_each(|_| ask(&proxy, port));
+        counts(&proxy, &[("upstream_cx_http3_total", 0), ("upstream_cx_http2_total", 1)]);
+    }
+}
+
+/// Two connections have room: QUIC goes on while TCP serves, and what it holds is given back when it fails.
+#[test]
+fn a_limit_with_room_for_both_lets_both_try() {
+    let origin = Origin::ok();
+    let host = host(&origin, None);
+    let port = host.address.port();
+    let _hole = UdpSocket::bind(host.address).unwrap();
+    let breakers = json!({"thresholds": [{"max_connections": 2}]});
+    let config =
+        front(at(port), hint(port)).cluster(json!({"connect_timeout": "1s", "circuit_breakers": breakers}));
+    let proxy = Proxy::start(&config);
+    assert_eq!(proxy.get("/").status, 200);
+    proxy.admin.await_stat("cluster.origin.upstream_http3_broken", 1);
+    counts(
+        &proxy,
+        &[
+            ("upstream_cx_http3_total", 1),
+            ("upstream_cx_http2_total", 1),
+            ("upstream_cx_connect_timeout", 1),
+            ("upstream_cx_overflow", 0),
+            ("upstream_cx_active", 1),
+        ],
+    );
 }

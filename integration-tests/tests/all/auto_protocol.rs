@@ -37,6 +37,38 @@ fn burst(alpn: &[&str]) -> (u64, u64, u64) {
     )
 }
 
+/// Three requests at once, and then five, when the first ones are answered; the connections of each version.
+fn waves(alpn: &[&str]) -> (u64, u64, u64) {
+    let gate = Gate::default();
+    let origin = Origin::gated(&gate);
+    let (front, _host) = chain(&origin, alpn);
+    let mut asked = 0;
+    for wave in [3, 5] {
+        std::thread::scope(|scope| {
+            let requests: Vec<_> = (0..wave).map(|_| scope.spawn(|| front.get("/").status)).collect();
+            asked += wave;
+            origin.await_requests(asked);
+            gate.open(wave);
+            assert!(requests.into_iter().all(|request| request.join().unwrap() == 200));
+        });
+        let counted = asked as u64;
+        wait::until("all are counted", || front.stat("cluster.origin.upstream_rq_completed") == counted);
+    }
+    assert_eq!(front.stat("cluster.origin.upstream_cx_connect_fail"), 0);
+    (
+        front.stat("cluster.origin.upstream_cx_total"),
+        front.stat("cluster.origin.upstream_cx_http1_total"),
+        front.stat("cluster.origin.upstream_cx_http2_total"),
+    )
+}
+
+/// The first connections say what the host speaks: the next wave has those, and opens what is missing at once.
+#[test]
+fn a_second_wave_uses_what_the_first_one_learned() {
+    assert_eq!(waves(&["http/1.1"]), (5, 5, 0));
+    assert_eq!(waves(&["h2"]), (1, 0, 1));
+}
+
 #[test]
 fn a_burst_shares_a_connection_where_http2_is_chosen() {
     assert_eq!(burst(&["h2", "http/1.1"]), (1, 0, 1));

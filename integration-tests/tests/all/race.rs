@@ -243,3 +243,14 @@ fn what_a_response_says_holds_for_as_long_as_it_says() {
 fn host_is_quiet(host: &Host) -> bool {
     host.udp.sent().is_empty()
 }
+
+/// One connection is all that may be: QUIC has it, and TCP is not tried beside it.
+#[test]
+fn a_limit_of_one_connection_is_no_hindrance_to_quic() {
+    let origin = Origin::ok();
+    let host = Host::start(&origin, Ways { tcp: SLOW, ..Ways::default() });
+    let breakers = json!({"thresholds": [{"max_connections": 1}]});
+    let proxy = Proxy::start(&knowing(&host).cluster(json!({"circuit_breakers": breakers})));
+    assert_eq!([by(&proxy), by(&proxy), by(&proxy)], ["HTTP/3"; 3]);
+    assert_eq!((count(&proxy, "upstream_cx_total"), count(&proxy, "upstream_http3_broken")), (1, 0));
+}
