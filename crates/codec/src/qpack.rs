@@ -1,17 +1,18 @@
 //! QPACK (RFC 9204): field sections to fields and back, for HTTP/3.
 //!
-//! Sans-IO and made for one worker's thread. Integers, Huffman codes and names are [`crate::hpack`]'s. Neither side
-//! uses a dynamic table: we announce none, and write none, so no section waits for another stream and no memory is
-//! held between sections. A section that cannot be read ends the connection with QPACK_DECOMPRESSION_FAILED (RFC
-//! 9204 §2.2.3); what fields may say is judged by [`crate::fields`]. Start from [`decode`] and [`Encoder`];
-//! [`instructions`] are the peer's two streams beside the sections.
+//! Sans-IO and made for one worker's thread. Integers, Huffman codes and names are [`crate::hpack`]'s. Peers may use a
+//! dynamic table, which takes memory with its first entry; we write none. A section that cannot be read ends the
+//! connection with QPACK_DECOMPRESSION_FAILED (RFC 9204 §2.2.3); what fields may say is judged by [`crate::fields`].
+//! Start from [`decode`], [`DynamicTable`] and [`Encoder`]; [`instructions`] is the peer's decoder stream.
 
 mod decode;
+mod dynamic;
 mod encode;
 pub(crate) mod instructions;
 mod table;
 
 pub(crate) use decode::decode;
+pub(crate) use dynamic::{BLOCKED_STREAMS, CAPACITY, DynamicTable, required_insertions};
 pub(crate) use encode::Encoder;
 
 /// A section that cannot be read (RFC 9204 §2.2.3, §4.5).
@@ -29,7 +30,7 @@ pub(crate) enum Error {
     /// RFC 9204 §3.1.
     #[error("Static table entry not found.")]
     Static,
-    /// A dynamic entry, or a prefix that promises one: there are none (RFC 9204 §4.5.1.1).
+    /// A dynamic entry that is not there, or a prefix that makes no sense (RFC 9204 §4.5.1.1).
     #[error("Dynamic table entry not found.")]
     Dynamic,
     /// A code that is EOS, or padding that is not its beginning (RFC 7541 §5.2).

@@ -285,8 +285,20 @@ pub(crate) const FLOOD: Fault =
     Fault::new(EXCESSIVE_LOAD, 132, "QUIC_HTTP_FRAME_ERROR", "Too many frames without content");
 
 /// The peer's encoder stream (RFC 9204 §4.3).
-pub(crate) fn encoder_stream(text: &'static str) -> Fault {
-    Fault::new(QPACK_ENCODER_STREAM_ERROR, 185, "QUIC_QPACK_ENCODER_STREAM_SET_DYNAMIC_TABLE_CAPACITY", text)
+pub(crate) fn encoder_stream(number: u16, text: &'static str) -> Fault {
+    let name = match number {
+        174 => "QUIC_QPACK_ENCODER_STREAM_INTEGER_TOO_LARGE",
+        175 => "QUIC_QPACK_ENCODER_STREAM_STRING_LITERAL_TOO_LONG",
+        176 => "QUIC_QPACK_ENCODER_STREAM_HUFFMAN_ENCODING_ERROR",
+        177 => "QUIC_QPACK_ENCODER_STREAM_INVALID_STATIC_ENTRY",
+        178 => "QUIC_QPACK_ENCODER_STREAM_ERROR_INSERTING_STATIC",
+        179 => "QUIC_QPACK_ENCODER_STREAM_INSERTION_INVALID_RELATIVE_INDEX",
+        181 => "QUIC_QPACK_ENCODER_STREAM_ERROR_INSERTING_DYNAMIC",
+        182 => "QUIC_QPACK_ENCODER_STREAM_ERROR_INSERTING_LITERAL",
+        183 => "QUIC_QPACK_ENCODER_STREAM_DUPLICATE_INVALID_RELATIVE_INDEX",
+        _ => "QUIC_QPACK_ENCODER_STREAM_SET_DYNAMIC_TABLE_CAPACITY",
+    };
+    Fault::new(QPACK_ENCODER_STREAM_ERROR, number, name, text)
 }
 
 /// The peer's decoder stream (RFC 9204 §4.4).

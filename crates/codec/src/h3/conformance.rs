@@ -155,7 +155,7 @@ fn sections_that_cannot_be_read_and_frames_without_content() {
             "126:Error decoding headers on stream 0: Incomplete header block.",
         ),
         (
-            frame(1, b"\x02\x00\x80"),
+            frame(1, b"\x00\x00\x80"),
             false,
             0x200,
             "126:Error decoding headers on stream 0: Dynamic table entry not found.",
@@ -309,23 +309,28 @@ fn streams_of_qpack_that_cannot_be_read() {
     assert_closed_beside(&[
         (
             &BOTH,
-            &[b"\x02\x3f\xbd\x01"],
+            &[b"\x02\x3f\xe2\xff\x03"],
             0x201,
             "185:Encoder stream error: Error updating dynamic table capacity.",
         ),
-        (&BOTH, &[b"\x02\xc0\x01x"], 0x201, "185:Encoder stream error: Error inserting entry."),
+        (
+            &BOTH,
+            &[b"\x02\xc0\x01x"],
+            0x201,
+            "178:Encoder stream error: Error inserting entry with name reference.",
+        ),
         (
             &BOTH,
             &[b"\x03\x80"],
             0x202,
-            "190:Decoder stream error: Header Acknowledgement received with no outstanding header blocks.",
+            "190:Decoder stream error: Header Acknowledgement received for stream 0 with no outstanding header blocks.",
         ),
         (&BOTH, &[b"\x03\x00"], 0x202, "187:Decoder stream error: Invalid increment value 0."),
         (
             &BOTH,
             &[b"\x03\x01"],
             0x202,
-            "189:Decoder stream error: Increment value raises known received count, exceeding inserted entry count 0",
+            "189:Decoder stream error: Increment value 1 raises known received count to 1 exceeding inserted entry count 0",
         ),
     ]);
 }

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::codes::{self, EXCESSIVE_LOAD, Fault, Handled, SERVER_BIDI};
 use super::control::{Control, PeerStreams};
 use super::options::{ClientOptions, Options, ServerOptions};
+use super::sections::Sections;
 use super::settings::PeerSettings;
 use super::streams::{Failure, Key, Owner, Streams};
 use super::transport::Transport;
@@ -67,6 +68,7 @@ pub(crate) struct Core {
     pub(crate) rx: Inbound,
     pub(crate) tx: Outbound,
     pub(crate) control: Control,
+    pub(crate) sections: Sections,
     pub(crate) peer: PeerSettings,
     pub(crate) facts: Facts,
     /// Exchanges, whatever has become of their streams.
@@ -170,6 +172,7 @@ impl Core {
             rx: Inbound::default(),
             tx: Outbound::default(),
             control,
+            sections: Sections::default(),
             peer: PeerSettings::default(),
             facts: Facts::default(),
             live: 0,
@@ -323,7 +326,7 @@ impl Core {
                 Ok(())
             }
             Event::Stopped(id, code) => {
-                if self.control.is_ours(id) {
+                if self.control.is_ours(id) || self.sections.is_ours(id) {
                     Err(Fault::critical("STOP_SENDING received for send control stream"))
                 } else {
                     self.handle_stop(id, code.into_inner());
@@ -562,6 +565,7 @@ impl Core {
         self.tx.line.shrink_to_fit();
         self.tx.text = BytesMut::new();
         self.control.shrink();
+        self.sections.shrink();
     }
 
     /// The owner wants to be rid of the connection: what is complete is delivered first. Ready when it is closed.

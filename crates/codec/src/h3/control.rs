@@ -1,5 +1,6 @@
 //! The streams beside the requests: our control stream, and the peer's control, encoder and decoder streams (RFC 9114
-//! §6.2, RFC 9204 §4.2). We open no encoder and no decoder stream: neither would have anything to say.
+//! §6.2, RFC 9204 §4.2). We open no encoder stream, which would have nothing to say; our decoder stream is
+//! [`super::sections`]' matter.
 
 use bytes::{Buf, Bytes, BytesMut};
 use tidegate_quic::{Dir, ReadError, StreamId, WriteError};
@@ -42,7 +43,7 @@ enum Kind {
     /// Its type has not come to its end.
     Unknown(BytesMut),
     Control(Box<Frames>),
-    Encoder(Partial),
+    Encoder,
     Decoder(Partial),
 }
 
@@ -143,7 +144,7 @@ impl Core {
     fn lose_uni(&mut self, at: usize, text: &'static str) -> Handled {
         match self.rx.uni.open.swap_remove(at).kind {
             Kind::Unknown(_) => Ok(()),
-            Kind::Control(_) | Kind::Encoder(_) | Kind::Decoder(_) => Err(Fault::critical(text)),
+            Kind::Control(_) | Kind::Encoder | Kind::Decoder(_) => Err(Fault::critical(text)),
         }
     }
 
@@ -161,7 +162,7 @@ impl Core {
         let Some(uni) = self.rx.uni.open.get_mut(at) else { return Ok(()) };
         match &mut uni.kind {
             Kind::Unknown(_) => Ok(()),
-            Kind::Encoder(partial) => partial.encoder(&bytes).map_err(encoder_fault),
+            Kind::Encoder => self.handle_instructions(&bytes),
             Kind::Decoder(partial) => partial.decoder(&bytes).map_err(decoder_fault),
             Kind::Control(frames) => {
                 let mut frames = std::mem::take(&mut **frames);
@@ -189,7 +190,7 @@ impl Core {
                 if std::mem::replace(&mut streams.has_encoder, true) {
                     return Err(Fault::duplicate("QPACK encoder stream is received twice."));
                 }
-                uni.kind = Kind::Encoder(Partial::default());
+                uni.kind = Kind::Encoder;
             }
             stream_type::DECODER => {
                 if std::mem::replace(&mut streams.has_decoder, true) {
@@ -331,27 +332,21 @@ fn number(payload: &[u8], cut: &'static str, long: &'static str) -> Handled<u64>
     }
 }
 
-fn encoder_fault(error: instructions::Error) -> Fault {
-    codes::encoder_stream(match error {
-        instructions::Error::Capacity => "Encoder stream error: Error updating dynamic table capacity.",
-        instructions::Error::Integer => "Encoder stream error: Encoded integer too large.",
-        _ => "Encoder stream error: Error inserting entry.",
-    })
-}
-
 fn decoder_fault(error: instructions::Error) -> Fault {
     match error {
         instructions::Error::NoIncrement => {
             codes::decoder_stream(187, "Decoder stream error: Invalid increment value 0.")
         }
-        instructions::Error::Increment => codes::decoder_stream(
+        instructions::Error::Increment(by) => codes::decoder_stream(
             189,
-            "Decoder stream error: Increment value raises known received count, exceeding inserted entry count 0",
-        ),
-        instructions::Error::Acknowledgement => codes::decoder_stream(
+            "Decoder stream error: Increment value {} raises known received count to {} exceeding inserted entry count 0",
+        )
+        .about(by as u64),
+        instructions::Error::Acknowledgement(stream) => codes::decoder_stream(
             190,
-            "Decoder stream error: Header Acknowledgement received with no outstanding header blocks.",
-        ),
+            "Decoder stream error: Header Acknowledgement received for stream {} with no outstanding header blocks.",
+        )
+        .about(stream as u64),
         _ => codes::decoder_stream(186, "Decoder stream error: Encoded integer too large."),
     }
 }

@@ -118,9 +118,9 @@ impl Core {
     }
 
     /// RFC 9204 §2.2.3.
-    fn decode(&self, key: Key, section: &Bytes, mut sink: impl FnMut(Field, usize)) -> Handled {
-        qpack::decode(section, &mut sink).map_err(|error| {
-            let id = self.streams.get(key).and_then(|stream| stream.id);
+    fn decode(&mut self, key: Key, section: &Bytes, mut sink: impl FnMut(Field, usize)) -> Handled {
+        let id = self.streams.get(key).and_then(|stream| stream.id);
+        let required = qpack::decode(section, self.sections.table(), &mut sink).map_err(|error| {
             Fault::section(match error {
                 qpack::Error::Prefix => "Error decoding headers on stream {}: Incomplete header data prefix.",
                 qpack::Error::Truncated => "Error decoding headers on stream {}: Incomplete header block.",
@@ -134,7 +134,13 @@ impl Core {
                 }
             })
             .about(id.map_or(0, u64::from))
-        })
+        })?;
+        if let Some(id) = id
+            && self.sections.acknowledge(id, required)
+        {
+            self.wake();
+        }
+        Ok(())
     }
 
     fn count_dropped(&self, fields: u32) {

@@ -40,7 +40,7 @@ impl Core {
             let Some(stream) = self.streams.get_mut(key).filter(|stream| stream.failed.is_none()) else {
                 return Ok(());
             };
-            if stream.rx.phase != Phase::Head {
+            if stream.rx.phase != Phase::Head || self.sections.holds(stream.id) {
                 break;
             }
             let step = match self.step(key) {
@@ -54,6 +54,9 @@ impl Core {
             match step {
                 Step::Section(section) => {
                     self.appear(key);
+                    if self.waits_for_entries(key, Section::Head, &section)? {
+                        break;
+                    }
                     self.handle_head(key, &section)?;
                 }
                 Step::TooLarge => {
@@ -214,9 +217,13 @@ impl Core {
                 }
                 (None, Phase::Body | Phase::Trailers) => {}
             }
+            if self.sections.holds(stream.id) {
+                stream.reader.wait(cx);
+                return Poll::Pending;
+            }
             let taken = match self.step(key) {
                 Ok(Step::Data(data)) => self.take_data(key, data),
-                Ok(Step::Section(section)) => self.handle_trailers(key, &section).map(|()| None),
+                Ok(Step::Section(section)) => self.take_trailers(key, &section).map(|()| None),
                 Ok(Step::TooLarge) => self.refuse(key, Section::Trailers, Verdict::TooLarge).map(|()| None),
                 Ok(Step::End) => Ok(self.take_end(key)),
                 Ok(Step::Reset(code)) => {
@@ -259,6 +266,13 @@ impl Core {
             stream.rx.phase = Phase::Ended;
         }
         Ok(Some(BodyFrame::Data(data, end)))
+    }
+
+    fn take_trailers(&mut self, key: Key, section: &Bytes) -> Handled {
+        if self.waits_for_entries(key, Section::Trailers, section)? {
+            return Ok(());
+        }
+        self.handle_trailers(key, section)
     }
 
     fn take_end(&mut self, key: Key) -> Option<BodyFrame> {

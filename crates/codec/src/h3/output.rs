@@ -19,6 +19,7 @@ impl Core {
     /// Gives the transport what stands in line.
     pub(crate) fn write(&mut self) {
         self.write_control();
+        self.write_decoder();
         while let Some(key) = self.tx.line.pop_front() {
             self.write_stream(key);
         }
@@ -211,6 +212,11 @@ impl Core {
 
     /// The stream is no more.
     pub(crate) fn remove(&mut self, key: Key) {
+        if let Some(stream) = self.streams.get(key)
+            && let (Some(id), false) = (stream.id, stream.rx.phase == Phase::Ended)
+        {
+            self.sections.forget(id);
+        }
         self.streams.remove(key);
         if self.side.role() == Role::Client {
             self.restock();

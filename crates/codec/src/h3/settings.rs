@@ -6,6 +6,7 @@ use super::codes::{DUPLICATE_SETTING, Fault, HTTP2_SETTING, Handled, setting};
 use super::conn::Role;
 use super::frames::{FrameHead, kind, put_varint, stream_type, take_varint};
 use super::options::Options;
+use crate::qpack;
 
 /// What the peer said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,9 +52,13 @@ impl PeerSettings {
 /// The first bytes of our control stream.
 pub(crate) fn write_greeting(out: &mut BytesMut, role: Role, options: &Options) {
     put_varint(out, stream_type::CONTROL);
-    let mut payload = BytesMut::with_capacity(16);
+    let mut payload = BytesMut::with_capacity(24);
+    put_varint(&mut payload, QPACK_MAX_TABLE_CAPACITY);
+    put_varint(&mut payload, qpack::CAPACITY as u64);
     put_varint(&mut payload, MAX_FIELD_SECTION_SIZE);
     put_varint(&mut payload, u64::from(options.messages.max_head_bytes));
+    put_varint(&mut payload, QPACK_BLOCKED_STREAMS);
+    put_varint(&mut payload, qpack::BLOCKED_STREAMS as u64);
     if role == Role::Server && options.messages.allow_connect {
         put_varint(&mut payload, ENABLE_CONNECT_PROTOCOL);
         put_varint(&mut payload, 1);
@@ -65,6 +70,8 @@ pub(crate) fn write_greeting(out: &mut BytesMut, role: Role, options: &Options) 
 const BAD_CONNECT: Fault = setting("Received SETTINGS_ENABLE_CONNECT_PROTOCOL with invalid value {}");
 const BAD_DATAGRAM: Fault = setting("Received SETTINGS_H3_DATAGRAM with invalid value {}");
 
+const QPACK_MAX_TABLE_CAPACITY: u64 = 0x1;
+const QPACK_BLOCKED_STREAMS: u64 = 0x7;
 const MAX_FIELD_SECTION_SIZE: u64 = 0x6;
 const ENABLE_CONNECT_PROTOCOL: u64 = 0x8;
 const H3_DATAGRAM: u64 = 0x33;

@@ -73,7 +73,7 @@ fn a_request_and_its_response() {
     drop(exchange);
     assert_eq!((conn.streams(), script.given_up(request_id(0))), (0, (None, None)));
     let (control, _) = script.said(uni_id(QuicSide::Client, 0));
-    assert_eq!(&control[..], b"\x00\x04\x05\x06\x80\x00\xf0\x00");
+    assert_eq!(&control[..], b"\x00\x04\x0d\x01\x80\x01\x00\x00\x06\x80\x00\xf0\x00\x07\x40\x64");
 }
 
 #[test]

@@ -64,7 +64,7 @@ fn a_head_in_pieces_and_a_response_in_one_write() {
     assert_eq!((seer.count(Event::StreamOpened), seer.count(Event::StreamClosed)), (1, 1));
     // Our settings went.
     let (control, _) = script.said(uni_id(QuicSide::Server, 0));
-    assert_eq!(&control[..], b"\x00\x04\x05\x06\x80\x00\xf0\x00");
+    assert_eq!(&control[..], b"\x00\x04\x0d\x01\x80\x01\x00\x00\x06\x80\x00\xf0\x00\x07\x40\x64");
 }
 
 #[test]
