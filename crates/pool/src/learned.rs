@@ -156,6 +156,10 @@ impl IdleLimit {
     /// [`IdleLimit::probe_closed`], [`IdleLimit::probe_lost`].
     pub fn begin_probe(&self, now: Instant) -> bool {
         let mut evidence = self.evidence();
+        // Nothing was seen: the limit is the host's own word, and doubted rarely.
+        if evidence.next_probe.is_none() && self.announced.load(Relaxed) != NONE {
+            evidence.next_probe = Some(now + LONGEST_PAUSE);
+        }
         let due = evidence.next_probe.is_none_or(|due| due <= now);
         let begins = due && !evidence.probing;
         evidence.probing |= begins;

@@ -153,3 +153,16 @@ fn without_learning_posts_fail() {
     assert!(!failed.is_empty());
     assert!(arrivals(&origin).iter().all(|(path, count)| *count == 1 || !path.starts_with("/post/")));
 }
+
+/// `Keep-Alive: timeout=1`, which the upstream does not even keep: the connection is gone before that second is over.
+#[test]
+fn a_connection_is_closed_before_the_upstream_would() {
+    let origin = Origin::saying("HTTP/1.1 200 OK\r\nkeep-alive: timeout=1\r\ncontent-length: 2\r\n\r\nok");
+    let proxy = Proxy::start(&Config::new(origin.address()));
+    assert_eq!(proxy.get("/").status, 200);
+    proxy.admin.await_stat("cluster.origin.upstream_cx_idle_timeout", 1);
+    let stats = proxy.admin.stats();
+    assert_eq!(stats.get("cluster.origin.upstream_cx_destroy_local"), 1);
+    assert_eq!(stats.get("cluster.origin.upstream_cx_active"), 0);
+    wait::until("the connection ends", || origin.open_connections() == 0);
+}

@@ -98,6 +98,21 @@ fn a_limit_learned_too_low_doubles_while_a_probe_lives() {
     assert_eq!(lab.learned(), Some(48), "confirmed: about right");
 }
 
+/// A connection that idles for as long as the host announced is closed before the host does.
+#[test]
+fn what_the_host_announced_is_doubted_rarely() {
+    let mut lab = Lab::new();
+    lab.limit.announced(ms(1_000));
+    assert!(!lab.limit.begin_probe(lab.now));
+    assert!(!lab.limit.begin_probe(lab.now + LONGEST_PAUSE - ms(1)));
+    assert!(lab.limit.begin_probe(lab.now + LONGEST_PAUSE));
+    lab = Lab::new();
+    lab.limit.announced(ms(1_000));
+    assert!(!lab.limit.begin_probe(lab.now));
+    lab.closed(200);
+    assert!(lab.limit.begin_probe(lab.now), "what was seen is looked into at once");
+}
+
 #[test]
 fn a_probe_that_reaches_the_configured_timeout_ends_what_was_learned() {
     let mut lab = Lab::new();
