@@ -652,16 +652,22 @@ fn maxima(config: &ClusterConfig, runtime: &Runtime, priority: Priority) -> Maxi
         true => runtime.integer(&format!("{prefix}.{key}")).unwrap_or(configured),
         false => configured,
     };
-    let retry_budget = thresholds.retry_budget.as_ref().map(|budget| RetryBudget {
-        percent: Some(runtime)
-            .filter(|_| overrides)
-            .and_then(|runtime| runtime.number(&format!("{prefix}.retry_budget.budget_percent")))
-            .unwrap_or(budget.budget_percent),
-        min_concurrency: integer(
-            "retry_budget.min_retry_concurrency",
-            u64::from(budget.min_retry_concurrency),
+    let configured = thresholds.retry_budget.as_ref();
+    let (percent, least) = match overrides {
+        true => (
+            runtime.number(&format!("{prefix}.retry_budget.budget_percent")),
+            runtime.integer(&format!("{prefix}.retry_budget.min_retry_concurrency")),
         ),
-        interval: budget.budget_interval,
+        false => (None, None),
+    };
+    // As in Envoy a key alone puts a budget in the place of `max_retries`.
+    let has_budget = configured.is_some() || percent.is_some() || least.is_some();
+    let retry_budget = has_budget.then(|| RetryBudget {
+        percent: percent.or(configured.map(|budget| budget.budget_percent)).unwrap_or(20.0),
+        min_concurrency: least
+            .or(configured.map(|budget| u64::from(budget.min_retry_concurrency)))
+            .unwrap_or(3),
+        interval: configured.and_then(|budget| budget.budget_interval),
     });
     Maxima {
         connections: integer("max_connections", u64::from(thresholds.max_connections)),

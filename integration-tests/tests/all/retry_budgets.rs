@@ -177,3 +177,16 @@ fn attempts_within_the_interval_are_the_budget() {
     let proxy = Proxy::start(&config.route(policy));
     assert_eq!((proxy.get("/").status, retries(&proxy)), (503, (0, 1)));
 }
+
+/// A key of the runtime alone puts a budget in the place of `max_retries`.
+#[test]
+fn the_runtime_brings_a_budget_of_its_own() {
+    let origin = Origin::answering(|_| FAILED.to_owned());
+    let prefix = "circuit_breakers.origin.default.retry_budget.";
+    let keys = [("budget_percent", 0), ("min_retry_concurrency", 0)];
+    let keys: serde_json::Map<String, Value> =
+        keys.iter().map(|(key, value)| (format!("{prefix}{key}"), json!(value))).collect();
+    let layers = json!({"layered_runtime": {"layers": [{"name": "s", "static_layer": keys}]}});
+    let proxy = Proxy::start(&retrying(Config::new(origin.address())).bootstrap(layers));
+    assert_eq!((proxy.get("/").status, retries(&proxy)), (503, (0, 1)));
+}
