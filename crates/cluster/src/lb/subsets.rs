@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tidegate_config::bootstrap::Locality;
-use tidegate_config::cluster::{SelectorFallback, SubsetConfig, SubsetFallback};
+use tidegate_config::cluster::{SelectorFallback, SubsetConfig, SubsetFallback, SubsetSelector};
 use tidegate_types::json::{Kind, Node};
 
 use super::labels::{self, Asked, Label, LabelMatch};
@@ -164,12 +164,12 @@ impl Subsets {
     }
 }
 
-/// The first selector's keys that a request has, if there is one.
+/// The keys of the selector with most of those that a request has all of, if there is one; the first of several.
 fn without_redundant<'a>(config: &'a SubsetConfig, asked: Asked<'a>) -> Asked<'a> {
-    let mut selectors = config.selectors.iter().filter(|selector| !selector.keys.is_empty());
-    selectors
-        .find(|selector| asked.contains(&selector.keys))
-        .map_or(asked, |selector| asked.only(&selector.keys))
+    let fits = |selector: &&SubsetSelector| !selector.keys.is_empty() && asked.contains(&selector.keys);
+    // Of equals the last is taken.
+    let selector = config.selectors.iter().rev().filter(fits).max_by_key(|selector| selector.keys.len());
+    selector.map_or(asked, |selector| asked.only(&selector.keys))
 }
 
 fn goes_to_default(config: &SubsetConfig) -> bool {

@@ -144,6 +144,10 @@ impl Balancing {
         if policy == LbPolicy::ClusterProvided && r.has("lb_subset_config") {
             r.problem("`lb_policy` CLUSTER_PROVIDED cannot be combined with `lb_subset_config`");
         }
+        let weighs_places = legacy.set.contains(&"locality_weighted_lb_config");
+        if !weighs_places && subsets.as_ref().is_some_and(|subsets| subsets.locality_weight_aware) {
+            r.problem("`locality_weight_aware` needs `common_lb_config.locality_weighted_lb_config`");
+        }
         Self { policy, locality: legacy.locality, subsets }
     }
 }

@@ -28,7 +28,7 @@ pub struct SubsetConfig {
     /// `metadata_fallback_policy` FALLBACK_LIST: a request's label `fallback_list` holds other labels that are tried in
     /// their order.
     pub fallback_list: bool,
-    /// `allow_redundant_keys` of the extension: the first selector whose keys a request has decides, whatever else it
+    /// `allow_redundant_keys` of the extension: the selector with most keys, all of which a request has, decides, whatever else it
     /// has.
     pub allow_redundant_keys: bool,
 }
