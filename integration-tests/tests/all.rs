@@ -22,6 +22,7 @@ mod all {
     mod draining;
     mod drop_overloads;
     mod early_data;
+    mod endpoint_stats;
     mod examples;
     mod filter_chains;
     mod filters;

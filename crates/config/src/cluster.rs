@@ -438,21 +438,23 @@ impl Message for ConnectionOptions {
     }
 }
 
-/// `track_cluster_stats`: histograms that cost something for each request. Those of endpoints are not supported.
+/// `track_cluster_stats`: what costs something for each request, or for each look at the statistics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TrackStats {
     /// `timeout_budgets`: the shares of the route's and the try's time that requests took.
     pub timeout_budgets: bool,
     /// `request_response_sizes`: bytes and fields of heads, bytes of bodies.
     pub request_response_sizes: bool,
+    /// `per_endpoint_stats`: hosts' numbers are among the statistics.
+    pub per_endpoint: bool,
 }
 
 impl Message for TrackStats {
     const NAME: &'static str = "envoy.config.cluster.v3.TrackClusterStats";
 
     fn read(r: &Reader<'_>) -> Self {
-        r.bool("per_endpoint_stats").only(false);
         Self {
+            per_endpoint: r.bool("per_endpoint_stats").or_default(),
             timeout_budgets: r.bool("timeout_budgets").or_default(),
             request_response_sizes: r.bool("request_response_sizes").or_default(),
         }

@@ -5,6 +5,7 @@
 //! Start from [`Filter`] and [`text`], [`json`], [`prometheus`].
 
 mod buckets;
+mod extra;
 mod json;
 mod labels;
 mod prometheus;
@@ -15,6 +16,7 @@ use std::fmt;
 
 use crate::store::Store;
 
+pub use extra::{Extra, ExtraKind};
 pub use json::json;
 pub use prometheus::prometheus;
 pub use text::text;
@@ -30,6 +32,8 @@ pub struct Filter<'a> {
     pub types: Types,
     /// `?histogram_buckets=`
     pub buckets: Buckets,
+    /// Numbers from elsewhere, printed after the store's.
+    pub extras: &'a [Extra],
 }
 
 impl fmt::Debug for Filter<'_> {

@@ -1,9 +1,13 @@
 //! `/stats`, `/stats/prometheus`, `/reset_counters`.
 
+use std::fmt::Write;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use regex::Regex;
-use tidegate_stats::render::{self, Buckets, Filter, Types, UsedOnly};
+use tidegate_cluster::lb::Health;
+use tidegate_cluster::{ClusterShared, HostStat};
+use tidegate_stats::render::{self, Buckets, Extra, ExtraKind, Filter, Types, UsedOnly};
 
 use super::Reply;
 use super::query::Query;
@@ -62,13 +66,82 @@ fn print(control: &Rc<Control>, query: &Query, format: &Format) -> Reply {
         used_only: if query.has("usedonly") { UsedOnly::Yes } else { UsedOnly::No },
         types,
         buckets,
+        extras: &[],
     };
     gauges::update(control);
+    let extras = endpoints(control);
+    let filter = Filter { extras: &extras, ..filter };
     match format {
         Format::Text => Reply::text(render::text(&control.store, &filter)),
         Format::Json => Reply::raw_json(render::json(&control.store, &filter)),
         Format::Prometheus => Reply::text(render::prometheus(&control.store, &filter)),
     }
+}
+
+/// The hosts' numbers, of clusters with `per_endpoint_stats`.
+fn endpoints(control: &Control) -> Vec<Extra> {
+    let snapshot = control.snapshot();
+    let tracked = |cluster: &&Arc<ClusterShared>| cluster.config().track_stats.per_endpoint;
+    let mut clusters: Vec<_> = snapshot.clusters.iter().filter(tracked).collect();
+    clusters.sort_by_key(|cluster| cluster.config().stat_name());
+    let mut extras = Vec::new();
+    for cluster in clusters {
+        let cluster_name = cluster.config().stat_name();
+        for host in &cluster.hosts().hosts {
+            let address = host.address().to_string();
+            let mut labels = format!(
+                "envoy_cluster_name=\"{}\",envoy_endpoint_address=\"{}\"",
+                escaped(cluster_name),
+                escaped(&address)
+            );
+            let hostname = &host.attributes().hostname;
+            if !hostname.is_empty() {
+                let _ = write!(labels, ",envoy_endpoint_hostname=\"{}\"", escaped(hostname));
+            }
+            let prefix = format!("cluster.{cluster_name}.endpoint.{}", address.replace(':', "_"));
+            let healthy = u64::from(host.health() == Health::Healthy);
+            let numbers = NUMBERS.iter().map(|(name, metric, kind, stat)| {
+                (*name, *metric, *kind, stat.map_or(healthy, |stat| host.stats.value(stat)))
+            });
+            extras.extend(numbers.map(|(name, metric, kind, value)| Extra {
+                name: format!("{prefix}.{name}"),
+                labels: labels.clone(),
+                metric,
+                kind,
+                value,
+            }));
+        }
+    }
+    extras
+}
+
+/// A host's numbers in Envoy's order; `healthy` is none that is counted.
+const NUMBERS: [(&str, &str, ExtraKind, Option<HostStat>); 10] = [
+    (
+        "cx_connect_fail",
+        "cluster_endpoint_cx_connect_fail",
+        ExtraKind::Counter,
+        Some(HostStat::CxConnectFail),
+    ),
+    ("cx_total", "cluster_endpoint_cx_total", ExtraKind::Counter, Some(HostStat::CxTotal)),
+    ("rq_error", "cluster_endpoint_rq_error", ExtraKind::Counter, Some(HostStat::RqError)),
+    ("rq_success", "cluster_endpoint_rq_success", ExtraKind::Counter, Some(HostStat::RqSuccess)),
+    ("rq_timeout", "cluster_endpoint_rq_timeout", ExtraKind::Counter, Some(HostStat::RqTimeout)),
+    ("rq_total", "cluster_endpoint_rq_total", ExtraKind::Counter, Some(HostStat::RqTotal)),
+    ("cx_active", "cluster_endpoint_cx_active", ExtraKind::Gauge, Some(HostStat::CxActive)),
+    ("rq_active", "cluster_endpoint_rq_active", ExtraKind::Gauge, Some(HostStat::RqActive)),
+    (
+        "rq_pending_active",
+        "cluster_endpoint_rq_pending_active",
+        ExtraKind::Gauge,
+        Some(HostStat::RqPendingActive),
+    ),
+    ("healthy", "cluster_endpoint_healthy", ExtraKind::Gauge, None),
+];
+
+/// A label's value.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 /// Prometheus knows no buckets but cumulative ones, and a summary; native ones need a format of their own.

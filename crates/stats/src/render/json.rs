@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::buckets::{Counted, counted};
+use super::extra::extras;
 use super::sample::{Sample, Views, histograms, numbers, push_quantile};
 use super::{Buckets, Filter, QUANTILES, texts};
 use crate::histogram::{Merged, Summary};
@@ -23,6 +24,11 @@ pub fn json(store: &Store, filter: &Filter<'_>) -> String {
         out.push_str(if out.ends_with('[') { "{\"name\":" } else { ",{\"name\":" });
         push_name(sample, &mut out);
         let _ = write!(out, ",\"value\":{}}}", sample.value);
+    }
+    for extra in extras(filter) {
+        out.push_str(if out.ends_with('[') { "{\"name\":" } else { ",{\"name\":" });
+        push_string(extra.name.chars(), &mut out);
+        let _ = write!(out, ",\"value\":{}}}", extra.value);
     }
     let histograms = histograms(&blocks, filter);
     if !histograms.is_empty() {

@@ -9,7 +9,7 @@ use std::fmt::{Display, Write};
 
 use super::labels::{labels, push_metric};
 use super::sample::{Sample, Views, counters, gauges, histograms};
-use super::{BOUNDS, Buckets, Filter, QUANTILES};
+use super::{BOUNDS, Buckets, Filter, QUANTILES, extra};
 use crate::histogram::Summary;
 use crate::store::Store;
 use crate::tags::TagRules;
@@ -29,6 +29,7 @@ pub fn prometheus(store: &Store, filter: &Filter<'_>) -> String {
         Buckets::Summary => push_family("summary", &recorded, rules, &mut out, push_summary),
         _ => push_family("histogram", &recorded, rules, &mut out, push_histogram),
     }
+    extra::push_exposed(filter, &mut out);
     out
 }
 

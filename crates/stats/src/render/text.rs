@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::buckets::{push_cells, push_counted};
+use super::extra::extras;
 use super::sample::{histograms, numbers, push_quantile};
 use super::{Buckets, Filter, QUANTILES, texts};
 use crate::histogram::Merged;
@@ -19,6 +20,9 @@ pub fn text(store: &Store, filter: &Filter<'_>) -> String {
     for sample in numbers(&blocks, filter) {
         sample.push_name(&mut out);
         let _ = writeln!(out, ": {}", sample.value);
+    }
+    for extra in extras(filter) {
+        let _ = writeln!(out, "{}: {}", extra.name, extra.value);
     }
     for sample in histograms(&blocks, filter) {
         sample.push_name(&mut out);
