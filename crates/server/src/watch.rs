@@ -141,12 +141,14 @@ impl Watch {
         let parents = shared.names.keys().filter_map(|name| name.parent()).map(Path::to_owned);
         let directories: HashSet<_> = parents.chain(shared.directories.keys().cloned()).collect();
         drop(shared);
-        for old in self.directories.drain(..) {
+        // One that is still wanted is not let go of: what happens in it meanwhile would be lost.
+        for old in self.directories.drain(..).filter(|old| !directories.contains(old)) {
             // It may be gone already.
             let _ = self.watcher.unwatch(&old);
         }
         let mut result = Ok(());
         for directory in directories {
+            // Once more: one of the same name may be another by now.
             match self.watcher.watch(&directory, RecursiveMode::NonRecursive) {
                 Ok(()) => self.directories.push(directory),
                 Err(error) => result = Err(error),
