@@ -53,6 +53,18 @@ pub trait ServerConnection: Accounting {
     /// come the exchanges that the client opened shortly before, to be told of the end, and `None`.
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Self::Exchange, ConnError>>>;
 
+    /// Whether polls may leave a short output unwritten, because more is about to come: until
+    /// [`ServerConnection::write_waiting`], which is to be soon.
+    fn let_output_wait(&mut self, _may_wait: bool) {}
+
+    /// Whether the last poll left something unwritten for that.
+    fn does_output_wait(&self) -> bool {
+        false
+    }
+
+    /// Writes what was left.
+    fn write_waiting(&mut self, _cx: &mut Context<'_>) {}
+
     /// Asks the client to open no more streams, and still serves those that it does (RFC 9113 §6.8, RFC 9114
     /// §5.2).
     fn announce_goaway(&mut self);

@@ -78,6 +78,10 @@ pub(crate) struct Core {
     /// Nothing is read any more, and exchanges have failed.
     ended: Option<Ended>,
     is_over: bool,
+    /// A short output may wait for more, by its owner's leave.
+    pub(crate) may_wait: bool,
+    /// It does: the last poll did not write.
+    pub(crate) waits: bool,
     pinger: Option<Box<Pinger>>,
 }
 
@@ -221,6 +225,8 @@ impl Core {
             open: 0,
             ended: None,
             is_over: false,
+            may_wait: false,
+            waits: false,
             pinger,
         };
         if core.side.role() == Role::Client {
@@ -303,6 +309,10 @@ impl Core {
             }
         }
         self.wire.release_input();
+        self.waits = self.may_wait && (1..MAX_WAITING).contains(&self.wire.output.len());
+        if self.waits {
+            return self.poll_clock(cx);
+        }
         let exceeds = self.side.role() == Role::Server && self.check_outbound().is_err();
         if let Poll::Ready(Err(error)) = self.poll_write(cx) {
             return self.broken(error);
@@ -498,6 +508,9 @@ pub(crate) const PING: u64 = 0x7469_6465_6761_7465;
 
 /// Bytes of the first frames.
 const GREETING: usize = 96;
+
+/// A longer output waits for nothing.
+const MAX_WAITING: usize = 16 * 1024;
 
 /// Reads before what was answered goes out.
 const MAX_FILLS: u32 = 8;

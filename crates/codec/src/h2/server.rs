@@ -70,6 +70,21 @@ impl ServerConnection for ServerConn {
         }
     }
 
+    fn let_output_wait(&mut self, may_wait: bool) {
+        self.shared.borrow_mut().may_wait = may_wait;
+    }
+
+    fn does_output_wait(&self) -> bool {
+        self.shared.borrow().waits
+    }
+
+    fn write_waiting(&mut self, cx: &mut Context<'_>) {
+        let core = &mut *self.shared.borrow_mut();
+        core.waits = false;
+        // Who reads next is told of a failure.
+        let _ = core.poll_write(cx);
+    }
+
     fn announce_goaway(&mut self) {
         let core = &mut *self.shared.borrow_mut();
         // 2^31-1 (RFC 9113 §6.8).
