@@ -34,6 +34,7 @@ mod all {
     mod h2_downstream;
     mod h2_limits;
     mod h2_malformed;
+    mod h2_options;
     mod h2_upstream;
     mod h3_messages;
     mod happy_eyeballs;

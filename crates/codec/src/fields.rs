@@ -20,8 +20,8 @@ pub(crate) use options::Judges;
 pub use options::{MessageOptions, ServerOptions};
 pub(crate) use request::{Received, RequestFields, RequestRules};
 pub(crate) use response::ResponseFields;
-pub use tally::Underscores;
 pub(crate) use tally::{Dialect, Limits, Verdict, size_of};
+pub use tally::{ObsText, Underscores};
 pub(crate) use trailers::TrailerFields;
 pub(crate) use write::{Unsendable, WriteFields, write_request, write_response, write_trailers};
 

@@ -59,6 +59,9 @@ pub(crate) enum Error {
     /// A code that is EOS, or padding that is not its beginning (RFC 7541 §5.2).
     #[error("bad Huffman code")]
     Huffman,
+    /// A name or a value over the limit.
+    #[error("name or value too long")]
+    Long,
     /// A new table size after a field, over the limit, or missing where it is due (RFC 7541 §4.2, §6.3).
     #[error("bad table size")]
     TableSize,

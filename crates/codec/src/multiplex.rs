@@ -19,7 +19,7 @@ pub(crate) use self::alt_svc::KIND as ALTSVC;
 pub use self::events::{ConnError, Event, Flood, Observer};
 pub(crate) use self::resets::PrematureResets;
 pub(crate) use self::waiter::Waiter;
-pub use crate::fields::{MessageOptions, ServerOptions, Underscores};
+pub use crate::fields::{MessageOptions, ObsText, ServerOptions, Underscores};
 use crate::stream::{ClientStream, ResetCode, ServerStream};
 
 /// Bytes on a connection, below HTTP and above TLS; of HTTP/3 those of UDP payload.

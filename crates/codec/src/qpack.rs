@@ -42,7 +42,7 @@ impl From<crate::hpack::Error> for Error {
     fn from(error: crate::hpack::Error) -> Self {
         match error {
             crate::hpack::Error::Truncated => Self::Truncated,
-            crate::hpack::Error::Integer => Self::Integer,
+            crate::hpack::Error::Integer | crate::hpack::Error::Long => Self::Integer,
             crate::hpack::Error::Huffman => Self::Huffman,
             crate::hpack::Error::Index | crate::hpack::Error::TableSize => Self::Dynamic,
         }

@@ -9,7 +9,7 @@ use tidegate_types::json::{Problem, TypedConfig};
 use crate::RouteConfig;
 use crate::access_log::{AccessLogConfig, access_logs};
 use crate::discovery::Rds;
-use crate::protocol::{CommonHttpOptions, Http1Options, Http2Options, Http3Options, QuicOptions};
+use crate::protocol::{CommonHttpOptions, FIELD_KB, Http1Options, Http2Options, Http3Options, QuicOptions};
 use crate::reader::{Message, Reader};
 use crate::values::TimeoutOverride;
 
@@ -169,6 +169,7 @@ impl Message for HcmConfig {
         }
         let rds = r.message::<Option<Rds>>("rds").optional().flatten();
         r.exactly_one(&["route_config", "rds"]);
+        let max_request_headers_kb = r.u32("max_request_headers_kb").within(1..=8192).or(60);
         Self {
             stat_prefix: r.string("stat_prefix").required_non_empty(),
             codec_type: r.enumeration("codec_type", CODECS, &[]).or_default(),
@@ -177,7 +178,7 @@ impl Message for HcmConfig {
             http_filters,
             common: r.message_or_defaults("common_http_protocol_options"),
             http1: r.message_or_defaults("http_protocol_options"),
-            http2: r.message_or_defaults("http2_protocol_options"),
+            http2: http2(r, max_request_headers_kb),
             http3: http3(r),
             timeouts: HcmTimeouts::read(r),
             client: ClientAddress::read(r),
@@ -188,7 +189,7 @@ impl Message for HcmConfig {
             server_name: r.string("server_name").non_empty().unwrap_or_else(|| "envoy".to_owned()),
             server_header: r.enumeration("server_header_transformation", SERVER, &[]).or_default(),
             scheme: r.message_or_defaults("scheme_header_transformation"),
-            max_request_headers_kb: r.u32("max_request_headers_kb").within(1..=8192).or(60),
+            max_request_headers_kb,
             access_log: access_logs(r),
             via: r.string("via").or_default(),
             proxy_100_continue: r.bool("proxy_100_continue").or_default(),
@@ -198,6 +199,20 @@ impl Message for HcmConfig {
             append_local_overload: r.bool("append_local_overload").or_default(),
         }
     }
+}
+
+/// The manager's options of HTTP/2, with what the manager says of them.
+fn http2(r: &Reader<'_>, heads: u32) -> Http2Options {
+    let mut http2: Http2Options = r.message_or_defaults("http2_protocol_options");
+    if http2.max_header_field_size_kb.is_some_and(|field| FIELD_KB.contains(&field) && field > heads) {
+        r.problem(format!(
+            "`max_header_field_size_kb` is more than `max_request_headers_kb`, which is {heads}"
+        ));
+    }
+    if http2.stream_error_on_invalid_http_messaging && !r.has("stream_error_on_invalid_http_message") {
+        http2.override_stream_error_on_invalid_http_message.get_or_insert(true);
+    }
+    http2
 }
 
 /// The manager's options of HTTP/3. Envoy says nothing of those that it does not look at.

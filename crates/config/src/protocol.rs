@@ -10,6 +10,7 @@ use crate::values::Empty;
 mod http2;
 mod http3;
 
+pub(crate) use http2::FIELD_KB;
 pub use http2::{Http2Keepalive, Http2Options};
 pub use http3::{Http3Options, QuicKeepalive, QuicOptions};
 

@@ -72,12 +72,16 @@ fn defaults_are_envoys() {
 #[test]
 fn every_field_of_a_manager() {
     let manager = manager(
-        r#""codec_type": "HTTP2", "http2_protocol_options": {"hpack_table_size": 0, "max_concurrent_streams": 7,
+        r#""codec_type": "HTTP2", "max_request_headers_kb": 256, "http2_protocol_options": {"hpack_table_size": 0, "max_concurrent_streams": 7,
         "initial_stream_window_size": 65535, "initial_connection_window_size": 65536, "allow_connect": true,
         "max_outbound_frames": 8, "max_outbound_control_frames": 9,
         "max_consecutive_inbound_frames_with_empty_payload": 0, "max_inbound_priority_frames_per_stream": 0,
         "max_inbound_window_update_frames_per_data_frame_sent": 3,
         "override_stream_error_on_invalid_http_message": false, "use_oghttp2_codec": true,
+        "disallow_obs_text": true, "enable_huffman_encoding": false, "max_metadata_size": "18446744073709551615",
+        "stream_reset_burst": 0, "stream_reset_rate": 4294967296, "max_header_field_size_kb": 256,
+        "custom_settings_parameters": [{"identifier": 65535, "value": 4294967295}, {"identifier": 2, "value": 0},
+        {"identifier": 65535, "value": 4294967295}, {"identifier": 5, "value": 7}],
         "connection_keepalive": {"interval": "30s", "timeout": "0.001s", "interval_jitter": {"value": 0},
         "connection_idle_interval": "10s"}},"#,
     );
@@ -92,6 +96,12 @@ fn every_field_of_a_manager() {
         max_consecutive_inbound_frames_with_empty_payload: 0,
         max_inbound_priority_frames_per_stream: 0,
         max_inbound_window_update_frames_per_data_frame_sent: 3,
+        stream_reset_burst: 0,
+        stream_reset_rate: 1 << 32,
+        max_header_field_size_kb: Some(256),
+        disallow_obs_text: true,
+        custom_settings: vec![(65_535, u32::MAX), (2, 0), (5, 7)],
+        stream_error_on_invalid_http_messaging: false,
         override_stream_error_on_invalid_http_message: Some(false),
         connection_keepalive: Some(Http2Keepalive {
             interval: Some(Duration::from_secs(30)),
@@ -216,24 +226,52 @@ fn ranges_and_required_fields() {
             "allow_metadata: this value is not supported by this build (expected false)",
         ),
         (
-            "\"max_metadata_size\": 1",
-            "max_metadata_size: `max_metadata_size` is known to Envoy, but not supported by this build",
+            "\"max_header_field_size_kb\": 63",
+            "max_header_field_size_kb: 63 is out of range (expected 64 to 256)",
         ),
         (
-            "\"stream_error_on_invalid_http_messaging\": true",
-            "stream_error_on_invalid_http_messaging: this field is deprecated; use `override_stream_error_on_invalid_http_message`",
+            "\"custom_settings_parameters\": [{\"identifier\": 65536, \"value\": 1}]",
+            "custom_settings_parameters[0].identifier: 65536 is out of range (expected 0 to 65535)",
         ),
         (
-            "\"custom_settings_parameters\": []",
-            "custom_settings_parameters: `custom_settings_parameters` is known to Envoy, but not supported by this build",
+            "\"custom_settings_parameters\": [{\"identifier\": 9}]",
+            "custom_settings_parameters[0].value: missing field `value`",
         ),
         (
-            "\"stream_reset_burst\": 1",
-            "stream_reset_burst: `stream_reset_burst` is known to Envoy, but not supported by this build",
+            "\"custom_settings_parameters\": [{\"value\": 9}]",
+            "custom_settings_parameters[0].identifier: missing field `identifier`",
+        ),
+        (
+            "\"custom_settings_parameters\": [{\"identifier\": 2, \"value\": 1}]",
+            "custom_settings_parameters: server push is not supported",
+        ),
+        (
+            "\"custom_settings_parameters\": [{\"identifier\": 8, \"value\": 0}]",
+            "custom_settings_parameters: SETTINGS_ENABLE_CONNECT_PROTOCOL (0x8) is set by `allow_connect` alone",
+        ),
+        (
+            "\"custom_settings_parameters\": [{\"identifier\": 9, \"value\": 0}, {\"identifier\": 9, \"value\": 1}]",
+            "custom_settings_parameters: identifier 0x9 has two values, 0 and 1",
+        ),
+        (
+            "\"max_concurrent_streams\": 5, \"custom_settings_parameters\": [{\"identifier\": 3, \"value\": 5}]",
+            "custom_settings_parameters: identifier 0x3 is also set by `max_concurrent_streams`",
         ),
     ] {
         refused("", &options(fields), &[&format!("M.http2_protocol_options.{error}")]);
     }
+}
+
+#[test]
+fn what_the_manager_says_of_its_http2() {
+    let error = "M: `max_header_field_size_kb` is more than `max_request_headers_kb`, which is 60";
+    refused("", "\"http2_protocol_options\": {\"max_header_field_size_kb\": 64},", &[error]);
+    let deprecated = |more: &str| {
+        let field = "\"http2_protocol_options\": {\"stream_error_on_invalid_http_messaging\": true},";
+        manager(&format!("{field}{more}")).http2.override_stream_error_on_invalid_http_message
+    };
+    assert_eq!(deprecated(""), Some(true));
+    assert_eq!(deprecated("\"stream_error_on_invalid_http_message\": false,"), None);
 }
 
 #[test]

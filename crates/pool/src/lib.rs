@@ -37,7 +37,7 @@ pub use error::PoolError;
 pub use h1::ConnFacts;
 pub use http::{Acquire, Failed, HttpPool, Lease};
 /// What messages may be, in the versions that carry many at once.
-pub use tidegate_codec::multiplex::{MessageOptions, Underscores};
+pub use tidegate_codec::multiplex::{MessageOptions, ObsText, Underscores};
 /// What a leased connection speaks.
 pub use tidegate_codec::stream;
 /// What lies below a connection's protocol, and what a stream asks of it.

@@ -10,7 +10,7 @@ use tidegate_config::values::TcpKeepalive;
 use tidegate_pool::dialer::{Family, Order};
 use tidegate_pool::h1::{Binding, DialOptions, Keepalive, KeptNames, NameCase, SocketOption};
 use tidegate_pool::machine::{Carries, Settings};
-use tidegate_pool::{MessageOptions, Underscores, h1, h2, h3};
+use tidegate_pool::{MessageOptions, ObsText, Underscores, h1, h2, h3};
 use tidegate_types::OtherNames;
 
 /// See the module.
@@ -114,11 +114,18 @@ pub(crate) fn http2_codec(config: &ClusterConfig, http2: &Http2Options) -> h2::C
         initial_stream_window_size: http2.initial_stream_window_size,
         initial_connection_window_size: http2.initial_connection_window_size,
         hpack_table_size: http2.hpack_table_size,
-        messages: message_options(
-            config,
-            http2.allow_connect,
-            http2.override_stream_error_on_invalid_http_message,
-        ),
+        max_header_field_bytes: http2.max_header_field_size_kb.unwrap_or(64).saturating_mul(1024),
+        custom_settings: http2.custom_settings.clone(),
+        messages: MessageOptions {
+            obs_text: if http2.disallow_obs_text { ObsText::Refuse } else { ObsText::Allow },
+            ..message_options(
+                config,
+                http2.allow_connect,
+                http2
+                    .override_stream_error_on_invalid_http_message
+                    .or(http2.stream_error_on_invalid_http_messaging.then_some(true)),
+            )
+        },
         floods: h2::FloodLimits {
             max_consecutive_inbound_frames_with_empty_payload: http2
                 .max_consecutive_inbound_frames_with_empty_payload,
@@ -127,6 +134,8 @@ pub(crate) fn http2_codec(config: &ClusterConfig, http2: &Http2Options) -> h2::C
                 .max_inbound_window_update_frames_per_data_frame_sent,
             max_outbound_frames: http2.max_outbound_frames,
             max_outbound_control_frames: http2.max_outbound_control_frames,
+            stream_reset_burst: http2.stream_reset_burst,
+            stream_reset_rate: http2.stream_reset_rate,
         },
         keepalive: http2.connection_keepalive.map(|keepalive| h2::KeepaliveOptions {
             interval: keepalive.interval,
@@ -162,6 +171,7 @@ fn message_options(
         allow_connect,
         // `headers_with_underscores_action` is about clients.
         underscores: Underscores::Allow,
+        obs_text: ObsText::Allow,
         override_stream_error_on_invalid_http_message: spares_connection.unwrap_or(false),
     }
 }

@@ -3,7 +3,7 @@
 use tidegate_types::Scheme;
 
 use super::request::RequestRules;
-use super::tally::{Dialect, Limits, Underscores};
+use super::tally::{Dialect, Limits, ObsText, Underscores};
 use crate::h1::options::DEFAULT_MAX_HEADERS;
 
 /// What the messages of a connection may be. Defaults are those of Envoy 1.40. Each limit says whom it stops.
@@ -18,6 +18,8 @@ pub struct MessageOptions {
     pub allow_connect: bool,
     /// Fields whose names have underscores, which some servers read as hyphens.
     pub underscores: Underscores,
+    /// Values with bytes above 0x7f.
+    pub obs_text: ObsText,
     /// An invalid message ends only its stream; without it, the connection, as Envoy does.
     pub override_stream_error_on_invalid_http_message: bool,
 }
@@ -55,6 +57,7 @@ impl Default for MessageOptions {
             max_headers: DEFAULT_MAX_HEADERS,
             allow_connect: false,
             underscores: Underscores::default(),
+            obs_text: ObsText::default(),
             override_stream_error_on_invalid_http_message: false,
         }
     }
@@ -67,6 +70,7 @@ impl<O: Judges> From<&O> for Limits {
             bytes: messages.max_head_bytes as usize,
             fields: messages.max_headers,
             underscores: messages.underscores,
+            obs_text: messages.obs_text,
             dialect: O::DIALECT,
         }
     }

@@ -186,6 +186,7 @@ impl RequestFields {
 
     fn take(&mut self, field: Field, size: usize) -> Result<(), Verdict> {
         let Field { name, value, sensitive } = field;
+        self.tally.check_text(&value)?;
         match name {
             Name::Header(name) => return self.take_header(name, value, sensitive, size),
             // Pseudo-header fields come first (RFC 9113 §8.3).

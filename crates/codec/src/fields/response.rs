@@ -76,6 +76,7 @@ impl ResponseFields {
 
     fn take(&mut self, field: Field, size: usize) -> Result<(), Verdict> {
         let Field { name, value, sensitive } = field;
+        self.tally.check_text(&value)?;
         match name {
             Name::Header(name) => {
                 if self.tally.limits.dialect == Dialect::Http3 && !value.is_ascii() {

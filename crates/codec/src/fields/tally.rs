@@ -111,7 +111,18 @@ pub(crate) struct Limits {
     /// Fields.
     pub(crate) fields: usize,
     pub(crate) underscores: Underscores,
+    pub(crate) obs_text: ObsText,
     pub(crate) dialect: Dialect,
+}
+
+/// What to do with values that have bytes above 0x7f (`obs-text`, RFC 9110 §5.5): Envoy's `disallow_obs_text`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ObsText {
+    /// They are values like any other.
+    #[default]
+    Allow,
+    /// They are no values.
+    Refuse,
 }
 
 /// What to do with names that some servers confuse: Envoy's `headers_with_underscores_action`.
@@ -170,6 +181,15 @@ impl Tally {
     /// Whether another field can still change what becomes of the block.
     pub(super) fn is_open(&self) -> bool {
         matches!(self.verdict, None | Some(Verdict::Misplaced | Verdict::Contradiction))
+    }
+
+    /// Looks at a value's bytes before anything is made of it.
+    pub(super) fn check_text(&self, value: &[u8]) -> Result<(), Verdict> {
+        if self.limits.obs_text == ObsText::Refuse && !value.is_ascii() {
+            Err(Verdict::Field)
+        } else {
+            Ok(())
+        }
     }
 
     /// Counts one more field of this size (RFC 7541 §4.1).

@@ -48,6 +48,7 @@ impl TrailerFields {
             // No pseudo-header fields here (RFC 9113 §8.1).
             return Err(Verdict::Misplaced);
         };
+        self.tally.check_text(&field.value)?;
         let value = field_value(field.value, field.sensitive)?;
         check_connection_field(&name, value.as_bytes())?;
         if !self.tally.admit(&name)? {

@@ -189,7 +189,8 @@ impl Core {
                 Role::Server => Greeting::Preface,
                 Role::Client => Greeting::Settings,
             },
-            decoder: hpack::Decoder::new(options.hpack_table_size as usize),
+            decoder: hpack::Decoder::new(options.hpack_table_size as usize)
+                .with_max_string(options.max_header_field_bytes as usize),
             block: None,
             window: RecvWindow::new(options.initial_connection_window_size.max(DEFAULT_WINDOW)),
             last_stream: 0,

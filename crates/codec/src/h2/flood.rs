@@ -3,6 +3,10 @@
 //! The limits and their formulas are Envoy's (`Http2ProtocolOptions`). Our
 //! *answers* that the peer does not take are counted by `output`.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::frames::{END_STREAM, FrameHead, kind};
 use super::options::FloodLimits;
 use crate::multiplex::Flood;
@@ -16,11 +20,23 @@ pub(crate) struct FloodCount {
     window_update: u64,
     data_sent: u64,
     streams: u64,
+    resets: Resets,
+}
+
+/// RST_STREAM frames that the client may still send: tokens of a bucket that is looked at once a second, as
+/// Envoy's codec does.
+#[derive(Clone, Copy, Debug)]
+struct Resets {
+    left: u64,
+    /// The second in which `left` was last refilled, and the first.
+    at: Option<Instant>,
+    exceeded: bool,
 }
 
 impl FloodCount {
     pub(crate) fn new(limits: FloodLimits) -> Self {
-        Self { limits, empty: 0, priority: 0, window_update: 0, data_sent: 0, streams: 0 }
+        let resets = Resets { left: limits.stream_reset_burst, at: None, exceeded: false };
+        Self { limits, empty: 0, priority: 0, window_update: 0, data_sent: 0, streams: 0, resets }
     }
 
     /// A stream was opened, by either side.
@@ -31,6 +47,26 @@ impl FloodCount {
     /// We sent a DATA frame.
     pub(crate) fn on_data_sent(&mut self) {
         self.data_sent += 1;
+    }
+
+    /// A client's RST_STREAM came.
+    pub(crate) fn on_reset(&mut self, now: Instant) {
+        let since = *self.resets.at.get_or_insert(now);
+        let seconds = now.saturating_duration_since(since).as_secs();
+        if seconds > 0 {
+            let more = self.limits.stream_reset_rate.saturating_mul(seconds);
+            self.resets.left = self.resets.left.saturating_add(more).min(self.limits.stream_reset_burst);
+            self.resets.at = since.checked_add(Duration::from_secs(seconds));
+        }
+        match self.resets.left.checked_sub(1) {
+            Some(left) => self.resets.left = left,
+            None => self.resets.exceeded = true,
+        }
+    }
+
+    /// Whether more of them came than may.
+    pub(crate) fn resets_exceeded(&self) -> bool {
+        self.resets.exceeded
     }
 
     /// A frame came.
@@ -81,6 +117,28 @@ mod tests {
         }
         assert_eq!(count.on_frame(frame(kind::DATA, 0, 0)), Ok(()));
         assert_eq!(count.on_frame(frame(kind::CONTINUATION, 0, 0)), Err(Flood::EmptyFrames));
+    }
+
+    #[test]
+    fn resets_are_allowed_at_once_and_by_the_second() {
+        let limits = FloodLimits { stream_reset_burst: 3, stream_reset_rate: 2, ..FloodLimits::default() };
+        let mut count = FloodCount::new(limits);
+        let start = Instant::now();
+        let mut taken = |millis| {
+            for taken in 0.. {
+                let mut next = count;
+                next.on_reset(start + Duration::from_millis(millis));
+                if next.resets_exceeded() {
+                    return taken;
+                }
+                count = next;
+            }
+            u32::MAX
+        };
+        assert_eq!((taken(0), taken(999)), (3, 0));
+        assert_eq!((taken(1000), taken(1900)), (2, 0));
+        // Never more than at once.
+        assert_eq!(taken(60_000), 3);
     }
 
     #[test]

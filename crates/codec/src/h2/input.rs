@@ -12,12 +12,13 @@ use tokio::time::Instant;
 pub(crate) use self::heads::Block;
 use super::arena;
 use super::codes::{
-    FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, MESSAGING_RULE, PROTOCOL_ERROR, REFUSED_STREAM, RESET,
-    STREAM_CLOSED,
+    FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, INTERNAL_ERROR, MESSAGING_RULE, PROTOCOL_ERROR, REFUSED_STREAM,
+    RESET, STREAM_CLOSED,
 };
 use super::conn::{Core, GoAway, Greeting, PING, Role};
 use super::frames::{self, ACK, FrameHead, MAX_FRAME, MAX_WINDOW, STREAM_MASK, kind, number};
 use super::preface::PREFACE;
+use super::settings::max_frame;
 use super::streams::{Failure, Key, Owner, Phase, SendPhase, Stream};
 use crate::multiplex::{ALTSVC, AltSvc, ConnError, Event, Flood};
 use crate::stream::ResetCode;
@@ -58,7 +59,7 @@ impl Core {
         }
         let mut now = None;
         while let Some(head) = FrameHead::parse(input) {
-            if head.len > MAX_FRAME {
+            if head.len > MAX_FRAME && head.len > max_frame(self.side.common()) {
                 // RFC 9113 §4.2.
                 return Err(violation(FRAME_SIZE_ERROR));
             }
@@ -80,7 +81,8 @@ impl Core {
                 input.advance((head.len + input.len()).saturating_sub(len));
             }
         }
-        Ok(())
+        // Only now, as Envoy: what came with the resets has been looked at.
+        if self.rx.floods.resets_exceeded() { Err(violation(INTERNAL_ERROR)) } else { Ok(()) }
     }
 
     /// Whether the client's first bytes were all there (RFC 9113 §3.4).
@@ -130,7 +132,12 @@ impl Core {
         let Some(payload) = input.get(..head.len) else { return Ok(()) };
         match head.kind {
             kind::PRIORITY => self.handle_priority(head, number(payload)),
-            kind::RST_STREAM => self.handle_reset(head, number(payload)),
+            kind::RST_STREAM => {
+                if self.side.role() == Role::Server {
+                    self.rx.floods.on_reset(*now.get_or_insert_with(Instant::now));
+                }
+                self.handle_reset(head, number(payload))
+            }
             kind::SETTINGS => self.handle_settings(head, payload),
             // We never allow it (RFC 9113 §8.4).
             kind::PUSH_PROMISE => Err(violation(PROTOCOL_ERROR)),

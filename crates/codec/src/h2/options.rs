@@ -20,6 +20,11 @@ pub struct Options {
     pub initial_connection_window_size: u32,
     /// Bytes of the table that decodes header fields (RFC 7541 §4.2). Bounds memory per connection.
     pub hpack_table_size: u32,
+    /// Bytes of a field's name or value as it is coded. Stops a peer whose one field fills the whole head.
+    pub max_header_field_bytes: u32,
+    /// Settings sent ahead of ours as they are, none of them twice. They change nothing here but
+    /// `SETTINGS_MAX_FRAME_SIZE`, the frames that are taken then.
+    pub custom_settings: Vec<(u16, u32)>,
     /// What heads and trailers may be.
     pub messages: MessageOptions,
     /// Frames that cost us and not the peer.
@@ -49,6 +54,11 @@ pub struct FloodLimits {
     pub max_outbound_frames: u32,
     /// The same of answers to PING and SETTINGS, and of RST_STREAM.
     pub max_outbound_control_frames: u32,
+    /// RST_STREAM frames of a client that are taken at once, and how many more each second: over that the
+    /// connection ends with GOAWAY and INTERNAL_ERROR. Stops who asks and at once thinks better of it.
+    pub stream_reset_burst: u64,
+    /// See `stream_reset_burst`.
+    pub stream_reset_rate: u64,
 }
 
 /// Envoy's `connection_keepalive`.
@@ -78,6 +88,8 @@ impl Default for Options {
             initial_stream_window_size: 16 * 1024 * 1024,
             initial_connection_window_size: 24 * 1024 * 1024,
             hpack_table_size: 4096,
+            max_header_field_bytes: 64 * 1024,
+            custom_settings: Vec::new(),
             messages: MessageOptions::default(),
             floods: FloodLimits::default(),
             keepalive: None,
@@ -107,6 +119,8 @@ impl Default for FloodLimits {
             max_inbound_window_update_frames_per_data_frame_sent: 10,
             max_outbound_frames: 10_000,
             max_outbound_control_frames: 1000,
+            stream_reset_burst: 1000,
+            stream_reset_rate: 33,
         }
     }
 }

@@ -64,8 +64,15 @@ impl PeerSettings {
     }
 }
 
+/// The longest frame that `options` let the peer send (RFC 9113 §4.2): what the custom settings say, if it is a
+/// size that may be said.
+pub(crate) fn max_frame(options: &Options) -> usize {
+    let said = options.custom_settings.iter().find(|(id, _)| *id == MAX_FRAME_SIZE);
+    said.map_or(MAX_FRAME, |(_, value)| (*value as usize).clamp(MAX_FRAME, 0xff_ffff))
+}
+
 /// Writes what a connection begins with (RFC 9113 §3.4): Envoy's settings in Envoy's order, since a client can be
-/// told by them, and the connection's window.
+/// told by them, and the connection's window. Custom ones stand before those that have names, so that the latter win.
 pub(crate) fn write_greeting(out: &mut BytesMut, role: Role, options: &Options) {
     let common = [
         (HEADER_TABLE_SIZE, options.hpack_table_size),
@@ -73,6 +80,7 @@ pub(crate) fn write_greeting(out: &mut BytesMut, role: Role, options: &Options) 
         (MAX_CONCURRENT_STREAMS, options.max_concurrent_streams),
         (INITIAL_WINDOW_SIZE, options.initial_stream_window_size),
     ];
+    let custom = &options.custom_settings;
     let first: &[(u16, u32)] = match role {
         Role::Server => &[],
         Role::Client => {
@@ -80,10 +88,11 @@ pub(crate) fn write_greeting(out: &mut BytesMut, role: Role, options: &Options) 
             &[(ENABLE_PUSH, 0)]
         }
     };
-    let len = (first.len() + common.len()) * 6;
+    let custom = custom.iter().filter(|(id, _)| first.iter().all(|(other, _)| other != id));
+    let len = (first.len() + custom.clone().count() + common.len()) * 6;
     let head = FrameHead { kind: kind::SETTINGS, flags: 0, stream: 0, len };
     out.extend_from_slice(&head.to_bytes());
-    for (id, value) in first.iter().chain(&common) {
+    for (id, value) in first.iter().chain(custom).chain(&common) {
         out.extend_from_slice(&id.to_be_bytes());
         out.extend_from_slice(&value.to_be_bytes());
     }
@@ -118,6 +127,24 @@ mod tests {
         assert_eq!(client[24 + 9..][..18], [0, 2, 0, 0, 0, 0, 0, 1, 0, 0, 16, 0, 0, 8, 0, 0, 0, 1]);
         let small = Options { initial_connection_window_size: 65_535, ..Options::default() };
         assert_eq!(greeting(Role::Server, &small).len(), 33);
+    }
+
+    #[test]
+    fn custom_settings_stand_between() {
+        let options =
+            Options { custom_settings: vec![(0xffff, u32::MAX), (2, 0), (5, 20_000)], ..Options::default() };
+        let server = greeting(Role::Server, &options);
+        assert_eq!(server[..3], [0, 0, 42]);
+        let custom = [[255, 255, 255, 255, 255, 255], [0, 2, 0, 0, 0, 0], [0, 5, 0, 0, 0x4e, 0x20]].concat();
+        assert_eq!(server[9..27], custom);
+        assert_eq!(server[27..29], [0, 1]);
+        // Clients say that they want no push anyway.
+        let client = greeting(Role::Client, &options);
+        assert_eq!(client[24 + 9..][..12], [0, 2, 0, 0, 0, 0, 255, 255, 255, 255, 255, 255]);
+        assert_eq!(client[24..27], [0, 0, 42]);
+        assert_eq!(max_frame(&options), 20_000);
+        let tiny = Options { custom_settings: vec![(5, 1)], ..Options::default() };
+        assert_eq!((max_frame(&tiny), max_frame(&Options::default())), (16_384, 16_384));
     }
 
     #[test]

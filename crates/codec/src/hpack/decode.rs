@@ -16,6 +16,8 @@ pub(crate) struct Decoder {
     limit: usize,
     /// `SETTINGS_HEADER_TABLE_SIZE` as we announced it, until the peer has acknowledged it.
     announced: Option<usize>,
+    /// The longest name or value, as it is coded.
+    max_string: usize,
 }
 
 impl Decoder {
@@ -23,7 +25,13 @@ impl Decoder {
     pub(crate) fn new(max_table: usize) -> Self {
         // Until it has seen our settings, the peer has the right to the default.
         let limit = max_table.max(DEFAULT_TABLE_SIZE);
-        Self { table: DynamicTable::new(), limit, announced: Some(max_table) }
+        Self { table: DynamicTable::new(), limit, announced: Some(max_table), max_string: MAX_STRING }
+    }
+
+    /// Takes names and values of so many bytes, instead of 64 KiB.
+    pub(crate) fn with_max_string(mut self, bytes: usize) -> Self {
+        self.max_string = bytes;
+        self
     }
 
     /// The peer has acknowledged our settings: from its next block on, their table size holds.
@@ -37,7 +45,7 @@ impl Decoder {
     ///
     /// A caller that has read enough goes on reading all the same: the table is part of what is read.
     pub(crate) fn decode(&mut self, block: &Bytes, sink: &mut impl FnMut(Field, usize)) -> Result<(), Error> {
-        let mut reader = Reader { block, rest: block, text: BytesMut::new() };
+        let mut reader = Reader { block, rest: block, text: BytesMut::new(), max_string: self.max_string };
         self.table_sizes(&mut reader)?;
         while let Some(&first) = reader.rest.first() {
             if first & INDEXED != 0 {
@@ -117,6 +125,7 @@ struct Reader<'a> {
     rest: &'a [u8],
     /// Where Huffman codes become text; made large enough for the whole block when the first one is met.
     text: BytesMut,
+    max_string: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -128,6 +137,9 @@ impl<'a> Reader<'a> {
     fn raw_string(&mut self) -> Result<(&'a [u8], bool), Error> {
         let huffman = self.rest.first().is_some_and(|first| first & HUFFMAN != 0);
         let len = self.integer(7)?;
+        if len > self.max_string {
+            return Err(Error::Long);
+        }
         let (raw, rest) = self.rest.split_at_checked(len).ok_or(Error::Truncated)?;
         self.rest = rest;
         Ok((raw, huffman))
@@ -175,6 +187,9 @@ impl<'a> Reader<'a> {
         huffman::decode(raw, &mut self.text)
     }
 }
+
+/// What Envoy's codec takes unless told otherwise. Stops a peer whose one field fills the whole head.
+const MAX_STRING: usize = 64 * 1024;
 
 /// The bits that tell representations apart (RFC 7541 §6).
 const INDEXED: u8 = 0x80;

@@ -265,7 +265,9 @@ impl From<hpack::Error> for Fault {
         match error {
             hpack::Error::Truncated => Self::Truncated,
             hpack::Error::Huffman => Self::Refused(HUFFMAN),
-            hpack::Error::Integer | hpack::Error::Index | hpack::Error::TableSize => Self::Refused(INTEGER),
+            hpack::Error::Integer | hpack::Error::Long | hpack::Error::Index | hpack::Error::TableSize => {
+                Self::Refused(INTEGER)
+            }
         }
     }
 }

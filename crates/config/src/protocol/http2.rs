@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tidegate_types::json::Problem;
+
 use crate::reader::{Message, Reader};
 use crate::values::Percent;
 
@@ -36,6 +38,19 @@ pub struct Http2Options {
     /// `max_inbound_window_update_frames_per_data_frame_sent`, at least 1, 10 when unset
     /// (`http2.inbound_window_update_frames_flood`).
     pub max_inbound_window_update_frames_per_data_frame_sent: u32,
+    /// `stream_reset_burst`, 1000 when unset: RST_STREAM frames that a client may send at once.
+    pub stream_reset_burst: u64,
+    /// `stream_reset_rate`, 33 when unset: how many more of them each second.
+    pub stream_reset_rate: u64,
+    /// `max_header_field_size_kb` in KiB, 64 to 256: a field's name or value; `None` is 64.
+    pub max_header_field_size_kb: Option<u32>,
+    /// `disallow_obs_text`, where Envoy heeds it: with `use_oghttp2_codec`. Fields with bytes above 0x7f are invalid.
+    pub disallow_obs_text: bool,
+    /// `custom_settings_parameters`: identifiers with their values, sent as they are; none twice.
+    pub custom_settings: Vec<(u16, u32)>,
+    /// `stream_error_on_invalid_http_messaging`, which is deprecated: what holds if nothing newer is said, neither
+    /// here nor by the manager.
+    pub stream_error_on_invalid_http_messaging: bool,
     /// `override_stream_error_on_invalid_http_message`: an invalid message resets its stream and not the
     /// connection; `None`: the manager's `stream_error_on_invalid_http_message`, and towards upstreams false.
     pub override_stream_error_on_invalid_http_message: Option<bool>,
@@ -71,6 +86,12 @@ impl Default for Http2Options {
             max_consecutive_inbound_frames_with_empty_payload: 1,
             max_inbound_priority_frames_per_stream: 100,
             max_inbound_window_update_frames_per_data_frame_sent: 10,
+            stream_reset_burst: 1000,
+            stream_reset_rate: 33,
+            max_header_field_size_kb: None,
+            disallow_obs_text: false,
+            custom_settings: Vec::new(),
+            stream_error_on_invalid_http_messaging: false,
             override_stream_error_on_invalid_http_message: None,
             connection_keepalive: None,
         }
@@ -84,14 +105,13 @@ impl Message for Http2Options {
         const WINDOW: std::ops::RangeInclusive<u32> = 65_535..=MAX_31_BITS;
         let default = Self::default();
         // Envoy has two codecs; here is one, whichever is asked for.
-        r.bool("use_oghttp2_codec").optional();
+        let oghttp2 = r.bool("use_oghttp2_codec").or_default();
         r.bool("allow_metadata").only(false);
-        r.bool("enable_huffman_encoding").only(true);
-        r.bool("disallow_obs_text").only(false);
-        r.refuse(
-            "stream_error_on_invalid_http_messaging",
-            "this field is deprecated; use `override_stream_error_on_invalid_http_message`",
-        );
+        // Of what is not taken.
+        r.u64("max_metadata_size").optional();
+        // A sender need not use the codes, and this one never does.
+        r.bool("enable_huffman_encoding").optional();
+        let disallow_obs_text = r.bool("disallow_obs_text").or_default();
         let floods = |name, default| r.u32(name).positive().or(default);
         Self {
             hpack_table_size: r.u32("hpack_table_size").or(default.hpack_table_size),
@@ -123,12 +143,62 @@ impl Message for Http2Options {
                 "max_inbound_window_update_frames_per_data_frame_sent",
                 default.max_inbound_window_update_frames_per_data_frame_sent,
             ),
+            stream_reset_burst: r.u64("stream_reset_burst").or(default.stream_reset_burst),
+            stream_reset_rate: r.u64("stream_reset_rate").or(default.stream_reset_rate),
+            max_header_field_size_kb: r.u32("max_header_field_size_kb").within(FIELD_KB).optional(),
+            disallow_obs_text: disallow_obs_text && oghttp2,
+            custom_settings: custom_settings(r),
+            stream_error_on_invalid_http_messaging: r
+                .bool("stream_error_on_invalid_http_messaging")
+                .or_default(),
             override_stream_error_on_invalid_http_message: r
                 .bool("override_stream_error_on_invalid_http_message")
                 .optional(),
             connection_keepalive: r.message("connection_keepalive").optional(),
         }
     }
+}
+
+/// `Http2ProtocolOptions.SettingsParameter`.
+struct Setting {
+    identifier: u16,
+    value: u32,
+}
+
+impl Message for Setting {
+    const NAME: &'static str = "envoy.config.core.v3.Http2ProtocolOptions.SettingsParameter";
+
+    fn read(r: &Reader<'_>) -> Self {
+        let identifier = r.u32("identifier").within(0..=u32::from(u16::MAX)).required();
+        Self { identifier: u16::try_from(identifier).unwrap_or_default(), value: r.u32("value").required() }
+    }
+}
+
+/// `custom_settings_parameters` without those that say the same again.
+fn custom_settings(r: &Reader<'_>) -> Vec<(u16, u32)> {
+    const FIELD: &str = "custom_settings_parameters";
+    let refuse = |message: String| r.cx.report(Problem::new(r.path.field(FIELD), r.place(FIELD), message));
+    let mut settings: Vec<(u16, u32)> = Vec::new();
+    for Setting { identifier, value } in r.repeated::<Setting>(FIELD).or_default() {
+        match identifier {
+            ENABLE_PUSH if value == 1 => refuse("server push is not supported".to_owned()),
+            ENABLE_CONNECT_PROTOCOL => {
+                refuse("SETTINGS_ENABLE_CONNECT_PROTOCOL (0x8) is set by `allow_connect` alone".to_owned());
+            }
+            _ => {}
+        }
+        if let Some((_, name)) = NAMED.iter().find(|(id, name)| *id == identifier && r.has(name)) {
+            refuse(format!("identifier {identifier:#x} is also set by `{name}`"));
+        }
+        match settings.iter().find(|(other, _)| *other == identifier) {
+            Some((_, other)) if *other != value => {
+                refuse(format!("identifier {identifier:#x} has two values, {other} and {value}"));
+            }
+            Some(_) => {}
+            None => settings.push((identifier, value)),
+        }
+    }
+    settings
 }
 
 impl Message for Http2Keepalive {
@@ -147,6 +217,17 @@ impl Message for Http2Keepalive {
         }
     }
 }
+
+/// SETTINGS_ENABLE_PUSH and SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 9113 §6.5.2, RFC 8441 §3).
+const ENABLE_PUSH: u16 = 0x2;
+const ENABLE_CONNECT_PROTOCOL: u16 = 0x8;
+
+/// Settings that have fields of their own.
+const NAMED: [(u16, &str); 3] =
+    [(0x1, "hpack_table_size"), (0x3, "max_concurrent_streams"), (0x4, "initial_stream_window_size")];
+
+/// `max_header_field_size_kb`.
+pub(crate) const FIELD_KB: std::ops::RangeInclusive<u32> = 64..=256;
 
 /// The resolution of Envoy's timers.
 const TICK: Duration = Duration::from_millis(1);

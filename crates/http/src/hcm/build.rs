@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderValue;
 use tidegate_codec::h1::{KeptNames, NameCase, ServerOptions};
-use tidegate_codec::multiplex::{MessageOptions, Underscores};
+use tidegate_codec::multiplex::{MessageOptions, ObsText, Underscores};
 use tidegate_codec::{h2, h3};
 use tidegate_config::bootstrap::Node;
 use tidegate_config::hcm::HttpFilterConfig;
@@ -344,11 +344,16 @@ pub(super) fn multiplexed_options(config: &HcmConfig, buffer_limit: usize) -> h2
             initial_stream_window_size: http2.initial_stream_window_size,
             initial_connection_window_size: http2.initial_connection_window_size,
             hpack_table_size: http2.hpack_table_size,
-            messages: message_options(
-                config,
-                http2.allow_connect,
-                http2.override_stream_error_on_invalid_http_message,
-            ),
+            max_header_field_bytes: http2.max_header_field_size_kb.unwrap_or(64).saturating_mul(1024),
+            custom_settings: http2.custom_settings.clone(),
+            messages: MessageOptions {
+                obs_text: if http2.disallow_obs_text { ObsText::Refuse } else { ObsText::Allow },
+                ..message_options(
+                    config,
+                    http2.allow_connect,
+                    http2.override_stream_error_on_invalid_http_message,
+                )
+            },
             floods: h2::FloodLimits {
                 max_consecutive_inbound_frames_with_empty_payload: http2
                     .max_consecutive_inbound_frames_with_empty_payload,
@@ -357,6 +362,8 @@ pub(super) fn multiplexed_options(config: &HcmConfig, buffer_limit: usize) -> h2
                     .max_inbound_window_update_frames_per_data_frame_sent,
                 max_outbound_frames: http2.max_outbound_frames,
                 max_outbound_control_frames: http2.max_outbound_control_frames,
+                stream_reset_burst: http2.stream_reset_burst,
+                stream_reset_rate: http2.stream_reset_rate,
             },
             keepalive: http2.connection_keepalive.map(|keepalive| h2::KeepaliveOptions {
                 interval: keepalive.interval,
@@ -400,6 +407,7 @@ fn message_options(
             UnderscoreAction::DropHeader => Underscores::Drop,
             UnderscoreAction::RejectRequest => Underscores::Reject,
         },
+        obs_text: ObsText::Allow,
         override_stream_error_on_invalid_http_message: spares_connection
             .unwrap_or(config.stream_error_on_invalid_http_message),
     }

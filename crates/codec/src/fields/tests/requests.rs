@@ -237,7 +237,13 @@ fn expectations_are_ours_to_answer_or_passed_on() {
 #[test]
 fn bytes_are_counted_without_overhead() {
     let rules = RequestRules {
-        limits: Limits { bytes: 1024, fields: 100, underscores: Underscores::Allow, dialect: Dialect::Http2 },
+        limits: Limits {
+            bytes: 1024,
+            fields: 100,
+            underscores: Underscores::Allow,
+            obs_text: ObsText::Allow,
+            dialect: Dialect::Http2,
+        },
         ..rules()
     };
     let judge = |fields: Fields<'_>| {
@@ -268,6 +274,7 @@ fn fields_are_counted_with_pseudo_header_fields_and_crumbs() {
         bytes: usize::MAX,
         fields: usize::MAX,
         underscores: Underscores::Allow,
+        obs_text: ObsText::Allow,
         dialect: Dialect::Http2,
     };
     let names: Vec<String> = (0..40_000).map(|index| format!("x-{index}")).collect();
@@ -275,6 +282,18 @@ fn fields_are_counted_with_pseudo_header_fields_and_crumbs() {
     fields.extend(names.iter().map(|name| (name.as_bytes(), &b"1"[..])));
     let verdict = judge(RequestRules { limits: wide, ..rules() }, &fields, EndStream::Yes);
     assert_eq!(verdict.unwrap_err(), Verdict::TooMany);
+}
+
+#[test]
+fn bytes_above_ascii_are_no_values_if_told_so() {
+    for field in [(&b"x-b"[..], &b"caf\xe9"[..]), (b"x-b", "é".as_bytes()), (b"cookie", b"a=\xff")] {
+        let fields: Fields<'_> = &[METHOD, SCHEME, AUTHORITY, PATH, field];
+        let judge = |obs_text| {
+            let limits = Limits { obs_text, ..limits() };
+            judge(RequestRules { limits, ..rules() }, fields, EndStream::Yes).err()
+        };
+        assert_eq!((judge(ObsText::Allow), judge(ObsText::Refuse)), (None, Some(Verdict::Field)));
+    }
 }
 
 #[test]

@@ -124,7 +124,13 @@ fn trailers_are_judged_by_the_same_rules() {
 
 #[test]
 fn trailers_have_the_limits_of_heads() {
-    let narrow = Limits { bytes: 100, fields: 3, underscores: Underscores::Reject, dialect: Dialect::Http2 };
+    let narrow = Limits {
+        bytes: 100,
+        fields: 3,
+        underscores: Underscores::Reject,
+        obs_text: ObsText::Allow,
+        dialect: Dialect::Http2,
+    };
     let judge = |fields: Fields<'_>, end| trailers(narrow, fields, end).unwrap_err();
     assert_eq!(judge(&[(b"x", &[b'v'; 100])], EndStream::Yes), Verdict::TooLarge);
     // Before a missing end is seen, as in Envoy.

@@ -355,6 +355,83 @@ async fn an_invalid_message_costs_its_stream_or_the_connection() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn more_resets_than_may_come_end_the_connection_when_all_were_looked_at() {
+    for (resets, exceeds) in [(3, false), (5, true)] {
+        local(async {
+            let (near, mut far) = pair();
+            let mut options = ServerOptions::default();
+            options.common.floods.stream_reset_burst = 3;
+            let served = serve(near, options, echo);
+            answers(&mut far, &hello(&[])).await;
+            let streams = (0..resets).map(|n| 2 * n + 1);
+            let bytes: Vec<u8> = streams
+                .flat_map(|id| {
+                    [frame(kind::HEADERS, OPEN, id, POST), frame(kind::RST_STREAM, 0, id, &[0, 0, 0, 8])]
+                })
+                .flatten()
+                .collect();
+            let frames = answers(&mut far, &bytes).await;
+            let goaway = frames.iter().find(|frame| frame.0 == kind::GOAWAY);
+            assert_eq!(goaway.map(|frame| frame.3[7]), exceeds.then_some(2));
+            assert_eq!(served.seer.count(Event::RxReset), resets as usize);
+            assert_eq!(served.task.is_finished(), exceeds);
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_field_may_be_as_long_as_configured() {
+    for (kb, len, taken) in [(64, 65_536, true), (64, 65_537, false), (66, 65_537, true)] {
+        local(async {
+            let (near, mut far) = pair();
+            let mut options = ServerOptions::default();
+            options.common.messages.max_head_bytes = 200 * 1024;
+            options.common.max_header_field_bytes = kb * 1024;
+            let _served = serve(near, options, echo);
+            let mut bytes = hello(&[]);
+            let mut block = [GET, &b"\x00\x01x"[..]].concat();
+            let mut length = bytes::BytesMut::new();
+            crate::hpack::integer::encode(&mut length, 0, 7, len);
+            block.extend_from_slice(&length);
+            block.extend(std::iter::repeat_n(b'y', len));
+            let mut parts = block.chunks(16_384).peekable();
+            bytes.extend(frame(kind::HEADERS, 1, 1, parts.next().unwrap()));
+            while let Some(part) = parts.next() {
+                let flags = if parts.peek().is_none() { 4 } else { 0 };
+                bytes.extend(frame(kind::CONTINUATION, flags, 1, part));
+            }
+            let frames = answers(&mut far, &bytes).await;
+            let expected = if taken { (kind::HEADERS, 1) } else { (kind::GOAWAY, 0) };
+            assert_eq!((frames[0].0, frames[0].2), expected, "{kb} {len}");
+            // COMPRESSION_ERROR.
+            assert!(taken || frames[0].3[7] == 9);
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn frames_may_be_as_long_as_a_custom_setting_says() {
+    for (said, taken) in [(None, false), (Some(20_000), true)] {
+        local(async {
+            let (near, mut far) = pair();
+            let mut options = ServerOptions::default();
+            options.common.custom_settings = said.map(|bytes| (5, bytes)).into_iter().collect();
+            let _served = serve(near, options, echo);
+            let mut bytes = hello(&[]);
+            bytes.extend(frame(kind::HEADERS, OPEN, 1, POST));
+            bytes.extend(frame(kind::DATA, 1, 1, &[b'x'; 18_000]));
+            let frames = answers(&mut far, &bytes).await;
+            // FRAME_SIZE_ERROR.
+            let refused = frames.iter().any(|frame| frame.0 == kind::GOAWAY && frame.3[7] == 6);
+            assert_eq!(refused, !taken);
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_head_over_a_limit_costs_its_stream_and_is_not_answered() {
     local(async {
         let (near, mut far) = pair();
