@@ -81,6 +81,11 @@ pub trait ServerConnection: Accounting {
     /// Exchanges that live. The task is woken when the last one ends.
     fn streams(&self) -> u32;
 
+    /// Whether the response of an exchange is not complete yet, or was not when the connection ended.
+    fn is_unanswered(&self) -> bool {
+        self.streams() > 0
+    }
+
     /// Gives back the room for streams, if there are none. For a connection that has been without for a while: to
     /// make room for many costs more than they do.
     fn release_places(&mut self);

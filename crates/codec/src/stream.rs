@@ -144,6 +144,11 @@ pub trait ServerStream {
         None
     }
 
+    /// Bytes of the request's body that came and nobody has read.
+    fn unread(&self) -> u64 {
+        0
+    }
+
     /// Whether the client waits for 100 (Continue) that nobody has sent yet and that is not the upstream's
     /// to send (RFC 9110 §10.1.1).
     fn expects_continue(&self) -> bool;

@@ -60,6 +60,18 @@ fn bad_trailers_end_the_connection_and_their_request_is_accounted_for() {
 }
 
 #[test]
+fn a_body_in_front_of_bad_trailers_was_received() {
+    let origin = Origin::ok();
+    let log = tempfile::tempdir().unwrap();
+    let log = log.path().join("access.log");
+    let config = Config::new(origin.address()).hcm(json!({"codec_type": "HTTP2"}));
+    let format = text_format("%BYTES_RECEIVED% %RESPONSE_CODE_DETAILS%\n");
+    let proxy = Proxy::start(&config.access_log(&log, format));
+    with_trailers(&H2Client::connect(proxy.address), &[("connection", "close")]);
+    assert_eq!(await_lines(&log, 1), ["4 http2.invalid.header.field"]);
+}
+
+#[test]
 fn a_head_that_is_none_is_logged_and_counted() {
     let origin = Origin::ok();
     let folder = tempfile::tempdir().unwrap();

@@ -196,6 +196,9 @@ fn more_frames_at_once_than_may_wait_end_the_connection() {
         if flooded {
             assert_ne!(client.end(), End::Open);
             proxy.admin.await_stat("http.ingress.downstream_cx_active", 0);
+            // All were answered, as far as the manager is concerned; who does not read is told nothing more.
+            assert_eq!(proxy.stat("http.ingress.downstream_cx_destroy_active_rq"), 0);
+            assert_eq!(client.goaway(), None);
         } else {
             assert_eq!(client.ask("/").status(), 200);
         }

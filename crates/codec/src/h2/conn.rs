@@ -21,7 +21,7 @@ use super::input::Block;
 use super::keepalive::{Due, Pinger};
 use super::options::{ClientOptions, Options, ServerOptions};
 use super::settings::{self, PeerSettings};
-use super::streams::{Failure, Key, Owner, Stream, Streams};
+use super::streams::{Failure, Key, Owner, SendPhase, Stream, Streams};
 use crate::h1::wire::Wire;
 use crate::hpack;
 use crate::multiplex::{AltSvc, ConnError, Event, Flood, Observer, PrematureResets};
@@ -82,6 +82,8 @@ pub(crate) struct Core {
     pub(crate) may_wait: bool,
     /// It does: the last poll did not write.
     pub(crate) waits: bool,
+    /// A server's streams had no whole response when that came.
+    unanswered: bool,
     pinger: Option<Box<Pinger>>,
 }
 
@@ -228,6 +230,7 @@ impl Core {
             is_over: false,
             may_wait: false,
             waits: false,
+            unanswered: false,
             pinger,
         };
         if core.side.role() == Role::Client {
@@ -395,8 +398,11 @@ impl Core {
         if std::mem::replace(&mut self.is_over, true) {
             return;
         }
+        self.unanswered = self.has_unanswered();
         match &ended {
             Ended::Fault(ConnError::Violation(code)) => self.put_goaway(code.to_wire()),
+            // It takes nothing, and is told nothing.
+            Ended::Fault(ConnError::Flood(Flood::Outbound)) => {}
             Ended::Fault(ConnError::Flood(_)) => self.put_goaway(ENHANCE_YOUR_CALM),
             _ => {}
         }
@@ -419,6 +425,19 @@ impl Core {
         self.rx.block = None;
         (self.tx.line, self.tx.waiting) = (VecDeque::new(), VecDeque::new());
         self.ended = Some(ended);
+    }
+
+    /// Whether streams wait for the rest of their responses, or did when the connection ended.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        if self.is_over { self.unanswered } else { self.has_unanswered() }
+    }
+
+    fn has_unanswered(&self) -> bool {
+        let waits = |stream: &Stream| {
+            let failed = stream.failed.is_some_and(|failure| !matches!(failure, Failure::Protocol(_)));
+            !failed && matches!(stream.tx.phase, SendPhase::Head | SendPhase::Body)
+        };
+        self.streams.iter().any(|stream| stream.id != 0 && waits(stream))
     }
 
     /// Sends GOAWAY after the last stream that the peer opened.

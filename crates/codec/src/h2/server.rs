@@ -119,6 +119,10 @@ impl ServerConnection for ServerConn {
         self.shared.borrow().live
     }
 
+    fn is_unanswered(&self) -> bool {
+        self.shared.borrow().is_unanswered()
+    }
+
     fn release_places(&mut self) {
         self.shared.borrow_mut().streams.shrink();
     }

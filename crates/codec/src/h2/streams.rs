@@ -66,6 +66,8 @@ pub(crate) struct Receiving {
     pub(crate) trailers: Option<Box<HeaderMap>>,
     /// Bytes handed on, whose window is still held.
     pub(crate) held: usize,
+    /// Bytes that were dropped unread.
+    pub(crate) dropped: usize,
 }
 
 /// How far the message is that comes.
@@ -197,10 +199,20 @@ impl Receiving {
         (self.phase == Phase::Ended).then(|| BodyFrame::Data(Bytes::new(), EndStream::Yes))
     }
 
+    /// Bytes that nobody took, and nobody will any more.
+    pub(crate) fn unread(&self) -> usize {
+        self.dropped + self.waiting()
+    }
+
+    fn waiting(&self) -> usize {
+        self.body.iter().map(Bytes::len).sum::<usize>() + self.tail.len()
+    }
+
     /// Forgets what nobody took: bytes whose window is to be given back.
     pub(crate) fn clear(&mut self) -> usize {
-        let body: usize = self.body.iter().map(Bytes::len).sum();
-        let all = std::mem::take(&mut self.held) + body + self.tail.len();
+        let waiting = self.waiting();
+        self.dropped += waiting;
+        let all = std::mem::take(&mut self.held) + waiting;
         forget(&mut self.body);
         self.tail = BytesMut::new();
         self.trailers = None;
@@ -251,6 +263,7 @@ impl Stream {
                 tail: BytesMut::new(),
                 trailers: None,
                 held: 0,
+                dropped: 0,
             },
             tx: Sending {
                 phase: SendPhase::Head,
@@ -339,6 +352,11 @@ impl Streams {
     }
 
     /// All that live.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Stream> {
+        self.places.iter().filter(|stream| stream.owner != Owner::Free)
+    }
+
+    /// As `iter`.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (Key, &mut Stream)> {
         self.places.iter_mut().enumerate().filter(|(_, stream)| stream.owner != Owner::Free)
     }
@@ -350,6 +368,7 @@ impl Streams {
         };
         let id = stream.id;
         stream.rx.clear();
+        stream.rx.dropped = 0;
         stream.tx.clear();
         (stream.rx.request, stream.rx.refused) = (None, None);
         stream.rx.responses.clear();

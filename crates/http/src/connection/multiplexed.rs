@@ -462,7 +462,7 @@ where
 
     /// The connection ends under its streams: counts that, and notes why.
     fn lose(&mut self, flag: ResponseFlags, details: &'static str) {
-        if self.conn.streams() > 0 && !C::NAMES_FAULTS {
+        if self.conn.is_unanswered() && !C::NAMES_FAULTS {
             self.account.cut_streams();
         }
         self.note_lost(flag, details);

@@ -144,6 +144,7 @@ impl Exchange<'_> {
                 return ExchangeEnd::Complete;
             }
             Abort::Cut { flag, details } => {
+                self.count_unread();
                 let info = self.stream.info();
                 info.flag(flag);
                 info.detail(details);
@@ -235,7 +236,14 @@ impl Exchange<'_> {
         failed && self.stream.request().is_some_and(asks)
     }
 
+    /// What came with the end was received, too.
+    fn count_unread(&self) {
+        let unread = self.server.borrow().unread();
+        self.stream.info().bytes_received.update(|received| received + unread);
+    }
+
     fn gone(&self) -> ExchangeEnd {
+        self.count_unread();
         let info = self.stream.info();
         let lost = self.cx.connection.lost.get();
         let (flag, details) = match (self.server.borrow().ended_by_client(), lost) {

@@ -183,6 +183,10 @@ impl ServerStream for ServerExchange {
         self.ended
     }
 
+    fn unread(&self) -> u64 {
+        self.shared.borrow().streams.get(self.key).map_or(0, |stream| stream.rx.unread() as u64)
+    }
+
     fn expects_continue(&self) -> bool {
         self.expectation == Expectation::Continue
     }
