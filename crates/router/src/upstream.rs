@@ -33,7 +33,7 @@ use std::time::Duration;
 use http::{HeaderValue, Version};
 use tidegate_cluster::stream::{BodyFrame, StreamError};
 use tidegate_cluster::{Cluster, Failed, Host, HostStat, RetryPermit, Ways};
-use tidegate_config::hcm::TunnelEnd;
+use tidegate_config::hcm::{SchemeTransformation, TunnelEnd};
 use tidegate_filter::{LocalReply, Stream};
 use tidegate_types::{CloseReason, Compat, EndStream, RequestHead, ResetReason, ResponseFlags, ResponseHead};
 use tokio::time::Instant;
@@ -102,6 +102,8 @@ pub struct RequestFacts<'r> {
     pub route: &'r Route,
     /// Whether `x-envoy-*` fields are added.
     pub envoy: EnvoyHeaders,
+    /// Where the scheme comes from that upstreams are told.
+    pub scheme: SchemeTransformation,
     /// Whether what needs no policy is retried (deviations, rows 7 and 8).
     pub compat: Compat,
     /// Whether a body follows.
@@ -540,6 +542,9 @@ impl<'r> Upstream<'r> {
     fn head_for_attempt<'h>(&self, head: &'h RequestHead, host: &Host) -> Cow<'h, RequestHead> {
         let attempt = self.stream.info().attempts.get();
         let mut head = attempt::with_attempt_headers(head, &self.facts, host, attempt, || self.elapsed());
+        if let Some(scheme) = self.stream.info().upstream_scheme.get() {
+            head.to_mut().scheme = scheme;
+        }
         if attempt > 1 && self.facts.attempt_headers.is_timeout_retry {
             let late = if self.was_late.get() { "true" } else { "false" };
             head.to_mut().headers.insert(attempt::IS_TIMEOUT_RETRY, HeaderValue::from_static(late));

@@ -36,6 +36,11 @@ pub enum Scheme {
 }
 
 impl Scheme {
+    /// What requests over a connection with or without TLS are for.
+    pub const fn of_connection(secure: bool) -> Self {
+        if secure { Self::Https } else { Self::Http }
+    }
+
     /// `http` or `https`.
     pub const fn as_str(self) -> &'static str {
         match self {

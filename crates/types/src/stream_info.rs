@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use http::Version;
 
-use crate::{Address, ConnectionState, ResponseFlags, TlsInfo};
+use crate::{Address, ConnectionState, ResponseFlags, Scheme, TlsInfo};
 
 /// Facts of a downstream connection, the same for all its streams. Made by [`ConnectionInfo::new`]; what is
 /// learned later (by listener filters before anybody else sees it, by the handshake) is filled in.
@@ -117,6 +117,9 @@ pub struct StreamInfo {
     pub cluster: RefCell<Option<Arc<str>>>,
     /// The upstream of the last attempt.
     pub upstream: RefCell<Option<UpstreamInfo>>,
+    /// The scheme that upstreams are told, where it is another one than the head's: `match_upstream` goes by the
+    /// host that is asked first.
+    pub upstream_scheme: Cell<Option<Scheme>>,
     /// Attempts made upstream.
     pub attempts: Cell<u32>,
     /// When the request's last byte arrived.
@@ -161,6 +164,7 @@ impl StreamInfo {
             virtual_cluster: RefCell::default(),
             cluster: RefCell::default(),
             upstream: RefCell::default(),
+            upstream_scheme: Cell::default(),
             attempts: Cell::default(),
             request_complete: Cell::default(),
             first_upstream_tx: Cell::default(),

@@ -105,3 +105,51 @@ fn match_upstream_tells_upstreams_what_their_connection_is() {
     let config = Config::new(origin.address()).tls_upstream().hcm(wanted());
     assert_eq!(told(&origin, config, "http", &[]), all("https", "http", "http", "https http"));
 }
+
+/// Hosts of one cluster may differ; as in Envoy, a retry keeps what the first attempt was told.
+#[test]
+fn match_upstream_goes_by_the_host_that_is_asked_first() {
+    let origins = |status: u16| {
+        let answer = move |stream: H2Stream| {
+            stream.request();
+            stream.answer(status, "ok");
+        };
+        [H2Origin::tls(Manners::default(), answer), H2Origin::with(Manners::default(), answer)]
+    };
+    let start = |origins: &[H2Origin; 2], route: Value| {
+        let host = |origin: &H2Origin, label: &str| {
+            let address = origin.address();
+            json!({"endpoint": {"address": {"socket_address": {
+                "address": address.ip().to_string(), "port_value": address.port()}}},
+                "metadata": {"filter_metadata": {"envoy.transport_socket_match": {"speaks": label}}}})
+        };
+        let raw = json!({"name": "envoy.transport_sockets.raw_buffer", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"}});
+        let matched = json!([{"name": "raw", "match": {"speaks": "raw"}, "transport_socket": raw}]);
+        let config = Config::new(origins[0].address())
+            .hcm(transformation(json!({"match_upstream": true})))
+            .tls_upstream()
+            .http2_upstream(json!({}))
+            .route(route)
+            .cluster(json!({"transport_socket_matches": matched,
+                "load_assignment": {"endpoints": [{"lb_endpoints": [
+                    host(&origins[0], "tls"), host(&origins[1], "raw")]}]}}));
+        Proxy::start(&config)
+    };
+    let told = |origin: &H2Origin| -> Vec<String> {
+        let requests = origin.streams().into_iter().map(|stream| stream.request());
+        requests.map(|request| request.header(":scheme").unwrap_or_default().to_owned()).collect()
+    };
+
+    let both = origins(200);
+    let proxy = start(&both, json!({}));
+    (0..4).for_each(|_| assert_eq!(proxy.get("/").status, 200));
+    assert_eq!((told(&both[0]), told(&both[1])), (vec!["https".to_owned(); 2], vec!["http".to_owned(); 2]));
+
+    let both = origins(503);
+    let again = json!({"retry_policy": {"retry_on": "5xx", "num_retries": 1}});
+    let proxy = start(&both, json!({"route": again}));
+    assert_eq!(proxy.get("/").status, 503);
+    assert_eq!((told(&both[0]).len(), told(&both[1]).len()), (1, 1));
+    assert_eq!(told(&both[0]), told(&both[1]));
+}

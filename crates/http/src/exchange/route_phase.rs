@@ -191,8 +191,8 @@ impl Exchange<'_> {
         let cx = LogContext { request: original.as_deref(), ..self.log_context(None) };
         route.finalize_request(&mut head, &cx, envoy);
         if self.hcm.shared.config.scheme == SchemeTransformation::MatchUpstream {
-            let secure = cluster.config().transport_socket.tls().is_some();
-            head.scheme = if secure { Scheme::Https } else { Scheme::Http };
+            // Until a host is known.
+            head.scheme = Scheme::of_connection(cluster.config().transport_socket.tls().is_some());
         }
         let mirrors = of_cluster.map(|own| &own.mirrors).filter(|mirrors| !mirrors.is_empty());
         let mirrors = mirrors.unwrap_or(&forward.mirrors);
@@ -214,6 +214,7 @@ impl Exchange<'_> {
             attempt_headers: forward.attempt_headers,
             route,
             envoy,
+            scheme: self.hcm.shared.config.scheme,
             compat: self.hcm.shared.compat,
             tunnel,
             copies: RefCell::new(copies),

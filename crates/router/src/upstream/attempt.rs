@@ -11,7 +11,10 @@ use http::{HeaderName, HeaderValue};
 use tidegate_cluster::judged::Verdict;
 use tidegate_cluster::stream::{BodyFrame, ClientStream, ResponseFrame};
 use tidegate_cluster::{Ask, Failed, Host, HostStat, PoolError};
-use tidegate_types::{EndStream, RequestHead, ResetReason, ResponseFlags, ResponseHead, UpstreamInfo};
+use tidegate_config::hcm::SchemeTransformation;
+use tidegate_types::{
+    EndStream, RequestHead, ResetReason, ResponseFlags, ResponseHead, Scheme, UpstreamInfo,
+};
 
 use super::carrier::{Carrier, Waiting};
 use super::deadlines::RouterTimeout;
@@ -54,6 +57,9 @@ impl Upstream<'_> {
         let cluster = &self.facts.cluster;
         let host = self.choose_host().ok_or(Failure::NoHost)?;
         *self.host.borrow_mut() = Some(host.clone());
+        if info.attempts.get() == 1 && self.facts.scheme == SchemeTransformation::MatchUpstream {
+            self.match_scheme(&host);
+        }
         self.tally.replace(self.measure(&host));
         let ask = Ask {
             priority: self.facts.priority,
@@ -103,6 +109,16 @@ impl Upstream<'_> {
         self.write_failed.set(false);
         self.answered.set(false);
         Ok(())
+    }
+
+    /// The scheme goes by the host that is asked first; as in Envoy, the attempts that follow keep it, and copies
+    /// have it as well.
+    fn match_scheme(&self, host: &Host) {
+        let scheme = Scheme::of_connection(self.facts.cluster.socket_of(host).tls().is_some());
+        if self.stream.request().is_some_and(|head| head.scheme != scheme) {
+            self.stream.info().upstream_scheme.set(Some(scheme));
+            self.facts.copies.borrow_mut().iter_mut().for_each(|copy| copy.head.scheme = scheme);
+        }
     }
 
     fn pool_failure(&self, host: &Host, error: &PoolError) -> Failure {

@@ -89,6 +89,10 @@ impl Fields {
 
     fn find<'a>(&self, field: &Field, cx: &LogContext<'a>) -> Option<&'a str> {
         match (self.source, field) {
+            (Source::Request, Field::Scheme) => {
+                let told = cx.info.upstream_scheme.get();
+                Some(told.unwrap_or(cx.request?.scheme).as_str())
+            }
             (Source::Request, field) => field.of_request(cx.request?),
             (Source::Response, Field::Header(name)) => text(&cx.response?.headers, name),
             // A status borrowed from the head lives as long as it does.
