@@ -21,7 +21,9 @@ use tidegate_types::overload::Overload;
 use crate::chain::ConfiguredFilter;
 use crate::date::DateCache;
 use crate::local_reply::ReplyTemplates;
-use crate::stats::{CodecStats, HcmStats, Http2Stats, Http3Observer, Http3Stats, ListenerHttpStats};
+use crate::stats::{
+    AsyncClientStats, CodecStats, HcmStats, Http2Stats, Http3Observer, Http3Stats, ListenerHttpStats,
+};
 
 pub use build::BuildContext;
 
@@ -38,6 +40,7 @@ pub struct Hcm {
     pub(crate) replies: Arc<ReplyTemplates>,
     pub(crate) stats: HcmStats,
     pub(crate) listener_stats: ListenerHttpStats,
+    pub(crate) async_client: AsyncClientStats,
     pub(crate) codec_stats: CodecStats,
     pub(crate) http2_stats: Http2Stats,
     pub(crate) http3_stats: Http3Stats,

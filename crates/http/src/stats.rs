@@ -182,6 +182,39 @@ stat_block! {
 }
 
 stat_block! {
+    /// `http.async-client.`: requests of the proxy's own that are routed, as copies for mirrors are. The other names
+    /// are those that such a router has, and never count here.
+    pub struct AsyncClientStats {
+        counters {
+            /// Requests that were sent.
+            rq_total,
+            /// Never: each knows its route,
+            no_route,
+            /// and its cluster;
+            no_cluster,
+            /// none is refused,
+            rq_overload_local_reply,
+            /// answered,
+            rq_direct_response,
+            /// or redirected here,
+            rq_redirect,
+            /// by an upstream either,
+            passthrough_internal_redirect_bad_location,
+            /// to another scheme,
+            passthrough_internal_redirect_unsafe_scheme,
+            /// too often,
+            passthrough_internal_redirect_too_many_redirects,
+            /// to nowhere,
+            passthrough_internal_redirect_no_route,
+            /// or against a predicate.
+            passthrough_internal_redirect_predicate,
+            /// No downstream sees a reset.
+            rq_reset_after_downstream_response_started,
+        }
+    }
+}
+
+stat_block! {
     /// `listener.<address>.http.<stat_prefix>.`: the manager's responses by listener.
     pub struct ListenerHttpStats {
         counters {

@@ -221,6 +221,7 @@ fn a_mirror_gets_copies_and_the_client_the_response() {
     proxy.admin.await_stat("cluster.mirror.upstream_rq_503", 2);
     let stats = proxy.admin.stats();
     assert_eq!(stats.get("cluster.mirror.internal.upstream_rq_503"), 2);
+    assert_eq!((stats.get("http.async-client.rq_total"), stats.get("http.ingress.rq_total")), (2, 2));
     assert_eq!(stats.get("cluster.origin.upstream_rq_200"), 2);
     assert_eq!(log_line(&folder, 1), "200 - via_upstream");
 }

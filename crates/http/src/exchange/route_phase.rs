@@ -198,6 +198,9 @@ impl Exchange<'_> {
         let mirrors = mirrors.unwrap_or(&forward.mirrors);
         let own = self.hcm.shared.local_address;
         let copies = mirror::copies(mirrors, &head, &cx, &self.cx.connection.directory, own);
+        if !copies.is_empty() {
+            self.hcm.shared.async_client.rq_total().add(copies.len() as u64);
+        }
         let follows = !self.request_ended.get() || !held.is_empty();
         let tunnel = forward.tunnel_end(&head);
         self.stream.set_request(head);

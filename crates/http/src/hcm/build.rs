@@ -24,7 +24,9 @@ use super::{Hcm, runtime};
 use crate::access_log;
 use crate::chain::ConfiguredFilter;
 use crate::local_reply::ReplyTemplates;
-use crate::stats::{CodecStats, HcmStats, Http2Stats, Http3Observer, Http3Stats, ListenerHttpStats};
+use crate::stats::{
+    AsyncClientStats, CodecStats, HcmStats, Http2Stats, Http3Observer, Http3Stats, ListenerHttpStats,
+};
 
 /// What building needs besides the manager's own configuration.
 pub struct BuildContext<'a> {
@@ -108,6 +110,7 @@ impl Hcm {
         let http3_stats = Http3Stats::new(cx.store, Scope::new("http3", &[]));
         Ok(Arc::new(Self {
             stats: HcmStats::new(cx.store, scope.clone()),
+            async_client: AsyncClientStats::new(cx.store, Scope::http("async-client")),
             codec_stats: CodecStats::new(cx.store, Scope::root()),
             http2_stats: Http2Stats::new(cx.store, Scope::new("http2", &[])),
             http3_observer: Http3Observer::new(cx.store, http3_stats.clone(), cx.listener),
