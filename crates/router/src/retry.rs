@@ -214,16 +214,19 @@ impl<'p> RetryState<'p> {
 
     fn take_headers(&mut self, headers: &mut HeaderMap) {
         let [on, grpc_on, max, codes, names, hedge] = &HEADERS;
-        for name in [on, grpc_on] {
+        // Each has its own words, where a policy may mix them.
+        for (name, words) in [(on, RetryOn::HTTP), (grpc_on, RetryOn::GRPC)] {
             let value = take_in_order(headers, name);
             let list = value.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
-            self.on =
-                list.split(',').fold(self.on, |on, condition| on.with(RetryOn::parse(condition.trim())));
+            self.on = list
+                .split(',')
+                .fold(self.on, |on, condition| on.with(RetryOn::parse(condition.trim()).and(words)));
         }
-        if let Some(number) =
-            take_in_order(headers, max).and_then(|value| value.to_str().ok()?.trim().parse().ok())
-        {
-            self.remaining = number;
+        let number =
+            take_in_order(headers, max).and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
+        if let Some(number) = number {
+            // As Envoy keeps it: its low 32 bits.
+            self.remaining = (number & u64::from(u32::MAX)) as u32;
         }
         if let Some(value) = take_in_order(headers, codes) {
             let list = value.to_str().unwrap_or_default();

@@ -56,7 +56,9 @@ impl RetryOn {
     /// No condition.
     pub const NONE: Self = Self(0);
     /// All gRPC conditions.
-    const GRPC: Self = Self(0x1f << 16);
+    pub(super) const GRPC: Self = Self(0x1f << 16);
+    /// All others.
+    pub(super) const HTTP: Self = Self(0xffff);
 
     /// The condition of that name; none for a name that Envoy does not know either.
     pub fn parse(name: &str) -> Self {
@@ -67,6 +69,12 @@ impl RetryOn {
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// What is in this set and in `other`.
+    #[must_use]
+    pub(super) const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
     }
 
     /// Whether any condition of `other` is in the set.

@@ -116,6 +116,28 @@ fn request_headers_steer_and_go_no_further() {
     assert_eq!(decide(405, &[]), Decision::No);
 }
 
+/// A policy may mix the words of both headers.
+#[test]
+fn each_request_header_has_its_own_words() {
+    let none = RetryPolicy::default();
+    let wanted = |name, value| RetryState::of_request(&none, &mut request(&[(name, value)])).is_some();
+    assert!(wanted("x-envoy-retry-on", "5xx") && wanted("x-envoy-retry-grpc-on", "unavailable"));
+    assert!(!wanted("x-envoy-retry-on", "unavailable") && !wanted("x-envoy-retry-grpc-on", "5xx"));
+}
+
+/// As Envoy, which keeps 32 bits of the number.
+#[test]
+fn a_number_of_retries_is_cut_to_32_bits() {
+    let policy = RetryPolicy::compile(&policy(&["5xx"])).unwrap();
+    for (number, none_left) in [("4294967296", true), ("4294967297", false), ("18446744073709551616", false)]
+    {
+        let mut head = request(&[("x-envoy-max-retries", number)]);
+        let mut state = RetryState::of_request(&policy, &mut head).unwrap();
+        let decided = state.should_retry(Outcome::Response(&response(503, &[])), 0, 0);
+        assert_eq!(decided == Decision::LimitExceeded, none_left, "{number}");
+    }
+}
+
 #[test]
 fn the_upstream_may_name_the_wait() {
     let limited = RateLimitedBackOff {
