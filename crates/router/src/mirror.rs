@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tidegate_cluster::{Cluster, Directory};
-use tidegate_config::route::{self as config, HeaderMutations, MirrorPolicy, MirrorTarget};
+use tidegate_config::route::{self as config, AppendAction, HeaderMutations, MirrorPolicy, MirrorTarget};
 use tidegate_config::values::FractionalPercent;
 use tidegate_filter::LogContext;
 use tidegate_types::RequestHead;
@@ -74,7 +74,13 @@ impl Mirror {
                     HeaderMutations { request_remove: vec![name.clone()], ..HeaderMutations::default() }
                 }
                 config::HeaderMutation::Append(header) => {
-                    HeaderMutations { request_add: vec![header.clone()], ..HeaderMutations::default() }
+                    let mut level =
+                        HeaderMutations { request_add: vec![header.clone()], ..HeaderMutations::default() };
+                    if header.action == AppendAction::OverwriteIfExistsOrAdd {
+                        // In Envoy the new one stands at the end.
+                        level.request_remove.push(header.key.clone());
+                    }
+                    level
                 }
             };
             mutations.push(&level, &JsonPath::root(), &mut errors);
@@ -102,7 +108,8 @@ impl Mirror {
             HostChange::Literal(host) => copy.authority = host.clone(),
         }
         if !self.mutations.request.is_empty() {
-            self.mutations.apply_request(&mut copy.headers, cx);
+            // They see the request as it goes up.
+            self.mutations.apply_request(&mut copy.headers, &LogContext { request: Some(head), ..*cx });
         }
         copy.headers.insert(INTERNAL, HeaderValue::from_static("true"));
         if let Some(own) = own {

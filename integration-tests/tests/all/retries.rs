@@ -226,6 +226,23 @@ fn a_mirror_gets_copies_and_the_client_the_response() {
     assert_eq!(log_line(&folder, 1), "200 - via_upstream");
 }
 
+/// Their formats see the request as it goes up; what is overwritten moves to the end, as in Envoy.
+#[test]
+fn a_mirrors_own_fields_are_formatted_and_others_removed() {
+    let (origin, mirror) = (Origin::ok(), Origin::ok());
+    let add = |key: &str, value: &str, action: &str| json!({"append": {"header": {"key": key, "value": value}, "append_action": action}});
+    let mutations = json!([
+        add("x-path", "%REQ(:PATH)%", "APPEND_IF_EXISTS_OR_ADD"), {"remove": "x-a"},
+        add("x-b", "new", "OVERWRITE_IF_EXISTS_OR_ADD"),
+    ]);
+    let proxy = Proxy::start(&mirrored(&origin, &mirror, json!({"request_headers_mutations": mutations})));
+    let request = "GET /p HTTP/1.1\r\nhost: a.test\r\nx-b: old\r\nx-a: 1\r\n\r\n";
+    assert_eq!(proxy.connect().ask(request).status, 200);
+    let copy = mirror.await_requests(1).remove(0);
+    let field = |name| copy.header(name);
+    assert_eq!((field("x-path"), field("x-a"), field("x-b")), (Some("/p"), None, Some("new")));
+}
+
 #[test]
 fn a_mirror_that_is_down_or_slow_costs_the_request_nothing() {
     let origin = Origin::ok();
