@@ -1,7 +1,7 @@
 //! Who the client is: the peer, or whom trusted proxies name in `x-forwarded-for`
 //! (Envoy docs, "x-forwarded-for").
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use http::HeaderName;
 use tidegate_config::hcm::{CidrRange, InternalAddresses};
@@ -52,9 +52,21 @@ fn is_internal(address: &Address, internal: &Option<InternalAddresses>) -> bool 
     }
 }
 
-/// Nothing is internal unless configured (Envoy 1.40).
+/// Nothing is internal unless configured; a configuration without ranges means private addresses (Envoy 1.40).
 fn is_internal_ip(ip: IpAddr, internal: &Option<InternalAddresses>) -> bool {
-    internal.as_ref().is_some_and(|internal| internal.cidr_ranges.iter().any(|range| contains(range, ip)))
+    match internal.as_ref().map(|internal| &internal.cidr_ranges) {
+        None => false,
+        Some(ranges) if ranges.is_empty() => is_private(ip),
+        Some(ranges) => ranges.iter().any(|range| contains(range, ip)),
+    }
+}
+
+/// RFC 1918, RFC 4193 and the usual loopback address.
+fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_private() || ip == Ipv4Addr::LOCALHOST,
+        IpAddr::V6(ip) => ip.is_unique_local() || ip == Ipv6Addr::LOCALHOST,
+    }
 }
 
 fn contains(range: &CidrRange, ip: IpAddr) -> bool {
@@ -109,6 +121,28 @@ mod tests {
         assert!(!contains(&range("10.1.2.3", 32), ip("10.1.2.2")));
         assert!(contains(&range("fd00::", 8), ip("fd12::1")));
         assert!(!contains(&range("fd00::", 8), ip("10.0.0.1")));
+    }
+
+    #[test]
+    fn without_ranges_private_addresses_are_internal() {
+        let internal = |text: &str, configured: bool| {
+            let empty = InternalAddresses { unix_sockets: false, cidr_ranges: Vec::new() };
+            is_internal_ip(text.parse().unwrap(), &configured.then_some(empty))
+        };
+        for (ip, expected) in [
+            ("127.0.0.1", true),
+            ("127.0.0.2", false),
+            ("10.1.2.3", true),
+            ("172.31.0.1", true),
+            ("172.32.0.1", false),
+            ("192.168.0.1", true),
+            ("8.8.8.8", false),
+            ("::1", true),
+            ("fd00::1", true),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!((internal(ip, true), internal(ip, false)), (expected, false), "{ip}");
+        }
     }
 
     #[test]
