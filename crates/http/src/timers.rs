@@ -127,7 +127,7 @@ impl StreamTimers {
         self.changed.set(true);
     }
 
-    /// The response is complete but for what the client holds back: only `timeout` without progress matters now.
+    /// The response is complete but for what the client holds back: only `timeout` from `now` on matters.
     pub(crate) fn flush(&self, timeout: Option<Duration>, now: Instant) {
         self.phase.set(Phase::Flushing);
         self.idle.set(timeout);

@@ -1,6 +1,7 @@
 //! What bounds the streams of an HTTP/2 client: what it holds back, resets, begins too many of; and overload.
 
 use std::path::Path;
+use std::time::Duration;
 
 use integration_tests::config::text_format;
 use integration_tests::h2::{H2Client, H2Origin, Manners, request_fields};
@@ -79,6 +80,23 @@ fn what_a_client_takes_slowly_is_not_held_back() {
     }
     let answer = client.message(stream);
     assert_eq!((answer.text(), answer.reset), ("slow".to_owned(), None));
+}
+
+#[test]
+fn the_flush_timeout_is_for_the_whole_rest_as_in_envoy() {
+    let origin =
+        Origin::answering(|_| format!("HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\n{}", "x".repeat(999)));
+    let proxy = Proxy::start(&config(&origin, json!({"stream_flush_timeout": "0.3s"})));
+    let client = closed(&proxy);
+    let stream = client.get("/");
+    client.await_head(stream);
+    while client.so_far(stream).reset.is_none() {
+        // Some of it moves all the time.
+        client.send(&Frame::window_update(stream, 1));
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    assert_eq!(client.so_far(stream).reset, Some(code::INTERNAL_ERROR));
+    assert_eq!(proxy.stat("http2.tx_flush_timeout"), 1);
 }
 
 #[test]

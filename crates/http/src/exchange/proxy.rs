@@ -549,17 +549,16 @@ impl Exchange<'_> {
     }
 
     /// Writes the rest of a complete response, which a client of many streams may hold back for as long as
-    /// `stream_flush_timeout`.
+    /// `stream_flush_timeout`: all of it, as in Envoy, not each piece.
     pub(super) async fn flush_rest(&self) -> Result<(), Abort> {
         if self.cx.is_alone() {
             return self.flush().await;
         }
-        let mut began = None;
+        let mut begun = false;
         poll_fn(|cx| {
             let mut server = self.server.borrow_mut();
             let flushed = server.poll_flush(cx);
-            let left = server.buffered();
-            if flushed.is_pending() && began.replace(left) != Some(left) {
+            if flushed.is_pending() && !std::mem::replace(&mut begun, true) {
                 let timeouts = &self.hcm.shared.config.timeouts;
                 let of_manager = overridden(timeouts.stream_flush, timeouts.stream_idle);
                 self.timers.flush(overridden(self.flush_timeout.get(), of_manager), self.now());
