@@ -422,3 +422,26 @@ fn keepalive_ends_a_silent_client() {
     wait::until("two PINGs", || living.frames_of(kind::PING).len() > 1);
     assert_eq!(living.ask("/").status(), 200);
 }
+
+#[test]
+fn keepalive_cuts_the_streams_of_a_silent_client() {
+    let origin = Origin::script(|mut peer| while peer.request().is_some() {});
+    let keepalive =
+        json!({"http2_protocol_options": {"connection_keepalive": {"interval": "0.1s", "timeout": "0.2s"}}});
+    let proxy = hcm(&origin, keepalive);
+    let silent = H2Client::with(proxy.address, Manners { ack_pings: false, ..Manners::default() });
+    silent.get("/");
+    assert_ne!(silent.end(), End::Open);
+    proxy.admin.await_stat("http2.keepalive_timeout", 1);
+    // Envoy's accounts, odd as they are.
+    for (name, count) in [
+        ("destroy_local", 1),
+        ("destroy_remote", 0),
+        ("destroy_active_rq", 1),
+        ("destroy_remote_active_rq", 1),
+        ("destroy_local_active_rq", 0),
+        ("close_reason.keepalive_timeout", 1),
+    ] {
+        proxy.admin.await_stat(&format!("http.ingress.downstream_cx_{name}"), count);
+    }
+}

@@ -167,7 +167,11 @@ impl Account {
         }
         if self.cut_streams {
             stats.downstream_cx_destroy_active_rq().inc();
-            stats.downstream_cx_destroy_local_active_rq().inc();
+            match reason {
+                // As in Envoy, whose manager did not close it.
+                CloseReason::KeepaliveTimeout => stats.downstream_cx_destroy_remote_active_rq().inc(),
+                _ => stats.downstream_cx_destroy_local_active_rq().inc(),
+            }
         }
         stats.downstream_cx_active().dec();
         if self.secure {
