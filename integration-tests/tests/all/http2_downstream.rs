@@ -144,6 +144,43 @@ fn the_last_request_of_a_connection_and_idleness_end_it_in_two_steps() {
 }
 
 #[test]
+fn the_beginning_of_a_preface_does_not_outlive_the_idle_timeout() {
+    const GREETING: usize = 9 + 4 * 6 + 13;
+    let origin = Origin::ok();
+    let times = json!({
+        "drain_timeout": "0.2s", "delayed_close_timeout": "0.1s",
+        "common_http_protocol_options": {"idle_timeout": "0.2s"},
+    });
+    for (codec, sent) in [("HTTP2", "P"), ("AUTO", "PRI * HTTP/2.0\r\n")] {
+        let proxy = Proxy::start(&config(&origin).hcm(times.clone()).hcm(json!({"codec_type": codec})));
+        let mut client = proxy.connect();
+        client.send(sent);
+        // As Envoy, which greets whoever sends a part of it.
+        client.exactly(GREETING).unwrap();
+        for last in [NO_GOAWAY_YET, 0] {
+            let frame = client.exactly(17).unwrap();
+            let told = (frame[3], &frame[9..13], &frame[13..]);
+            assert_eq!(told, (7, &last.to_be_bytes()[..], &[0; 4][..]), "{codec}");
+        }
+        assert_eq!(client.end(), integration_tests::End::Fin);
+        assert_eq!(proxy.stat("http.ingress.downstream_cx_idle_timeout"), 1);
+        assert_eq!(proxy.stat("http.ingress.downstream_cx_http2_total"), 1);
+        assert_eq!(proxy.stat("http.ingress.downstream_cx_close_reason.idle_timeout"), 1);
+    }
+}
+
+#[test]
+fn who_garbles_the_rest_of_a_preface_is_told_nothing_more() {
+    let origin = Origin::ok();
+    let proxy = Proxy::start(&config(&origin).hcm(json!({"delayed_close_timeout": "0.1s"})));
+    let mut client = proxy.connect();
+    client.send("PRI * HTTP/2.0\r\nhost: a\r\n\r\n");
+    assert_eq!(client.end(), integration_tests::End::Fin);
+    assert_eq!(client.text(), "");
+    assert_eq!(proxy.stat("http.ingress.downstream_cx_protocol_error"), 1);
+}
+
+#[test]
 fn a_stream_under_way_outlives_the_drain_of_its_listener() {
     let origin = Origin::script(|mut peer| {
         let _ = peer.request();

@@ -117,6 +117,8 @@ pub(crate) struct Inbound {
 pub(crate) enum Greeting {
     /// The client's 24 bytes are awaited.
     Preface,
+    /// The first of them came, and were answered by SETTINGS; the others are awaited.
+    PartOfPreface,
     /// SETTINGS are to be the first frame.
     Settings,
     Done,
@@ -400,6 +402,8 @@ impl Core {
         }
         self.unanswered = self.has_unanswered();
         match &ended {
+            // Who does not finish the preface does not speak HTTP/2, and is told no more.
+            _ if self.rx.greeting == Greeting::PartOfPreface => {}
             Ended::Fault(ConnError::Violation(code)) => self.put_goaway(code.to_wire()),
             // It takes nothing, and is told nothing.
             Ended::Fault(ConnError::Flood(Flood::Outbound)) => {}

@@ -54,14 +54,16 @@ impl Core {
     }
 
     fn handle_bytes(&mut self, input: &mut BytesMut) -> Handled {
-        if self.rx.greeting == Greeting::Preface && !self.handle_preface(input)? {
+        let opens = matches!(self.rx.greeting, Greeting::Preface | Greeting::PartOfPreface);
+        if opens && !self.handle_preface(input)? {
             return Ok(());
         }
         let mut now = None;
         while let Some(head) = FrameHead::parse(input) {
             if head.len > MAX_FRAME && head.len > max_frame(self.side.common()) {
-                // RFC 9113 §4.2.
-                return Err(violation(FRAME_SIZE_ERROR));
+                // What begins with something else than SETTINGS is no frame (RFC 9113 §3.4); else §4.2.
+                let opens = self.rx.greeting == Greeting::Settings && head.kind != kind::SETTINGS;
+                return Err(violation(if opens { PROTOCOL_ERROR } else { FRAME_SIZE_ERROR }));
             }
             if input.len() < FrameHead::LEN + head.len {
                 break;
@@ -91,12 +93,15 @@ impl Core {
         if input.get(..seen) != PREFACE.get(..seen) {
             return Err(violation(PROTOCOL_ERROR));
         }
+        if seen > 0 && self.rx.greeting == Greeting::Preface {
+            self.greet();
+            self.rx.greeting = Greeting::PartOfPreface;
+        }
         if seen < PREFACE.len() {
             return Ok(false);
         }
         input.advance(seen);
         self.rx.greeting = Greeting::Settings;
-        self.greet();
         Ok(true)
     }
 

@@ -275,6 +275,12 @@ where
         if goes {
             self.start_drain(CloseReason::Drained);
         }
+        self.leave();
+        Poll::Pending
+    }
+
+    /// Final => Leaving, when no stream is left.
+    fn leave(&mut self) {
         if let DrainState::Final { reason } = self.drain
             && self.streams.live() == 0
         {
@@ -282,7 +288,6 @@ where
             let until = delay.map(|delay| self.cx.clock.now() + delay);
             self.drain = DrainState::Leaving { until, reason };
         }
-        Poll::Pending
     }
 
     /// No => Announced
@@ -390,6 +395,8 @@ where
             DrainState::Announced { reason, .. } => {
                 self.conn.final_goaway();
                 self.drain = DrainState::Final { reason };
+                // A client that was told nothing, since it has said nothing yet, wakes nobody.
+                self.leave();
             }
             DrainState::Final { .. } => {}
             DrainState::Leaving { until, reason } => {

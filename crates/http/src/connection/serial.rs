@@ -60,10 +60,11 @@ pub(super) async fn run(
             Event::Request => {
                 // The configuration of now, not of when the wait began: a reload reaches open connections.
                 let hcm = slot.current();
+                let begun = cx.clock.now();
                 if cx.served.get() == 0 && opening::carries_many(cx, conn, &hcm).await {
                     return Outcome::Multiplexed;
                 }
-                if let Some((close, reason)) = one_exchange(cx, conn, hcm, slot, account).await {
+                if let Some((close, reason)) = one_exchange(cx, conn, hcm, slot, account, begun).await {
                     return over(close, reason);
                 }
                 account.idle(cx.clock.now());
@@ -224,7 +225,7 @@ async fn write_rest(
     .await
 }
 
-/// Serves one exchange; the close that follows it, if one does, and why.
+/// Serves one exchange, of which the first byte came when it has `begun`; the close that follows it, if one does, and why.
 async fn one_exchange(
     cx: &ConnectionCx,
     conn: &mut ServerConn,
@@ -236,9 +237,10 @@ async fn one_exchange(
     cx.why.set(None);
     cx.info.state.protocol.set(Some(Version::HTTP_11));
     account.request(cx.clock.now(), Version::HTTP_11);
+    begun: Instant,
     let delayed_close = hcm.shared.config.timeouts.delayed_close;
     let compat = hcm.shared.compat;
-    let stream = StreamCx::alone(cx, Version::HTTP_11, cx.clock.now());
+    let stream = StreamCx::alone(cx, Version::HTTP_11, begun);
     // Boxed: the state of a request lives on the heap while there is one, not in every idle connection. It is begun
     // where it stays: moving it there costs 500 instructions.
     let exchange = Box::write(Box::new_uninit(), exchange::serve(&stream, hcm, conn));
