@@ -11,7 +11,7 @@ use crate::access_log::{AccessLogConfig, access_logs};
 use crate::discovery::Rds;
 use crate::protocol::{CommonHttpOptions, FIELD_KB, Http1Options, Http2Options, Http3Options, QuicOptions};
 use crate::reader::{Message, Reader};
-use crate::values::TimeoutOverride;
+use crate::values::{Jitter, TimeoutOverride};
 
 mod client;
 mod client_cert;
@@ -127,6 +127,8 @@ pub struct HcmTimeouts {
     pub request_headers: TimeoutOverride,
     /// `drain_timeout`, 5 s when unset; 0 closes at once.
     pub drain: Duration,
+    /// `drain_timeout_jitter`.
+    pub drain_jitter: Jitter,
     /// `delayed_close_timeout`, 1 s when unset.
     pub delayed_close: Option<Duration>,
     /// `http1_safe_max_connection_duration`: announce the close instead of closing on the age limit.
@@ -228,6 +230,11 @@ fn http3(r: &Reader<'_>) -> Http3Options {
 }
 
 impl HcmTimeouts {
+    /// `drain_timeout` of a drain that begins, which drew `random` in 0 to 1.
+    pub fn drain_window(&self, random: impl FnOnce() -> f64) -> Duration {
+        self.drain_jitter.lengthen(self.drain, random)
+    }
+
     fn read(r: &Reader<'_>) -> Self {
         Self {
             stream_idle: r.duration("stream_idle_timeout").zero_is_off(Some(Duration::from_secs(300))),
@@ -235,6 +242,7 @@ impl HcmTimeouts {
             request: r.duration("request_timeout").zero_is_off(None),
             request_headers: r.duration("request_headers_timeout").overriding(),
             drain: r.duration("drain_timeout").or(Duration::from_secs(5)),
+            drain_jitter: Jitter::read(r, "drain_timeout_jitter"),
             delayed_close: r.duration("delayed_close_timeout").zero_is_off(Some(Duration::from_secs(1))),
             http1_safe_max_connection_duration: r.bool("http1_safe_max_connection_duration").or_default(),
         }

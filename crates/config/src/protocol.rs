@@ -5,7 +5,7 @@ use std::time::Duration;
 use tidegate_types::json::Problem;
 
 use crate::reader::{Message, Reader};
-use crate::values::Empty;
+use crate::values::{Empty, Jitter};
 
 mod http2;
 mod http3;
@@ -21,6 +21,8 @@ pub struct CommonHttpOptions {
     pub idle_timeout: Option<Duration>,
     /// `max_connection_duration`: `None` is off (0 or unset).
     pub max_connection_duration: Option<Duration>,
+    /// `max_connection_duration_jitter`, downstream only, as in Envoy.
+    pub max_connection_duration_jitter: Jitter,
     /// `max_headers_count`, 100 when unset, at least 1.
     pub max_headers_count: u32,
     /// `max_response_headers_kb` in KiB, upstream only, 1 to 8192. Unset it is 80 of HTTP/1.1 and 60 of HTTP/2
@@ -94,6 +96,7 @@ impl Default for CommonHttpOptions {
         Self {
             idle_timeout: Some(Duration::from_secs(3600)),
             max_connection_duration: None,
+            max_connection_duration_jitter: Jitter::default(),
             max_headers_count: 100,
             max_response_headers_kb: None,
             max_stream_duration: None,
@@ -131,6 +134,7 @@ impl Message for CommonHttpOptions {
         Self {
             idle_timeout: r.duration("idle_timeout").zero_is_off(default.idle_timeout),
             max_connection_duration: r.duration("max_connection_duration").zero_is_off(None),
+            max_connection_duration_jitter: Jitter::read(r, "max_connection_duration_jitter"),
             max_headers_count: r.u32("max_headers_count").positive().or(default.max_headers_count),
             max_response_headers_kb: r.u32("max_response_headers_kb").within(1..=8192).optional(),
             max_stream_duration: r.duration("max_stream_duration").zero_is_off(None),

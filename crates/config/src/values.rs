@@ -1,5 +1,7 @@
 //! Small value types that many messages share: percentages, data sources, string matchers, regexes.
 
+use std::time::Duration;
+
 use tidegate_types::json::{JsonPath, Node, Problem, Span, decode_base64};
 
 use crate::reader::{Message, Reader};
@@ -189,6 +191,30 @@ impl Message for Percent {
 
     fn read(r: &Reader<'_>) -> Self {
         Self(r.f64("value").within(0.0..=100.0).or_default())
+    }
+}
+
+/// A time is this much longer at random: drawn for each use, so that what began together does not end together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Jitter {
+    /// At most so many millionths of the time are added.
+    millionths: u32,
+}
+
+impl Jitter {
+    /// A field of `envoy.type.v3.Percent`, none when unset.
+    pub(crate) fn read(r: &Reader<'_>, name: &'static str) -> Self {
+        let percent = r.message::<Percent>(name).optional().map_or(0.0, |percent| percent.0);
+        // At most a million.
+        Self { millionths: (percent * 10_000.0).round() as u32 }
+    }
+
+    /// `time`, and up to the jitter more for a draw in 0 to 1.
+    pub fn lengthen(self, time: Duration, random: impl FnOnce() -> f64) -> Duration {
+        if self == Self::default() {
+            return time;
+        }
+        time.mul_f64(1.0 + f64::from(self.millionths) / 1e6 * random())
     }
 }
 
@@ -417,4 +443,19 @@ impl Metadata {
 /// The untyped metadata of a message.
 pub(crate) fn metadata(r: &Reader<'_>) -> Option<Node> {
     r.message::<Metadata>("metadata").optional().and_then(|metadata| metadata.0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn a_jitter_lengthens_by_a_part_of_the_time() {
+        let time = Duration::from_secs(8);
+        assert_eq!(Jitter::default().lengthen(time, || panic!("drawn for nothing")), time);
+        let quarter = Jitter { millionths: 250_000 };
+        assert_eq!(quarter.lengthen(time, || 0.0), time);
+        assert_eq!(quarter.lengthen(time, || 1.0), Duration::from_secs(10));
+    }
 }

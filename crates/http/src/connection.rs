@@ -53,6 +53,8 @@ pub(crate) struct ConnectionCx {
     max_age: Cell<Option<Duration>>,
     /// Exchanges begun.
     served: Cell<u32>,
+    /// How many of them had begun when `max_connection_duration` ended.
+    served_in_time: Cell<Option<u32>>,
     /// The idle or age limit was reached: the next response is the last, and this is when patience ends.
     draining: Cell<Option<Draining>>,
     /// Why the connection closes after the exchange under way, if it does.
@@ -83,6 +85,8 @@ impl ConnectionCx {
     /// A connection that begins now.
     fn new(info: Rc<ConnectionInfo>, slot: &HcmSlot, directory: Rc<Directory>, drain: &Rc<Drain>) -> Self {
         let now = Instant::now();
+        let common = &slot.current().shared.config.common;
+        let jitter = common.max_connection_duration_jitter;
         Self {
             info,
             clusters: directory.clone(),
@@ -92,8 +96,9 @@ impl ConnectionCx {
             timer: RefCell::default(),
             clock: PollClock::new(now),
             born: now,
-            max_age: Cell::new(slot.current().shared.config.common.max_connection_duration),
+            max_age: Cell::new(common.max_connection_duration.map(|age| jitter.lengthen(age, fastrand::f64))),
             served: Cell::new(0),
+            served_in_time: Cell::new(None),
             draining: Cell::new(None),
             why: Cell::new(None),
             announced: Cell::new(false),
@@ -135,6 +140,7 @@ impl ConnectionCx {
     /// `max_connection_duration` ended.
     fn age_reached(&self, stats: &HcmStats) {
         self.max_age.set(None);
+        self.served_in_time.set(Some(self.served.get()));
         stats.downstream_cx_max_duration_reached().inc();
         tracing::debug!(target: "http", connection = self.info.id, "max connection duration reached");
     }
@@ -151,7 +157,10 @@ impl ConnectionCx {
             self.closes_for(draining.reason);
             return true;
         }
-        if self.max_age.get().is_none() && self.is_old(hcm) {
+        // A connection that is only told with a response is told with the next one that begins, as in Envoy.
+        let in_time = hcm.config.timeouts.http1_safe_max_connection_duration
+            && self.served_in_time.get() == Some(self.served.get());
+        if self.max_age.get().is_none() && self.is_old(hcm) && !in_time {
             self.closes_for(CloseReason::MaxDuration);
             return true;
         }
@@ -169,7 +178,7 @@ impl ConnectionCx {
     /// its drain window from here on, as in Envoy. Not when the process or the listener goes, which waits for nobody.
     fn close_announced(&self, hcm: &Hcm) {
         if self.drain.phase() < DrainPhase::CloseIdle && self.draining.get().is_none() {
-            let over = self.clock.now() + hcm.config.timeouts.drain;
+            let over = self.clock.now() + hcm.config.timeouts.drain_window(fastrand::f64);
             self.draining.set(Some(Draining { over, reason: CloseReason::Drained }));
         }
     }

@@ -396,10 +396,12 @@ impl Exchange<'_> {
                 return Poll::Ready(Passed::OfRouter);
             }
             if age.is_some_and(|age| age <= now) {
-                // The connection is old: this response is its last, the stream itself goes on.
-                self.cx.age_reached(&self.hcm.shared.stats);
-                self.cx.closes_for(CloseReason::MaxDuration);
-                self.close_after.set(true);
+                // The connection is old: this response, or the next, is its last; the stream itself goes on.
+                self.cx.age_reached(&self.hcm.shared);
+                if !self.hcm.shared.config.timeouts.http1_safe_max_connection_duration {
+                    self.cx.closes_for(CloseReason::MaxDuration);
+                    self.close_after.set(true);
+                }
                 continue;
             }
             if let Some((at, timeout)) = own

@@ -211,6 +211,33 @@ fn an_old_connection_that_closes_the_safe_way_waits_for_a_request() {
     assert_eq!((last.status, last.closes(), client.end()), (200, true, End::Fin));
 }
 
+#[test]
+fn the_safe_way_tells_with_a_request_that_begins_behind_the_age() {
+    let origin = Origin::script(|mut peer| {
+        while let Some(request) = peer.request() {
+            if request.path() == "/slow" {
+                std::thread::sleep(Duration::from_millis(400));
+            }
+            peer.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+        }
+    });
+    let proxy = Proxy::start(&Config::new(origin.address()).hcm(json!({
+        "common_http_protocol_options": {"max_connection_duration": "0.1s"},
+        "http1_safe_max_connection_duration": true,
+    })));
+    let mut client = proxy.connect();
+    // As in Envoy: the response under way is not the one.
+    let first = client.ask("GET /slow HTTP/1.1\r\nhost: a.test\r\n\r\n");
+    assert_eq!((first.status, first.closes()), (200, false));
+    proxy.admin.await_stat("http.ingress.downstream_cx_http1_soft_drain", 1);
+    let last = client.ask(GET);
+    assert_eq!((last.status, last.closes(), client.end()), (200, true, End::Fin));
+    // Who never asks for anything is closed in time.
+    assert_eq!(proxy.connect().end(), End::Fin);
+    proxy.admin.await_stat("http.ingress.downstream_cx_http1_soft_drain", 0);
+    assert_eq!(proxy.stat("http.ingress.downstream_cx_close_reason.max_duration"), 2);
+}
+
 /// A proxy before this one has told what is left of its own timeout.
 #[test]
 fn a_callers_expected_timeout_is_heeded_where_the_router_says_so() {

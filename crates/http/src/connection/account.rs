@@ -93,8 +93,9 @@ impl Account {
 
     /// It is past its age and waits for one more request.
     pub(super) fn soft_drain(&mut self) {
-        self.soft_drained = true;
-        self.stats.downstream_cx_http1_soft_drain().inc();
+        if !std::mem::replace(&mut self.soft_drained, true) {
+            self.stats.downstream_cx_http1_soft_drain().inc();
+        }
     }
 
     /// Ours is the end, with streams under way.

@@ -295,7 +295,7 @@ where
         if self.drain != DrainState::No {
             return;
         }
-        let window = self.slot.current().shared.config.timeouts.drain;
+        let window = self.slot.current().shared.config.timeouts.drain_window(fastrand::f64);
         self.conn.announce_goaway();
         self.drain = DrainState::Announced { until: self.cx.clock.now() + window, reason };
     }

@@ -67,6 +67,9 @@ pub(super) async fn run(
                 if let Some((close, reason)) = one_exchange(cx, conn, hcm, slot, account, begun).await {
                     return over(close, reason);
                 }
+                if cx.served_in_time.get().is_some() {
+                    account.soft_drain();
+                }
                 account.idle(cx.clock.now());
             }
             // It is us who do not wait for the handshake any longer.
@@ -90,7 +93,9 @@ pub(super) async fn run(
             }
             Event::Age => {
                 cx.age_reached(&hcm.shared.stats);
-                if hcm.shared.config.timeouts.http1_safe_max_connection_duration {
+                let told = hcm.shared.config.timeouts.http1_safe_max_connection_duration;
+                // Who never sent a request expects no response.
+                if told && cx.served.get() > 0 {
                     // The next response is the last; without one the connection stays.
                     account.soft_drain();
                 } else if let Some(close) = start_drain(cx, &hcm, CloseReason::MaxDuration) {
@@ -104,7 +109,7 @@ pub(super) async fn run(
 /// An idle or old connection drains: one that has served requests stays for `drain_timeout`, so that a
 /// request which is already on its way is answered (deviations, row 1).
 fn start_drain(cx: &ConnectionCx, hcm: &WorkerHcm, reason: CloseReason) -> Option<Close> {
-    let window = hcm.shared.config.timeouts.drain;
+    let window = hcm.shared.config.timeouts.drain_window(fastrand::f64);
     if cx.served.get() == 0 {
         return Some(last_close(hcm.shared.compat));
     }
@@ -232,12 +237,12 @@ async fn one_exchange(
     hcm: Rc<WorkerHcm>,
     slot: &HcmSlot,
     account: &mut Account,
+    begun: Instant,
 ) -> Option<(Close, CloseReason)> {
     cx.served.set(cx.served.get().saturating_add(1));
     cx.why.set(None);
     cx.info.state.protocol.set(Some(Version::HTTP_11));
     account.request(cx.clock.now(), Version::HTTP_11);
-    begun: Instant,
     let delayed_close = hcm.shared.config.timeouts.delayed_close;
     let compat = hcm.shared.compat;
     let stream = StreamCx::alone(cx, Version::HTTP_11, begun);

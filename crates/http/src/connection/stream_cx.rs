@@ -9,10 +9,9 @@ use tidegate_types::CloseReason;
 use tidegate_types::overload::OverloadAction;
 use tokio::time::Instant;
 
-use super::ConnectionCx;
 use super::deadlines::Deadlines;
+use super::{ConnectionCx, Draining};
 use crate::hcm::Hcm;
-use crate::stats::HcmStats;
 use crate::timers::LazyTimer;
 
 /// See the module.
@@ -106,8 +105,15 @@ impl<'c> StreamCx<'c> {
     }
 
     /// `max_connection_duration` ended.
-    pub(crate) fn age_reached(&self, stats: &HcmStats) {
-        self.connection.age_reached(stats);
+    pub(crate) fn age_reached(&self, hcm: &Hcm) {
+        self.connection.age_reached(&hcm.stats);
+        let timeouts = &hcm.config.timeouts;
+        let waits = hcm.compat.is_strict() && !timeouts.http1_safe_max_connection_duration;
+        if waits && self.connection.draining.get().is_none() {
+            // Envoy waits for the end of this window even behind a response that announced the close.
+            let over = self.connection.clock.tick() + timeouts.drain_window(fastrand::f64);
+            self.connection.draining.set(Some(Draining { over, reason: CloseReason::MaxDuration }));
+        }
     }
 
     /// The stream's end is the connection's, for this reason, if it has the connection for itself.

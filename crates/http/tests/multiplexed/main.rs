@@ -144,6 +144,32 @@ async fn an_idle_connection_leaves_in_two_steps() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_began_together_need_not_end_together() {
+    local(async {
+        let proxy = Proxy::new(
+            r#"{"common_http_protocol_options": {"max_connection_duration": "100s", "max_connection_duration_jitter": {"value": 50}},
+                "drain_timeout": "20s", "drain_timeout_jitter": {"value": 100}}"#,
+        );
+        let start = Instant::now();
+        let mut ends = Vec::new();
+        let clients: Vec<_> = (0..20).map(|_| proxy.connect()).collect();
+        for mut client in clients {
+            client.write_all(HELLO).await;
+            // Each is served whether its client reads or not.
+            ends.push(tokio::task::spawn_local(closed_after(client, start)));
+        }
+        let mut after = Vec::new();
+        for end in ends {
+            after.push(end.await.unwrap().0);
+        }
+        let (first, last) = (after.iter().min().unwrap(), after.iter().max().unwrap());
+        assert!(*first >= Duration::from_secs(121) && *last <= Duration::from_secs(191), "{after:?}");
+        assert!(*last - *first > Duration::from_secs(10), "{after:?}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_silent_connection_is_of_no_kind_and_closes_at_once() {
     local(async {
         let proxy = Proxy::new(r#"{"common_http_protocol_options": {"idle_timeout": "1s"}}"#);
