@@ -178,7 +178,8 @@ impl ConnectionCx {
     /// its drain window from here on, as in Envoy. Not when the process or the listener goes, which waits for nobody.
     fn close_announced(&self, hcm: &Hcm) {
         if self.drain.phase() < DrainPhase::CloseIdle && self.draining.get().is_none() {
-            let over = self.clock.now() + hcm.config.timeouts.drain_window(fastrand::f64);
+            // Not when the exchange began.
+            let over = self.clock.tick() + hcm.config.timeouts.drain_window(fastrand::f64);
             self.draining.set(Some(Draining { over, reason: CloseReason::Drained }));
         }
     }

@@ -56,6 +56,30 @@ fn a_request_in_the_drain_window_is_answered_and_the_close_waits_for_its_end() {
 }
 
 #[test]
+fn an_announced_close_waits_for_the_drain_from_the_response_on() {
+    // Longer than the window that follows.
+    let origin = Origin::script(|mut peer| {
+        while peer.request().is_some() {
+            std::thread::sleep(Duration::from_millis(700));
+            peer.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+        }
+    });
+    let times = json!({"drain_timeout": "0.5s", "delayed_close_timeout": "0s"});
+    let aged = json!({"common_http_protocol_options": {"max_connection_duration": "0.6s"}});
+    for (failed, config) in [(true, json!({})), (false, aged)] {
+        let proxy = strict(&Config::new(origin.address()).hcm(times.clone()).hcm(config));
+        let mut client = proxy.connect();
+        if failed {
+            proxy.admin.post("/healthcheck/fail");
+        }
+        let response = client.ask(GET);
+        assert_eq!((response.status, response.closes()), (200, true));
+        assert!(client.is_quiet_for(QUIET), "no FIN before the window is over");
+        assert_eq!(client.end(), End::Fin);
+    }
+}
+
+#[test]
 fn one_stray_byte_begins_a_stream_and_stops_the_idle_clock() {
     let origin = Origin::ok();
     let config = Config::new(origin.address()).hcm(closing("0.1s", "0.1s"));
