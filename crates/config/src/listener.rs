@@ -9,6 +9,7 @@ use tidegate_types::json::{Node, Problem, TypedConfig};
 use crate::access_log::{AccessLogConfig, access_logs};
 use crate::address::Endpoint;
 use crate::reader::{Message, Reader, Space};
+use crate::socket_option::SocketOption;
 use crate::values::{TcpKeepalive, metadata};
 
 mod chain_match;
@@ -60,6 +61,15 @@ pub struct ListenerConfig {
     pub ignore_global_conn_limit: bool,
     /// `max_connections_to_accept_per_socket_event`; `None`: no limit.
     pub max_connections_to_accept_per_socket_event: Option<u32>,
+    /// `freebind`: the address may be one that this machine does not have (`IP_FREEBIND`).
+    pub freebind: bool,
+    /// `transparent`: connections that are redirected here keep the address that their client meant
+    /// (`IP_TRANSPARENT`).
+    pub transparent: bool,
+    /// `tcp_fast_open_queue_length`; `None` leaves the sockets alone.
+    pub tcp_fast_open_queue_length: Option<u32>,
+    /// `socket_options`, those of the address's kind of socket.
+    pub socket_options: Vec<SocketOption>,
     /// `metadata.filter_metadata`, as written: for who reads the configuration.
     pub metadata: Option<Node>,
 }
@@ -125,12 +135,34 @@ impl Message for ListenerConfig {
                 .u32("max_connections_to_accept_per_socket_event")
                 .positive()
                 .optional(),
+            freebind: of_ip(r, "freebind", &address),
+            transparent: of_ip(r, "transparent", &address),
+            tcp_fast_open_queue_length: r.u32("tcp_fast_open_queue_length").optional(),
+            socket_options: socket_options(r, udp),
             metadata: metadata(r),
             address,
         };
         udp::check(r, &listener);
         listener
     }
+}
+
+/// A `BoolValue` that sockets of IP addresses are told; Envoy fails to start with it on others.
+fn of_ip(r: &Reader<'_>, name: &'static str, address: &Address) -> bool {
+    let field = r.bool(name);
+    if field.peek() == Some(&true) && matches!(address, Address::Unix(_)) {
+        field.report("a Unix-domain socket has no such option", None);
+    }
+    field.or_default()
+}
+
+fn socket_options(r: &Reader<'_>, udp: bool) -> Vec<SocketOption> {
+    let options = r.repeated::<SocketOption>("socket_options").or_default();
+    let kept = |option: &SocketOption| match udp {
+        true => option.kinds.has_datagram(),
+        false => option.kinds.has_stream(),
+    };
+    options.into_iter().filter(kept).collect()
 }
 
 fn filter_chains(r: &Reader<'_>) -> Vec<Arc<FilterChainConfig>> {

@@ -296,3 +296,35 @@ fn metadata_is_kept_wherever_it_stands() {
         assert_eq!(team.as_str(), Some("edge"));
     }
 }
+
+#[test]
+fn what_a_listener_tells_its_sockets() {
+    let with = |fields: &str| {
+        MINIMAL.replacen("\"name\": \"ingress\",", &format!("\"name\": \"ingress\", {fields},"), 1)
+    };
+    let options = r#""freebind": true, "transparent": true, "tcp_fast_open_queue_length": 7, "socket_options": [
+        {"level": 1, "name": 12, "int_value": 3, "state": "STATE_LISTENING"},
+        {"level": 6, "name": 4, "buf_value": "AQ==", "type": {"stream": {}}},
+        {"level": 17, "name": 103, "int_value": 1, "type": {"datagram": {}}}]"#;
+    let bootstrap = json(&with(options));
+    let listener = &bootstrap.listeners[0];
+    assert!(listener.freebind && listener.transparent);
+    assert_eq!(listener.tcp_fast_open_queue_length, Some(7));
+    // What is for datagram sockets has no place on a TCP one.
+    let told: Vec<_> = listener.socket_options.iter().map(|o| (o.level, o.name, o.value.clone())).collect();
+    assert_eq!(told, [(1, 12, 3_i32.to_ne_bytes().to_vec()), (6, 4, vec![1])]);
+
+    let pipe = with("\"freebind\": true").replacen(
+        r#""socket_address": {
+            "address": "127.0.0.1",
+            "port_value": 10000
+          }"#,
+        r#""pipe": {"path": "/run/p"}"#,
+        1,
+    );
+    let errors = from_str(&pipe, "f", Format::Json).unwrap_err();
+    assert!(
+        errors[0].to_string().ends_with("freebind: a Unix-domain socket has no such option"),
+        "{errors:?}"
+    );
+}

@@ -20,6 +20,7 @@ use tokio::net::{TcpListener, UnixListener};
 
 use crate::io::{BoxIo, StreamIo};
 pub use crate::options::Keepalive;
+use crate::socket_option::{ListenerSocketOptions, apply_all};
 
 /// How to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub struct ListenOptions {
     /// predecessor): without it, a socket that anybody holds there is an error even where `SO_REUSEPORT`
     /// would silently share it.
     pub take_over: bool,
+    /// What the sockets are told beside that. Of Unix-domain sockets not before they are bound, as in Envoy.
+    pub socket_options: ListenerSocketOptions,
 }
 
 /// Why an address cannot be listened on.
@@ -120,15 +123,15 @@ pub fn bind(address: &Address, options: &ListenOptions) -> Result<Bound, ListenE
 fn bind_ip(address: SocketAddr, options: &ListenOptions) -> io::Result<Bound> {
     if options.reuse_port && !options.take_over && address.port() != 0 {
         // Without SO_REUSEPORT the kernel refuses an address on which anybody listens.
-        new_ip_socket(address, Sharing::Refused)?;
+        new_ip_socket(address, Sharing::Refused, options)?;
     }
     let sharing = if options.reuse_port { Sharing::Allowed } else { Sharing::Refused };
-    let first = new_ip_socket(address, sharing)?;
+    let first = new_ip_socket(address, sharing, options)?;
     let bound = first.local_addr()?.as_socket().unwrap_or(address);
     let mut sockets = vec![first];
     while sockets.len() < options.sockets {
         sockets.push(if options.reuse_port {
-            new_ip_socket(bound, sharing)?
+            new_ip_socket(bound, sharing, options)?
         } else {
             sockets[0].try_clone()?
         });
@@ -137,7 +140,7 @@ fn bind_ip(address: SocketAddr, options: &ListenOptions) -> io::Result<Bound> {
     // spread by the kernel to a group that is still growing.
     for socket in &sockets {
         set_ip_options(socket, options)?;
-        socket.listen(backlog(options))?;
+        listen(socket, options)?;
     }
     Ok(Bound::new(bound.into(), sockets))
 }
@@ -148,7 +151,13 @@ enum Sharing {
     Refused,
 }
 
-fn new_ip_socket(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
+fn listen(socket: &Socket, options: &ListenOptions) -> io::Result<()> {
+    apply_all(&options.socket_options.bound, socket)?;
+    socket.listen(backlog(options))?;
+    apply_all(&options.socket_options.listening, socket)
+}
+
+fn new_ip_socket(address: SocketAddr, sharing: Sharing, options: &ListenOptions) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
     // Connections in TIME_WAIT from the last run must not keep the port.
     socket.set_reuse_address(true)?;
@@ -159,6 +168,7 @@ fn new_ip_socket(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
         // Envoy's `ipv4_compat` is off by default: `::` is IPv6 only.
         socket.set_only_v6(true)?;
     }
+    apply_all(&options.socket_options.prebind, &socket)?;
     socket.bind(&address.into())?;
     Ok(socket)
 }
@@ -180,7 +190,7 @@ fn bind_unix(path: &Path, options: &ListenOptions) -> io::Result<Bound> {
     if let Some(mode) = options.unix_mode.filter(|_| !abstract_name) {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     }
-    socket.listen(backlog(options))?;
+    listen(&socket, options)?;
     let mut sockets = vec![socket];
     while sockets.len() < options.sockets {
         sockets.push(sockets[0].try_clone()?);

@@ -46,6 +46,41 @@ impl SocketOption {
             false => Self::int(libc::SOL_IPV6, libc::IPV6_FREEBIND, 1),
         }
     }
+
+    /// Lets a socket of the family take connections to addresses that this machine does not have (`TPROXY`).
+    pub fn transparent(is_ipv4: bool) -> Self {
+        match is_ipv4 {
+            true => Self::int(libc::SOL_IP, libc::IP_TRANSPARENT, 1),
+            false => Self::int(libc::SOL_IPV6, libc::IPV6_TRANSPARENT, 1),
+        }
+    }
+
+    /// How many connections whose first packet brought data may wait (RFC 7413); 0: none.
+    pub fn fast_open(queue: u32) -> Self {
+        Self::int(libc::SOL_TCP, libc::TCP_FASTOPEN, i32::try_from(queue).unwrap_or(i32::MAX))
+    }
+}
+
+/// What a listening socket is told, and when.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListenerSocketOptions {
+    /// Before it is bound.
+    pub prebind: Vec<SocketOption>,
+    /// After that.
+    pub bound: Vec<SocketOption>,
+    /// When it listens.
+    pub listening: Vec<SocketOption>,
+}
+
+/// Sets all of `options`.
+pub(crate) fn apply_all(options: &[SocketOption], socket: &impl AsFd) -> io::Result<()> {
+    options.iter().try_for_each(|option| {
+        let said = |error: io::Error| {
+            let place = format!("setting socket option {}/{}", option.level, option.name);
+            io::Error::other(format!("{place}: {error}"))
+        };
+        option.apply(socket).map_err(said)
+    })
 }
 
 #[cfg(test)]

@@ -11,16 +11,19 @@ use std::net::{SocketAddr, UdpSocket};
 use socket2::{Domain, Socket, Type};
 
 use crate::listen::ListenError;
+use crate::socket_option::{ListenerSocketOptions, apply_all};
 
 mod steer;
 
 /// How to listen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UdpOptions {
     /// Sockets to make: one a worker.
     pub sockets: usize,
     /// One socket with `SO_REUSEPORT` per worker instead of a shared one.
     pub reuse_port: bool,
+    /// What the sockets are told beside that; they never listen.
+    pub socket_options: ListenerSocketOptions,
 }
 
 /// Bound sockets, not yet on any worker.
@@ -44,14 +47,18 @@ fn bind_all(address: SocketAddr, options: &UdpOptions) -> io::Result<UdpBound> {
     if options.reuse_port && address.port() != 0 {
         // Without SO_REUSEPORT the kernel refuses an address on which anybody listens; with it, it would silently
         // share it with another process.
-        socket(address, Sharing::Refused)?;
+        socket(address, Sharing::Refused, options)?;
     }
     let sharing = if options.reuse_port { Sharing::Allowed } else { Sharing::Refused };
-    let first = socket(address, sharing)?;
+    let first = socket(address, sharing, options)?;
     let bound = first.local_addr()?.as_socket().unwrap_or(address);
     let mut sockets = vec![first];
     while sockets.len() < options.sockets {
-        sockets.push(if options.reuse_port { socket(bound, sharing)? } else { sockets[0].try_clone()? });
+        sockets.push(if options.reuse_port {
+            socket(bound, sharing, options)?
+        } else {
+            sockets[0].try_clone()?
+        });
     }
     // The order in which they were bound is the order in which the filter counts them.
     if options.reuse_port
@@ -81,7 +88,7 @@ enum Sharing {
     Refused,
 }
 
-fn socket(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
+fn socket(address: SocketAddr, sharing: Sharing, options: &UdpOptions) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), None)?;
     if let Sharing::Allowed = sharing {
         socket.set_reuse_port(true)?;
@@ -91,7 +98,9 @@ fn socket(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
         socket.set_only_v6(true)?;
     }
     enlarge(&socket);
+    apply_all(&options.socket_options.prebind, &socket)?;
     socket.bind(&address.into())?;
+    apply_all(&options.socket_options.bound, &socket)?;
     Ok(socket)
 }
 

@@ -61,6 +61,7 @@ pub(crate) fn start(control: &Rc<Control>) -> Result<Option<Rc<Listener>>, Strin
         unix_mode: None,
         keepalive: None,
         take_over: false,
+        socket_options: Default::default(),
     };
     let bound = bind(address, &options).map_err(|error| format!("admin: {error}"))?;
     if let Some(path) = &control.options.admin_address_path {

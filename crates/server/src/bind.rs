@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_config::ListenerConfig;
+use tidegate_config::socket_option::SocketState;
 use tidegate_config::values::TcpKeepalive;
 use tidegate_net::listen::{Keepalive, ListenError, ListenOptions, bind};
+use tidegate_net::socket_option::{ListenerSocketOptions, SocketOption};
 use tidegate_net::udp::{self, UdpOptions};
 
 use crate::plan::{Address, ListenerPlan, Step};
@@ -109,7 +111,11 @@ fn bind_one(
         return match held.of(*ip) {
             Some(sockets) => Ok(Bound::udp(*ip, sockets)),
             None => {
-                let options = UdpOptions { sockets: workers, reuse_port: listener.enable_reuse_port };
+                let options = UdpOptions {
+                    sockets: workers,
+                    reuse_port: listener.enable_reuse_port,
+                    socket_options: socket_options(listener),
+                };
                 let bound = udp::bind(*ip, &options)?;
                 Ok(Bound::udp(bound.address, bound.sockets))
             }
@@ -128,7 +134,39 @@ fn options(config: &ListenerConfig, workers: usize, address: Address) -> ListenO
         unix_mode: config.unix_mode,
         keepalive: keepalive(config.tcp_keepalive),
         take_over: address == Address::TakenOver,
+        socket_options: socket_options(config),
     }
+}
+
+/// Those that have fields of their own, then those given by number: in Envoy's order.
+fn socket_options(config: &ListenerConfig) -> ListenerSocketOptions {
+    let mut told = ListenerSocketOptions::default();
+    let is_ipv4 = match &config.address {
+        tidegate_types::Address::Ip(ip) => ip.is_ipv4(),
+        tidegate_types::Address::Unix(_) => true,
+    };
+    if config.transparent {
+        told.prebind.push(SocketOption::transparent(is_ipv4));
+    }
+    if config.freebind {
+        told.prebind.push(SocketOption::freebind(is_ipv4));
+    }
+    for option in &config.socket_options {
+        let state = match option.state {
+            SocketState::Prebind => &mut told.prebind,
+            SocketState::Bound => &mut told.bound,
+            SocketState::Listening => &mut told.listening,
+        };
+        state.push(SocketOption {
+            level: option.level,
+            name: option.name,
+            value: option.value.clone().into(),
+        });
+    }
+    if let Some(queue) = config.tcp_fast_open_queue_length {
+        told.listening.push(SocketOption::fast_open(queue));
+    }
+    told
 }
 
 fn keepalive(config: Option<TcpKeepalive>) -> Option<Keepalive> {

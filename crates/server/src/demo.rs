@@ -31,6 +31,7 @@ impl Demo {
             unix_mode: None,
             keepalive: None,
             take_over: false,
+            socket_options: Default::default(),
         };
         let any = Address::Ip(([127, 0, 0, 1], 0).into());
         let bound = bind(&any, &options).map_err(|error| error.to_string())?;

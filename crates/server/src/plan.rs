@@ -90,6 +90,10 @@ fn same_socket(old: &ListenerConfig, new: &ListenerConfig) -> bool {
     if old.udp.is_some() != new.udp.is_some() {
         return false;
     }
+    let told = |l: &ListenerConfig| (l.freebind, l.transparent, l.tcp_fast_open_queue_length);
+    if told(old) != told(new) || old.socket_options != new.socket_options {
+        return false;
+    }
     // Its statistics are named after the prefix.
     old.address == new.address && socket(old) == socket(new) && old.stat_prefix == new.stat_prefix
 }

@@ -47,6 +47,7 @@ fn start_limited(limit: Option<u64>, own_limit: Option<u64>) -> Running {
         unix_mode: None,
         keepalive: None,
         take_over: false,
+        socket_options: Default::default(),
     };
     let mut bound = bind(&Address::Ip("127.0.0.1:0".parse().unwrap()), &options).unwrap();
     let Address::Ip(address) = bound.address else { panic!("no IP") };

@@ -55,7 +55,7 @@ fn start(limits: [Option<u64>; 2], filters: NetworkFilters) -> Running {
 }
 
 fn endpoint() -> (Endpoint, SocketAddr) {
-    let options = UdpOptions { sockets: 1, reuse_port: true };
+    let options = UdpOptions { sockets: 1, reuse_port: true, socket_options: Default::default() };
     let mut bound = udp::bind(([127, 0, 0, 1], 0).into(), &options).unwrap();
     let server = Some(Arc::new(server_config(&["h3"])));
     let options = EndpointOptions { server, ..EndpointOptions::default() };

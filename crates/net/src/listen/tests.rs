@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use super::*;
+use crate::socket_option::SocketOption;
 
 fn options(sockets: usize) -> ListenOptions {
     ListenOptions {
@@ -14,6 +15,7 @@ fn options(sockets: usize) -> ListenOptions {
         unix_mode: None,
         keepalive: None,
         take_over: false,
+        socket_options: Default::default(),
     }
 }
 
@@ -81,4 +83,39 @@ fn a_stale_socket_file_is_replaced_and_a_living_one_is_not() {
     std::fs::write(&file, "precious").unwrap();
     bind(&Address::Unix(file.clone()), &with_mode).unwrap_err();
     assert_eq!(std::fs::read_to_string(file).unwrap(), "precious");
+}
+
+#[tokio::test]
+async fn sockets_are_told_what_is_asked_when_it_is_asked() {
+    let priority = |value| SocketOption::int(libc::SOL_SOCKET, libc::SO_PRIORITY, value);
+    let socket_options = ListenerSocketOptions {
+        prebind: vec![SocketOption::freebind(true)],
+        bound: vec![priority(1)],
+        listening: vec![priority(3), SocketOption::fast_open(5)],
+    };
+    // No address of this machine: only `freebind` lets it be bound.
+    let foreign = Address::Ip("192.0.2.1:0".parse().unwrap());
+    bind(&foreign, &options(1)).unwrap_err();
+    let asked = ListenOptions { socket_options, ..options(2) };
+    for socket in bind(&foreign, &asked).unwrap().sockets {
+        assert_eq!(
+            socket2::SockRef::from(&socket.socket)
+                .local_addr()
+                .unwrap()
+                .as_socket()
+                .unwrap()
+                .ip()
+                .to_string(),
+            "192.0.2.1"
+        );
+    }
+    let unknown = vec![SocketOption::int(9999, 9999, 1)];
+    for socket_options in [
+        ListenerSocketOptions { prebind: unknown.clone(), ..Default::default() },
+        ListenerSocketOptions { bound: unknown.clone(), ..Default::default() },
+        ListenerSocketOptions { listening: unknown, ..Default::default() },
+    ] {
+        let error = bind(&loopback(), &ListenOptions { socket_options, ..options(1) }).unwrap_err();
+        assert!(error.to_string().contains("setting socket option 9999/9999: "), "{error}");
+    }
 }

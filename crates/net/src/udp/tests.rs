@@ -19,7 +19,9 @@ fn received(bound: &UdpBound) -> Vec<Vec<u8>> {
 
 #[test]
 fn a_datagram_reaches_the_worker_of_its_connection_whatever_its_sender() {
-    let bound = bind(anywhere(), &UdpOptions { sockets: 3, reuse_port: true }).unwrap();
+    let bound =
+        bind(anywhere(), &UdpOptions { sockets: 3, reuse_port: true, socket_options: Default::default() })
+            .unwrap();
     for worker in 0..3u32 {
         for round in 0..4 {
             let id = (round * 300 + worker).to_be_bytes();
@@ -41,7 +43,9 @@ fn a_datagram_reaches_the_worker_of_its_connection_whatever_its_sender() {
 
 #[test]
 fn too_short_a_datagram_reaches_the_first() {
-    let bound = bind(anywhere(), &UdpOptions { sockets: 2, reuse_port: true }).unwrap();
+    let bound =
+        bind(anywhere(), &UdpOptions { sockets: 2, reuse_port: true, socket_options: Default::default() })
+            .unwrap();
     let client = UdpSocket::bind(anywhere()).unwrap();
     client.send_to(&[0x41, 1], bound.address).unwrap();
     assert_eq!(received(&bound), [vec![0x41], vec![]]);
@@ -49,10 +53,10 @@ fn too_short_a_datagram_reaches_the_first() {
 
 #[test]
 fn an_address_in_use_is_refused_although_it_could_be_shared() {
-    let options = UdpOptions { sockets: 2, reuse_port: true };
+    let options = UdpOptions { sockets: 2, reuse_port: true, socket_options: Default::default() };
     let bound = bind(anywhere(), &options).unwrap();
     assert!(matches!(bind(bound.address, &options), Err(ListenError::InUse { .. })));
     let address = bound.address;
     drop(bound);
-    bind(address, &UdpOptions { sockets: 2, reuse_port: false }).unwrap();
+    bind(address, &UdpOptions { sockets: 2, reuse_port: false, socket_options: Default::default() }).unwrap();
 }

@@ -169,7 +169,8 @@ impl Nat {
 async fn a_rebound_client_stays_with_its_worker() {
     const WORKERS: u32 = 3;
     let test = async {
-        let options = UdpOptions { sockets: WORKERS as usize, reuse_port: true };
+        let options =
+            UdpOptions { sockets: WORKERS as usize, reuse_port: true, socket_options: Default::default() };
         let bound = udp::bind(([127, 0, 0, 1], 0).into(), &options).unwrap();
         let config = Arc::new(server_config(&["h3"]));
         let endpoint = |(index, socket)| {

@@ -80,3 +80,12 @@ fn a_port_that_the_kernel_chose_can_be_taken_over_by_its_number() {
     let plan = plan(&[("z", 0, 200)], &[("y", 7, 200)]);
     assert_eq!(plan.steps, [Step::Open(Opening::Added, Address::TakenOver)]);
 }
+
+#[test]
+fn sockets_that_were_told_something_else_are_opened_anew() {
+    let old = bootstrap(&[("a", 1, 200)]).listeners;
+    let mut new = (*old[0]).clone();
+    new.freebind = true;
+    let plan = ListenerPlan::new(&old, &[Arc::new(new)], &[]);
+    assert_eq!(plan.steps, [Step::Open(Opening::Replaces, Address::Free)]);
+}
